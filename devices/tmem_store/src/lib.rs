@@ -1,2 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Pools, index, page memory, codecs and quotas of transcendent memory.
+//! The host's page store: pools, index, page memory, codecs and quotas.
+//!
+//! A [`Store`] serves many [`Client`]s, each of which owns [`Pool`]s. A page
+//! is named by pool, object and index and is only ever copied in (put) or out
+//! (get). A persistent pool keeps a page until it is flushed; an ephemeral
+//! pool may lose it at any time but never returns stale data.
+
+mod client;
+mod config;
+mod pool;
+mod stats;
+mod store;
+mod types;
+
+pub use client::Client;
+pub use config::{ClientConfig, PoolConfig, StoreConfig};
+pub use pool::Pool;
+pub use stats::{ClientStats, StoreStats};
+pub use store::Store;
+pub use types::{
+    Created, Error, Found, Get, Lost, ObjectId, PAGE_SIZE, Page, PoolError, PoolKind, Put, Refused,
+};
