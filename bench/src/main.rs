@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Benchmarks of virtio-tmem beside its peers, on real page content.
+//!
+//! Peers run in the same process or beside it, in turn with ours and on the
+//! same pages, so that the ratios hold on a noisy machine; the times do so less.
+
+mod corpus;
+mod report;
+mod samples;
+mod store;
+mod vhost;
+mod zram;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::corpus::Corpus;
+use crate::report::Report;
+
+/// Measure virtio-tmem beside its peers.
+#[derive(Parser)]
+#[command(name = "tmem-bench", version)]
+struct Args {
+    /// Pages of each sort (process memory, files) to take.
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u64).range(64..=1_000_000))]
+    pages: u64,
+    /// Also write the figures to this file, as a JSON list.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The store in this process, beside lz4, memcpy and zram.
+    Store,
+    /// The daemon through its socket, beside QEMU's storage daemon.
+    Vhost(vhost::Args),
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let corpus = Corpus::collect(usize::try_from(args.pages)?)?;
+    println!("{}", corpus.describe());
+    let mut report = Report::default();
+    match args.what {
+        What::Store => store::run(&corpus, &mut report)?,
+        What::Vhost(peers) => vhost::run(&peers, &corpus, &mut report)?,
+    }
+    report.print();
+    if let Some(path) = args.json {
+        report.write_json(&path)?;
+    }
+    Ok(())
+}

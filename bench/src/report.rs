@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What was measured, as a table and as JSON.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// One figure, beside what it is compared with.
+#[derive(Serialize)]
+struct Figure {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    baseline: Option<String>,
+    ratio: Option<f64>,
+}
+
+/// A ratio that the project wants to hold.
+enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// Collects figures and prints them.
+#[derive(Default)]
+pub(crate) struct Report {
+    figures: Vec<Figure>,
+    verdicts: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Report {
+    /// A figure on its own.
+    pub(crate) fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
+        self.figures.push(Figure {
+            name: name.into(),
+            value,
+            unit,
+            baseline: None,
+            ratio: None,
+        });
+    }
+
+    /// A figure beside another one in the same unit.
+    pub(crate) fn against(
+        &mut self,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        baseline: impl Into<String>,
+        other: f64,
+    ) {
+        self.figures.push(Figure {
+            name: name.into(),
+            value,
+            unit,
+            baseline: Some(baseline.into()),
+            ratio: Some(value / other),
+        });
+    }
+
+    /// Says whether `ratio` is at most `limit`.
+    pub(crate) fn target_at_most(&mut self, what: &str, ratio: f64, limit: f64) {
+        self.verdict(what, ratio, &Target::AtMost(limit));
+    }
+
+    /// Says whether `ratio` is at least `limit`.
+    pub(crate) fn target_at_least(&mut self, what: &str, ratio: f64, limit: f64) {
+        self.verdict(what, ratio, &Target::AtLeast(limit));
+    }
+
+    /// Something a reader of the figures must know.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    fn verdict(&mut self, what: &str, ratio: f64, target: &Target) {
+        let (held, words) = match target {
+            Target::AtMost(limit) => (ratio <= *limit, format!("at most {limit}x")),
+            Target::AtLeast(limit) => (ratio >= *limit, format!("at least {limit}x")),
+        };
+        let word = if held { "met" } else { "MISSED" };
+        self.verdicts
+            .push(format!("{what}: {ratio:.2}x, target {words}: {word}"));
+    }
+
+    /// Prints all figures, notes and verdicts to standard output.
+    pub(crate) fn print(&self) {
+        println!(
+            "\n{:<44} {:>12} {:<8} {:>8}  beside",
+            "figure", "value", "unit", "ratio"
+        );
+        for figure in &self.figures {
+            let ratio = figure.ratio.map_or(String::new(), |r| format!("{r:.2}x"));
+            let baseline = figure.baseline.as_deref().unwrap_or("");
+            println!(
+                "{:<44} {:>12.2} {:<8} {ratio:>8}  {baseline}",
+                figure.name, figure.value, figure.unit
+            );
+        }
+        println!();
+        for line in self.notes.iter().chain(&self.verdicts) {
+            println!("{line}");
+        }
+    }
+
+    /// Writes all figures as a JSON list.
+    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        serde_json::to_writer_pretty(BufWriter::new(file), &self.figures)?;
+        Ok(())
+    }
+}

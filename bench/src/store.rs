@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The store in this process beside its codec, C lz4, memcpy and zram.
+
+use std::hint::black_box;
+
+use anyhow::{Result, bail};
+use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
+use tmem_store::{
+    ClientConfig, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Store, StoreConfig,
+};
+
+use crate::corpus::Corpus;
+use crate::report::Report;
+use crate::samples::Samples;
+use crate::zram::Zram;
+
+/// Compressed pages above this many bytes are kept raw by the store.
+const RAW_ABOVE: usize = 3072;
+
+const OBJECT: ObjectId = [7; 24];
+
+/// What is measured of each page, in turn.
+#[derive(Default)]
+struct Times {
+    memcpy: Samples,
+    flex_compress: Samples,
+    flex_decompress: Samples,
+    c_compress: Samples,
+    c_decompress: Samples,
+    put_new: Samples,
+    put_replace: Samples,
+    get_compressed: Samples,
+    get_raw: Samples,
+    zram_write: Samples,
+    zram_read: Samples,
+}
+
+/// Measures process pages and file pages apart: they compress differently.
+pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
+    one_sort("process", &corpus.process, report)?;
+    one_sort("file", &corpus.file, report)
+}
+
+fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
+    // A page of one repeated word costs no codec anything; it would flatter ours.
+    let varied: Vec<&Page> = pages.iter().filter(|page| !is_same_filled(page)).collect();
+    let store = Store::new(StoreConfig {
+        memory_limit: 4 << 30,
+    })?;
+    let client = store.add_client(ClientConfig {
+        name: "bench".into(),
+        quota: 4 << 30,
+        max_pools: 1,
+    })?;
+    let persistent = PoolConfig {
+        kind: PoolKind::Persistent,
+        quota: None,
+    };
+    client.create_pool(0, persistent)?;
+    let Some(pool) = client.pool(0) else {
+        bail!("the store lost its pool");
+    };
+    let zram = Zram::open(varied.len());
+    let mut times = Times::default();
+    for round in 0..2 {
+        for (index, page) in (0_u64..).zip(&varied) {
+            puts(&mut times, &pool, index, page, round > 0)?;
+            if let Ok(zram) = &zram {
+                zram.write(index, page, &mut times.zram_write)?;
+            }
+        }
+        for (index, page) in (0_u64..).zip(&varied) {
+            gets(&mut times, &pool, index, page)?;
+            if let Ok(zram) = &zram {
+                zram.read(index, &mut times.zram_read)?;
+            }
+        }
+    }
+    if let Err(why) = &zram {
+        report.note(format!("{sort}: no zram beside it: {why:#}"));
+    }
+    say(sort, &times, report);
+    let held = client.stats().held_bytes as f64;
+    report.figure(
+        format!("{sort}: bytes put per byte held"),
+        (varied.len() * PAGE_SIZE) as f64 / held,
+        "",
+    );
+    report.figure(
+        format!("{sort}: same-filled pages left out"),
+        (pages.len() - varied.len()) as f64 / pages.len() as f64 * 100.0,
+        "%",
+    );
+    Ok(())
+}
+
+fn is_same_filled(page: &Page) -> bool {
+    let (words, _) = page.as_chunks::<8>();
+    words.iter().all(|word| Some(word) == words.first())
+}
+
+fn puts(times: &mut Times, pool: &Pool, index: u64, page: &Page, again: bool) -> Result<()> {
+    let mut buffer = [0; get_maximum_output_size(PAGE_SIZE)];
+    times
+        .flex_compress
+        .time(|| compress_into(black_box(page), &mut buffer))?;
+    times
+        .c_compress
+        .time(|| lz4::block::compress_to_buffer(black_box(page), None, false, &mut buffer))?;
+    let samples = if again {
+        &mut times.put_replace
+    } else {
+        &mut times.put_new
+    };
+    let put = samples.time(|| pool.put(&OBJECT, index, black_box(page)));
+    if put.result.is_err() {
+        bail!("the store refused page {index}: {put:?}");
+    }
+    Ok(())
+}
+
+fn gets(times: &mut Times, pool: &Pool, index: u64, page: &Page) -> Result<()> {
+    let mut buffer = [0; get_maximum_output_size(PAGE_SIZE)];
+    let length = compress_into(page, &mut buffer)?;
+    let Some(compressed) = buffer.get(..length) else {
+        bail!("lz4_flex wrote beyond its buffer");
+    };
+    let mut out = [0; PAGE_SIZE];
+    times.memcpy.time(|| out.copy_from_slice(black_box(page)));
+    black_box(&out);
+    times
+        .flex_decompress
+        .time(|| decompress_into(black_box(compressed), &mut out))?;
+    black_box(&out);
+    let size = Some(i32::try_from(PAGE_SIZE)?);
+    times
+        .c_decompress
+        .time(|| lz4::block::decompress_to_buffer(black_box(compressed), size, &mut out))?;
+    out.fill(0);
+    let samples = if length <= RAW_ABOVE {
+        &mut times.get_compressed
+    } else {
+        &mut times.get_raw
+    };
+    let got = samples.time(|| pool.get(&OBJECT, index, &mut out));
+    if !matches!(got, Get::Hit) || out != *page {
+        bail!("the store did not bring page {index} back");
+    }
+    Ok(())
+}
+
+fn say(sort: &str, times: &Times, report: &mut Report) {
+    let peers = [
+        ("memcpy 4 KiB", &times.memcpy),
+        ("lz4_flex compress", &times.flex_compress),
+        ("lz4_flex decompress", &times.flex_decompress),
+        ("C lz4 compress", &times.c_compress),
+        ("C lz4 decompress", &times.c_decompress),
+        ("zram write (lz4, O_DIRECT)", &times.zram_write),
+        ("zram read (lz4, O_DIRECT)", &times.zram_read),
+    ];
+    for (name, samples) in peers.iter().filter(|(_, samples)| !samples.is_empty()) {
+        report.figure(format!("{sort}: {name}, median"), samples.median(), "us");
+        report.figure(format!("{sort}: {name}, p99"), samples.p99(), "us");
+    }
+    let puts = [
+        ("lz4_flex compress", &times.flex_compress),
+        ("C lz4 compress", &times.c_compress),
+        ("memcpy 4 KiB", &times.memcpy),
+        ("zram write", &times.zram_write),
+    ];
+    let gets = [
+        ("lz4_flex decompress", &times.flex_decompress),
+        ("C lz4 decompress", &times.c_decompress),
+        ("memcpy 4 KiB", &times.memcpy),
+        ("zram read", &times.zram_read),
+    ];
+    compare(
+        &format!("{sort}: put, new page"),
+        &times.put_new,
+        &puts,
+        report,
+    );
+    compare(
+        &format!("{sort}: put, replacing"),
+        &times.put_replace,
+        &puts,
+        report,
+    );
+    compare(
+        &format!("{sort}: get, compressed page"),
+        &times.get_compressed,
+        &gets,
+        report,
+    );
+    compare(
+        &format!("{sort}: get, raw page"),
+        &times.get_raw,
+        &gets,
+        report,
+    );
+    let ratio = times.put_new.median() / times.flex_compress.median();
+    report.target_at_most(&format!("{sort}: put beside lz4_flex"), ratio, 1.2);
+    let ratio = times.get_compressed.median() / times.flex_decompress.median();
+    report.target_at_most(&format!("{sort}: get beside lz4_flex"), ratio, 1.2);
+}
+
+fn compare(name: &str, ours: &Samples, peers: &[(&str, &Samples)], report: &mut Report) {
+    if ours.is_empty() {
+        return;
+    }
+    report.figure(format!("{name}, p99"), ours.p99(), "us");
+    for (peer, samples) in peers.iter().filter(|(_, samples)| !samples.is_empty()) {
+        report.against(
+            format!("{name}, median"),
+            ours.median(),
+            "us",
+            *peer,
+            samples.median(),
+        );
+    }
+}

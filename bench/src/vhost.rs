@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The daemon through its vhost-user socket, beside QEMU's storage daemon.
+//!
+//! One driver, one ring layout, one page per request for both: what differs is
+//! the device behind the socket, and the few bytes of a request's header.
+
+mod blk;
+mod driver;
+mod peer;
+mod ring;
+mod tmem;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use tmem_store::{PAGE_SIZE, Page};
+
+use crate::corpus::Corpus;
+use crate::report::Report;
+use crate::samples::Samples;
+
+use self::blk::Blk;
+use self::driver::Driver;
+use self::peer::Peer;
+use self::tmem::Tmem;
+
+/// Depths that are measured: one request at a time, and a busy guest.
+const DEPTHS: [usize; 2] = [1, 32];
+
+/// Times the whole set is put and got, ours and the peer's in turn.
+const ROUNDS: usize = 5;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The daemon to measure.
+    #[arg(long, value_name = "PATH")]
+    daemon: PathBuf,
+    /// QEMU's storage daemon, with the words it takes before its options;
+    /// without it, ours is measured alone.
+    #[arg(long, value_name = "COMMAND")]
+    storage_daemon: Option<String>,
+}
+
+/// How a device spells "write this page" and "read this page".
+trait Protocol {
+    /// Features to accept beside VERSION_1 and EVENT_IDX, as far as offered.
+    fn features(&self) -> u64;
+    /// Queues to set up, and which of them takes requests.
+    fn queues(&self) -> (usize, usize);
+    /// What the driver sends before the first page, if anything.
+    fn setup(&self) -> Option<Request>;
+    /// A request for page `index`; `write` says in which direction.
+    fn request(&self, index: u64, write: bool) -> Request;
+    /// Whether the answer says that all went well.
+    fn is_ok(&self, answer: &[u8]) -> bool;
+}
+
+/// A request without its page.
+struct Request {
+    /// Device-readable, before the page.
+    header: Vec<u8>,
+    /// Bytes of the answer.
+    answer: usize,
+    /// Whether the answer stands before a page that is read, or behind it.
+    answer_first: bool,
+    /// The page's direction, if the request has one.
+    page: Option<Direction>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    /// Device-readable.
+    Write,
+    /// Device-writable.
+    Read,
+}
+
+/// What was measured of one device at one depth.
+#[derive(Default)]
+struct Figures {
+    write_rate: Vec<f64>,
+    read_rate: Vec<f64>,
+    write_latency: Samples,
+    read_latency: Samples,
+}
+
+pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<()> {
+    let pages = corpus.mixed();
+    let mut ours = Driver::connect(Peer::daemon(&args.daemon)?, Tmem)?;
+    let mut peer = match &args.storage_daemon {
+        Some(command) => Some(Driver::connect(
+            Peer::storage_daemon(command, (pages.len() * PAGE_SIZE) as u64)?,
+            Blk,
+        )?),
+        None => None,
+    };
+    for depth in DEPTHS {
+        let mut our_figures = Figures::default();
+        let mut peer_figures = Figures::default();
+        for _ in 0..ROUNDS {
+            one_round(&mut ours, &pages, depth, &mut our_figures)?;
+            if let Some(peer) = &mut peer {
+                one_round(peer, &pages, depth, &mut peer_figures)?;
+            }
+        }
+        say(
+            depth,
+            &our_figures,
+            peer.is_some().then_some(&peer_figures),
+            report,
+        );
+    }
+    if peer.is_none() {
+        report.note("no storage daemon given: nothing stands beside these figures");
+    }
+    Ok(())
+}
+
+fn one_round<P: Protocol>(
+    driver: &mut Driver<P>,
+    pages: &[Page],
+    depth: usize,
+    figures: &mut Figures,
+) -> Result<()> {
+    let rate = |start: Instant| pages.len() as f64 / start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    driver.write_all(pages, depth, &mut figures.write_latency)?;
+    figures.write_rate.push(rate(start));
+    let start = Instant::now();
+    let wrong = driver.read_all(pages, depth, &mut figures.read_latency)?;
+    figures.read_rate.push(rate(start));
+    if wrong > 0 {
+        bail!("{wrong} pages came back other than they were put");
+    }
+    Ok(())
+}
+
+fn median(rates: &[f64]) -> f64 {
+    let mut sorted = rates.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn say(depth: usize, ours: &Figures, peer: Option<&Figures>, report: &mut Report) {
+    let rows = [
+        ("put", &ours.write_rate, &ours.write_latency),
+        ("get", &ours.read_rate, &ours.read_latency),
+    ];
+    let peers = peer.map(|peer| {
+        [
+            ("write", &peer.write_rate, &peer.write_latency),
+            ("read", &peer.read_rate, &peer.read_latency),
+        ]
+    });
+    for (row, (name, rates, latency)) in rows.iter().enumerate() {
+        let name = format!("depth {depth}: {name}");
+        let Some((other, other_rates, other_latency)) = peers.as_ref().and_then(|p| p.get(row))
+        else {
+            report.figure(format!("{name}, pages per second"), median(rates), "1/s");
+            report.figure(format!("{name}, latency median"), latency.median(), "us");
+            report.figure(format!("{name}, latency p99"), latency.p99(), "us");
+            continue;
+        };
+        let other = format!("vhost-user-blk {other}");
+        let (rate, other_rate) = (median(rates), median(other_rates));
+        report.against(
+            format!("{name}, pages per second"),
+            rate,
+            "1/s",
+            &other,
+            other_rate,
+        );
+        let pairs = [
+            ("median", latency.median(), other_latency.median()),
+            ("p99", latency.p99(), other_latency.p99()),
+        ];
+        for (what, value, beside) in pairs {
+            report.against(
+                format!("{name}, latency {what}"),
+                value,
+                "us",
+                &other,
+                beside,
+            );
+        }
+        if depth > 1 {
+            report.target_at_least(
+                &format!("{name}, pages per second beside {other}"),
+                rate / other_rate,
+                2.0,
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Back-end processes: started here, ended here.
+
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+/// Time a back end may take to listen.
+const START: Duration = Duration::from_secs(20);
+
+/// A running back end and its socket.
+pub(super) struct Peer {
+    process: Child,
+    socket: PathBuf,
+    _dir: TempDir,
+}
+
+impl Peer {
+    /// Our daemon, with room for everything.
+    pub(super) fn daemon(program: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let socket = dir.path().join("tmem.sock");
+        let mut command = Command::new(program);
+        command
+            .arg("--socket-path")
+            .arg(&socket)
+            .args(["--quota", "2G", "--memory-limit", "2G"])
+            .args(["--request-queues", "1", "--log-level", "error"]);
+        Self::start(command, socket, dir)
+    }
+
+    /// QEMU's storage daemon, exporting a file of `size` bytes in shared memory.
+    pub(super) fn storage_daemon(words: &str, size: u64) -> Result<Self> {
+        let dir =
+            tempfile::tempdir_in("/dev/shm").context("cannot make the peer's file in /dev/shm")?;
+        let socket = dir.path().join("blk.sock");
+        let disk = dir.path().join("disk.raw");
+        File::create(&disk)?.set_len(size)?;
+        let mut words = words.split_ascii_whitespace();
+        let Some(program) = words.next() else {
+            bail!("--storage-daemon is empty; give the command that starts it");
+        };
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .arg("--blockdev")
+            .arg(format!(
+                "driver=file,node-name=disk,filename={}",
+                disk.display()
+            ))
+            .arg("--export")
+            .arg(format!(
+                "vhost-user-blk,id=disk,node-name=disk,addr.type=unix,addr.path={},\
+                 writable=on,num-queues=1",
+                socket.display()
+            ));
+        Self::start(command, socket, dir)
+    }
+
+    fn start(mut command: Command, socket: PathBuf, dir: TempDir) -> Result<Self> {
+        let process = command
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Self {
+            process,
+            socket,
+            _dir: dir,
+        })
+    }
+
+    /// Connects as soon as the back end listens.
+    pub(super) fn connect(&mut self) -> Result<UnixStream> {
+        let end = Instant::now() + START;
+        loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => return Ok(stream),
+                Err(why) if Instant::now() > end => {
+                    return Err(why).context("the back end does not listen");
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+            if let Some(status) = self.process.try_wait()? {
+                bail!("the back end ended at once: {status}");
+            }
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
