@@ -1,0 +1,1 @@
+../devices/virtio_tmem/src/wire.rs
