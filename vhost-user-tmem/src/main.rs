@@ -1,4 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The virtio-tmem daemon: one store, many virtual machines.
 
-fn main() {}
+use std::process::ExitCode;
+
+use vhost_user_tmem::{cli, daemon, logging};
+
+fn main() -> ExitCode {
+    let options = match cli::parse(std::env::args_os()) {
+        Ok(options) => options,
+        Err(exit) => return exit.print(),
+    };
+    if options.print_capabilities {
+        println!("{}", cli::CAPABILITIES);
+        return ExitCode::SUCCESS;
+    }
+    logging::start(options.log_level);
+    match daemon::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vhost-user-tmem: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From a chain's bytes to its answer: parse, run against the store, answer.
+
+use std::sync::Arc;
+
+use tmem_store::{Created, Get, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, Put, Refused};
+
+use super::Device;
+use super::chain::{Sink, Source};
+use super::config::MAX_RUN;
+use super::fault::Fault;
+use super::parse::{Extents, Request, Run};
+use crate::wire::{AnswerHeader, Limits, PoolKind, Status};
+
+/// Runs requests, one at a time. Each queue has its own, so that nothing has
+/// to be allocated or shared while a request runs.
+#[derive(Debug)]
+pub struct Executor {
+    /// A page, or as many extents, on their way.
+    page: Box<Page>,
+    /// Page statuses of the request that runs.
+    statuses: [Status; MAX_RUN as usize],
+}
+
+/// A request that had its effect.
+struct Done {
+    status: Status,
+    /// [`AnswerHeader::pages`].
+    pages: u64,
+    /// Page statuses to be written.
+    statuses: u32,
+    /// Bytes after the page statuses that count as written.
+    payload: u64,
+}
+
+impl Done {
+    fn ok(pages: u64) -> Self {
+        Self {
+            status: Status::OK,
+            pages,
+            statuses: 0,
+            payload: 0,
+        }
+    }
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Self {
+            page: Box::new([0; PAGE_SIZE]),
+            statuses: [Status::OK; MAX_RUN as usize],
+        }
+    }
+}
+
+impl Executor {
+    /// Runs the request in `source` and writes the answer to `sink`; returns
+    /// how many bytes of it count as written, 0 if no answer could be given.
+    pub fn run<S: Sink>(&mut self, device: &Device, source: &mut impl Source, sink: S) -> u32 {
+        self.answer(device, sink, |executor, sink| {
+            let request = Request::parse(source)?;
+            device.metrics.request(request.op());
+            executor.execute(device, request, source, sink)
+        })
+    }
+
+    /// Answers a chain that is malformed itself.
+    pub(super) fn refuse<S: Sink>(&mut self, device: &Device, fault: Fault, sink: S) -> u32 {
+        self.answer(device, sink, |_, _| Err(fault))
+    }
+
+    /// Writes the answer to what `run` does. `run` gets what is writable after
+    /// the answer header and leaves the page statuses in the executor.
+    fn answer<S: Sink>(
+        &mut self,
+        device: &Device,
+        mut sink: S,
+        run: impl FnOnce(&mut Self, &mut S) -> Result<Done, Fault>,
+    ) -> u32 {
+        let header = AnswerHeader::SIZE as u64;
+        if sink.remaining() < header {
+            device.metrics.fault(Fault::AnswerMissing);
+            return 0;
+        }
+        if !sink.is_mapped(header) {
+            device.metrics.fault(Fault::AnswerUnmapped);
+            return 0;
+        }
+        let mut head = sink.split_off_front(header);
+        let mut rest_sink = sink;
+        let done = match run(self, &mut rest_sink) {
+            Ok(done) => done,
+            Err(fault) => {
+                device.metrics.fault(fault);
+                let Some(status) = fault.status() else {
+                    return 0;
+                };
+                Done {
+                    status,
+                    ..Done::ok(0)
+                }
+            }
+        };
+        device.metrics.answer(done.status);
+        let answer = AnswerHeader {
+            status: done.status,
+            hints: device.hints(),
+            pages: done.pages,
+        };
+        if head.write(&answer.encode()).is_err() {
+            device.metrics.fault(Fault::AnswerUnmapped);
+            return 0;
+        }
+        let len = header + u64::from(done.statuses) + done.payload;
+        u32::try_from(len).unwrap_or(u32::MAX)
+    }
+
+    fn execute<S: Sink>(
+        &mut self,
+        device: &Device,
+        request: Request,
+        source: &mut impl Source,
+        sink: &mut S,
+    ) -> Result<Done, Fault> {
+        match request {
+            Request::CreatePool { pool, kind } => create_pool(device, pool, kind),
+            Request::DestroyPool { pool } => {
+                let pages = device.client.destroy_pool(pool).ok_or(Fault::UnknownPool)?;
+                device.metrics.destroyed(pages);
+                Ok(Done::ok(pages))
+            }
+            Request::Put(run) => self.put(device, &run, source, sink),
+            Request::Get { run, remove } => self.get(device, &run, remove, sink),
+            Request::Flush(run) => {
+                let pool = pool(device, run.pool)?;
+                Ok(flushed(
+                    device,
+                    pool.flush(&run.object, run.index, u64::from(run.count)),
+                ))
+            }
+            Request::FlushObject { pool: id, object } => {
+                let pool = pool(device, id)?;
+                Ok(flushed(device, pool.flush_object(&object)))
+            }
+            Request::FlushExtents {
+                pool: id,
+                object,
+                count,
+            } => {
+                let extents = Extents::read(source, count, self.page.as_mut_slice())?;
+                let pool = pool(device, id)?;
+                let pages = extents
+                    .iter()
+                    .map(|extent| pool.flush(&object, extent.index, u64::from(extent.count)))
+                    .sum();
+                Ok(flushed(device, pages))
+            }
+            Request::GetLimits => {
+                room(sink, Limits::SIZE as u64)?;
+                let limits = device.limits().encode();
+                sink.write(&limits).map_err(|_| Fault::DataUnmapped)?;
+                Ok(Done {
+                    payload: Limits::SIZE as u64,
+                    ..Done::ok(0)
+                })
+            }
+        }
+    }
+
+    fn put<S: Sink>(
+        &mut self,
+        device: &Device,
+        run: &Run,
+        source: &mut impl Source,
+        sink: &mut S,
+    ) -> Result<Done, Fault> {
+        status_room(sink, run.count)?;
+        let pool = pool(device, run.pool)?;
+        let mut accepted = 0;
+        let mut unmapped = false;
+        let statuses = &mut self.statuses;
+        pool.put_run(
+            &run.object,
+            run.index,
+            run.count,
+            &mut |_, page| {
+                let read = source.read(page.as_mut_slice());
+                unmapped |= read.is_err();
+                read.is_ok()
+            },
+            &mut |nth, put| {
+                let status = put_status(put);
+                device.metrics.put_page(status);
+                accepted += u64::from(status.is_ok());
+                if let Some(slot) = statuses.get_mut(nth as usize) {
+                    *slot = status;
+                }
+            },
+        );
+        if unmapped {
+            device.metrics.fault(Fault::PageUnmapped);
+        }
+        self.write_statuses(sink, run.count)?;
+        Ok(Done {
+            statuses: run.count,
+            ..Done::ok(accepted)
+        })
+    }
+
+    fn get<S: Sink>(
+        &mut self,
+        device: &Device,
+        run: &Run,
+        remove: bool,
+        sink: &mut S,
+    ) -> Result<Done, Fault> {
+        status_room(sink, run.count)?;
+        let mut data = {
+            let status_sink = sink.split_off_front(u64::from(run.count));
+            std::mem::replace(sink, status_sink)
+        };
+        room(&data, u64::from(run.count) * PAGE_SIZE as u64)?;
+        let pool = pool(device, run.pool)?;
+        if remove && pool.kind() == tmem_store::PoolKind::Persistent {
+            return Err(Fault::RemovePersistent);
+        }
+        let mut tally = Tally::default();
+        let statuses = &mut self.statuses;
+        let mut deliver = |nth: u32, found: Result<Option<&Page>, ()>| {
+            let status = match found {
+                Ok(Some(page)) => match data.write(page) {
+                    Ok(()) => Status::OK,
+                    Err(_) => Status::IO_ERROR,
+                },
+                Ok(None) => Status::MISS,
+                Err(()) => Status::IO_ERROR,
+            };
+            if !matches!(found, Ok(Some(_))) {
+                data.skip(PAGE_SIZE as u64);
+            }
+            device.metrics.get_page(status);
+            tally.add(status.is_ok());
+            if let Some(slot) = statuses.get_mut(nth as usize) {
+                *slot = status;
+            }
+        };
+        if remove {
+            for nth in 0..run.count {
+                // The run was judged: its last index is below 2^64.
+                let index = run.index.saturating_add(u64::from(nth));
+                let found = match pool.take(&run.object, index, &mut self.page) {
+                    Get::Hit => Ok(Some(&*self.page)),
+                    Get::Miss => Ok(None),
+                    Get::Lost => Err(()),
+                };
+                deliver(nth, found);
+            }
+        } else {
+            pool.get_run(&run.object, run.index, run.count, &mut |nth, found| {
+                deliver(nth, found.map_err(|_| ()));
+            });
+        }
+        self.write_statuses(sink, run.count)?;
+        Ok(Done {
+            statuses: run.count,
+            payload: tally.leading * PAGE_SIZE as u64,
+            ..Done::ok(tally.delivered)
+        })
+    }
+
+    /// Writes the statuses of `count` pages.
+    fn write_statuses(&self, sink: &mut impl Sink, count: u32) -> Result<(), Fault> {
+        let mut bytes = [0; MAX_RUN as usize];
+        for (byte, status) in bytes.iter_mut().zip(&self.statuses) {
+            *byte = status.0;
+        }
+        let bytes = bytes.get(..count as usize).ok_or(Fault::TooLong)?;
+        // Was found to be mapped before the request had an effect.
+        sink.write(bytes).map_err(|_| Fault::AnswerUnmapped)
+    }
+}
+
+/// What a GET delivered.
+#[derive(Default)]
+struct Tally {
+    delivered: u64,
+    /// Pages before the first that was not delivered.
+    leading: u64,
+    broken: bool,
+}
+
+impl Tally {
+    fn add(&mut self, delivered: bool) {
+        self.broken |= !delivered;
+        self.delivered += u64::from(delivered);
+        self.leading += u64::from(!self.broken);
+    }
+}
+
+fn pool(device: &Device, id: u32) -> Result<Arc<Pool>, Fault> {
+    device.client.pool(id).ok_or(Fault::UnknownPool)
+}
+
+fn flushed(device: &Device, pages: u64) -> Done {
+    device.metrics.flushed(pages);
+    Done::ok(pages)
+}
+
+/// Room for the page statuses, which must be writable before anything is done.
+fn status_room(sink: &impl Sink, count: u32) -> Result<(), Fault> {
+    if sink.remaining() < u64::from(count) {
+        return Err(Fault::AnswerShort);
+    }
+    if !sink.is_mapped(u64::from(count)) {
+        return Err(Fault::DataUnmapped);
+    }
+    Ok(())
+}
+
+/// Room for what follows the page statuses.
+fn room(sink: &impl Sink, bytes: u64) -> Result<(), Fault> {
+    if sink.remaining() < bytes {
+        return Err(Fault::AnswerShort);
+    }
+    if !sink.is_mapped(bytes) {
+        return Err(Fault::DataUnmapped);
+    }
+    Ok(())
+}
+
+fn create_pool(device: &Device, id: u32, kind: PoolKind) -> Result<Done, Fault> {
+    let config = PoolConfig {
+        kind: match kind {
+            PoolKind::Persistent => tmem_store::PoolKind::Persistent,
+            PoolKind::Ephemeral => tmem_store::PoolKind::Ephemeral,
+        },
+        quota: None,
+    };
+    let status = match device.client.create_pool(id, config) {
+        Ok(Created::New) => Status::OK,
+        Ok(Created::Existing) => Status::EXISTS,
+        Err(PoolError::Conflict) => return Err(Fault::PoolConflict),
+        Err(PoolError::TooMany) => return Err(Fault::PoolRange),
+        // Not the driver's fault: a refusal, but nobody's mistake.
+        Err(PoolError::NoMemory) => Status::NO_MEMORY,
+    };
+    Ok(Done {
+        status,
+        ..Done::ok(0)
+    })
+}
+
+fn put_status(put: Put) -> Status {
+    let status = match put.result {
+        Ok(()) => Status::OK,
+        Err(Refused::Quota) => Status::QUOTA,
+        Err(Refused::Memory) => Status::NO_MEMORY,
+        Err(Refused::Frozen) => Status::FROZEN,
+        Err(Refused::PoolGone) => Status::NO_POOL,
+        Err(Refused::Unreadable) => Status::IO_ERROR,
+    };
+    status.with_prior_removed(put.prior_removed)
+}

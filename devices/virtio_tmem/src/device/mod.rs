@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The device side: a request's way from a virtqueue to the store and back.
+//!
+//! [`queue`] takes chains from a virtqueue, [`chain`] makes byte streams of
+//! them, [`parse`] makes a typed request of the readable bytes, [`execute`]
+//! runs it against the store and writes the answer. [`config`] is the
+//! configuration space, [`events`] the event queue, [`metrics`] what is
+//! counted, [`fault`] what a driver can do wrong.
+
+mod chain;
+mod config;
+mod events;
+mod execute;
+mod fault;
+mod metrics;
+mod notice;
+mod parse;
+mod queue;
+
+pub use chain::{Sink, Source, Unmapped};
+pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RUN, QUEUE_SIZE};
+pub use events::{EventQueue, Events};
+pub use execute::Executor;
+pub use fault::Fault;
+pub use metrics::{Metrics, Sample};
+pub use parse::{Request, Run};
+pub use queue::{RequestQueue, Step};
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use tmem_store::Client;
+
+use crate::wire::{Config, EventKind, Hints, Limits};
+
+/// One VM's device. Shared by all its queues.
+#[derive(Debug)]
+pub struct Device {
+    client: Client,
+    config: Mutex<Config>,
+    swap_pages: AtomicU64,
+    frozen: AtomicBool,
+    events: Events,
+    metrics: Metrics,
+    /// Hints of the last [`Device::watch_hints`].
+    watched_hints: AtomicU8,
+}
+
+impl Device {
+    /// The device in front of `client`, which must accept [`MAX_POOLS`] pools.
+    pub fn new(client: Client, config: DeviceConfig) -> Self {
+        Self {
+            client,
+            config: Mutex::new(config.to_wire()),
+            swap_pages: AtomicU64::new(config.swap_pages),
+            frozen: AtomicBool::new(false),
+            events: Events::default(),
+            metrics: Metrics::new(config.name),
+            watched_hints: AtomicU8::new(0),
+        }
+    }
+
+    /// The store client behind the device.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The configuration space. Constant between two calls of
+    /// [`Device::renew`].
+    pub fn config(&self) -> Config {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Destroys all pools and gives the device a new instance id. Only while
+    /// no driver can reach the device; returns the pages removed.
+    pub fn renew(&self, instance: [u8; 16]) -> u64 {
+        let removed = (0..MAX_POOLS)
+            .filter_map(|id| self.client.destroy_pool(id))
+            .sum();
+        self.metrics.destroyed(removed);
+        self.config
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .instance = instance;
+        removed
+    }
+
+    /// Bytes `offset..offset + size` of the configuration space, zero beyond
+    /// its end; always exactly `size` bytes.
+    pub fn read_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        config::read(&self.config(), offset, size)
+    }
+
+    /// What was counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// News for the driver.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Changes the quota in bytes, and tells the driver.
+    pub fn set_quota(&self, bytes: u64) {
+        self.client.set_quota(bytes);
+        self.events.raise(EventKind::Limits);
+    }
+
+    /// Freezes or thaws the VM, and tells the driver.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.client.set_frozen(frozen);
+        self.frozen.store(frozen, Relaxed);
+        self.events.raise(EventKind::Limits);
+    }
+
+    /// Changes the size of the granted swap disk in pages, and tells the
+    /// driver.
+    pub fn set_swap_pages(&self, pages: u64) {
+        self.swap_pages.store(pages, Relaxed);
+        self.events.raise(EventKind::Limits);
+    }
+
+    /// Size of the granted swap disk in pages.
+    pub fn swap_pages(&self) -> u64 {
+        self.swap_pages.load(Relaxed)
+    }
+
+    /// What the device says about itself beside each answer.
+    pub fn hints(&self) -> Hints {
+        let mut hints = 0;
+        if self.client.is_full() {
+            hints |= Hints::FULL.0;
+        }
+        if self.frozen.load(Relaxed) {
+            hints |= Hints::FROZEN.0;
+        }
+        Hints(hints)
+    }
+
+    /// Raises a Limits event if the hints changed since the last call. A
+    /// driver that stopped putting because of [`Hints::FULL`] sees no answers:
+    /// called every second or so, this tells it when to try again.
+    pub fn watch_hints(&self) {
+        let now = self.hints().0;
+        if self.watched_hints.swap(now, Relaxed) != now {
+            self.events.raise(EventKind::Limits);
+        }
+    }
+
+    /// The answer to GET_LIMITS.
+    pub fn limits(&self) -> Limits {
+        let stats = self.client.stats();
+        Limits {
+            quota_bytes: stats.quota_bytes,
+            held_bytes: stats.held_bytes,
+            swap_pages: self.swap_pages(),
+            persistent_pages: stats.persistent_pages,
+            ephemeral_pages: stats.ephemeral_pages,
+            hints: self.hints(),
+        }
+    }
+}

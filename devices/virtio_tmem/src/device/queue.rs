@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From a virtqueue to the executor and back. Chains are run and completed in
+//! the order in which the driver made them available.
+
+use std::sync::atomic::{Ordering, fence};
+
+use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
+
+use super::Device;
+use super::chain::Chain;
+use super::execute::Executor;
+use super::fault::Fault;
+
+/// What became of one step of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There was nothing to do.
+    Idle,
+    /// A buffer was used; `notify`: the driver wants to hear of it.
+    Used {
+        /// Whether to send a used-buffer notification.
+        notify: bool,
+    },
+    /// A mistake of the driver cost a buffer that cannot be given back.
+    Skipped,
+    /// The rings make no sense: nothing can be done before the next kick.
+    Broken,
+}
+
+/// Serves a request queue.
+#[derive(Debug)]
+pub struct RequestQueue {
+    chain: Chain,
+    executor: Executor,
+}
+
+impl Default for RequestQueue {
+    fn default() -> Self {
+        Self {
+            chain: Chain::new(),
+            executor: Executor::default(),
+        }
+    }
+}
+
+impl RequestQueue {
+    /// Runs one request, if there is one.
+    pub fn step<M: GuestMemory>(&mut self, device: &Device, mem: &M, queue: &mut Queue) -> Step {
+        let taken = match take(device, mem, queue, &mut self.chain) {
+            Ok(taken) => taken,
+            Err(step) => return step,
+        };
+        let sink = self.chain.sink(mem);
+        let len = match taken.outcome {
+            Ok(()) => self.executor.run(device, &mut self.chain.source(mem), sink),
+            Err(fault) => self.executor.refuse(device, fault, sink),
+        };
+        complete(device, mem, queue, taken.head, len)
+    }
+}
+
+/// A chain taken from the available ring.
+pub(super) struct Taken {
+    pub(super) head: u16,
+    /// What is wrong with its descriptors.
+    pub(super) outcome: Result<(), Fault>,
+}
+
+/// Takes the next available chain and loads its descriptors into `chain`.
+/// Without one, says what became of the step.
+pub(super) fn take<M: GuestMemory>(
+    device: &Device,
+    mem: &M,
+    queue: &mut Queue,
+    chain: &mut Chain,
+) -> Result<Taken, Step> {
+    let size = queue.size();
+    let before = queue.next_avail();
+    let taken = match queue.iter(mem) {
+        Ok(mut available) => available.next(),
+        // Stopped by the front end: not the driver's doing.
+        Err(virtio_queue::Error::QueueNotReady) => return Err(Step::Broken),
+        Err(_) => {
+            device.metrics.fault(Fault::QueueIndex);
+            return Err(Step::Broken);
+        }
+    };
+    let Some(taken) = taken else {
+        // Also the end when the entry cannot be read: then it never can.
+        let unread = queue
+            .avail_idx(mem, Ordering::Relaxed)
+            .is_ok_and(|index| index.0 != before);
+        return if unread && !is_readable(mem, queue) {
+            device.metrics.fault(Fault::QueueIndex);
+            Err(Step::Broken)
+        } else {
+            Err(Step::Idle)
+        };
+    };
+    let head = taken.head_index();
+    if head >= size {
+        device.metrics.fault(Fault::HeadRange);
+        return Err(Step::Skipped);
+    }
+    let outcome = chain.load(taken);
+    Ok(Taken { head, outcome })
+}
+
+/// Whether the available ring lies in guest memory as a whole.
+fn is_readable<M: GuestMemory>(mem: &M, queue: &Queue) -> bool {
+    // Flags, index, entries, used event; two bytes each.
+    let len = 2 * (usize::from(queue.size()) + 3);
+    mem.check_range(GuestAddress(queue.avail_ring()), len, Permissions::Read)
+}
+
+/// Puts a chain into the used ring.
+pub(super) fn complete<M: GuestMemory>(
+    device: &Device,
+    mem: &M,
+    queue: &mut Queue,
+    head: u16,
+    len: u32,
+) -> Step {
+    if queue.add_used(mem, head, len).is_err() {
+        device.metrics.fault(Fault::UsedRing);
+        return Step::Broken;
+    }
+    Step::Used {
+        notify: wants_notification(mem, queue),
+    }
+}
+
+/// Whether the driver wants to hear of the buffer just used. In doubt yes.
+fn wants_notification<M: GuestMemory>(mem: &M, queue: &mut Queue) -> bool {
+    // virtio-queue looks at the event index only, not at the flag.
+    if !queue.event_idx_enabled() {
+        // The used index must be out before the flag is looked at.
+        fence(Ordering::SeqCst);
+        let flags: u16 = mem
+            .read_obj(GuestAddress(queue.avail_ring()))
+            .unwrap_or_default();
+        return u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0;
+    }
+    queue.needs_notification(mem).unwrap_or(true)
+}

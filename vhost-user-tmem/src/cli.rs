@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use log::LevelFilter;
+
+use crate::size;
+
+/// What `--print-capabilities` prints, after QEMU's conventions for
+/// vhost-user back ends. QEMU's schema has no type for tmem.
+pub const CAPABILITIES: &str = r#"{
+  "type": "tmem"
+}"#;
+
+/// Serve transcendent memory to virtual machines over vhost-user
+///
+/// Holds cold pages of virtual machines in one compressed store. Each virtual
+/// machine connects to a socket of its own; the socket is its identity.
+///
+/// Example, with QEMU:
+///
+///   vhost-user-tmem --socket-path /run/tmem/vm1.sock --quota 2G
+///
+///   qemu-system-x86_64 -M q35,memory-backend=mem
+///     -object memory-backend-memfd,id=mem,size=1G,share=on
+///     -chardev socket,id=tmem,path=/run/tmem/vm1.sock
+///     -device vhost-user-test-device-pci,chardev=tmem,virtio-id=13,num_vqs=3,vq_size=256,config_size=64 ...
+///
+/// Example, with Cloud Hypervisor:
+///
+///   cloud-hypervisor --memory size=1G,shared=on
+///     --generic-vhost-user device_type=60,socket=/run/tmem/vm1.sock,queue_sizes=[256,256,256] ...
+///
+/// Sizes are bytes, or a number with K, M, G or T (powers of 1024).
+#[derive(Clone, Debug, Parser)]
+#[command(name = "vhost-user-tmem", version, verbatim_doc_comment)]
+pub struct Options {
+    /// Socket to listen on for one virtual machine; may be given many times.
+    /// The machine is named after the file, without its extension
+    #[arg(long, value_name = "PATH")]
+    pub socket_path: Vec<PathBuf>,
+
+    /// Listening socket that was inherited as this file descriptor, for one
+    /// virtual machine, instead of --socket-path
+    #[arg(long, value_name = "N")]
+    pub fd: Option<i32>,
+
+    /// Virtual machine with settings of its own; may be given many times:
+    /// socket=PATH[,name=NAME][,quota=SIZE][,swap-size=SIZE]
+    #[arg(long, value_name = "SETTINGS", verbatim_doc_comment)]
+    pub vm: Vec<String>,
+
+    /// Print what this back end can do, as JSON, and exit
+    #[arg(long)]
+    pub print_capabilities: bool,
+
+    /// Group that the sockets belong to; its members may connect
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+
+    /// Mode of the sockets, in octal [default: 0600, or 0660 with
+    /// --socket-group]
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub socket_mode: Option<u32>,
+
+    /// Most memory that one virtual machine's pages take on the host,
+    /// compressed and with their bookkeeping
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
+    pub quota: u64,
+
+    /// Swap disk that each virtual machine is granted [default: twice its
+    /// quota]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub swap_size: Option<u64>,
+
+    /// Most memory that all virtual machines' pages take on the host together
+    /// [default: half of the host's memory]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub memory_limit: Option<u64>,
+
+    /// Request queues of each device; with the event queue it has one
+    /// virtqueue more
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=63))]
+    pub request_queues: u32,
+
+    /// How long a virtual machine's pages are kept after its front end is
+    /// gone, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
+    pub grace: Duration,
+
+    /// Unix socket for metrics and settings at run time, over HTTP: GET
+    /// /metrics, GET /v1/stats, PUT /v1/vms/NAME with {"quota": BYTES}
+    #[arg(long, value_name = "PATH")]
+    pub control_socket: Option<PathBuf>,
+
+    /// What to log to stderr: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LevelFilter,
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("'{text}' is not a file mode; write octal digits as in 0660"))
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .map(Duration::from_secs)
+        .map_err(|_| format!("'{text}' is not a whole number of seconds"))
+}
+
+/// The command line's definition, for the man page.
+pub fn command() -> clap::Command {
+    Options::command()
+}
+
+/// Why there are no options: asked for help, or a mistake.
+#[derive(Debug)]
+pub struct Exit(clap::Error);
+
+impl Exit {
+    /// Prints the help, or the mistake in one sentence.
+    pub fn print(&self) -> ExitCode {
+        if matches!(
+            self.0.kind(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+        ) {
+            // Nothing can be said if stdout is closed.
+            let _ = self.0.print();
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("vhost-user-tmem: {} (see --help)", self.sentence());
+        ExitCode::from(2)
+    }
+
+    /// The first paragraph of clap's message, on one line.
+    fn sentence(&self) -> String {
+        let text = self.0.render().to_string();
+        let paragraph = text.split("\n\n").next().unwrap_or_default();
+        let words: Vec<_> = paragraph.split_whitespace().collect();
+        let line = words.join(" ");
+        line.strip_prefix("error: ")
+            .map_or(line.clone(), Into::into)
+    }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// When it asks for help or is not understood.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, Exit> {
+    Options::try_parse_from(args).map_err(Exit)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_is_sound() {
+        super::command().debug_assert();
+    }
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The virtio-tmem daemon as a library: what its program, its tests and the
+//! maker of its man page share.
+//!
+//! [`cli`] says what is wanted, [`settings`] judges it, [`daemon`] runs it:
+//! a [`vm::Vm`] and a thread per machine, each serving one front end after
+//! the other over [`vhost_user`], and optionally [`control`].
+
+pub mod cli;
+pub mod control;
+pub mod daemon;
+pub mod inherited;
+pub mod logging;
+pub mod settings;
+pub mod size;
+pub mod socket;
+pub mod stop;
+pub mod vhost_user;
+pub mod vm;

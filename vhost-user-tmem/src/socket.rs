@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Sockets that are made once, and removed at the end.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Group id of the socket; `None`: the daemon's.
+    pub group: Option<u32>,
+    /// Mode of the socket.
+    pub mode: u32,
+}
+
+/// A listening socket in the file system; dropping it removes the file, if it
+/// is still the one that was made.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    file: File,
+}
+
+/// The socket's file.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // Nobody is left to be told.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Socket {
+    /// Makes a listening socket at `path`. A socket file there on which nobody
+    /// listens is replaced.
+    ///
+    /// # Errors
+    /// When somebody listens there, something else is there, or it cannot be
+    /// made.
+    pub fn bind(path: &Path, access: Access) -> Result<Self> {
+        let at = path.display();
+        remove_stale(path)?;
+        // Nobody may connect before the mode is set.
+        let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(mask);
+        let listener = bound.with_context(|| format!("cannot make the socket '{at}'"))?;
+        let file = File {
+            path: path.to_owned(),
+            identity: identity(path)
+                .with_context(|| format!("cannot look at the socket '{at}'"))?,
+        };
+        if let Some(group) = access.group {
+            chown(path, None, Some(group))
+                .with_context(|| format!("cannot give the socket '{at}' to group {group}"))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(access.mode))
+            .with_context(|| format!("cannot set the mode of the socket '{at}'"))?;
+        Ok(Self { listener, file })
+    }
+
+    /// The listening socket.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+/// Removes a socket file on which nobody listens.
+fn remove_stale(path: &Path) -> Result<()> {
+    let at = path.display();
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("cannot look at '{at}'")),
+    };
+    ensure!(
+        metadata.file_type().is_socket(),
+        "'{at}' exists and is no socket; remove it or give another path"
+    );
+    match UnixStream::connect(path) {
+        Ok(_) => {
+            bail!("somebody listens on '{at}' already; stop that process or give another path")
+        }
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot tell whether '{at}' is in use"));
+        }
+    }
+    fs::remove_file(path).with_context(|| format!("cannot remove the left-over socket '{at}'"))
+}
+
+/// The id of the group with this name, or of this number.
+///
+/// # Errors
+/// When there is none.
+pub fn group_id(group: &str) -> Result<u32> {
+    if let Ok(id) = group.parse() {
+        return Ok(id);
+    }
+    let groups = fs::read_to_string("/etc/group").context("cannot read /etc/group")?;
+    groups
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next()? == group).then(|| fields.nth(1)?.parse().ok())?
+        })
+        .with_context(|| {
+            format!("there is no group '{group}'; give a group of /etc/group or its number")
+        })
+}

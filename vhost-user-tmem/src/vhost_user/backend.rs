@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the vhost-user-backend crate asks of a device, for one connection.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost_user_backend::{VhostUserBackend, VringEpollHandler, VringT};
+use virtio_bindings::bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
+use virtio_bindings::bindings::virtio_ring::{
+    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
+};
+use virtio_queue::QueueT;
+use virtio_tmem::device::{Device, EventQueue, QUEUE_SIZE, RequestQueue, Step};
+use virtio_tmem::wire::{EVENT_QUEUE, FIRST_REQUEST_QUEUE};
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::vring::Vring;
+
+pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+
+/// The device towards one front end.
+pub(super) struct Backend {
+    device: Arc<Device>,
+    mem: Memory,
+    event_queue: Mutex<EventQueue>,
+    request_queues: Vec<Mutex<RequestQueue>>,
+    /// Readable when there is news for the driver.
+    news: EventFd,
+    /// Readable when the connection has ended.
+    end: EventFd,
+}
+
+impl Backend {
+    pub(super) fn new(device: Arc<Device>, mem: Memory) -> io::Result<Self> {
+        let queues = device.config().request_queues;
+        Ok(Self {
+            device,
+            mem,
+            event_queue: Mutex::default(),
+            request_queues: (0..queues).map(|_| Mutex::default()).collect(),
+            news: EventFd::new(EFD_NONBLOCK)?,
+            end: EventFd::new(EFD_NONBLOCK)?,
+        })
+    }
+
+    /// Event numbers up to the number of queues belong to the crate.
+    fn news_event(&self) -> u16 {
+        let queues = u16::try_from(self.num_queues()).unwrap_or(u16::MAX);
+        queues.saturating_add(1)
+    }
+
+    fn end_event(&self) -> u16 {
+        self.news_event().saturating_add(1)
+    }
+
+    /// Lets the queues' threads hear of news and of the end.
+    pub(super) fn attach(&self, threads: &[Arc<VringEpollHandler<Arc<Self>>>]) -> io::Result<()> {
+        for thread in threads {
+            let event = u64::from(self.end_event());
+            thread.register_listener(self.end.as_raw_fd(), EventSet::IN, event)?;
+        }
+        if let Some(thread) = threads.get(usize::from(EVENT_QUEUE)) {
+            let event = u64::from(self.news_event());
+            thread.register_listener(self.news.as_raw_fd(), EventSet::IN, event)?;
+        }
+        let news = self.news.try_clone()?;
+        self.device.events().set_wake(Some(Box::new(move || {
+            // Fails only when it is readable already.
+            let _ = news.write(1);
+        })));
+        Ok(())
+    }
+
+    /// Ends the queues' threads.
+    pub(super) fn end(&self) {
+        self.device.events().set_wake(None);
+        // Fails only when it is readable already.
+        let _ = self.end.write(1);
+    }
+
+    /// Works through a queue until it is empty.
+    fn serve(&self, queue: usize, vring: &Vring<Memory>) {
+        while self.serve_while_unwanted(queue, vring) {
+            // The front end waits for the lock.
+            while vring.is_wanted() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Works through a queue; `true` if it stopped early because the front end
+    /// wants to change the vring.
+    fn serve_while_unwanted(&self, queue: usize, vring: &Vring<Memory>) -> bool {
+        let mut state = vring.get_mut();
+        if !state.is_enabled() || !state.get_queue().ready() {
+            return false;
+        }
+        let mem = self.mem.memory();
+        // A driver whose rings are not in memory gets needless kicks at worst.
+        let _ = state.get_queue_mut().disable_notification(&*mem);
+        loop {
+            if vring.is_wanted() {
+                return true;
+            }
+            match self.step(queue, &mem, state.get_queue_mut()) {
+                Step::Used { notify: true } => {
+                    // Fails only when the front end is gone.
+                    let _ = state.signal_used_queue();
+                }
+                Step::Used { notify: false } | Step::Skipped => {}
+                Step::Idle => {
+                    let queue_state = state.get_queue_mut();
+                    match queue_state.enable_notification(&*mem) {
+                        Ok(true) if self.has_work(queue) => {
+                            let _ = queue_state.disable_notification(&*mem);
+                        }
+                        _ => return false,
+                    }
+                }
+                Step::Broken => {
+                    let _ = state.get_queue_mut().enable_notification(&*mem);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Whether available buffers are work: without news, event buffers wait.
+    fn has_work(&self, queue: usize) -> bool {
+        queue != usize::from(EVENT_QUEUE) || self.device.events().is_pending()
+    }
+
+    fn step(&self, queue: usize, mem: &GuestMemoryMmap, state: &mut virtio_queue::Queue) -> Step {
+        let request_queue = queue
+            .checked_sub(usize::from(FIRST_REQUEST_QUEUE))
+            .and_then(|at| self.request_queues.get(at));
+        match request_queue {
+            Some(queue) => {
+                queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .step(&self.device, mem, state)
+            }
+            None => self
+                .event_queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .step(&self.device, mem, state),
+        }
+    }
+}
+
+impl VhostUserBackend for Backend {
+    type Bitmap = ();
+    type Vring = Vring<Memory>;
+
+    fn num_queues(&self) -> usize {
+        self.request_queues.len() + usize::from(FIRST_REQUEST_QUEUE)
+    }
+
+    fn max_queue_size(&self) -> usize {
+        usize::from(QUEUE_SIZE)
+    }
+
+    fn features(&self) -> u64 {
+        1 << VIRTIO_F_VERSION_1
+            | 1 << VIRTIO_F_IN_ORDER
+            | 1 << VIRTIO_RING_F_INDIRECT_DESC
+            | 1 << VIRTIO_RING_F_EVENT_IDX
+            | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+    }
+
+    fn set_event_idx(&self, _enabled: bool) {
+        // The vrings know.
+    }
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        self.device.read_config(offset, size)
+    }
+
+    fn set_config(&self, _offset: u32, _buf: &[u8]) -> io::Result<()> {
+        // Read-only to the driver: what it writes is dropped.
+        Ok(())
+    }
+
+    fn update_memory(&self, _mem: Memory) -> io::Result<()> {
+        // It is the one given to `new`, updated in place.
+        Ok(())
+    }
+
+    fn queues_per_thread(&self) -> Vec<u64> {
+        (0..self.num_queues()).map(|queue| 1 << queue).collect()
+    }
+
+    fn handle_event(
+        &self,
+        event: u16,
+        _evset: EventSet,
+        vrings: &[Vring<Memory>],
+        thread: usize,
+    ) -> io::Result<()> {
+        if event == self.end_event() {
+            // An error is how a thread of the crate ends without leaking a
+            // file descriptor.
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if event == self.news_event() {
+            // Fails only when it was read already.
+            let _ = self.news.read();
+        }
+        // Each thread has one vring.
+        if let Some(vring) = vrings.first() {
+            self.serve(thread, vring);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! One front end's connection, from its acceptance to its end.
+
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use vhost::vhost_user::{Error as VhostUserError, Listener};
+use vhost_user_backend::{Error, VhostUserDaemon};
+use vm_memory::GuestMemoryMmap;
+
+use super::backend::{Backend, Memory};
+use crate::stop::Stop;
+use crate::vm::Vm;
+
+/// Accepts a front end and serves it until it leaves or the daemon stops.
+/// Whatever the connection set up (memory, vrings, threads) ends with it: the
+/// next one begins afresh, on the same device.
+///
+/// # Errors
+/// When the connection cannot be had, or ends with a protocol error.
+pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()> {
+    let mem = Memory::new(GuestMemoryMmap::new());
+    let backend = Arc::new(Backend::new(vm.device().clone(), mem.clone())?);
+    let mut daemon =
+        VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), mem).map_err(sentence)?;
+    let served = backend
+        .attach(&daemon.get_epoll_handlers())
+        .map_err(anyhow::Error::from)
+        .and_then(|()| daemon.start(listener).map_err(sentence))
+        .and_then(|()| {
+            let handle = daemon.shutdown_handle();
+            let ended = stop.guard(id, handle, || daemon.wait());
+            if stop.is_asked() {
+                return Ok(());
+            }
+            judge(ended)
+        });
+    // Dropping the daemon joins the queues' threads.
+    backend.end();
+    drop(daemon);
+    served
+}
+
+/// A front end may leave at any time, in the middle of a message as well.
+fn judge(ended: vhost_user_backend::Result<()>) -> Result<()> {
+    match ended {
+        Err(Error::HandleRequest(
+            VhostUserError::Disconnected
+            | VhostUserError::PartialMessage
+            | VhostUserError::SocketBroken(_),
+        )) => Ok(()),
+        other => other.map_err(sentence),
+    }
+}
+
+fn sentence(error: Error) -> anyhow::Error {
+    anyhow!("{error}")
+}

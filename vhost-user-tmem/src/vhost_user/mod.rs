@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The vhost-user transport, on the vhost-user-backend crate.
+
+mod backend;
+pub mod connection;
+mod vring;

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A vring whose thread holds its lock while it works, and lets go when the
+//! front end wants to change something.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, MutexGuard};
+
+use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutGuard, VringT};
+use virtio_queue::Error;
+use vm_memory::GuestAddressSpace;
+
+/// [`VringMutex`], with two differences: a queue's thread that works through
+/// many requests hears of a front end that waits for the lock (mutexes are not
+/// fair), and a kick that was taken away in the meantime is no error (one
+/// would end the queue's thread for good).
+#[derive(Clone)]
+pub(super) struct Vring<M: GuestAddressSpace> {
+    inner: VringMutex<M>,
+    /// Threads of the front end that want to change the vring.
+    waiting: Arc<AtomicU32>,
+}
+
+impl<M: GuestAddressSpace + 'static> Vring<M> {
+    /// Whether the front end wants to change the vring.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&VringMutex<M>) -> T) -> T {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let outcome = change(&self.inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl<'a, M: GuestAddressSpace + 'a> VringStateGuard<'a, M> for Vring<M> {
+    type G = MutexGuard<'a, VringState<M>>;
+}
+
+impl<'a, M: GuestAddressSpace + 'a> VringStateMutGuard<'a, M> for Vring<M> {
+    type G = MutexGuard<'a, VringState<M>>;
+}
+
+impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
+    fn new(mem: M, max_queue_size: u16) -> Result<Self, Error> {
+        Ok(Self {
+            inner: VringMutex::new(mem, max_queue_size)?,
+            waiting: Arc::default(),
+        })
+    }
+
+    fn get_ref(&self) -> MutexGuard<'_, VringState<M>> {
+        self.inner.get_ref()
+    }
+
+    fn get_mut(&self) -> MutexGuard<'_, VringState<M>> {
+        self.inner.get_mut()
+    }
+
+    fn add_used(&self, desc_index: u16, len: u32) -> Result<(), Error> {
+        self.inner.add_used(desc_index, len)
+    }
+
+    fn signal_used_queue(&self) -> io::Result<()> {
+        self.inner.signal_used_queue()
+    }
+
+    fn enable_notification(&self) -> Result<bool, Error> {
+        self.inner.enable_notification()
+    }
+
+    fn disable_notification(&self) -> Result<(), Error> {
+        self.inner.disable_notification()
+    }
+
+    fn needs_notification(&self) -> Result<bool, Error> {
+        self.inner.needs_notification()
+    }
+
+    fn set_enabled(&self, enabled: bool) {
+        self.change(|vring| vring.set_enabled(enabled));
+    }
+
+    fn set_queue_info(&self, desc: u64, avail: u64, used: u64) -> Result<(), Error> {
+        self.change(|vring| vring.set_queue_info(desc, avail, used))
+    }
+
+    fn queue_next_avail(&self) -> u16 {
+        self.change(VringT::queue_next_avail)
+    }
+
+    fn set_queue_next_avail(&self, base: u16) {
+        self.change(|vring| vring.set_queue_next_avail(base));
+    }
+
+    fn set_queue_next_used(&self, idx: u16) {
+        self.change(|vring| vring.set_queue_next_used(idx));
+    }
+
+    fn queue_used_idx(&self) -> Result<u16, Error> {
+        self.change(VringT::queue_used_idx)
+    }
+
+    fn set_queue_size(&self, num: u16) {
+        self.change(|vring| vring.set_queue_size(num));
+    }
+
+    fn set_queue_event_idx(&self, enabled: bool) {
+        self.change(|vring| vring.set_queue_event_idx(enabled));
+    }
+
+    fn set_queue_ready(&self, ready: bool) {
+        self.change(|vring| vring.set_queue_ready(ready));
+    }
+
+    fn set_kick(&self, file: Option<File>) {
+        self.change(|vring| vring.set_kick(file));
+    }
+
+    fn read_kick(&self) -> io::Result<bool> {
+        match self.inner.read_kick() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    fn set_call(&self, file: Option<File>) {
+        self.change(|vring| vring.set_call(file));
+    }
+
+    fn set_err(&self, file: Option<File>) {
+        self.change(|vring| vring.set_err(file));
+    }
+}

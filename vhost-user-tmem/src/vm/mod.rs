@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Virtual machines, as the daemon sees them: a device and a front end that
+//! comes and goes.
+
+mod serve;
+
+pub use serve::serve;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tmem_store::{ClientConfig, Store};
+use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
+
+use crate::settings::VmSettings;
+
+/// One virtual machine. Its pools outlive its front end for a grace period.
+#[derive(Debug)]
+pub struct Vm {
+    name: String,
+    device: Arc<Device>,
+    grace: Duration,
+    front_end: Mutex<FrontEnd>,
+    connections: AtomicU64,
+    expiries: AtomicU64,
+}
+
+/// Whether a front end is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FrontEnd {
+    /// None came since the instance began.
+    Awaited,
+    /// One is connected.
+    Connected,
+    /// It left.
+    GoneSince(Instant),
+}
+
+impl Vm {
+    /// Makes the device of one virtual machine, with a new instance id.
+    ///
+    /// # Errors
+    /// When the store has no room or the system no random numbers.
+    pub fn new(
+        store: &Store,
+        settings: &VmSettings,
+        request_queues: u32,
+        grace: Duration,
+    ) -> Result<Self> {
+        let name = &settings.name;
+        let client = store
+            .add_client(ClientConfig {
+                name: name.clone(),
+                quota: settings.quota,
+                max_pools: MAX_POOLS,
+            })
+            .with_context(|| format!("cannot serve '{name}'"))?;
+        let config = DeviceConfig {
+            name: name.clone(),
+            instance: instance()?,
+            swap_pages: settings.swap_pages,
+            request_queues,
+        };
+        Ok(Self {
+            name: name.clone(),
+            device: Arc::new(Device::new(client, config)),
+            grace,
+            front_end: Mutex::new(FrontEnd::Awaited),
+            connections: AtomicU64::new(0),
+            expiries: AtomicU64::new(0),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Whether a front end is connected.
+    pub fn is_connected(&self) -> bool {
+        *self.lock() == FrontEnd::Connected
+    }
+
+    /// Front ends that connected so far.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    /// How often the grace period ended without a front end.
+    pub fn expiries(&self) -> u64 {
+        self.expiries.load(Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FrontEnd> {
+        self.front_end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connected(&self) {
+        *self.lock() = FrontEnd::Connected;
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    fn disconnected(&self) {
+        *self.lock() = FrontEnd::GoneSince(Instant::now());
+    }
+
+    /// How long the pools are still kept; `None`: without limit.
+    fn keeps_for(&self) -> Option<Duration> {
+        match *self.lock() {
+            FrontEnd::GoneSince(then) => Some(self.grace.saturating_sub(then.elapsed())),
+            FrontEnd::Awaited | FrontEnd::Connected => None,
+        }
+    }
+
+    /// Frees the pools of a front end that did not come back.
+    fn expire(&self) {
+        *self.lock() = FrontEnd::Awaited;
+        match instance() {
+            Ok(instance) => {
+                let pages = self.device.renew(instance);
+                self.expiries.fetch_add(1, Relaxed);
+                log::info!(
+                    "{}: no front end for {} s, freed {pages} pages",
+                    self.name,
+                    self.grace.as_secs()
+                );
+            }
+            // Keeping them is the safe side: the id stays as well.
+            Err(error) => log::error!("{}: cannot free its pages: {error:#}", self.name),
+        }
+    }
+}
+
+/// A new instance id.
+fn instance() -> Result<[u8; 16]> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).context("cannot get random numbers for an instance id")?;
+    Ok(id)
+}

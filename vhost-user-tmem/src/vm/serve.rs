@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Serving one virtual machine: one front end after the other, and the grace
+//! period in between.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vhost::vhost_user::Listener;
+
+use super::Vm;
+use crate::stop::Stop;
+use crate::vhost_user::connection;
+
+/// How long to wait after the system refused a connection, for example
+/// because the daemon is out of file descriptors.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// Serves `vm` on `listener` until the daemon stops. `id` tells the machine
+/// from the others.
+pub fn serve(vm: &Vm, id: u64, listener: &mut Listener, socket: &impl AsFd, stop: &Stop) {
+    while !stop.is_asked() {
+        match wait(socket, stop, vm.keeps_for()) {
+            Event::Nothing => {}
+            Event::Expired => vm.expire(),
+            Event::FrontEnd => {
+                vm.connected();
+                log::info!("{}: a front end connected", vm.name());
+                let ended = connection::run(vm, id, listener, stop);
+                vm.disconnected();
+                match ended {
+                    Ok(()) => log::info!("{}: the front end left", vm.name()),
+                    Err(error) => {
+                        log::warn!("{}: the connection ended: {error:#}", vm.name());
+                        pause(stop, BACK_OFF);
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum Event {
+    FrontEnd,
+    Expired,
+    Nothing,
+}
+
+/// Waits for a front end, the end of the grace period or of the daemon.
+fn wait(socket: &impl AsFd, stop: &Stop, timeout: Option<Duration>) -> Event {
+    let mut fds = [
+        PollFd::new(socket, PollFlags::IN),
+        PollFd::new(stop, PollFlags::IN),
+    ];
+    let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(0) => Event::Expired,
+        Ok(_) if !stop.is_asked() && !fds.first().is_none_or(|fd| fd.revents().is_empty()) => {
+            Event::FrontEnd
+        }
+        // Interrupted, or the end.
+        Ok(_) | Err(_) => Event::Nothing,
+    }
+}
+
+fn pause(stop: &Stop, time: Duration) {
+    let mut fds = [PollFd::new(stop, PollFlags::IN)];
+    let time = Timespec::try_from(time).unwrap_or_default();
+    // However it ends, the caller looks at `stop`.
+    let _ = poll(&mut fds, Some(&time));
+}
