@@ -6,8 +6,13 @@
 //! (get). A persistent pool keeps a page until it is flushed; an ephemeral
 //! pool may lose it at any time but never returns stale data.
 
+mod account;
 mod client;
+mod codec;
 mod config;
+mod counters;
+mod index;
+mod memory;
 mod pool;
 mod stats;
 mod store;

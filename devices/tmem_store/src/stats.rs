@@ -6,10 +6,14 @@
 pub struct StoreStats {
     /// Most bytes that the store holds: page memory and bookkeeping.
     pub memory_limit_bytes: u64,
-    /// Bytes charged to clients: slots of page memory and bookkeeping.
+    /// Bytes charged to clients: their spans of page memory and bookkeeping.
     pub held_bytes: u64,
-    /// Bytes of page memory that the host really backs.
+    /// Bytes of page memory that the system reports behind the mapping.
     pub mapped_bytes: u64,
+    /// Pages in persistent pools.
+    pub persistent_pages: u64,
+    /// Pages in ephemeral pools.
+    pub ephemeral_pages: u64,
     /// Pages kept as one repeated word.
     pub same_filled_pages: u64,
     /// Pages kept compressed.
@@ -31,12 +35,20 @@ pub struct ClientStats {
     pub name: String,
     /// Most bytes that the store holds for this client.
     pub quota_bytes: u64,
-    /// Bytes that it holds now: slots of page memory and bookkeeping.
+    /// Bytes that it holds now: spans of page memory and bookkeeping.
     pub held_bytes: u64,
     /// Pages in persistent pools.
     pub persistent_pages: u64,
     /// Pages in ephemeral pools.
     pub ephemeral_pages: u64,
+    /// Pages kept as one repeated word.
+    pub same_filled_pages: u64,
+    /// Pages kept compressed.
+    pub compressed_pages: u64,
+    /// Bytes of the compressed pages, without the rounding up to slots.
+    pub compressed_bytes: u64,
+    /// Pages kept as they are because they compress poorly.
+    pub raw_pages: u64,
     /// Pools.
     pub pools: u64,
     /// Whether the client is frozen.
@@ -67,6 +79,8 @@ pub struct ClientStats {
     pub get_lost: u64,
     /// Pages removed by flushes.
     pub flushed_pages: u64,
+    /// Pages removed by gets that remove.
+    pub taken_pages: u64,
     /// Pages removed with their pool.
     pub destroyed_pages: u64,
     /// Ephemeral pages evicted to make room.

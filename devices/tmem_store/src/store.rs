@@ -1,20 +1,106 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The store itself.
+//!
+//! Lock order, first taken first; nothing is taken in the other direction,
+//! and no lock is held while a caller's function runs:
+//!
+//! 1. the list of clients (`Shared::accounts`)
+//! 2. a client's pools (`Account::pools`)
+//! 3. one shard of one pool (`Pool::shards`)
+//! 4. one class of a client's heap, then the spans of that class;
+//!    or the heap's reserve; or the arena's free spans
+//!
+//! A put takes no lock while it compresses and while it makes room: eviction
+//! may have to take shards of other pools and clients.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::account::Account;
 use crate::client::Client;
 use crate::config::{ClientConfig, StoreConfig};
+use crate::counters::Counter;
+use crate::memory::{Arena, SPAN_COST};
 use crate::stats::StoreStats;
-use crate::types::Error;
+use crate::types::{Error, PoolKind};
 
 /// State shared by the store's handles, clients and pools.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limit: u64,
     pub(crate) held: AtomicU64,
-    pub(crate) clients: AtomicU64,
+    pub(crate) arena: Arena,
+    pub(crate) evicted_pages: Counter,
+    accounts: RwLock<Vec<Arc<Account>>>,
+}
+
+impl Shared {
+    fn accounts(&self) -> RwLockReadGuard<'_, Vec<Arc<Account>>> {
+        self.accounts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accounts_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Account>>> {
+        self.accounts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a client whose pools are gone.
+    pub(crate) fn remove(&self, account: &Arc<Account>) {
+        self.accounts_mut()
+            .retain(|other| !Arc::ptr_eq(other, account));
+    }
+
+    /// Whether there is room for a span of page memory.
+    pub(crate) fn has_room(&self) -> bool {
+        self.held.load(Relaxed).saturating_add(SPAN_COST) <= self.limit
+    }
+
+    /// Whether any client has ephemeral pages.
+    pub(crate) fn can_evict(&self) -> bool {
+        self.accounts().iter().any(|account| account.can_evict())
+    }
+
+    /// Makes room in the store for a put of `account` to a pool of `kind`;
+    /// whether it is worth trying again.
+    ///
+    /// A client that holds more than its share (the limit, split evenly) loses
+    /// its own ephemeral pages first. Else the client that holds most loses
+    /// some; but nobody's pages make room for ephemeral pages of a client that
+    /// holds more.
+    pub(crate) fn make_room(&self, account: &Account, kind: PoolKind) -> bool {
+        let accounts = self.accounts();
+        let mut trimmed = false;
+        for other in accounts.iter() {
+            trimmed |= other.trim();
+        }
+        if trimmed {
+            return true;
+        }
+        let share = self.limit / (accounts.len() as u64).max(1);
+        if account.held() > share && account.evict() > 0 {
+            return true;
+        }
+        let victim = accounts
+            .iter()
+            .filter(|other| other.can_evict())
+            .max_by_key(|other| other.held());
+        let Some(victim) = victim else {
+            return false;
+        };
+        if kind == PoolKind::Ephemeral && account.held() > victim.held() {
+            return account.evict() > 0;
+        }
+        // Only whole spans help another client.
+        let mut evicted = false;
+        while victim.evict() > 0 {
+            evicted = true;
+            if self.has_room() {
+                break;
+            }
+        }
+        evicted
+    }
 }
 
 /// A store of pages for many clients. Cloning gives another handle to it.
@@ -24,16 +110,28 @@ pub struct Store {
 }
 
 impl Store {
+    /// Least `memory_limit` in bytes.
+    pub const LEAST_MEMORY: u64 = 1 << 20;
+
     /// Makes an empty store.
     ///
     /// # Errors
     /// When the limit is out of range or the system gives no page memory.
     pub fn new(config: StoreConfig) -> Result<Self, Error> {
+        let limit = config.memory_limit;
+        if limit < Self::LEAST_MEMORY {
+            return Err(Error::LimitTooSmall {
+                limit,
+                least: Self::LEAST_MEMORY,
+            });
+        }
         Ok(Self {
             shared: Arc::new(Shared {
-                limit: config.memory_limit,
+                limit,
                 held: AtomicU64::new(0),
-                clients: AtomicU64::new(0),
+                arena: Arena::new(limit)?,
+                evicted_pages: Counter::default(),
+                accounts: RwLock::default(),
             }),
         })
     }
@@ -41,19 +139,35 @@ impl Store {
     /// Adds a client without pools.
     ///
     /// # Errors
-    /// When the store has no room for another client.
+    /// When the store already serves as many clients as it can.
     pub fn add_client(&self, config: ClientConfig) -> Result<Client, Error> {
-        Ok(Client::new(self.shared.clone(), config))
+        /// Bounds the search for a client that can give pages up.
+        const MOST: usize = 1 << 16;
+        let mut accounts = self.shared.accounts_mut();
+        if accounts.len() >= MOST {
+            return Err(Error::TooManyClients { clients: MOST });
+        }
+        let max_pools = config.max_pools;
+        let account = Arc::new(Account::new(self.shared.clone(), config));
+        accounts.push(account.clone());
+        Ok(Client::new(account, max_pools))
     }
 
     /// What the store holds now.
     pub fn stats(&self) -> StoreStats {
-        StoreStats {
-            memory_limit_bytes: self.shared.limit,
-            held_bytes: self.shared.held.load(Relaxed),
-            mapped_bytes: self.shared.held.load(Relaxed),
-            clients: self.shared.clients.load(Relaxed),
+        let shared = &self.shared;
+        let accounts = shared.accounts();
+        let mut stats = StoreStats {
+            memory_limit_bytes: shared.limit,
+            held_bytes: shared.held.load(Relaxed),
+            mapped_bytes: shared.arena.backed_bytes().unwrap_or(0),
+            evicted_pages: shared.evicted_pages.get(),
+            clients: accounts.len() as u64,
             ..StoreStats::default()
+        };
+        for account in accounts.iter() {
+            account.counters.add_to(&mut stats);
         }
+        stats
     }
 }

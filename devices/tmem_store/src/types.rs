@@ -123,9 +123,6 @@ pub enum Error {
     #[error("the store already serves {clients} clients, the most it can")]
     TooManyClients {
         /// Clients that the store serves.
-        clients: u32,
+        clients: usize,
     },
-    /// The store's memory limit has no room for another client.
-    #[error("no memory is left for another client; raise the memory limit")]
-    NoMemory,
 }

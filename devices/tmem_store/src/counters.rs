@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Counters of one client, and what they are called in statistics.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::memory::Content;
+use crate::stats::{ClientStats, StoreStats};
+use crate::types::{Get, PAGE_SIZE, PoolKind, Put, Refused};
+
+/// A number that only statistics read.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Relaxed);
+    }
+
+    fn sub(&self, by: u64) {
+        self.0.fetch_sub(by, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Counters of one client. Cache lines are shared by counters that change
+/// together.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    persistent_pages: Counter,
+    pub(crate) ephemeral_pages: Counter,
+    same_filled_pages: Counter,
+    compressed_pages: Counter,
+    compressed_bytes: Counter,
+    raw_pages: Counter,
+    puts: Counter,
+    puts_replaced: Counter,
+    puts_refused_quota: Counter,
+    puts_refused_memory: Counter,
+    puts_refused_frozen: Counter,
+    puts_refused_pool_gone: Counter,
+    puts_refused_unreadable: Counter,
+    puts_refused_prior_removed: Counter,
+    gets: Counter,
+    get_hits: Counter,
+    get_misses: Counter,
+    get_lost: Counter,
+    pub(crate) flushed_pages: Counter,
+    pub(crate) taken_pages: Counter,
+    pub(crate) destroyed_pages: Counter,
+    pub(crate) evicted_pages: Counter,
+}
+
+impl Counters {
+    /// The gauge of pages in pools of this kind.
+    pub(crate) fn pages(&self, kind: PoolKind) -> &Counter {
+        match kind {
+            PoolKind::Persistent => &self.persistent_pages,
+            PoolKind::Ephemeral => &self.ephemeral_pages,
+        }
+    }
+
+    /// A page of a pool of this kind is about to be kept.
+    pub(crate) fn kept(&self, kind: PoolKind, content: &Content) {
+        self.pages(kind).add(1);
+        match content {
+            Content::Same(_) => self.same_filled_pages.add(1),
+            Content::Slot(slot) if slot.len() == PAGE_SIZE => self.raw_pages.add(1),
+            Content::Slot(slot) => {
+                self.compressed_pages.add(1);
+                self.compressed_bytes.add(slot.len() as u64);
+            }
+        }
+    }
+
+    /// A page that was kept no longer is.
+    pub(crate) fn dropped(&self, kind: PoolKind, content: &Content) {
+        self.pages(kind).sub(1);
+        match content {
+            Content::Same(_) => self.same_filled_pages.sub(1),
+            Content::Slot(slot) if slot.len() == PAGE_SIZE => self.raw_pages.sub(1),
+            Content::Slot(slot) => {
+                self.compressed_pages.sub(1);
+                self.compressed_bytes.sub(slot.len() as u64);
+            }
+        }
+    }
+
+    /// Counts an outcome and passes it on.
+    pub(crate) fn put(&self, put: Put) -> Put {
+        self.puts.add(1);
+        let refused = match put.result {
+            Ok(()) => {
+                if put.prior_removed {
+                    self.puts_replaced.add(1);
+                }
+                return put;
+            }
+            Err(Refused::Quota) => &self.puts_refused_quota,
+            Err(Refused::Memory) => &self.puts_refused_memory,
+            Err(Refused::Frozen) => &self.puts_refused_frozen,
+            Err(Refused::PoolGone) => &self.puts_refused_pool_gone,
+            Err(Refused::Unreadable) => &self.puts_refused_unreadable,
+        };
+        refused.add(1);
+        if put.prior_removed {
+            self.puts_refused_prior_removed.add(1);
+        }
+        put
+    }
+
+    /// Counts an outcome and passes it on.
+    pub(crate) fn get(&self, get: Get) -> Get {
+        self.gets.add(1);
+        match get {
+            Get::Hit => self.get_hits.add(1),
+            Get::Miss => self.get_misses.add(1),
+            Get::Lost => self.get_lost.add(1),
+        }
+        get
+    }
+
+    /// Adds what the client holds to the store's sums.
+    pub(crate) fn add_to(&self, sum: &mut StoreStats) {
+        sum.persistent_pages += self.persistent_pages.get();
+        sum.ephemeral_pages += self.ephemeral_pages.get();
+        sum.same_filled_pages += self.same_filled_pages.get();
+        sum.compressed_pages += self.compressed_pages.get();
+        sum.compressed_bytes += self.compressed_bytes.get();
+        sum.raw_pages += self.raw_pages.get();
+    }
+
+    /// Fills the fields that are counted here.
+    pub(crate) fn fill(&self, stats: &mut ClientStats) {
+        stats.persistent_pages = self.persistent_pages.get();
+        stats.ephemeral_pages = self.ephemeral_pages.get();
+        stats.same_filled_pages = self.same_filled_pages.get();
+        stats.compressed_pages = self.compressed_pages.get();
+        stats.compressed_bytes = self.compressed_bytes.get();
+        stats.raw_pages = self.raw_pages.get();
+        stats.puts = self.puts.get();
+        stats.puts_replaced = self.puts_replaced.get();
+        stats.puts_refused_quota = self.puts_refused_quota.get();
+        stats.puts_refused_memory = self.puts_refused_memory.get();
+        stats.puts_refused_frozen = self.puts_refused_frozen.get();
+        stats.puts_refused_pool_gone = self.puts_refused_pool_gone.get();
+        stats.puts_refused_unreadable = self.puts_refused_unreadable.get();
+        stats.puts_refused_prior_removed = self.puts_refused_prior_removed.get();
+        stats.gets = self.gets.get();
+        stats.get_hits = self.get_hits.get();
+        stats.get_misses = self.get_misses.get();
+        stats.get_lost = self.get_lost.get();
+        stats.flushed_pages = self.flushed_pages.get();
+        stats.taken_pages = self.taken_pages.get();
+        stats.destroyed_pages = self.destroyed_pages.get();
+        stats.evicted_pages = self.evicted_pages.get();
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Doubly linked lists through the blocks of a shard.
+
+use super::slab::Slab;
+
+/// Ends a list.
+pub(super) const NIL: u32 = u32::MAX;
+
+/// A block's neighbours in one list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
+    prev: u32,
+    pub(super) next: u32,
+}
+
+impl Links {
+    pub(super) const NONE: Self = Self {
+        prev: NIL,
+        next: NIL,
+    };
+}
+
+/// A list: oldest first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List {
+    pub(super) first: u32,
+    last: u32,
+}
+
+impl List {
+    pub(super) const EMPTY: Self = Self {
+        first: NIL,
+        last: NIL,
+    };
+
+    /// Adds a node that is in no such list at the end.
+    pub(super) fn push<T>(
+        &mut self,
+        slab: &mut Slab<T>,
+        links: impl Fn(&mut T) -> &mut Links,
+        number: u32,
+    ) {
+        let prev = std::mem::replace(&mut self.last, number);
+        if let Some(node) = slab.get_mut(number) {
+            *links(node) = Links { prev, next: NIL };
+        }
+        match slab.get_mut(prev) {
+            Some(node) => links(node).next = number,
+            None => self.first = number,
+        }
+    }
+
+    /// Takes a node of this list out of it.
+    pub(super) fn remove<T>(
+        &mut self,
+        slab: &mut Slab<T>,
+        links: impl Fn(&mut T) -> &mut Links,
+        number: u32,
+    ) {
+        let Some(node) = slab.get_mut(number) else {
+            return;
+        };
+        let Links { prev, next } = std::mem::replace(links(node), Links::NONE);
+        match slab.get_mut(prev) {
+            Some(node) => links(node).next = next,
+            None => self.first = next,
+        }
+        match slab.get_mut(next) {
+            Some(node) => links(node).prev = prev,
+            None => self.last = prev,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Sixteen pages at rest in 132 bytes.
+
+use super::mapping::{Slot, SlotRef};
+
+/// What is kept of a page.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a slot that is not freed is memory lost"]
+pub(crate) enum Content {
+    /// The page is this word, repeated.
+    Same(u64),
+    /// The page's bytes, compressed unless there are as many as in a page.
+    Slot(Slot),
+}
+
+impl Content {
+    /// A look at it.
+    pub(crate) fn view(&self) -> View<'_> {
+        match self {
+            Self::Same(word) => View::Same(*word),
+            Self::Slot(slot) => View::Slot(SlotRef::of(slot)),
+        }
+    }
+}
+
+/// A look at what is kept of a page.
+#[derive(Debug)]
+pub(crate) enum View<'a> {
+    /// The page is this word, repeated.
+    Same(u64),
+    /// The page's bytes.
+    Slot(SlotRef<'a>),
+}
+
+/// What is kept of the pages of a block.
+#[derive(Debug, Default)]
+pub(crate) struct Cells {
+    /// Two bits per page: [`EMPTY`], [`SAME`] or [`SLOT`].
+    kinds: u32,
+    /// The repeated word, or the packed slot.
+    words: [u64; Self::COUNT],
+}
+
+const EMPTY: u32 = 0;
+const SAME: u32 = 1;
+const SLOT: u32 = 2;
+
+impl Cells {
+    /// Pages in a block.
+    pub(crate) const COUNT: usize = 16;
+
+    fn kind(&self, nth: usize) -> u32 {
+        if nth < Self::COUNT {
+            self.kinds >> (2 * nth) & 3
+        } else {
+            EMPTY
+        }
+    }
+
+    fn set_kind(&mut self, nth: usize, kind: u32) {
+        self.kinds = self.kinds & !(3 << (2 * nth)) | kind << (2 * nth);
+    }
+
+    /// Whether no page is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kinds == 0
+    }
+
+    /// Whether page `nth` is kept.
+    pub(crate) fn has(&self, nth: usize) -> bool {
+        self.kind(nth) != EMPTY
+    }
+
+    /// What is kept of page `nth`.
+    pub(crate) fn view(&self, nth: usize) -> Option<View<'_>> {
+        let word = *self.words.get(nth)?;
+        match self.kind(nth) {
+            SAME => Some(View::Same(word)),
+            SLOT => SlotRef::new(word, self).map(View::Slot),
+            _ => None,
+        }
+    }
+
+    /// Keeps `content` for page `nth`, which is below [`Cells::COUNT`], and
+    /// returns what was kept before.
+    pub(crate) fn put(&mut self, nth: usize, content: Content) -> Option<Content> {
+        let old = self.take(nth);
+        let (kind, word) = match content {
+            Content::Same(word) => (SAME, word),
+            Content::Slot(slot) => (SLOT, slot.pack()),
+        };
+        if let Some(to) = self.words.get_mut(nth) {
+            *to = word;
+            self.set_kind(nth, kind);
+        }
+        old
+    }
+
+    /// Keeps nothing for page `nth` any more and returns what was kept.
+    pub(crate) fn take(&mut self, nth: usize) -> Option<Content> {
+        let word = *self.words.get(nth)?;
+        let kind = self.kind(nth);
+        self.set_kind(nth, EMPTY);
+        match kind {
+            SAME => Some(Content::Same(word)),
+            SLOT => Slot::unpack(word).map(Content::Slot),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Pools: put, get and flush.
+
+mod flush;
+mod get;
+mod put;
+mod run;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::account::{Account, Shortage, charge};
+use crate::config::PoolConfig;
+use crate::index::{SHARDS, Seed, Shard};
+use crate::memory::Content;
+use crate::types::PoolKind;
+
+/// A pool of pages. Every operation may run concurrently with every other;
+/// concurrent operations on one handle happen in some order. After the pool
+/// was destroyed puts are refused, gets miss and flushes remove nothing.
+#[derive(Debug)]
+pub struct Pool {
+    account: Arc<Account>,
+    kind: PoolKind,
+    quota: u64,
+    /// Bytes of slots and index.
+    held: AtomicU64,
+    seed: Seed,
+    shards: [ShardLock; SHARDS],
+}
+
+#[derive(Debug)]
+struct ShardLock {
+    shard: RwLock<Shard>,
+    /// Stamp of the oldest block; [`NONE`] if there is none. Written under
+    /// the lock, read without it to find what to evict.
+    oldest: AtomicU64,
+}
+
+/// The stamp of no block.
+const NONE: u64 = u64::MAX;
+
+/// A shard that is being changed, and the bytes that may be charged for it.
+struct Change<'a> {
+    pool: &'a Pool,
+    shard: &'a mut Shard,
+    /// Bytes charged beforehand.
+    granted: u64,
+    /// Why a charge was refused.
+    shortage: Shortage,
+}
+
+impl Pool {
+    /// Bytes that an empty pool is charged with.
+    pub(crate) const COST: u64 = (size_of::<Self>() + 64) as u64;
+
+    pub(crate) fn new(account: Arc<Account>, config: PoolConfig) -> Self {
+        let seed = Seed::default();
+        let ages = config.kind == PoolKind::Ephemeral;
+        let shards = std::array::from_fn(|_| ShardLock {
+            shard: RwLock::new(Shard::new(seed.clone(), ages)),
+            oldest: AtomicU64::new(NONE),
+        });
+        Self {
+            account,
+            kind: config.kind,
+            quota: config.quota.unwrap_or(u64::MAX),
+            held: AtomicU64::new(0),
+            seed,
+            shards,
+        }
+    }
+
+    /// What the pool promises about its pages.
+    pub fn kind(&self) -> PoolKind {
+        self.kind
+    }
+
+    /// Bytes that the store holds for the pool: slots of its pages and its
+    /// index. Spans are shared by all pools of a client, so that the sum over
+    /// its pools is less than what the client holds.
+    pub fn held_bytes(&self) -> u64 {
+        self.held.load(Relaxed)
+    }
+
+    /// Charges the pool, then the client and the store.
+    fn charge(&self, bytes: u64) -> Result<(), Shortage> {
+        if !charge(&self.held, self.quota, bytes) {
+            return Err(Shortage::Pool);
+        }
+        self.account
+            .charge(bytes)
+            .inspect_err(|_| self.credit_self(bytes))
+    }
+
+    fn credit_self(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Gives the memory of a page back that was counted as kept.
+    fn free(&self, content: Content) {
+        self.account.counters.dropped(self.kind, &content);
+        if let Content::Slot(slot) = &content {
+            self.credit_self(slot.class().slot_size() as u64);
+        }
+        self.account.free(content);
+    }
+
+    fn shard(&self, nth: usize) -> Option<RwLockReadGuard<'_, Shard>> {
+        let lock = self.shards.get(nth)?;
+        Some(lock.shard.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs `change` on a shard under its lock, and charges or credits the
+    /// bytes by which its index grew or shrank.
+    fn change<T>(&self, nth: usize, change: impl FnOnce(&mut Change<'_>) -> T) -> Option<T> {
+        let lock = self.shards.get(nth)?;
+        let mut shard = lock.shard.write().unwrap_or_else(PoisonError::into_inner);
+        let before = shard.bytes();
+        let mut under_way = Change {
+            pool: self,
+            shard: &mut shard,
+            granted: 0,
+            shortage: Shortage::System,
+        };
+        let result = change(&mut under_way);
+        let charged = before + under_way.granted;
+        let after = shard.bytes();
+        if after < charged {
+            self.credit_self(charged - after);
+            self.account.credit(charged - after);
+        } else if after > charged {
+            // The estimate was too low: what is held counts, whatever the quota.
+            self.held.fetch_add(after - charged, Relaxed);
+            self.account.charge_anyway(after - charged);
+        }
+        if self.kind == PoolKind::Ephemeral {
+            lock.oldest.store(shard.oldest().unwrap_or(NONE), Relaxed);
+        }
+        Some(result)
+    }
+
+    /// Stamp and shard of what is oldest in the pool.
+    pub(crate) fn oldest(&self) -> Option<(u64, usize)> {
+        let stamps = self.shards.iter().map(|lock| lock.oldest.load(Relaxed));
+        let oldest = stamps.zip(0..).min()?;
+        (oldest.0 != NONE).then_some(oldest)
+    }
+
+    /// Evicts the oldest block of a shard and returns how many pages it had.
+    pub(crate) fn evict(&self, shard: usize) -> u64 {
+        let stamp = self.account.tick();
+        let pages = self
+            .change(shard, |change| {
+                change.shard.evict(stamp, &mut |content| self.free(content))
+            })
+            .unwrap_or(0);
+        self.account.counters.evicted_pages.add(pages);
+        self.account.shared.evicted_pages.add(pages);
+        pages
+    }
+
+    /// Makes room for a put to this pool; whether it is worth trying again.
+    fn make_room(&self, shortage: Shortage) -> bool {
+        if shortage == Shortage::Pool {
+            return self.oldest().is_some_and(|(_, shard)| {
+                // Somebody else may have evicted just that: try again then.
+                self.evict(shard);
+                true
+            });
+        }
+        self.account.make_room(shortage, self.kind)
+    }
+
+    /// Empties the pool for good and returns how many pages it had.
+    pub(crate) fn destroy(&self) -> u64 {
+        let mut pages = 0;
+        for lock in &self.shards {
+            let mut shard = lock.shard.write().unwrap_or_else(PoisonError::into_inner);
+            let old = shard.destroy();
+            lock.oldest.store(NONE, Relaxed);
+            drop(shard);
+            let bytes = old.bytes();
+            pages += old.into_pages(&mut |content| self.free(content));
+            self.credit_self(bytes);
+            self.account.credit(bytes);
+        }
+        self.account.credit(Self::COST);
+        self.account.counters.destroyed_pages.add(pages);
+        pages
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Puts.
+
+use super::{Change, Pool};
+use crate::account::Shortage;
+use crate::codec::{self, Encoded};
+use crate::index::{Key, OutOfRoom, split};
+use crate::memory::Content;
+use crate::types::{ObjectId, Page, PoolKind, Put, Refused};
+
+impl Change<'_> {
+    /// Makes sure that there is the block of `key`.
+    fn prepare(&mut self, key: &Key<'_>, stamp: u64) -> Result<u32, Shortage> {
+        let Self {
+            pool,
+            shard,
+            granted,
+            shortage,
+        } = self;
+        let mut may_grow = |bytes| match pool.charge(bytes) {
+            Ok(()) => {
+                *granted += bytes;
+                true
+            }
+            Err(why) => {
+                *shortage = why;
+                false
+            }
+        };
+        shard
+            .prepare(key, stamp, &mut may_grow)
+            .map_err(|OutOfRoom| *shortage)
+    }
+}
+
+impl Pool {
+    /// Copies `page` into the store, in place of an older page of that handle.
+    /// If it is refused, nothing is under the handle any more.
+    pub fn put(&self, object: &ObjectId, index: u64, page: &Page) -> Put {
+        let (block, nth) = split(index);
+        let put = self.put_at(&Key::new(&self.seed, object, block), nth, page);
+        self.account.counters.put(put)
+    }
+
+    /// A put that is not yet counted.
+    pub(super) fn put_at(&self, key: &Key<'_>, nth: usize, page: &Page) -> Put {
+        let there = match self.shard(key.shard()) {
+            Some(shard) if !shard.gone => shard.has(key, nth),
+            _ => return refused(Refused::PoolGone, false),
+        };
+        if !there && self.account.is_frozen() {
+            return refused(Refused::Frozen, false);
+        }
+        codec::encode(page, |encoded| self.put_encoded(key, nth, encoded, there))
+    }
+
+    /// Removes what is under the handle; whether there was anything.
+    pub(super) fn remove(&self, key: &Key<'_>, nth: usize) -> bool {
+        let old = self.change(key.shard(), |change| change.shard.take(key, nth));
+        let Some(old) = old.flatten() else {
+            return false;
+        };
+        self.free(old);
+        true
+    }
+
+    fn put_encoded(&self, key: &Key<'_>, nth: usize, encoded: Encoded<'_>, there: bool) -> Put {
+        let mut prior = false;
+        let mut content = self.keep(encoded, there);
+        if content.is_err() && there {
+            // The old page has to go in any case, and its memory may be just
+            // what the new one needs. Its block stays: at the quota there may
+            // be no room to make it again.
+            let old = self.change(key.shard(), |change| change.shard.vacate(key, nth));
+            prior = old.flatten().map(|old| self.free(old)).is_some();
+            content = self.keep(encoded, there);
+        }
+        loop {
+            let shortage = match content {
+                Ok(kept) => match self.publish(key, nth, kept, prior) {
+                    Ok(replaced) => {
+                        return Put {
+                            result: Ok(()),
+                            prior_removed: prior || replaced,
+                        };
+                    }
+                    Err(NotPublished::Refused(why)) => return refused(why, prior),
+                    Err(NotPublished::Short(shortage)) => shortage,
+                },
+                Err(shortage) => shortage,
+            };
+            if !self.make_room(shortage) {
+                prior |= self.remove(key, nth);
+                if !prior && self.kind == PoolKind::Persistent {
+                    self.account.note_refusal();
+                }
+                return refused(shortage.refusal(), prior);
+            }
+            content = self.keep(encoded, there);
+        }
+    }
+
+    /// Finds memory for a page and counts it as kept.
+    fn keep(&self, encoded: Encoded<'_>, replaces: bool) -> Result<Content, Shortage> {
+        let content = self.account.keep(encoded, replaces)?;
+        self.account.counters.kept(self.kind, &content);
+        if let Content::Slot(slot) = &content {
+            let bytes = slot.class().slot_size() as u64;
+            if !crate::account::charge(&self.held, self.quota, bytes) {
+                self.account.counters.dropped(self.kind, &content);
+                self.account.free(content);
+                return Err(Shortage::Pool);
+            }
+        }
+        Ok(content)
+    }
+
+    /// Lets gets find `content`; whether an older page was there. `prior`: one
+    /// was removed on the way, so that this is no new page.
+    fn publish(
+        &self,
+        key: &Key<'_>,
+        nth: usize,
+        content: Content,
+        prior: bool,
+    ) -> Result<bool, NotPublished> {
+        let stamp = match self.kind {
+            PoolKind::Persistent => 0,
+            PoolKind::Ephemeral => self.account.tick(),
+        };
+        let mut content = Some(content);
+        let published = self.change(key.shard(), |change| {
+            if change.shard.gone {
+                return Err(NotPublished::Refused(Refused::PoolGone));
+            }
+            if !prior && self.account.is_frozen() && !change.shard.has(key, nth) {
+                return Err(NotPublished::Refused(Refused::Frozen));
+            }
+            let number = change.prepare(key, stamp).map_err(NotPublished::Short)?;
+            let content = content.take();
+            Ok(content.and_then(|content| change.shard.put(number, nth, stamp, content)))
+        });
+        if let Some(unused) = content {
+            self.free(unused);
+        }
+        match published {
+            Some(Ok(old)) => Ok(old.map(|old| self.free(old)).is_some()),
+            Some(Err(why)) => Err(why),
+            None => Err(NotPublished::Refused(Refused::PoolGone)),
+        }
+    }
+}
+
+/// Why a page that had found memory is not found by gets.
+enum NotPublished {
+    Refused(Refused),
+    Short(Shortage),
+}
+
+fn refused(why: Refused, prior_removed: bool) -> Put {
+    Put {
+        result: Err(why),
+        prior_removed,
+    }
+}

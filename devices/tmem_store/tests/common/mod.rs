@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the tests share: stores, and pages that say what they should be.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(unreachable_pub, reason = "tests are not crates that others use")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+
+use tmem_store::{
+    Client, ClientConfig, Created, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Put,
+    Refused, Store, StoreConfig,
+};
+
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+pub const OBJECT: ObjectId = [7; 24];
+
+pub fn store(memory_limit: u64) -> Store {
+    Store::new(StoreConfig { memory_limit }).unwrap()
+}
+
+pub fn client(store: &Store, quota: u64) -> Client {
+    store
+        .add_client(ClientConfig {
+            name: "test".to_owned(),
+            quota,
+            max_pools: 8,
+        })
+        .unwrap()
+}
+
+pub fn pool(client: &Client, id: u32, kind: PoolKind) -> Arc<Pool> {
+    pool_with_quota(client, id, kind, None)
+}
+
+pub fn pool_with_quota(client: &Client, id: u32, kind: PoolKind, quota: Option<u64>) -> Arc<Pool> {
+    let created = client.create_pool(id, PoolConfig { kind, quota });
+    assert_eq!(created, Ok(Created::New));
+    client.pool(id).unwrap()
+}
+
+pub fn object(number: u64) -> ObjectId {
+    let mut object = [0; 24];
+    object[..8].copy_from_slice(&number.to_le_bytes());
+    object
+}
+
+/// How well a page compresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texture {
+    /// One word, repeated.
+    Same,
+    /// To about this part in 16.
+    Sixteenths(u8),
+}
+
+pub const RAW: Texture = Texture::Sixteenths(16);
+pub const HALF: Texture = Texture::Sixteenths(8);
+
+/// A page whose content follows from `seed` and is different for each.
+pub fn page(seed: u64, texture: Texture) -> Page {
+    let mut page = [0; PAGE_SIZE];
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d;
+    let random = match texture {
+        Texture::Same => {
+            for word in page.chunks_exact_mut(8) {
+                word.copy_from_slice(&seed.to_le_bytes());
+            }
+            return page;
+        }
+        Texture::Sixteenths(part) => PAGE_SIZE * usize::from(part) / 16,
+    };
+    for word in page[..random].chunks_exact_mut(8) {
+        // xorshift64*, which never repeats a word within a page.
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        word.copy_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    page[PAGE_SIZE - 8..].copy_from_slice(&seed.to_le_bytes());
+    page
+}
+
+pub const ACCEPTED: Put = Put {
+    result: Ok(()),
+    prior_removed: false,
+};
+
+pub const REPLACED: Put = Put {
+    result: Ok(()),
+    prior_removed: true,
+};
+
+pub const fn refused(why: Refused) -> Put {
+    Put {
+        result: Err(why),
+        prior_removed: false,
+    }
+}
+
+/// What a get finds; on a miss the buffer must be as it was.
+pub fn get(pool: &Pool, object: &ObjectId, index: u64) -> Option<Box<Page>> {
+    let mut buffer = Box::new([0xa5; PAGE_SIZE]);
+    match pool.get(object, index, &mut buffer) {
+        Get::Hit => Some(buffer),
+        Get::Miss => {
+            assert_eq!(*buffer, [0xa5; PAGE_SIZE], "a miss wrote to the buffer");
+            None
+        }
+        Get::Lost => panic!("page {index} is lost"),
+    }
+}
+
+/// Puts pages of consecutive indexes until one is refused; how many were
+/// accepted, and why the next was not.
+pub fn fill(pool: &Pool, object: &ObjectId, texture: Texture) -> (u64, Refused) {
+    for index in 0.. {
+        match pool.put(object, index, &page(index, texture)).result {
+            Ok(()) => {}
+            Err(why) => return (index, why),
+        }
+    }
+    unreachable!("the store has no end")
+}
