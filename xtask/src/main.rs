@@ -1,4 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Everything a person or CI runs.
+//! Everything a person or CI runs: `cargo xtask setup`, `demo`, `test`, …
+//!
+//! What a command needs beyond Rust (a Debian root to build the guest module
+//! in, QEMU, the guest's kernel) is made by `setup` in a cache outside the
+//! checkout; every other command calls it first.
 
-fn main() {}
+mod apt;
+mod assets;
+mod cache;
+mod e2e;
+mod exec;
+mod guest;
+mod host;
+mod initramfs;
+mod kernel;
+mod mirror;
+mod pictures;
+mod project;
+mod roots;
+mod setup;
+mod versions;
+
+use clap::Parser;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Everything a person or CI runs")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make what the other commands need: a Debian root to build the guest
+    /// module in, QEMU, and the guest's kernel. Cached.
+    Setup(setup::Options),
+    /// Build the guest module for the stock Debian kernel.
+    Guest,
+    /// Run the end-to-end tests only.
+    E2e(e2e::Options),
+    /// Draw the pictures of the documentation.
+    Pictures,
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Setup(options) => setup::command(options),
+        Command::Guest => guest::command(),
+        Command::E2e(options) => e2e::command(options),
+        Command::Pictures => pictures::run(project::root()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

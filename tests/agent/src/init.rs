@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What process 1 does before it serves.
+
+use anyhow::Context;
+use anyhow::Result;
+use rustix::mm::MlockAllFlags;
+use rustix::mount::MountFlags;
+
+/// File systems of a guest, by type and place. /dev comes first: the rest is
+/// of no use if nobody can be told that it failed.
+const MOUNTS: [(&str, &str); 5] = [
+    ("devtmpfs", "/dev"),
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("tmpfs", "/run"),
+];
+
+/// Mounts what programs expect to be there.
+pub(crate) fn prepare() -> Result<()> {
+    for (kind, place) in MOUNTS {
+        std::fs::create_dir_all(place).with_context(|| format!("cannot make {place}"))?;
+        rustix::mount::mount(kind, place, kind, MountFlags::empty(), None)
+            .or_else(|error| match error {
+                // The kernel mounts /dev by itself when it is built so.
+                rustix::io::Errno::BUSY => Ok(()),
+                other => Err(other),
+            })
+            .with_context(|| format!("cannot mount {kind} on {place}"))?;
+    }
+    Ok(())
+}
+
+/// Keeps this process out of swap and away from the OOM killer: it must be
+/// able to tell what happens when swap does not answer.
+pub(crate) fn stay_in_memory() {
+    // Without these the agent still serves, only less surely.
+    if let Err(error) = rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE) {
+        eprintln!("tmem-agent: cannot lock itself in memory: {error}");
+    }
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
+        eprintln!("tmem-agent: cannot hide from the OOM killer: {error}");
+    }
+}

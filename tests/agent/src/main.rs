@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The agent: process 1 of a test guest, or a service in a larger one. Takes
+//! requests from the second serial port and answers there.
+
+mod init;
+mod serve;
+
+use anyhow::Context;
+use anyhow::Result;
+use std::io::Write;
+use std::path::Path;
+use tmem_agent::pages::Corpus;
+use tmem_agent::protocol::News;
+use tmem_agent::protocol::Order;
+use tmem_agent::protocol::Workload;
+use tmem_agent::workload::Memory;
+
+/// The serial port to the host.
+const PORT: &str = "/dev/ttyS1";
+
+fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("workload") {
+        return workload();
+    }
+    if rustix::process::getpid().is_init() {
+        init::prepare()?;
+    }
+    init::stay_in_memory();
+    serve::serve(Path::new(PORT))
+}
+
+/// The child that fills memory: first line of its input is the [`Workload`],
+/// each other an [`Order`]; each line of its output is [`News`].
+fn workload() -> Result<()> {
+    // It is this process that must go when memory is short.
+    std::fs::write("/proc/self/oom_score_adj", "1000")
+        .context("cannot offer itself to the OOM killer")?;
+    let mut lines = std::io::stdin().lines();
+    let mut next = || -> Result<Option<String>> { Ok(lines.next().transpose()?) };
+    let mut report = |news: News| -> Result<()> {
+        let mut line = serde_json::to_string(&news)?;
+        line.push('\n');
+        std::io::stdout().write_all(line.as_bytes())?;
+        Ok(())
+    };
+    let line = next()?.context("the workload was told nothing")?;
+    let workload: Workload = serde_json::from_str(&line)?;
+    let corpus = Corpus::open(Path::new("/usr/lib"))?;
+    let mut memory = Memory::fill(&corpus, &workload, &mut report)?;
+    while let Some(line) = next()? {
+        match serde_json::from_str(&line)? {
+            Order::End => break,
+            order => memory.obey(order, &mut report)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The program that needs more memory than there is: fills it with known
+//! pages, then reads and checks them on order.
+
+use crate::pages::Corpus;
+use crate::pages::PAGE_SIZE;
+use crate::pages::Page;
+use crate::pages::PageName;
+use crate::pages::describe;
+use crate::pages::mix;
+use crate::protocol::Account;
+use crate::protocol::News;
+use crate::protocol::Order;
+use crate::protocol::Workload;
+use anyhow::Context;
+use anyhow::Result;
+use std::time::Instant;
+
+/// Progress is reported this many times in an order.
+const REPORTS: u64 = 20;
+
+/// Wrong pages that are described.
+const EXAMPLES: usize = 5;
+
+/// Pages that are allocated at once, 8 MiB: room for huge pages, and little
+/// enough for a kernel that refuses a single request beyond all memory.
+const CHUNK: usize = 2048;
+
+/// A filled memory.
+pub struct Memory<'a> {
+    corpus: &'a Corpus,
+    seed: u64,
+    chunks: Vec<Vec<Page>>,
+    /// How often each page got a new content.
+    generations: Vec<u8>,
+}
+
+impl<'a> Memory<'a> {
+    /// Fills `workload.mib` MiB; calls `report` with the news on the way.
+    ///
+    /// # Errors
+    /// The real content cannot be read, or a report cannot be made.
+    pub fn fill(
+        corpus: &'a Corpus,
+        workload: &Workload,
+        report: &mut dyn FnMut(News) -> Result<()>,
+    ) -> Result<Self> {
+        let of = workload.mib * ((1 << 20) / PAGE_SIZE as u64);
+        let count = usize::try_from(of).context("too much memory")?;
+        let mut memory = Self {
+            corpus,
+            seed: workload.seed,
+            chunks: Vec::with_capacity(count.div_ceil(CHUNK)),
+            generations: vec![0; count],
+        };
+        let watch = Watch::start()?;
+        let mut page = [0; PAGE_SIZE];
+        for number in 0..of {
+            let name = memory.name(number, 0);
+            corpus.make(name, &mut page)?;
+            memory.push(page);
+            progress(number + 1, of, report)?;
+        }
+        let account = watch.stop(of, 0, Vec::new())?;
+        report(News::Filled(account))?;
+        Ok(memory)
+    }
+
+    /// Carries out `order`.
+    ///
+    /// # Errors
+    /// As [`Memory::fill`].
+    pub fn obey(&mut self, order: Order, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
+        let of = self.generations.len() as u64;
+        let watch = Watch::start()?;
+        let (mut wrong, mut examples) = (0, Vec::new());
+        let mut expected = [0; PAGE_SIZE];
+        // Any step without a divisor in common visits every page once; this
+        // prime is larger than any count of pages here, so it has none.
+        let step = match order {
+            Order::Churn => 1_000_000_007,
+            Order::Verify | Order::End => 1,
+        };
+        for turn in 0..of {
+            let number = turn.wrapping_mul(step) % of;
+            let at = usize::try_from(number)?;
+            let chunk = self.chunks.get_mut(at / CHUNK);
+            let page = chunk.and_then(|chunk| chunk.get_mut(at % CHUNK));
+            let (Some(page), Some(generation)) = (page, self.generations.get_mut(at)) else {
+                continue;
+            };
+            let name = |generation: u8| PageName {
+                seed: self.seed,
+                number,
+                generation: generation.into(),
+            };
+            self.corpus.make(name(*generation), &mut expected)?;
+            if *page != expected {
+                wrong += 1;
+                if examples.len() < EXAMPLES {
+                    examples.push(describe(name(*generation), page, &expected));
+                }
+            }
+            if order == Order::Churn && mix(number ^ u64::from(*generation)).is_multiple_of(4) {
+                *generation = generation.wrapping_add(1);
+                self.corpus.make(name(*generation), page)?;
+            }
+            progress(turn + 1, of, report)?;
+        }
+        report(News::Checked(watch.stop(of, wrong, examples)?))
+    }
+
+    fn push(&mut self, page: Page) {
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(page),
+            _ => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(page);
+                self.chunks.push(chunk);
+            }
+        }
+    }
+
+    fn name(&self, number: u64, generation: u64) -> PageName {
+        PageName {
+            seed: self.seed,
+            number,
+            generation,
+        }
+    }
+}
+
+fn progress(done: u64, of: u64, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
+    let part = (of / REPORTS).max(1);
+    if done.is_multiple_of(part) {
+        report(News::Progress { pages: done, of })?;
+    }
+    Ok(())
+}
+
+/// Time and major faults since a moment.
+struct Watch {
+    start: Instant,
+    major_faults: u64,
+}
+
+impl Watch {
+    fn start() -> Result<Self> {
+        Ok(Self {
+            start: Instant::now(),
+            major_faults: major_faults()?,
+        })
+    }
+
+    fn stop(&self, pages: u64, wrong: u64, examples: Vec<String>) -> Result<Account> {
+        let milliseconds = self.start.elapsed().as_millis();
+        Ok(Account {
+            pages,
+            wrong,
+            examples,
+            major_faults: major_faults()? - self.major_faults,
+            milliseconds: u64::try_from(milliseconds).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// Major faults of this process so far: field 12 of `/proc/self/stat`.
+fn major_faults() -> Result<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    // Field 2, the program's name, is in parentheses and may hold blanks.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    fields
+        .split_whitespace()
+        .nth(9)
+        .and_then(|field| field.parse().ok())
+        .context("/proc/self/stat has no major faults")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn filled(mib: u64, corpus: &Corpus) -> Memory<'_> {
+        let workload = Workload { mib, seed: 1 };
+        Memory::fill(corpus, &workload, &mut |_| Ok(())).unwrap()
+    }
+
+    fn last(memory: &mut Memory<'_>, order: Order) -> Account {
+        let mut account = None;
+        memory
+            .obey(order, &mut |news| {
+                if let News::Checked(found) = news {
+                    account = Some(found);
+                }
+                Ok(())
+            })
+            .unwrap();
+        account.unwrap()
+    }
+
+    fn corpus() -> Corpus {
+        // Programs of this machine: what a guest has, too.
+        Corpus::open(Path::new("/usr/lib/x86_64-linux-gnu/gconv"))
+            .or_else(|_| Corpus::open(Path::new("/usr/bin")))
+            .unwrap()
+    }
+
+    #[test]
+    fn untouched_memory_is_right_and_a_flipped_bit_is_wrong() {
+        let corpus = corpus();
+        let mut memory = filled(10, &corpus);
+        assert_eq!(last(&mut memory, Order::Verify).wrong, 0);
+        memory.chunks[0][17][2000] ^= 1;
+        let account = last(&mut memory, Order::Verify);
+        assert_eq!((account.pages, account.wrong), (2560, 1));
+        assert!(account.examples[0].contains("number: 17"));
+    }
+
+    #[test]
+    fn churn_visits_every_page_and_renews_some() {
+        let corpus = corpus();
+        let mut memory = filled(2, &corpus);
+        memory.chunks[0][17][2000] ^= 1;
+        assert_eq!(last(&mut memory, Order::Churn).wrong, 1);
+        let renewed = memory.generations.iter().filter(|g| **g > 0).count();
+        assert!((64..256).contains(&renewed), "{renewed} of 512 renewed");
+        memory.chunks[0][17][2000] ^= 1;
+        assert_eq!(last(&mut memory, Order::Verify).wrong, 0);
+    }
+
+    #[test]
+    fn a_page_left_from_an_older_generation_is_wrong() {
+        let corpus = corpus();
+        let mut memory = filled(2, &corpus);
+        let old = memory.chunks.clone();
+        last(&mut memory, Order::Churn);
+        let renewed = memory.generations.iter().filter(|g| **g > 0).count() as u64;
+        memory.chunks = old;
+        assert_eq!(last(&mut memory, Order::Verify).wrong, renewed);
+    }
+}

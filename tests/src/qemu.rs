@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! QEMU's command line.
+
+use crate::assets::Assets;
+use serde_json::Value;
+use serde_json::json;
+use std::path::Path;
+use std::process::Command;
+
+/// QEMU's generic vhost-user device knows no id 60; this one is reserved and
+/// never specified, and the module is told of it by `test_device_id`.
+pub(crate) const TEST_DEVICE_ID: u32 = 13;
+
+/// Name of the device in QEMU, and of the port that it is plugged into.
+pub(crate) const DEVICE: &str = "tmem0";
+const PORT: &str = "port0";
+
+/// The device's properties beside its place and back end. `virtqueues` counts
+/// the event queue.
+pub(crate) fn device(virtqueues: u32) -> Value {
+    json!({
+        "driver": "vhost-user-test-device-pci",
+        "id": DEVICE,
+        "bus": PORT,
+        "virtio-id": TEST_DEVICE_ID,
+        "num_vqs": virtqueues,
+        "vq_size": 256,
+        "config_size": 64,
+    })
+}
+
+/// What differs between guests.
+pub(crate) struct Machine<'a> {
+    pub(crate) memory_mib: u64,
+    pub(crate) cpus: u32,
+    pub(crate) kernel_arguments: &'a str,
+    /// Sockets of ours that QEMU connects to, and the console's log.
+    pub(crate) monitor: &'a Path,
+    pub(crate) agent: &'a Path,
+    pub(crate) console: &'a Path,
+    /// The daemon's socket and the device's properties, if it is there from
+    /// the start.
+    pub(crate) device: Option<(&'a Path, Value)>,
+}
+
+/// Whether the host's KVM can run a stock kernel: a hypervisor may offer a
+/// /dev/kvm without hardware behind it, which cannot.
+fn has_kvm() -> bool {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let hardware = flags
+        .split_whitespace()
+        .any(|flag| flag == "vmx" || flag == "svm");
+    let usable = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_ok();
+    hardware && usable
+}
+
+/// The command that runs `machine`.
+pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
+    let mut words = assets.qemu.iter();
+    let mut qemu = Command::new(words.next().map(AsRef::as_ref).unwrap_or(Path::new("")));
+    qemu.args(words);
+    // Its modules lie beside the program only when it is not run through a
+    // loader.
+    qemu.env("QEMU_MODULE_DIR", &assets.qemu_modules);
+    for dir in &assets.qemu_data {
+        qemu.arg("-L").arg(dir);
+    }
+    let memory = format!("{}M", machine.memory_mib);
+    let (accelerator, cpu) = if has_kvm() {
+        ("kvm", "host")
+    } else {
+        ("tcg,thread=multi", "max")
+    };
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(["-no-reboot", "-accel", accelerator, "-cpu", cpu])
+        .args(["-M", "q35,memory-backend=mem", "-m", &memory])
+        .args(["-smp", &machine.cpus.to_string()])
+        // The daemon reads and writes guest memory, so it is shared.
+        .arg("-object")
+        .arg(format!("memory-backend-memfd,id=mem,size={memory},share=on"))
+        .arg("-kernel")
+        .arg(&assets.kernel)
+        .arg("-initrd")
+        .arg(&assets.initramfs)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 loglevel=7 panic=-1 oops=panic {}",
+            machine.kernel_arguments
+        ))
+        .args(["-device", &format!("pcie-root-port,id={PORT},chassis=1")]);
+    // The first serial port is the console, the second the agent's.
+    qemu.arg("-chardev")
+        .arg(format!(
+            "file,id=console,path={}",
+            machine.console.display()
+        ))
+        .args(["-serial", "chardev:console"])
+        .arg("-chardev")
+        .arg(format!("socket,id=agent,path={}", machine.agent.display()))
+        .args(["-serial", "chardev:agent"])
+        .arg("-chardev")
+        .arg(format!("socket,id=qmp,path={}", machine.monitor.display()))
+        .args(["-mon", "chardev=qmp,mode=control"]);
+    if let Some((socket, device)) = &machine.device {
+        let mut device = device.clone();
+        if let Some(device) = device.as_object_mut() {
+            device.insert("chardev".into(), DEVICE.into());
+        }
+        qemu.arg("-chardev")
+            .arg(format!("socket,id={DEVICE},path={}", socket.display()))
+            .args(["-device", &device.to_string()]);
+    }
+    qemu
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Everything that a guest and the daemon are started from, made up to date.
+
+use crate::exec;
+use crate::guest;
+use crate::initramfs;
+use crate::project;
+use crate::setup;
+use crate::setup::Setup;
+use anyhow::Result;
+use std::path::PathBuf;
+use tmem_e2e::Assets;
+
+/// How the daemon is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As it is shipped.
+    Release,
+    /// With overflow checks and debug assertions.
+    Dev,
+}
+
+/// Builds daemon, module, agent and initramfs.
+pub(crate) fn make(profile: Profile) -> Result<Assets> {
+    let setup = setup::ensure(false)?;
+    let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
+    println!("building the daemon and the guest's agent");
+    let daemon = daemon(profile)?;
+    let agent = agent()?;
+    let made = project::made()?;
+    let initramfs = made.join("initramfs.cpio");
+    initramfs::write(&setup.build, &setup.versions, &module, &agent, &initramfs)?;
+    Ok(Assets {
+        qemu: qemu(&setup),
+        qemu_data: ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"]
+            .map(|dir| setup.qemu.file(dir))
+            .into(),
+        qemu_modules: setup.qemu.file("usr/lib/x86_64-linux-gnu/qemu"),
+        kernel: setup.kernel,
+        initramfs,
+        daemon,
+        logs: made.join("failed-guests"),
+    })
+}
+
+fn qemu(setup: &Setup) -> Vec<PathBuf> {
+    let (loader, arguments) = setup.qemu.loaded("usr/bin/qemu-system-x86_64");
+    std::iter::once(loader)
+        .chain(arguments.into_iter().map(PathBuf::from))
+        .collect()
+}
+
+fn daemon(profile: Profile) -> Result<PathBuf> {
+    let mut cargo = project::cargo();
+    cargo.args(["build", "--package", "vhost-user-tmem"]);
+    let dir = match profile {
+        Profile::Release => {
+            cargo.arg("--release");
+            "release"
+        }
+        Profile::Dev => "debug",
+    };
+    exec::shown(&mut cargo)?;
+    Ok(project::target()?.join(dir).join("vhost-user-tmem"))
+}
+
+/// Builds the agent, static so that it needs nothing of the guest.
+fn agent() -> Result<PathBuf> {
+    const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+    let mut cargo = project::cargo();
+    cargo
+        .args(["build", "--package", "tmem-agent", "--release"])
+        .args(["--target", TRIPLE])
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    exec::shown(&mut cargo)?;
+    Ok(project::target()?.join(TRIPLE).join("release/tmem-agent"))
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `cargo xtask e2e`: real guests on a real daemon.
+
+use crate::assets;
+use crate::assets::Profile;
+use crate::exec;
+use crate::project;
+use anyhow::Result;
+use std::process::Command;
+
+/// Guests at a time: each keeps more than one CPU busy.
+const PARALLEL: &str = "2";
+
+/// Names the tests the assets' file.
+const ASSETS: &str = "TMEM_E2E_ASSETS";
+
+/// Options of `cargo xtask e2e`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run only tests whose name contains this.
+    filter: Option<String>,
+    /// Run the daemon as it is shipped, without debug assertions.
+    #[arg(long)]
+    release: bool,
+}
+
+/// `cargo xtask e2e`.
+pub(crate) fn command(options: &Options) -> Result<()> {
+    let profile = if options.release {
+        Profile::Release
+    } else {
+        Profile::Dev
+    };
+    exec::shown(&mut tests(profile, options.filter.as_deref())?)
+}
+
+/// The command that runs the tests, with all they need made.
+pub(crate) fn tests(profile: Profile, filter: Option<&str>) -> Result<Command> {
+    let file = project::made()?.join("assets.json");
+    assets::make(profile)?.write(&file)?;
+    let mut cargo = project::cargo();
+    cargo
+        .args(["test", "--package", "tmem-e2e", "--features", "guests"])
+        .args(["--test", "e2e", "--"])
+        .args(["--test-threads", PARALLEL])
+        .args(filter)
+        .env(ASSETS, file);
+    Ok(cargo)
+}

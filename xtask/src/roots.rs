@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The two Debian 13 roots: one to build the guest module in, which also
+//! gives the guest its kernel and programs, and one that QEMU runs out of.
+
+use crate::apt;
+use crate::cache::Cache;
+use crate::exec;
+use crate::versions::Versions;
+use anyhow::Context;
+use anyhow::Result;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Raised when the list of packages or files below changes.
+const BUILD_REVISION: u32 = 1;
+const QEMU_REVISION: u32 = 1;
+
+/// Disk space of the two roots, and what is downloaded for them.
+pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
+pub(crate) const QEMU_SIZE: &str = "0.2 GB on disk, 60 MB download";
+
+/// Beside the kernel's packages: compilers, and the guest's programs.
+const BUILD_PACKAGES: &[&str] = &[
+    "rustc",
+    "rust-src",
+    "bindgen",
+    "make",
+    "gcc",
+    "libc6-dev",
+    "kmod",
+    "xz-utils",
+    "zstd",
+    "dpkg-dev",
+    "busybox-static",
+];
+
+/// qemu-utils brings the storage daemon that the benchmark compares with.
+const QEMU_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu"];
+
+/// Left out of the build root: nothing here reads documentation, or links
+/// against LLVM, or builds anything of Rust's sources but its library.
+const LEFT_OUT: &[&str] = &[
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/lib/llvm-*/lib/*.a",
+    "path-exclude=/usr/src/rustc-*/*",
+    "path-include=/usr/src/rustc-*/library/*",
+    "path-include=/usr/src/rustc-*/Cargo.*",
+];
+
+/// A directory with a Debian system in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    dir: PathBuf,
+}
+
+/// The cache's name of the build root.
+pub(crate) fn build_name(versions: &Versions) -> String {
+    format!(
+        "build-{}-{}-rustc-{}-{BUILD_REVISION}",
+        versions.kernel, versions.kernel_package, versions.rustc
+    )
+}
+
+/// The cache's name of QEMU's root.
+pub(crate) fn qemu_name(versions: &Versions) -> String {
+    let version = versions.qemu.replace(':', "_");
+    format!("qemu-{version}-{QEMU_REVISION}")
+}
+
+/// The root to build in, made if it is not there.
+pub(crate) fn build(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let kernel = &versions.kernel;
+    let exact = &versions.kernel_package;
+    let mut packages: Vec<String> = BUILD_PACKAGES.iter().map(|p| (*p).into()).collect();
+    for part in ["headers", "binary", "modules"] {
+        packages.push(format!("linux-{part}-{kernel}={exact}"));
+    }
+    packages.push(format!("{}={exact}", versions.kernel_source));
+    let name = build_name(versions);
+    let dir = cache.entry(&name, |dir| {
+        let mut make = debootstrap(cache, "minbase", &packages)?;
+        for option in LEFT_OUT {
+            make.arg(format!("--dpkgopt={option}"));
+        }
+        make.arg("trixie")
+            .arg(dir)
+            .args(apt::sources(&versions.mirror));
+        run(&mut make, "build root", &cache.log(&name))
+    })?;
+    Ok(Root { dir })
+}
+
+/// The root that QEMU runs out of, made if it is not there.
+pub(crate) fn qemu(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let packages: Vec<String> = QEMU_PACKAGES.iter().map(|p| (*p).into()).collect();
+    let name = qemu_name(versions);
+    let dir = cache.entry(&name, |dir| {
+        // Only unpacked: nothing is configured, nothing runs in a chroot.
+        let mut make = debootstrap(cache, "extract", &packages)?;
+        make.arg("trixie")
+            .arg(dir)
+            .args(apt::sources(&versions.mirror));
+        run(&mut make, "QEMU root", &cache.log(&name))
+    })?;
+    Ok(Root { dir })
+}
+
+fn debootstrap(cache: &Cache, variant: &str, packages: &[String]) -> Result<Command> {
+    let preferences = cache.path("preferences");
+    fs::write(&preferences, apt::PREFERENCES)
+        .with_context(|| format!("cannot write {}", preferences.display()))?;
+    let mode = if rustix::process::geteuid().is_root() {
+        "root"
+    } else {
+        "unshare"
+    };
+    let mut make = Command::new("mmdebstrap");
+    make.env("LC_ALL", "C")
+        .arg(format!("--mode={mode}"))
+        .arg("--format=directory")
+        .arg("--architectures=amd64")
+        .arg(format!("--variant={variant}"))
+        .arg(format!("--include={}", packages.join(",")))
+        .arg("--aptopt=APT::Install-Recommends \"false\"")
+        .arg("--aptopt=Acquire::Languages \"none\"")
+        .arg("--aptopt=Acquire::Retries \"3\"")
+        .arg(format!(
+            "--aptopt=Dir::Etc::preferences \"{}\"",
+            preferences.display()
+        ));
+    Ok(make)
+}
+
+fn run(make: &mut Command, label: &str, log: &Path) -> Result<()> {
+    let result = exec::logged(label, make, log, |line| {
+        line.strip_prefix("I: ")
+            .filter(|text| text.ends_with("...") || text.starts_with("success"))
+            .map(|text| text.trim_end_matches('.').to_string())
+    });
+    if result.is_err() && !rustix::process::geteuid().is_root() {
+        return result.context(
+            "mmdebstrap needs user namespaces and a range in /etc/subuid to make a Debian root \
+             as an ordinary user; without them, run `cargo xtask setup` as root",
+        );
+    }
+    result
+}
+
+impl Root {
+    /// The root's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A file of the root, by its path in it.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.dir.join(path.trim_start_matches('/'))
+    }
+
+    /// A program of the root, run on the host without chroot: through the
+    /// root's own loader and libraries.
+    pub(crate) fn program(&self, path: &str) -> Command {
+        let (loader, arguments) = self.loaded(path);
+        let mut command = Command::new(loader);
+        command.args(arguments);
+        command
+    }
+
+    /// The loader, and its arguments up to the program's own.
+    pub(crate) fn loaded(&self, path: &str) -> (PathBuf, Vec<OsString>) {
+        let loader = self.file("usr/lib64/ld-linux-x86-64.so.2");
+        let libraries = [
+            "usr/lib/x86_64-linux-gnu",
+            "usr/lib/x86_64-linux-gnu/systemd",
+        ]
+        .map(|dir| self.file(dir).display().to_string());
+        let arguments = vec![
+            "--library-path".into(),
+            libraries.join(":").into(),
+            self.file(path).into(),
+        ];
+        (loader, arguments)
+    }
+
+    /// A shell script run as root inside the root, with /dev and /proc, and
+    /// with the host's directory `shared` at /mnt. Mounts are its own and
+    /// vanish with it.
+    pub(crate) fn script(&self, shared: &Path, script: &str) -> Command {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--map-root-user", "--map-auto"]);
+        }
+        command
+            .args(["--mount", "--propagation", "private", "--", "sh", "-euc"])
+            .arg(
+                "mount --rbind /dev \"$1/dev\"; mount --rbind /proc \"$1/proc\"; \
+                 mount --bind \"$2\" \"$1/mnt\"; \
+                 exec chroot \"$1\" /bin/sh -euc \"$3\"",
+            )
+            .arg("sh")
+            .arg(&self.dir)
+            .arg(shared)
+            .arg(script)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/root")
+            .env("LC_ALL", "C.UTF-8");
+        command
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `cargo xtask setup`: everything that is not in the checkout and not made
+//! from it.
+
+use crate::cache;
+use crate::cache::Cache;
+use crate::guest;
+use crate::host;
+use crate::kernel;
+use crate::mirror;
+use crate::roots;
+use crate::roots::Root;
+use crate::versions::Versions;
+use anyhow::Result;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Options of `cargo xtask setup`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Ask the mirror for newer versions even if it was asked today.
+    #[arg(long)]
+    refresh: bool,
+}
+
+/// What `setup` makes.
+pub(crate) struct Setup {
+    /// The cache, locked.
+    pub(crate) cache: Cache,
+    /// What is current.
+    pub(crate) versions: Versions,
+    /// The root to build the guest module in.
+    pub(crate) build: Root,
+    /// The root that QEMU runs out of.
+    pub(crate) qemu: Root,
+    /// The guest's kernel, an ELF file.
+    pub(crate) kernel: PathBuf,
+}
+
+/// `cargo xtask setup`.
+pub(crate) fn command(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    let setup = ensure(options.refresh)?;
+    println!(
+        "ready after {:.1} s: kernel {}, {}, QEMU {}",
+        start.elapsed().as_secs_f32(),
+        setup.versions.kernel,
+        setup.versions.rustc,
+        setup.versions.qemu,
+    );
+    println!("  build root  {}", setup.build.dir().display());
+    println!("  QEMU root   {}", setup.qemu.dir().display());
+    println!("  kernel      {}", setup.kernel.display());
+    Ok(())
+}
+
+/// Makes what is missing, after saying what that is.
+pub(crate) fn ensure(refresh: bool) -> Result<Setup> {
+    let dir = cache::location()?;
+    let mirror = mirror::find()?;
+    let cache = Cache::open(dir.clone())?;
+    let missing = host::missing();
+    if !missing.is_empty() {
+        println!("host packages that are missing: {}", missing.join(" "));
+        host::install(&missing, &cache.log("host-packages"))?;
+    }
+    let versions = Versions::current(&cache, &mirror, refresh)?;
+    let plan = [
+        (
+            roots::build_name(&versions),
+            "build root",
+            roots::BUILD_SIZE,
+        ),
+        (roots::qemu_name(&versions), "QEMU root", roots::QEMU_SIZE),
+    ];
+    if plan.iter().any(|(name, ..)| !cache.has(name)) {
+        println!("to be made in {} (remove it to undo):", dir.display());
+        for (name, what, size) in plan.iter().filter(|(name, ..)| !cache.has(name)) {
+            println!("  {what:<10}  {size}: {name}");
+        }
+        println!(
+            "  kernel      {} {}",
+            versions.kernel, versions.kernel_package
+        );
+    }
+    let build = roots::build(&cache, &versions)?;
+    kernel::check_rust(&build, &versions)?;
+    let qemu = roots::qemu(&cache, &versions)?;
+    let kernel = kernel::elf(&cache, &build, &versions)?;
+    guest::rust_headers(&cache, &build, &versions)?;
+    Ok(Setup {
+        cache,
+        versions,
+        build,
+        qemu,
+        kernel,
+    })
+}
