@@ -15,6 +15,7 @@ use tmem_store::{Store, StoreConfig};
 use vhost::vhost_user::Listener;
 
 use crate::cli::Options;
+use crate::control::Control;
 use crate::inherited;
 use crate::settings::{self, Place, VmSettings};
 use crate::size;
@@ -25,6 +26,12 @@ use crate::vm::{self, Vm};
 /// How often a VM's hints are looked at, to tell a driver that heard "full"
 /// when it may try again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Access to the control socket.
+const OWNER_ONLY: Access = Access {
+    group: None,
+    mode: 0o600,
+};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -44,15 +51,28 @@ pub fn run(options: &Options) -> Result<()> {
         let vm = Vm::new(&store, settings, options.request_queues, options.grace)?;
         machines.push((Arc::new(vm), Entry::open(settings, access, &mut inherited)?));
     }
+    let control_socket = options.control_socket.as_deref();
+    let control_socket = control_socket
+        .map(|path| Socket::bind(path, OWNER_ONLY))
+        .transpose()?;
     let stop = Stop::new().context("cannot make an event")?;
     log::info!(
         "serving {} virtual machines, at most {} of host memory",
         machines.len(),
         size::show(memory_limit)
     );
-    let vms: Vec<_> = machines.iter().map(|(vm, _)| vm.clone()).collect();
+    let control = Control {
+        store,
+        vms: machines.iter().map(|(vm, _)| vm.clone()).collect(),
+    };
     thread::scope(|scope| {
         let mut started = Ok(());
+        if let Some(socket) = &control_socket {
+            let (control, stop) = (&control, &stop);
+            let thread = thread::Builder::new().name("control".into());
+            let spawned = thread.spawn_scoped(scope, move || control.serve(socket, stop));
+            started = spawned.map(drop).context("cannot start a thread");
+        }
         for (id, (vm, entry)) in (0u64..).zip(&machines) {
             let stop = &stop;
             let thread = thread::Builder::new().name(vm.name().to_owned());
@@ -67,7 +87,7 @@ pub fn run(options: &Options) -> Result<()> {
             }
         }
         if started.is_ok() {
-            wait(&signals, &vms);
+            wait(&signals, &control.vms);
         }
         stop.ask();
         started

@@ -15,5 +15,7 @@ pub mod settings;
 pub mod size;
 pub mod socket;
 pub mod stop;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod vhost_user;
 pub mod vm;

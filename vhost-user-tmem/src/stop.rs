@@ -6,8 +6,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use vhost_user_backend::ShutdownHandle;
 
 /// A request to stop, made once.
@@ -61,6 +62,14 @@ impl Stop {
     /// Whether the daemon stops.
     pub fn is_asked(&self) -> bool {
         self.asked.load(SeqCst)
+    }
+
+    /// Waits for `time`, or until the daemon stops.
+    pub fn wait(&self, time: Duration) {
+        let mut fds = [PollFd::new(self, PollFlags::IN)];
+        let time = Timespec::try_from(time).unwrap_or_default();
+        // However it ends, the caller looks at `is_asked`.
+        let _ = poll(&mut fds, Some(&time));
     }
 
     /// Runs `during` while the connection behind `handle` ends when the daemon

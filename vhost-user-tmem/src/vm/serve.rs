@@ -32,7 +32,7 @@ pub fn serve(vm: &Vm, id: u64, listener: &mut Listener, socket: &impl AsFd, stop
                     Ok(()) => log::info!("{}: the front end left", vm.name()),
                     Err(error) => {
                         log::warn!("{}: the connection ended: {error:#}", vm.name());
-                        pause(stop, BACK_OFF);
+                        stop.wait(BACK_OFF);
                     }
                 }
             }
@@ -61,11 +61,4 @@ fn wait(socket: &impl AsFd, stop: &Stop, timeout: Option<Duration>) -> Event {
         // Interrupted, or the end.
         Ok(_) | Err(_) => Event::Nothing,
     }
-}
-
-fn pause(stop: &Stop, time: Duration) {
-    let mut fds = [PollFd::new(stop, PollFlags::IN)];
-    let time = Timespec::try_from(time).unwrap_or_default();
-    // However it ends, the caller looks at `stop`.
-    let _ = poll(&mut fds, Some(&time));
 }

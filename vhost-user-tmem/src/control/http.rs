@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! As much of HTTP/1.1 as the control socket needs: one bounded request per
+//! connection, one answer with a length.
+
+use std::io::{self, Read, Write};
+use std::time::Instant;
+
+use super::PATIENCE;
+
+/// Most bytes of a request line with its headers: several times what curl and
+/// Prometheus send.
+const MAX_HEAD: usize = 8 << 10;
+
+/// Most headers.
+const MAX_HEADERS: usize = 64;
+
+/// Most bytes of a body: settings are tiny.
+const MAX_BODY: usize = 4 << 10;
+
+/// A request.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) method: String,
+    /// The path, without a query.
+    pub(super) path: String,
+    pub(super) body: Vec<u8>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) content_type: &'static str,
+    pub(super) body: String,
+}
+
+impl Response {
+    pub(super) fn ok(content_type: &'static str, body: String) -> Self {
+        Self {
+            status: 200,
+            content_type,
+            body,
+        }
+    }
+
+    /// An error with a sentence for the client.
+    pub(super) fn error(status: u16, sentence: &str) -> Self {
+        Self {
+            status,
+            content_type: "application/json",
+            body: serde_json::json!({ "error": sentence }).to_string() + "\n",
+        }
+    }
+
+    pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let reason = match self.status {
+            200 => "OK",
+            400 => "Bad Request",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            408 => "Request Timeout",
+            413 => "Content Too Large",
+            _ => "Error",
+        };
+        write!(
+            to,
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+            self.status,
+            self.content_type,
+            self.body.len(),
+            self.body
+        )?;
+        to.flush()
+    }
+}
+
+/// What the head of a request says.
+struct Head {
+    method: String,
+    path: String,
+    /// Bytes of the head.
+    len: usize,
+    /// Bytes of the body.
+    body: usize,
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// The answer to a request that is malformed, too long or too slow.
+pub(super) fn read(from: &mut impl Read) -> Result<Request, Response> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(head) = parse(&bytes)? {
+            break head;
+        }
+        if bytes.len() >= MAX_HEAD {
+            return Err(Response::error(413, "the request's headers are too long"));
+        }
+        more(from, &mut bytes, MAX_HEAD, deadline)?;
+    };
+    if head.body > MAX_BODY {
+        let sentence = format!("a body is at most {MAX_BODY} bytes");
+        return Err(Response::error(413, &sentence));
+    }
+    let end = head.len + head.body;
+    while bytes.len() < end {
+        more(from, &mut bytes, end, deadline)?;
+    }
+    Ok(Request {
+        method: head.method,
+        path: head.path,
+        body: bytes.get(head.len..end).unwrap_or_default().to_vec(),
+    })
+}
+
+/// Reads some bytes more, up to `most` in all.
+fn more(
+    from: &mut impl Read,
+    bytes: &mut Vec<u8>,
+    most: usize,
+    deadline: Instant,
+) -> Result<(), Response> {
+    let mut piece = [0; 1024];
+    let room = piece.len().min(most.saturating_sub(bytes.len()));
+    let piece = piece.get_mut(..room).unwrap_or_default();
+    let late = || Response::error(408, "the request took too long");
+    if Instant::now() >= deadline {
+        return Err(late());
+    }
+    match from.read(piece) {
+        Ok(0) => Err(Response::error(400, "the request ends too early")),
+        Ok(count) => {
+            bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(_) => Err(late()),
+    }
+}
+
+/// Parses a request's head; `None` if it is not complete.
+fn parse(bytes: &[u8]) -> Result<Option<Head>, Response> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let len = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => {
+            let sentence = format!("this is no HTTP request: {error}");
+            return Err(Response::error(400, &sentence));
+        }
+    };
+    let mut body = 0;
+    for header in request.headers.iter() {
+        if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(Response::error(400, "send the body with a Content-Length"));
+        }
+        if header.name.eq_ignore_ascii_case("content-length") {
+            body = std::str::from_utf8(header.value)
+                .ok()
+                .and_then(|value| value.trim().parse().ok())
+                .ok_or_else(|| Response::error(400, "the Content-Length is no number"))?;
+        }
+    }
+    let target = request.path.unwrap_or_default();
+    let path = target.split('?').next().unwrap_or_default();
+    Ok(Some(Head {
+        method: request.method.unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        len,
+        body,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(bytes: &[u8]) -> u16 {
+        read(&mut &*bytes).map_or_else(|refusal| refusal.status, |_| 200)
+    }
+
+    #[test]
+    fn a_request_is_read_whatever_pieces_it_comes_in() {
+        struct Bytewise<'a>(&'a [u8]);
+        impl Read for Bytewise<'_> {
+            fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+                let len = to.len().min(1);
+                self.0.read(&mut to[..len])
+            }
+        }
+        let bytes = b"PUT /v1/vms/a?x HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello";
+        let request = read(&mut Bytewise(bytes)).unwrap();
+        assert_eq!(request.method, "PUT");
+        assert_eq!(request.path, "/v1/vms/a");
+        assert_eq!(request.body, b"hello");
+    }
+
+    #[test]
+    fn what_is_malformed_or_too_long_is_refused() {
+        assert_eq!(status(b"GET / HTTP/1.1\r\n\r\n"), 200);
+        assert_eq!(status(b""), 400);
+        assert_eq!(status(b"\xff\xfe\r\n\r\n"), 400);
+        assert_eq!(status(b"GET / HTTP/1.1\r\n"), 400);
+        assert_eq!(status(b"PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n"), 400);
+        assert_eq!(status(b"PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), 400);
+        let chunked = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(status(chunked), 400);
+        let long = b"PUT / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n";
+        assert_eq!(status(long), 413);
+        let mut endless = b"GET / HTTP/1.1\r\nX: ".to_vec();
+        endless.resize(1 << 20, b'x');
+        assert_eq!(status(&endless), 413);
+    }
+}
