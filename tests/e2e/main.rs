@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The end-to-end tests. `cargo xtask e2e` runs them.
+//! The end-to-end tests: stock guests in QEMU swap into the daemon's store.
+//! `cargo xtask e2e` runs them.
 
+mod bed;
 mod boot;
+mod lifecycle;
+mod neighbours;
+mod quota;
+mod replug;
+mod swap;

@@ -50,10 +50,12 @@ impl Default for DaemonOptions {
     }
 }
 
-/// A running daemon. Killed when dropped; its log is shown while a test fails.
+/// A running daemon. Dropped without [`Daemon::stop`], as by a test that fails,
+/// it is killed and the end of its log is shown.
 pub struct Daemon {
     process: Process,
     dir: TempDir,
+    done: bool,
 }
 
 impl Daemon {
@@ -86,7 +88,11 @@ impl Daemon {
             .stdout(log.try_clone().context("cannot share a log")?)
             .stderr(log);
         let process = Process::start("the daemon", &mut command)?;
-        let mut daemon = Self { process, dir };
+        let mut daemon = Self {
+            process,
+            dir,
+            done: false,
+        };
         until("the daemon to listen", PROMPT, || {
             if let Some(status) = daemon.process.ended()? {
                 bail!("the daemon ended ({status}): {}", daemon.log());
@@ -134,6 +140,7 @@ impl Daemon {
         if log.contains("panicked") {
             bail!("the daemon panicked: {log}");
         }
+        self.done = true;
         Ok(())
     }
 
@@ -161,7 +168,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.done {
             eprintln!(
                 "---- the daemon's log\n{}\n----",
                 console::tail(&self.log(), 40)

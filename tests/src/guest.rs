@@ -68,8 +68,9 @@ impl Default for GuestOptions {
     }
 }
 
-/// A running guest. Killed when dropped; while a test fails, its console's
-/// last lines are shown and the whole log is kept.
+/// A running guest. Dropped without [`Guest::power_off`] or [`Guest::kill`], as
+/// by a test that fails, it is killed, its console's last lines are shown and
+/// the whole log is kept.
 pub struct Guest {
     options: GuestOptions,
     process: Process,
@@ -79,6 +80,7 @@ pub struct Guest {
     backend: String,
     logs: PathBuf,
     dir: TempDir,
+    done: bool,
 }
 
 impl Guest {
@@ -140,14 +142,12 @@ impl Guest {
             backend: qemu::DEVICE.into(),
             logs: assets.logs.clone(),
             dir,
+            done: false,
         };
-        guest.link.ready(BOOT).with_context(|| {
-            let (log, name) = (guest.console(), &guest.options.name);
-            format!(
-                "{name} did not boot; its console:\n{}",
-                console::tail(&log, 40)
-            )
-        })?;
+        guest
+            .link
+            .ready(BOOT)
+            .with_context(|| format!("{} did not boot", guest.options.name))?;
         Ok(guest)
     }
 
@@ -359,7 +359,9 @@ impl Guest {
         self.healthy()?;
         self.link.send(Command::PowerOff)?;
         self.process.wait(OFF)?;
-        self.healthy()
+        self.healthy()?;
+        self.done = true;
+        Ok(())
     }
 
     /// Ends QEMU at once, as a crash of it would; checks that the kernel was
@@ -369,7 +371,9 @@ impl Guest {
     /// It had reported a bug.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill()?;
-        self.healthy()
+        self.healthy()?;
+        self.done = true;
+        Ok(())
     }
 
     fn keep_log(&self) {
@@ -390,7 +394,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.done {
             self.keep_log();
         }
     }

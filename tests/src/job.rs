@@ -58,18 +58,10 @@ impl Job {
     /// # Errors
     /// It ended before, or makes no progress.
     pub fn filled(&mut self) -> Result<Account> {
-        match self.fill_or_end()? {
+        match self.outcome()? {
             Ok(account) => Ok(account),
             Err(ended) => bail!("the workload ended while it filled memory: {ended:?}"),
         }
-    }
-
-    /// Waits until the memory is filled or the workload has ended.
-    ///
-    /// # Errors
-    /// It makes no progress.
-    pub fn fill_or_end(&mut self) -> Result<std::result::Result<Account, Ended>> {
-        self.account()
     }
 
     /// Gives an order without waiting for it to be carried out.
@@ -101,6 +93,15 @@ impl Job {
             );
         }
         Ok(account)
+    }
+
+    /// Waits until the filling, or an order, is carried out, or the workload
+    /// has ended.
+    ///
+    /// # Errors
+    /// It makes no progress.
+    pub fn outcome(&mut self) -> Result<std::result::Result<Account, Ended>> {
+        self.account()
     }
 
     /// Gives an order and waits until it is carried out.

@@ -12,18 +12,13 @@ use cpio::newc;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 
 /// Files of the build root that the guest has at the same place.
 const FILES: &[&str] = &[
     "usr/bin/busybox",
-    "usr/bin/kmod",
     "usr/lib64/ld-linux-x86-64.so.2",
-    "usr/lib/x86_64-linux-gnu/libc.so.6",
-    // Of kmod, to check signatures and to unpack modules.
-    "usr/lib/x86_64-linux-gnu/libcrypto.so.3",
-    "usr/lib/x86_64-linux-gnu/liblzma.so.5",
-    "usr/lib/x86_64-linux-gnu/libzstd.so.1",
-    // Real content only.
+    // Real content only; the guest's program needs much of it to fill memory.
     "usr/lib/x86_64-linux-gnu/libstdc++.so.6",
     "usr/lib/x86_64-linux-gnu/libm.so.6",
     "usr/lib/x86_64-linux-gnu/libbfd-*-system.so",
@@ -89,6 +84,7 @@ pub(crate) fn write(
         let path = matching(build, pattern)?;
         archive.file(&path, PROGRAM, &build.file(&path))?;
     }
+    archive.program(build, "usr/bin/kmod")?;
     for name in KMOD {
         archive.link(&format!("usr/sbin/{name}"), "../bin/kmod")?;
     }
@@ -135,6 +131,17 @@ impl Archive {
     fn file(&mut self, name: &str, mode: u32, from: &Path) -> Result<()> {
         let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         self.add(name, mode, None, &bytes)
+    }
+
+    /// Adds a program of `build` with the libraries that it is linked to.
+    fn program(&mut self, build: &Root, path: &str) -> Result<()> {
+        self.file(path, PROGRAM, &build.file(path))?;
+        let (loader, arguments) = build.loaded(path);
+        let list = exec::output(Command::new(loader).arg("--list").args(arguments))?;
+        for library in libraries(&list, build.dir()) {
+            self.file(library, PROGRAM, &build.file(library))?;
+        }
+        Ok(())
     }
 
     fn link(&mut self, name: &str, target: &str) -> Result<()> {
@@ -197,9 +204,27 @@ impl Archive {
     }
 }
 
+/// The libraries below `root` that the loader lists, by their path in it.
+fn libraries<'a>(list: &'a str, root: &Path) -> Vec<&'a str> {
+    list.lines()
+        .filter_map(|line| {
+            let path = line.split_once(" => ")?.1.split_once(" (0x")?.0;
+            Path::new(path).strip_prefix(root).ok()?.to_str()
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_of_the_root_are_taken_from_the_loaders_list() {
+        let list = "\tlinux-vdso.so.1 (0x00007ffd)\n\
+                    \tlibz.so.1 => /root/usr/lib/libz.so.1 (0x00007f12)\n\
+                    \t/lib64/ld.so => /other/ld.so (0x00007f34)\n";
+        assert_eq!(libraries(list, Path::new("/root")), ["usr/lib/libz.so.1"]);
+    }
 
     #[test]
     fn parents_come_before_their_children_and_once() {

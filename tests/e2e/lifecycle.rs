@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Loading and unloading, before and after the device.
+
+use crate::bed;
+use anyhow::Result;
+use tmem_e2e::DaemonOptions;
+use tmem_e2e::Guest;
+use tmem_e2e::GuestOptions;
+use tmem_e2e::protocol::Order;
+
+#[test]
+fn the_module_loads_and_unloads_twenty_times() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions::default())?;
+    let guest = bed::guest("twenty", 192, &daemon, "vm0")?;
+    for round in 0..20 {
+        guest.swap_on()?;
+        let (code, output) = guest.try_run("rmmod virtio_tmem")?;
+        assert_ne!(
+            code, 0,
+            "round {round}: unloaded under active swap: {output}"
+        );
+        guest.run("swapoff /dev/tmem0")?;
+        guest.run("rmmod virtio_tmem")?;
+        bed::settles(&daemon, "/vms/vm0/pools", |pools| pools == 0)?;
+    }
+    // And it works as on the first day.
+    guest.swap_on()?;
+    let mut job = guest.workload(224, 1)?;
+    job.filled()?;
+    job.order(Order::Verify)?;
+    job.end()?;
+    bed::nothing_lost(&guest)?;
+    guest.power_off()?;
+    daemon.stop()
+}
+
+#[test]
+fn the_module_waits_for_a_device_that_comes_later() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions::default())?;
+    let mut guest = Guest::boot(
+        &bed::assets()?,
+        GuestOptions {
+            name: "later".into(),
+            ..GuestOptions::default()
+        },
+    )?;
+    guest.load_module()?;
+    guest.plug(&daemon.socket("vm0"))?;
+    guest.disk_appears()?;
+    guest.run("mkswap /dev/tmem0")?;
+    guest.run("swapon /dev/tmem0")?;
+
+    let mut job = guest.workload(256, 1)?;
+    job.filled()?;
+    job.order(Order::Verify)?;
+    job.end()?;
+    bed::nothing_lost(&guest)?;
+    guest.power_off()?;
+    daemon.stop()
+}

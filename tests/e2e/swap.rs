@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The main job: pages go out and come back as they were.
+
+use crate::bed;
+use crate::bed::MIB;
+use anyhow::Result;
+use tmem_e2e::DaemonOptions;
+use tmem_e2e::protocol::Order;
+
+#[test]
+fn swapped_pages_come_back_as_they_were() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions::default())?;
+    let guest = bed::guest("swap", 192, &daemon, "vm0")?;
+    guest.swap_on()?;
+
+    // 448 MiB in 192 MiB: at least 256 MiB are with the daemon at any time.
+    let mut job = guest.workload(448, 1)?;
+    job.filled()?;
+    let in_order = job.order(Order::Verify)?;
+    assert!(in_order.major_faults > 0);
+    job.order(Order::Churn)?;
+    job.order(Order::Verify)?;
+
+    bed::nothing_lost(&guest)?;
+    assert!(guest.counter("succ_stores")? >= 256 * MIB);
+    assert!(guest.counter("loads")? >= 256 * MIB);
+    let stats = daemon.stats()?;
+    let pages = stats.number("/vms/vm0/persistent_pages")?;
+    assert!(pages >= 256 * MIB, "{pages} pages are with the daemon");
+    let held = stats.number("/vms/vm0/held_bytes")?;
+    assert!(
+        held < pages * 4096,
+        "{held} bytes are held for {pages} pages"
+    );
+
+    // Freed swap slots are flushed: what stays is the swap header.
+    job.end()?;
+    bed::settles(&daemon, "/vms/vm0/persistent_pages", |pages| pages < MIB)?;
+    guest.run("swapoff /dev/tmem0")?;
+    guest.run("rmmod virtio_tmem")?;
+    bed::settles(&daemon, "/vms/vm0/persistent_pages", |pages| pages == 0)?;
+    bed::settles(&daemon, "/vms/vm0/held_bytes", |bytes| bytes == 0)?;
+    guest.power_off()?;
+    daemon.stop()
+}
