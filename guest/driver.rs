@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver's logic. No `unsafe` and no C bindings here: those are in `sys`.
+
+pub(crate) mod control;
+pub(crate) mod counters;
+pub(crate) mod engine;
+pub(crate) mod events;
+pub(crate) mod flush;
+pub(crate) mod handles;
+pub(crate) mod manager;
+pub(crate) mod queue;
+pub(crate) mod ratelimit;
+pub(crate) mod request;
+pub(crate) mod tuning;

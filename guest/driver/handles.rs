@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the driver knows about each page of the swap disk.
+//!
+//! The device does not order operations on one handle between queues, and a freed swap slot may be
+//! written again at once. So a page is in one of these states:
+//!
+//! ```text
+//!            PUT accepted             slot freed             flush sent
+//!   empty ----------------> stored ------------> pending ----------------> in flight
+//!     ^                       ^                     |                          |
+//!     |                       +---- PUT replaces ---+                          |
+//!     +------------------------------ flush answered --------------------------+
+//! ```
+//!
+//! A write to a pending page takes the page off the flush: the put replaces what is there. A write
+//! to a page in flight waits until the flush is answered.
+
+use super::tuning;
+use crate::sys::bio::{
+    Bio,
+    BioList,
+    Op,
+    Pages, //
+};
+use crate::wire::Extent;
+use kernel::prelude::*;
+
+/// One bit for each page.
+struct Bits(KVVec<u64>);
+
+impl Bits {
+    fn new(pages: u64) -> Result<Self> {
+        let words = usize::try_from(pages.div_ceil(64))?;
+        Ok(Self(KVVec::from_elem(0, words, GFP_KERNEL)?))
+    }
+
+    fn get(&self, page: u64) -> bool {
+        let word = self.0.get((page / 64) as usize).copied().unwrap_or(0);
+        word >> (page % 64) & 1 != 0
+    }
+
+    /// Sets the bit of `page` and says whether that changed it.
+    fn set(&mut self, page: u64, value: bool) -> bool {
+        let Some(word) = self.0.get_mut((page / 64) as usize) else {
+            return false;
+        };
+        let mask = 1 << (page % 64);
+        let changed = (*word & mask != 0) != value;
+        if changed {
+            *word ^= mask;
+        }
+        changed
+    }
+
+    /// The first set bit at or after `page`.
+    fn next(&self, page: u64) -> Option<u64> {
+        let first = (page / 64) as usize;
+        let mut mask = u64::MAX << (page % 64);
+        for (i, word) in self.0.iter().enumerate().skip(first) {
+            if word & mask != 0 {
+                return Some(i as u64 * 64 + u64::from((word & mask).trailing_zeros()));
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+}
+
+/// What becomes of a bio.
+pub(crate) enum Admission {
+    /// It goes to the device.
+    Send(Bio),
+    /// It waits for a flush.
+    Deferred,
+    /// It reads pages that were never stored.
+    Empty(Bio),
+}
+
+/// The states of all pages.
+pub(crate) struct Handles {
+    stored: Bits,
+    pending: Bits,
+    in_flight: Bits,
+    stored_count: u64,
+    pending_count: usize,
+    /// Where the next flush starts to look for pending pages.
+    cursor: u64,
+    deferred: BioList,
+}
+
+impl Handles {
+    /// For a disk of `pages` pages, all empty.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(pages: u64) -> Result<Self> {
+        Ok(Self {
+            stored: Bits::new(pages)?,
+            pending: Bits::new(pages)?,
+            in_flight: Bits::new(pages)?,
+            stored_count: 0,
+            pending_count: 0,
+            cursor: 0,
+            deferred: BioList::new(),
+        })
+    }
+
+    /// Pages on the device.
+    pub(crate) fn stored(&self) -> u64 {
+        self.stored_count
+    }
+
+    /// Pages that the device is yet to be told to remove.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending_count
+    }
+
+    /// Looks at a bio before it is sent.
+    pub(crate) fn admit(&mut self, bio: Bio, pages: Pages) -> Admission {
+        let mut all = pages.index..pages.index + u64::from(pages.count);
+        match bio.op() {
+            Op::Read => {
+                if all.any(|page| self.stored.get(page)) {
+                    Admission::Send(bio)
+                } else {
+                    Admission::Empty(bio)
+                }
+            }
+            Op::Write => {
+                for page in all.clone() {
+                    self.set_pending(page, false);
+                }
+                if all.any(|page| self.in_flight.get(page)) {
+                    self.deferred.push(bio);
+                    Admission::Deferred
+                } else {
+                    Admission::Send(bio)
+                }
+            }
+            Op::Discard | Op::Other => Admission::Send(bio),
+        }
+    }
+
+    /// Whether the device should have `page`.
+    pub(crate) fn is_stored(&self, page: u64) -> bool {
+        self.stored.get(page)
+    }
+
+    /// The device has `page`, or may have it.
+    pub(crate) fn set_stored(&mut self, page: u64) {
+        if self.stored.set(page, true) {
+            self.stored_count += 1;
+        }
+    }
+
+    /// The device does not have `page` any more.
+    pub(crate) fn set_empty(&mut self, page: u64) {
+        if self.stored.set(page, false) {
+            self.stored_count -= 1;
+        }
+    }
+
+    /// Nobody needs `page` any more. A page that the device does not have needs no flush.
+    pub(crate) fn free(&mut self, page: u64) {
+        if self.stored.get(page) {
+            self.set_empty(page);
+            self.set_pending(page, true);
+        }
+    }
+
+    fn set_pending(&mut self, page: u64, value: bool) {
+        if self.pending.set(page, value) {
+            if value {
+                self.pending_count += 1;
+            } else {
+                self.pending_count -= 1;
+            }
+        }
+    }
+
+    /// Takes a run of pending pages and puts it in flight.
+    pub(crate) fn take_pending(&mut self) -> Option<Extent> {
+        let first = match self.pending.next(self.cursor) {
+            Some(first) => first,
+            None => self.pending.next(0)?,
+        };
+        let mut end = first;
+        while end - first < tuning::EXTENT_PAGES && self.pending.get(end) {
+            self.set_pending(end, false);
+            self.in_flight.set(end, true);
+            end += 1;
+        }
+        self.cursor = end;
+        Some(Extent {
+            index: first,
+            count: (end - first) as u32,
+        })
+    }
+
+    /// A flush in flight has ended. When it was not answered its pages are pending again, but for
+    /// those that a write waits for: the put replaces them.
+    pub(crate) fn flushed(&mut self, extent: Extent, answered: bool) {
+        for page in extent.index..extent.index + u64::from(extent.count) {
+            self.in_flight.set(page, false);
+            if !answered {
+                self.set_pending(page, true);
+            }
+        }
+    }
+
+    /// The bios that waited for a flush; they want to be admitted anew.
+    pub(crate) fn take_deferred(&mut self) -> BioList {
+        core::mem::replace(&mut self.deferred, BioList::new())
+    }
+}

@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The manager: devices that come and go, and the disk that stays.
+//!
+//! All changes of [`Link`] are made here, under one mutex; see `engine` for the states.
+
+use super::{
+    engine::Engine,
+    events::Events,
+    tuning, //
+};
+use crate::{
+    sys::{
+        bio::Bio,
+        chain,
+        disk::{
+            self,
+            Disk, //
+        },
+        virtio::{
+            self,
+            Device,
+            QueueSet, //
+        },
+        work::WorkQueue, //
+    },
+    wire::{
+        self,
+        Capabilities,
+        Config, //
+    },
+};
+use kernel::{
+    cpu,
+    impl_has_delayed_work,
+    new_delayed_work,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow,
+        Mutex, //
+    },
+    time::{
+        msecs_to_jiffies,
+        Delta,
+        Instant,
+        Jiffies,
+        Monotonic, //
+    },
+    workqueue::{
+        DelayedWork,
+        WorkItem, //
+    },
+};
+
+/// How the driver stands to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// No device was there yet.
+    Absent,
+    /// The device is there.
+    Attached,
+    /// The device is gone and may come back.
+    Away,
+    /// The device is gone for too long, or does not answer.
+    Failed,
+    /// A device is there, or was, that does not have the pages of the open disk.
+    Lost,
+}
+
+/// The device that is there.
+struct Session {
+    queues: Arc<QueueSet>,
+    instance: [u8; 16],
+    run: u32,
+    swap_pages: u64,
+}
+
+struct State {
+    link: Link,
+    session: Option<Session>,
+    disk: Option<Disk<Manager>>,
+    /// Whose pages the disk has.
+    instance: [u8; 16],
+    /// Pages in a request when the disk was made.
+    run: u32,
+    /// When an answer was last seen to have come, and how many there were.
+    progress: (Instant<Monotonic>, u64),
+}
+
+/// See the module.
+#[pin_data]
+pub(crate) struct Manager {
+    engine: Arc<Engine>,
+    workqueue: Arc<WorkQueue>,
+    /// In seconds.
+    reattach_timeout: u32,
+    #[pin]
+    events: Events,
+    #[pin]
+    state: Mutex<State>,
+    #[pin]
+    timeout: DelayedWork<Manager, TIMEOUT>,
+    #[pin]
+    watchdog: DelayedWork<Manager, WATCHDOG>,
+    #[pin]
+    news: DelayedWork<Manager, NEWS>,
+    #[pin]
+    closed: DelayedWork<Manager, CLOSED>,
+}
+
+const TIMEOUT: u64 = 1;
+const WATCHDOG: u64 = 2;
+const NEWS: u64 = 3;
+const CLOSED: u64 = 4;
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, TIMEOUT> for Manager { self.timeout }
+    impl HasDelayedWork<Self, WATCHDOG> for Manager { self.watchdog }
+    impl HasDelayedWork<Self, NEWS> for Manager { self.news }
+    impl HasDelayedWork<Self, CLOSED> for Manager { self.closed }
+}
+
+impl WorkItem<TIMEOUT> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.give_up();
+    }
+}
+
+impl WorkItem<WATCHDOG> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.watch();
+    }
+}
+
+impl WorkItem<NEWS> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let state = this.state.lock();
+        if state.session.is_some() {
+            // What went wrong was said.
+            let _ = this.engine.limits();
+        }
+    }
+}
+
+impl WorkItem<CLOSED> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let mut state = this.state.lock();
+        if state.link == Link::Lost && !state.is_disk_open() {
+            // What went wrong was said.
+            let _ = this.start_fresh(&mut state);
+        }
+    }
+}
+
+impl State {
+    fn is_disk_open(&self) -> bool {
+        self.disk.as_ref().is_some_and(Disk::is_open)
+    }
+}
+
+impl virtio::Driver for Manager {
+    fn probe(this: &Arc<Self>, device: &Device<'_>) -> Result {
+        let config = Config::decode(&device.read_config());
+        check(&config)?;
+        let mut state = this.state.lock();
+        if state.session.is_some() {
+            pr_err!("one virtio-tmem device is in use already, and there can be only one\n");
+            return Err(EBUSY);
+        }
+        let queues = (config.request_queues as usize).min(this.engine.queue_count());
+        let set = device.find_queues(usize::from(wire::FIRST_REQUEST_QUEUE) + queues)?;
+        this.attach(&mut state, &config, set, queues)
+            .inspect_err(|_| this.detach(&mut state))
+    }
+
+    fn remove(this: &Arc<Self>) {
+        this.detach(&mut this.state.lock());
+    }
+
+    fn used(this: &Arc<Self>, queue: u32) {
+        if queue >= u32::from(wire::FIRST_REQUEST_QUEUE) {
+            let index = queue - u32::from(wire::FIRST_REQUEST_QUEUE);
+            return this.engine.used(index as usize);
+        }
+        let news = this.events.used();
+        if news.limits {
+            this.workqueue.schedule::<_, NEWS>(this, 0);
+        }
+        if news.detach {
+            pr_notice!("the host asks for the pages back: swapoff /dev/tmem0, then unload virtio_tmem\n");
+        }
+    }
+}
+
+impl disk::Backend for Manager {
+    fn submit(this: ArcBorrow<'_, Self>, bio: Bio) {
+        this.engine.submit(bio);
+    }
+
+    fn slot_freed(this: ArcBorrow<'_, Self>, page: u64) {
+        this.engine.slot_freed(page);
+    }
+
+    fn closed(this: ArcBorrow<'_, Self>) {
+        // The disk can't be replaced under its own mutex.
+        this.workqueue.schedule::<_, CLOSED>(&this.into(), 0);
+    }
+}
+
+/// Whether the driver can work with the device. Says why if not.
+fn check(config: &Config) -> Result {
+    if !config.is_supported() {
+        pr_err!(
+            "not a virtio-tmem device that this driver knows: magic {:#x}, version {}, page shift {}, run {}, pools {}, request queues {}\n",
+            config.magic,
+            config.version,
+            config.page_shift,
+            config.max_run,
+            config.max_pools,
+            config.request_queues,
+        );
+        return Err(ENODEV);
+    }
+    if !config.capabilities.contains(Capabilities::PERSISTENT) {
+        pr_err!("the device has no persistent pools, so it can't be swapped to\n");
+        return Err(ENODEV);
+    }
+    if kernel::page::PAGE_SIZE != wire::PAGE_SIZE {
+        pr_err!("the device's pages are not of the size of this kernel's\n");
+        return Err(ENODEV);
+    }
+    Ok(())
+}
+
+impl Manager {
+    /// Without a device.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(
+        counters: Arc<super::counters::Counters>,
+        reattach_timeout: u32,
+    ) -> Result<Arc<Self>> {
+        let workqueue = Arc::new(WorkQueue::new()?, GFP_KERNEL)?;
+        let queues = (cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
+        let engine = Engine::new(queues, counters, workqueue.clone())?;
+        let state = State {
+            link: Link::Absent,
+            session: None,
+            disk: None,
+            instance: [0; 16],
+            run: 0,
+            progress: (Instant::now(), 0),
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                engine,
+                workqueue,
+                reattach_timeout,
+                events <- Events::new(),
+                state <- new_mutex!(state, "tmem::Manager"),
+                timeout <- new_delayed_work!("tmem::timeout"),
+                watchdog <- new_delayed_work!("tmem::watchdog"),
+                news <- new_delayed_work!("tmem::news"),
+                closed <- new_delayed_work!("tmem::closed"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// How long to wait for the device to come back, or to answer.
+    fn patience(&self) -> Jiffies {
+        msecs_to_jiffies(self.reattach_timeout.saturating_mul(1000))
+    }
+
+    /// How often to look whether the device answers.
+    fn watch_interval(&self) -> Jiffies {
+        (self.patience() / 4).max(msecs_to_jiffies(100))
+    }
+
+    fn attach(
+        self: &Arc<Self>,
+        state: &mut State,
+        config: &Config,
+        queues: Arc<QueueSet>,
+        count: usize,
+    ) -> Result {
+        let run = config.max_run.min(tuning::RUN);
+        // From here on `detach` undoes what is done.
+        state.session = Some(Session {
+            queues: queues.clone(),
+            instance: config.instance,
+            run,
+            swap_pages: 0,
+        });
+        self.events.attach(queues.take(usize::from(wire::EVENT_QUEUE))?)?;
+        let extents = if config.capabilities.contains(Capabilities::FLUSH_EXTENTS) {
+            config.max_extents as usize
+        } else {
+            0
+        };
+        self.engine.set_extents(extents);
+        self.engine.attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
+        queues.set_ready();
+        self.events.start();
+
+        let existed = self.engine.create_pool()?;
+        let swap_pages = self.engine.limits()?.swap_pages;
+        if let Some(session) = state.session.as_mut() {
+            session.swap_pages = swap_pages;
+        }
+        state.progress = (Instant::now(), self.engine.progress().0);
+        self.workqueue.schedule::<_, WATCHDOG>(self, self.watch_interval());
+
+        let empty = self.engine.stored_pages() == 0;
+        if state.disk.is_none() {
+            self.start_fresh(state)
+        } else if config.instance == state.instance && (existed || empty) && state.link != Link::Lost {
+            self.resume(state, run)
+        } else if state.is_disk_open() {
+            self.lose(state);
+            Ok(())
+        } else {
+            self.start_fresh(state)
+        }
+    }
+
+    /// The device that is there has the disk's pages.
+    fn resume(self: &Arc<Self>, state: &mut State, run: u32) -> Result {
+        if run < state.run {
+            pr_err!(
+                "the device takes {} pages in a request, but /dev/tmem0 was made for {}: close it and plug the device again\n",
+                run,
+                state.run,
+            );
+            return Err(EINVAL);
+        }
+        pr_info!("the device is back with all pages; going on\n");
+        self.engine.counters.reattaches.add(1);
+        state.link = Link::Attached;
+        self.engine.open();
+        Ok(())
+    }
+
+    /// The device that is there does not have the pages of the open disk.
+    fn lose(&self, state: &mut State) {
+        pr_err!(
+            "the device came back without the pages of /dev/tmem0, {} of them are lost: I/O fails until it is closed; swapoff /dev/tmem0, or restart the guest\n",
+            self.engine.stored_pages(),
+        );
+        state.link = Link::Lost;
+        self.engine.shut();
+    }
+
+    /// Makes an empty disk on the device that is there, instead of the one before.
+    fn start_fresh(self: &Arc<Self>, state: &mut State) -> Result {
+        self.engine.hold(false);
+        drop(state.disk.take());
+        state.link = Link::Absent;
+        let Some(session) = &state.session else {
+            // The next device starts afresh.
+            return Ok(());
+        };
+        // Whatever is left in the pool belongs to a disk that is no more.
+        self.engine.destroy_pool()?;
+        self.engine.create_pool()?;
+        self.engine.reset_pages(session.swap_pages)?;
+        state.instance = session.instance;
+        state.run = session.run;
+        if session.swap_pages == 0 {
+            pr_warn!("the device grants no pages for swapping, so there is no /dev/tmem0\n");
+            state.link = Link::Attached;
+            return Ok(());
+        }
+        let limits = disk::Limits {
+            pages: session.swap_pages,
+            run: session.run.min(tuning::SEGMENTS as u32),
+            discard: tuning::DISCARD_PAGES,
+            segments: self.engine.segments(),
+            segment_bytes: chain::SEGMENT_BYTES,
+        };
+        state.link = Link::Attached;
+        self.engine.open();
+        state.disk = Some(Disk::new(c"tmem0", &limits, self.clone())?);
+        pr_info!(
+            "/dev/tmem0: {} MiB, {} pages in a request, {} request queues\n",
+            session.swap_pages >> (20 - wire::PAGE_SHIFT),
+            session.run,
+            self.engine.active_queues(),
+        );
+        Ok(())
+    }
+
+    /// The device goes away.
+    fn detach(self: &Arc<Self>, state: &mut State) {
+        let Some(session) = state.session.take() else {
+            return;
+        };
+        self.engine.detach(&session.queues);
+        self.events.detach(&session.queues.reset());
+        if state.link != Link::Attached {
+            return;
+        }
+        self.engine.hold(true);
+        state.link = Link::Away;
+        if state.is_disk_open() {
+            pr_warn!(
+                "the device is gone; /dev/tmem0 waits {} s for it to come back\n",
+                self.reattach_timeout,
+            );
+        }
+        self.workqueue.schedule::<_, TIMEOUT>(self, self.patience());
+    }
+
+    /// The device has not come back in time.
+    fn give_up(&self) {
+        let mut state = self.state.lock();
+        if state.link != Link::Away {
+            return;
+        }
+        state.link = Link::Failed;
+        if state.is_disk_open() {
+            pr_err!(
+                "the device has not come back within {} s: I/O on /dev/tmem0 fails; plug the device again to go on\n",
+                self.reattach_timeout,
+            );
+        }
+        self.engine.shut();
+    }
+
+    /// Looks whether the device answers.
+    fn watch(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let Some(session) = &state.session else {
+            return;
+        };
+        let (answers, in_flight) = self.engine.progress();
+        if in_flight == 0 || answers != state.progress.1 {
+            state.progress = (Instant::now(), answers);
+        } else if state.progress.0.elapsed() >= Delta::from_secs(self.reattach_timeout.into()) {
+            pr_err!(
+                "the device has not answered {} requests for {} s: I/O on /dev/tmem0 fails; restart the device's daemon, then unplug the device and plug it again\n",
+                in_flight,
+                self.reattach_timeout,
+            );
+            self.engine.detach(&session.queues);
+            if state.link == Link::Attached {
+                state.link = Link::Failed;
+                self.engine.shut();
+            }
+            // The queues are the device's until it is removed.
+            return;
+        }
+        self.workqueue.schedule::<_, WATCHDOG>(self, self.watch_interval());
+    }
+
+    /// The module is unloaded, so nobody has the disk open: removes the disk, and its pages from
+    /// the device.
+    pub(crate) fn end(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        drop(state.disk.take());
+        if state.link == Link::Attached {
+            // The host frees the pool by itself later, if this fails.
+            let _ = self.engine.destroy_pool();
+        }
+        state.link = Link::Absent;
+    }
+
+    /// Ends all work, once no device and no disk are there.
+    pub(crate) fn cancel_work(self: &Arc<Self>) {
+        self.workqueue.cancel_sync::<_, TIMEOUT>(self);
+        self.workqueue.cancel_sync::<_, WATCHDOG>(self);
+        self.workqueue.cancel_sync::<_, NEWS>(self);
+        self.workqueue.cancel_sync::<_, CLOSED>(self);
+        self.engine.cancel_work();
+    }
+}

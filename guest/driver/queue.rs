@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A request queue: the bios that wait, and the virtqueue that carries requests while a device is
+//! there.
+
+use super::{
+    counters::Counters,
+    request::{
+        Kind,
+        Request,
+        Room,
+        Stack, //
+    },
+    tuning, //
+};
+use crate::sys::{
+    bio::{
+        Bio,
+        BioList, //
+    },
+    irq_lock::{
+        new_irq_lock,
+        IrqLock, //
+    },
+    virtqueue::{
+        Doorbell,
+        Quiesced,
+        Virtqueue, //
+    },
+};
+use kernel::prelude::*;
+
+/// What a queue does with bios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// They wait for the device.
+    Hold,
+    /// They are sent.
+    Open,
+    /// They fail.
+    Fail,
+}
+
+struct Inner {
+    mode: Mode,
+    room: Room,
+    vq: Option<Virtqueue<Request>>,
+    /// Requests for I/O that are not in use.
+    free: Stack,
+    /// Requests that go before all bios.
+    ready: Stack,
+    backlog: BioList,
+}
+
+/// What came of trying to send.
+#[derive(Default)]
+pub(crate) struct Sent {
+    doorbell: Option<Doorbell>,
+    /// Nothing is in flight that could lead to another try.
+    stuck: bool,
+}
+
+impl Sent {
+    /// Tells the device, outside of the queue's lock. Says whether to try again later.
+    #[must_use]
+    pub(crate) fn ring(self, counters: &Counters) -> bool {
+        if let Some(doorbell) = self.doorbell {
+            counters.kicks.add(1);
+            doorbell.ring();
+        }
+        self.stuck
+    }
+}
+
+/// See the module.
+#[pin_data]
+pub(crate) struct Queue {
+    #[pin]
+    inner: IrqLock<Inner>,
+}
+
+impl Queue {
+    /// Without a device: bios wait.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        let requests = || {
+            let mut free = Stack::new();
+            for _ in 0..tuning::REQUESTS {
+                free.push(Request::for_io()?);
+            }
+            Ok::<_, Error>(free)
+        };
+        try_pin_init!(Self {
+            inner <- new_irq_lock!(Inner {
+                mode: Mode::Hold,
+                room: Room { run: 0, segments: 0 },
+                vq: None,
+                free: requests()?,
+                ready: Stack::new(),
+                backlog: BioList::new(),
+            }, "tmem::Queue"),
+        }? Error)
+    }
+
+    /// Takes bios. Gives back those that are to fail.
+    pub(crate) fn enqueue(&self, bios: BioList, counters: &Counters) -> (Sent, BioList) {
+        let mut inner = self.inner.lock();
+        if inner.mode == Mode::Fail {
+            return (Sent::default(), bios);
+        }
+        counters.backlog.add(bios.len() as u64);
+        inner.backlog.append(bios);
+        (inner.send(counters), BioList::new())
+    }
+
+    /// Sends a request before all bios. Gives it back when there is no device.
+    pub(crate) fn enqueue_ready(
+        &self,
+        request: KBox<Request>,
+        counters: &Counters,
+    ) -> Result<Sent, KBox<Request>> {
+        let mut inner = self.inner.lock();
+        if !inner.is_attached() {
+            return Err(request);
+        }
+        inner.ready.push(request);
+        Ok(inner.send(counters))
+    }
+
+    /// Sends what waits.
+    pub(crate) fn send(&self, counters: &Counters) -> Sent {
+        self.inner.lock().send(counters)
+    }
+
+    /// Takes the requests that the device has used.
+    pub(crate) fn take_used(&self) -> Stack {
+        let mut used = Stack::new();
+        let mut inner = self.inner.lock();
+        if let Some(vq) = inner.vq.as_mut() {
+            loop {
+                vq.disable_interrupts();
+                while let Some((request, _)) = vq.take_used() {
+                    used.push(request);
+                }
+                if vq.enable_interrupts() {
+                    break;
+                }
+            }
+        }
+        used
+    }
+
+    /// Takes back requests for I/O whose bios have ended, and sends what waits.
+    pub(crate) fn recycle(&self, mut requests: Stack, counters: &Counters) -> Sent {
+        let mut inner = self.inner.lock();
+        while let Some(request) = requests.pop() {
+            inner.free.push(request);
+        }
+        inner.send(counters)
+    }
+
+    /// Requests that the device has not answered.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.inner.lock().vq.as_ref().map_or(0, |vq| vq.in_flight())
+    }
+
+    /// Parts of memory that fit into a request, while a device is there.
+    pub(crate) fn segments(&self) -> Option<usize> {
+        let inner = self.inner.lock();
+        inner.is_attached().then_some(inner.room.segments)
+    }
+
+    /// A device is there. Bios wait until the mode is [`Mode::Open`].
+    pub(crate) fn attach(&self, vq: Virtqueue<Request>, room: Room) {
+        let mut inner = self.inner.lock();
+        inner.room = room;
+        inner.vq = Some(vq);
+    }
+
+    /// Sets what becomes of bios. In [`Mode::Fail`] gives those that waited.
+    pub(crate) fn set_mode(&self, mode: Mode, counters: &Counters) -> BioList {
+        let mut inner = self.inner.lock();
+        inner.mode = mode;
+        if mode == Mode::Fail {
+            inner.take_backlog(counters)
+        } else {
+            BioList::new()
+        }
+    }
+
+    /// Takes the bios that wait, for another queue.
+    pub(crate) fn take_backlog(&self, counters: &Counters) -> BioList {
+        self.inner.lock().take_backlog(counters)
+    }
+
+    /// Stops sending: from here on until [`Self::detach`] nothing is added to the virtqueue.
+    pub(crate) fn stop(&self) {
+        let mut inner = self.inner.lock();
+        inner.mode = Mode::Hold;
+        inner.room.run = 0;
+    }
+
+    /// The device is gone. Bios of requests that it has not answered wait again. Gives the requests
+    /// that carried none.
+    pub(crate) fn detach(&self, quiesced: &Quiesced, counters: &Counters) -> Stack {
+        let (vq, mut orphans) = {
+            let mut inner = self.inner.lock();
+            let ready = core::mem::replace(&mut inner.ready, Stack::new());
+            (inner.vq.take(), ready)
+        };
+        let Some(mut vq) = vq else {
+            return orphans;
+        };
+        while let Some(mut request) = vq.take_unused(quiesced) {
+            if matches!(request.kind(), Kind::Io(_)) {
+                let bios = request.unload();
+                let mut inner = self.inner.lock();
+                counters.backlog.add(bios.len() as u64);
+                inner.backlog.append(bios);
+                inner.free.push(request);
+            } else {
+                orphans.push(request);
+            }
+        }
+        orphans
+    }
+}
+
+impl Inner {
+    /// Whether requests may be sent: there is a device, and it is not about to go.
+    fn is_attached(&self) -> bool {
+        self.vq.is_some() && self.room.run > 0
+    }
+
+    fn take_backlog(&mut self, counters: &Counters) -> BioList {
+        counters.backlog.sub(self.backlog.len() as u64);
+        core::mem::replace(&mut self.backlog, BioList::new())
+    }
+
+    fn send(&mut self, counters: &Counters) -> Sent {
+        let attached = self.is_attached();
+        let Self {
+            mode,
+            room,
+            vq,
+            free,
+            ready,
+            backlog,
+        } = self;
+        let (Some(vq), true) = (vq.as_mut(), attached) else {
+            return Sent::default();
+        };
+        let mut added = false;
+        let mut full = false;
+        while let Some(request) = ready.pop() {
+            if let Err(request) = vq.add(request) {
+                ready.push(request);
+                full = true;
+                break;
+            }
+            added = true;
+        }
+        while *mode == Mode::Open && !full && !backlog.is_empty() {
+            let Some(mut request) = free.pop() else {
+                break;
+            };
+            let before = backlog.len();
+            request.load(backlog, *room);
+            let pages = request.pages().count;
+            match vq.add(request) {
+                Ok(()) => {
+                    added = true;
+                    counters.requests.add(1);
+                    counters.request_pages.add(u64::from(pages));
+                    counters.backlog.sub((before - backlog.len()) as u64);
+                }
+                Err(mut request) => {
+                    let mut bios = request.unload();
+                    bios.append(core::mem::replace(backlog, BioList::new()));
+                    *backlog = bios;
+                    free.push(request);
+                    full = true;
+                }
+            }
+        }
+        Sent {
+            doorbell: if added { vq.publish() } else { None },
+            stuck: full && vq.in_flight() == 0,
+        }
+    }
+}
+
+/// A list of one bio.
+pub(crate) fn one(bio: Bio) -> BioList {
+    let mut list = BioList::new();
+    list.push(bio);
+    list
+}

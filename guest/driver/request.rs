@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests: what the wire format says, around the memory that carries it.
+
+use super::tuning;
+use crate::sys::{
+    bio::{
+        Bio,
+        BioList,
+        Op as BioOp,
+        Pages,
+        Started, //
+    },
+    chain::{
+        Chain,
+        Data, //
+    },
+    virtqueue::Carrier, //
+};
+use crate::wire::{
+    AnswerHeader,
+    Extent,
+    Limits,
+    ObjectId,
+    Op,
+    PoolKind,
+    PoolSpec,
+    RequestFlags,
+    RequestHeader,
+    Status, //
+};
+use kernel::prelude::*;
+
+/// The pool that the swap disk is in.
+pub(crate) const POOL: u32 = 0;
+
+/// The object that the swap disk is.
+const OBJECT: ObjectId = [0; 24];
+
+/// What answers are filled with before the device writes them: no status that the device has.
+const UNWRITTEN: u8 = 0x7f;
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing: it is free.
+    Idle,
+    /// Moves or removes the pages of bios.
+    Io(Op),
+    /// Removes freed pages.
+    Flush,
+    /// Is awaited by whoever sent it.
+    Control(Op),
+}
+
+/// A request, and room for its answer.
+pub(crate) struct Request {
+    chain: Chain,
+    kind: Kind,
+    pages: Pages,
+    started: Started,
+    next: Option<KBox<Request>>,
+}
+
+impl Carrier for Request {
+    fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.chain
+    }
+}
+
+/// How long requests may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Pages.
+    pub(crate) run: u32,
+    /// Parts of memory.
+    pub(crate) segments: usize,
+}
+
+impl Request {
+    fn new(segments: usize, payload: usize, answer: usize) -> Result<KBox<Self>> {
+        let request = Self {
+            chain: Chain::new(segments, payload, AnswerHeader::SIZE + answer)?,
+            kind: Kind::Idle,
+            pages: Pages { index: 0, count: 0 },
+            started: Started::default(),
+            next: None,
+        };
+        Ok(KBox::new(request, GFP_KERNEL)?)
+    }
+
+    /// A request for I/O.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn for_io() -> Result<KBox<Self>> {
+        Self::new(tuning::SEGMENTS, 0, tuning::RUN as usize)
+    }
+
+    /// A request that flushes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn for_flush() -> Result<KBox<Self>> {
+        Self::new(0, tuning::EXTENTS * Extent::SIZE, 0)
+    }
+
+    /// A request that is awaited.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn for_control() -> Result<KBox<Self>> {
+        Self::new(0, PoolSpec::SIZE, Limits::SIZE)
+    }
+
+    /// What the request does.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The pages of its bios.
+    pub(crate) fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// When its bios were sent.
+    pub(crate) fn started(&self) -> Started {
+        self.started
+    }
+
+    fn set_header(&mut self, op: Op, pages: Pages) {
+        let header = RequestHeader {
+            op: op as u16,
+            flags: RequestFlags::default(),
+            pool: POOL,
+            object: OBJECT,
+            index: pages.index,
+            count: pages.count,
+        };
+        self.chain.set_header(&header.encode());
+    }
+
+    fn expect(&mut self, bytes: usize) {
+        self.chain.expect_answer(AnswerHeader::SIZE + bytes, UNWRITTEN);
+    }
+
+    /// Takes from the head of `bios` what makes one run.
+    pub(crate) fn load(&mut self, bios: &mut BioList, room: Room) {
+        let Some(first) = bios.pop() else {
+            return;
+        };
+        let op = first.op();
+        let wire_op = match op {
+            BioOp::Read => Op::Get,
+            BioOp::Write => Op::Put,
+            BioOp::Discard | BioOp::Other => Op::Flush,
+        };
+        self.chain.set_data(match wire_op {
+            Op::Get => Data::FromDevice,
+            Op::Put => Data::ToDevice,
+            _ => Data::None,
+        });
+        let mut run = first.pages().unwrap_or(Pages { index: 0, count: 0 });
+        self.started = first.start_accounting();
+        self.chain.push_bio(first);
+        if wire_op != Op::Flush {
+            while let Some(bio) = Self::next_in_run(bios, op, run, &self.chain, room) {
+                run.count += bio.pages().map_or(0, |pages| pages.count);
+                self.started = bio.start_accounting();
+                self.chain.push_bio(bio);
+            }
+        }
+        self.kind = Kind::Io(wire_op);
+        self.pages = run;
+        self.set_header(wire_op, run);
+        self.expect(if wire_op == Op::Flush { 0 } else { run.count as usize });
+    }
+
+    fn next_in_run(
+        bios: &mut BioList,
+        op: BioOp,
+        run: Pages,
+        chain: &Chain,
+        room: Room,
+    ) -> Option<Bio> {
+        let bio = bios.front()?;
+        let pages = bio.pages()?;
+        let fits = bio.op() == op
+            && pages.index == run.index + u64::from(run.count)
+            && pages.count <= room.run.saturating_sub(run.count)
+            && chain.has_room_for(bio, room.segments);
+        if fits {
+            bios.pop()
+        } else {
+            None
+        }
+    }
+
+    /// Takes the bios back, to be sent again.
+    pub(crate) fn unload(&mut self) -> BioList {
+        let bios = self.take_bios();
+        for bio in bios.iter() {
+            bio.end_accounting(self.started);
+        }
+        bios
+    }
+
+    /// Takes the bios, to be ended.
+    pub(crate) fn take_bios(&mut self) -> BioList {
+        self.kind = Kind::Idle;
+        self.chain.take_bios()
+    }
+
+    /// Makes the request a flush of `extents`, at most [`tuning::EXTENTS`].
+    pub(crate) fn set_extents(&mut self, extents: impl Iterator<Item = Extent>) {
+        self.chain.clear_payload();
+        let mut run = Pages { index: 0, count: 0 };
+        for extent in extents.take(tuning::EXTENTS) {
+            // Fits: the room is for as many.
+            let _ = self.chain.push_payload(&extent.encode());
+            run.count += 1;
+        }
+        self.kind = Kind::Flush;
+        self.set_header(Op::FlushExtents, run);
+        self.expect(0);
+    }
+
+    /// Makes the request a flush of one extent, for a device without `FLUSH_EXTENTS`.
+    pub(crate) fn set_extent(&mut self, extent: Extent) {
+        self.chain.clear_payload();
+        self.kind = Kind::Flush;
+        self.pages = Pages {
+            index: extent.index,
+            count: extent.count,
+        };
+        self.set_header(Op::Flush, self.pages);
+        self.expect(0);
+    }
+
+    /// The extents of a flush, whichever way it says them.
+    pub(crate) fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
+        let payload = self.chain.payload();
+        let single = payload.is_empty().then_some(Extent {
+            index: self.pages.index,
+            count: self.pages.count,
+        });
+        let listed = payload
+            .chunks_exact(Extent::SIZE)
+            .filter_map(|bytes| Some(Extent::decode(bytes.try_into().ok()?)));
+        // Not as a method: the kernel's prelude has another `chain`.
+        Iterator::chain(listed, single)
+    }
+
+    /// Pages in the flush.
+    pub(crate) fn pages_to_flush(&self) -> u32 {
+        self.extents().fold(0, |sum, extent| sum.saturating_add(extent.count))
+    }
+
+    /// Forgets what the request was for.
+    pub(crate) fn clear(&mut self) {
+        self.chain.clear_payload();
+        self.kind = Kind::Idle;
+        self.pages = Pages { index: 0, count: 0 };
+    }
+
+    /// Makes the request one that is awaited.
+    pub(crate) fn set_control(&mut self, op: Op) {
+        self.chain.clear_payload();
+        if op == Op::CreatePool {
+            let spec = PoolSpec {
+                kind: PoolKind::Persistent as u32,
+                flags: 0,
+            };
+            // Fits: the room is for this.
+            let _ = self.chain.push_payload(&spec.encode());
+        }
+        self.kind = Kind::Control(op);
+        self.set_header(op, Pages { index: 0, count: 0 });
+        self.expect(if op == Op::GetLimits { Limits::SIZE } else { 0 });
+    }
+
+    /// The answer as a whole.
+    pub(crate) fn answer(&self) -> AnswerHeader {
+        let mut header = [UNWRITTEN; AnswerHeader::SIZE];
+        if let Some(bytes) = self.chain.answer().get(..AnswerHeader::SIZE) {
+            header.copy_from_slice(bytes);
+        }
+        AnswerHeader::decode(&header)
+    }
+
+    /// The status of the page at `offset` in the run.
+    pub(crate) fn page_status(&self, offset: u32) -> Status {
+        let at = AnswerHeader::SIZE + offset as usize;
+        Status(self.chain.answer().get(at).copied().unwrap_or(UNWRITTEN))
+    }
+
+    /// The limits in the answer.
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = [0; Limits::SIZE];
+        if let Some(bytes) = self.chain.answer().get(AnswerHeader::SIZE..) {
+            if bytes.len() == limits.len() {
+                limits.copy_from_slice(bytes);
+            }
+        }
+        Limits::decode(&limits)
+    }
+}
+
+/// Requests, last in, first out.
+pub(crate) struct Stack(Option<KBox<Request>>);
+
+impl Stack {
+    /// Without requests.
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Puts a request on top.
+    pub(crate) fn push(&mut self, mut request: KBox<Request>) {
+        request.next = self.0.take();
+        self.0 = Some(request);
+    }
+
+    /// Takes the request on top.
+    pub(crate) fn pop(&mut self) -> Option<KBox<Request>> {
+        let mut request = self.0.take()?;
+        self.0 = request.next.take();
+        Some(request)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // One by one: dropping the first would recurse.
+        while self.pop().is_some() {}
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bounds, each with its reason.
+
+use kernel::time::{
+    msecs_to_jiffies,
+    Jiffies, //
+};
+
+/// Request queues that are used at most. More locks than this are not contended.
+pub(crate) const QUEUES: usize = 16;
+
+/// Requests for I/O made for each queue. With full runs they carry 16 MiB.
+pub(crate) const REQUESTS: usize = 32;
+
+/// Parts of memory in a request: the block layer's own default for a bio. Bounds the descriptor
+/// table that virtio allocates for each request to a page.
+pub(crate) const SEGMENTS: usize = 128;
+
+/// Pages in a request: those of a huge page. A device may allow fewer.
+pub(crate) const RUN: u32 = 512;
+
+/// Extents in a flush. Their 16 bytes each fill a page.
+pub(crate) const EXTENTS: usize = 256;
+
+/// Pages in an extent. Bounds how long interrupts are off while their states change.
+pub(crate) const EXTENT_PAGES: u64 = 4096;
+
+/// Pages in a discard. For the same reason.
+pub(crate) const DISCARD_PAGES: u32 = 65536;
+
+/// Bios gathered in a task's plug before they are sent: reclaim plugs 32 pages at a time, so this
+/// lets two of its batches merge.
+pub(crate) const PLUG: usize = 64;
+
+/// Bios that wait for a request before writers are made to wait: twice what fits into the requests
+/// of one queue, one page each.
+pub(crate) const BACKLOG: usize = 2 * REQUESTS * SEGMENTS;
+
+/// How long one write waits at most while the device is away or the backlog is long, in
+/// milliseconds. Long enough that reclaim waits instead of killing for lack of memory; short
+/// enough that a task that is itself bringing the device back gets on.
+pub(crate) const WRITE_WAIT_MS: i64 = 1000;
+
+/// How often a waiting write looks again, in milliseconds: about a request's time when busy.
+pub(crate) const WRITE_POLL_MS: i64 = 4;
+
+/// How long the device may take to answer a request during probing, in milliseconds.
+pub(crate) const CONTROL_MS: i64 = 10_000;
+
+/// How often an awaited answer is looked for, in microseconds.
+pub(crate) const CONTROL_POLL_MICROS: i64 = 200;
+
+/// Freed pages that are flushed without waiting for more: one full request.
+pub(crate) const FLUSH_PAGES: usize = EXTENTS;
+
+/// Event buffers: the kinds of event, twice.
+pub(crate) const EVENTS: usize = 4;
+
+/// Between two messages about the same trouble, in milliseconds.
+pub(crate) const MESSAGE_MS: i64 = 10_000;
+
+/// How long freed pages wait for company before they are flushed.
+pub(crate) fn flush_delay() -> Jiffies {
+    msecs_to_jiffies(100)
+}
+
+/// When to try again after the transport had no memory.
+pub(crate) fn retry_delay() -> Jiffies {
+    msecs_to_jiffies(10)
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! virtio-tmem: swapping into a store on the host.
+//!
+//! The module drives virtio-tmem devices and provides `/dev/tmem0`, a swap disk whose pages live in
+//! the host's store. Layers, each knowing only what is below it:
+//!
+//! - `driver`: what is done. States, requests, what becomes of bios. No `unsafe`.
+//! - `sys`: with what. Safe abstractions over the kernel's C interfaces.
+//! - `wire`: what device and driver say to each other; the device compiles the same file.
+//!
+//! The disk takes bios, not blk-mq requests. A filter for other disks will feed the same engine
+//! with their bios; tags would block reclaim, also that of the worker that brings a device back;
+//! and neither a tag set nor a scheduler has anything to add to a queue of copies.
+
+mod driver;
+mod sys;
+#[expect(dead_code, unreachable_pub, reason = "the device uses the rest")]
+mod wire;
+
+use crate::{
+    driver::{
+        counters::{
+            self,
+            Counters, //
+        },
+        manager::Manager, //
+    },
+    sys::virtio::Registration, //
+};
+use kernel::{
+    debugfs::Scope,
+    prelude::*,
+    sync::Arc, //
+};
+
+module! {
+    type: Tmem,
+    name: "virtio_tmem",
+    authors: ["virtio-tmem developers"],
+    description: "virtio-tmem: swap into a transcendent memory store on the host",
+    license: "GPL",
+    alias: ["virtio:d0000003Cv*"],
+    params: {
+        reattach_timeout: u32 {
+            default: 60,
+            description: "Seconds that I/O waits for a device that is gone, or that does not answer, before it fails (default 60)",
+        },
+        test_device_id: u32 {
+            default: 0,
+            description: "Another virtio device id to bind to, for front ends that cannot offer 60; 0 for none (default)",
+        },
+    },
+}
+
+/// The loaded module. The fields are dropped in order.
+struct Tmem {
+    /// None once the module is being unloaded.
+    registration: Option<Pin<KBox<Registration<Manager>>>>,
+    manager: Arc<Manager>,
+    _counters: Pin<KBox<Scope<Arc<Counters>>>>,
+}
+
+impl kernel::Module for Tmem {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let counters = counters::new()?;
+        let shown = KBox::pin_init(Counters::show(counters.clone()), GFP_KERNEL)?;
+        let timeout = *module_parameters::reattach_timeout.value();
+        let manager = Manager::new(counters, timeout)?;
+        let test_id = *module_parameters::test_device_id.value();
+        let ids = [wire::DEVICE_ID, test_id];
+        let ids = if test_id == 0 { &ids[..1] } else { &ids[..] };
+        let registration = Registration::new(module, c"virtio_tmem", ids, manager.clone());
+        let registration = KBox::pin_init(registration, GFP_KERNEL).inspect_err(|_| {
+            manager.cancel_work();
+        })?;
+        Ok(Self {
+            registration: Some(registration),
+            manager,
+            _counters: shown,
+        })
+    }
+}
+
+impl Drop for Tmem {
+    fn drop(&mut self) {
+        // While the device is still there, so that the host frees the pages at once.
+        self.manager.end();
+        drop(self.registration.take());
+        self.manager.cancel_work();
+    }
+}

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What bindgen reads: see Kbuild. */
+
+#include <linux/virtio.h>
+
+#include "shim.h"
+
+/* VIRTIO_DEV_ANY_ID is a macro with a width of its own in C. */
+static const unsigned int TMEM_ANY_VENDOR = VIRTIO_DEV_ANY_ID;

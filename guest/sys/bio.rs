@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bios, owned: whoever holds one has to end it.
+
+use super::bindings;
+use core::{
+    mem::ManuallyDrop,
+    ptr::{
+        addr_of,
+        NonNull, //
+    },
+};
+use kernel::prelude::*;
+
+/// Binary logarithm of the sectors in a page.
+const PAGE_SECTORS_SHIFT: u32 = kernel::page::PAGE_SHIFT as u32 - 9;
+
+/// What a bio asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// From the disk to memory.
+    Read,
+    /// From memory to the disk.
+    Write,
+    /// The content is not needed any more.
+    Discard,
+    /// Anything else.
+    Other,
+}
+
+/// How a bio ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Done.
+    Ok,
+    /// The disk failed.
+    IoError,
+    /// The disk has no room.
+    NoSpace,
+    /// The disk does not know the operation.
+    Unsupported,
+}
+
+/// A run of pages on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pages {
+    /// First page.
+    pub(crate) index: u64,
+    /// Pages.
+    pub(crate) count: u32,
+}
+
+/// A physically contiguous part of a bio's memory.
+pub(crate) struct Segment {
+    pub(super) page: *mut kernel::bindings::page,
+    pub(super) offset: u32,
+    pub(super) len: u32,
+}
+
+/// A bio that was handed to the driver. Dropping it ends it with an error.
+///
+/// # Invariants
+///
+/// Points to a valid bio that this driver owns: it was handed over by the block layer, has not been
+/// ended, and nobody else touches its `bi_next` and `bi_iter`. The layout is that of the pointer.
+#[repr(transparent)]
+pub(crate) struct Bio(NonNull<kernel::bindings::bio>);
+
+// SAFETY: A bio may be worked on and ended by any task and in any context.
+unsafe impl Send for Bio {}
+// SAFETY: The methods that take `&self` only read what nobody changes.
+unsafe impl Sync for Bio {}
+
+impl Bio {
+    /// Takes over a bio.
+    ///
+    /// # Safety
+    ///
+    /// `bio` must be valid and be handed over to the caller, as by `submit_bio`, with `bi_next`
+    /// unused.
+    pub(super) unsafe fn from_raw(bio: NonNull<kernel::bindings::bio>) -> Self {
+        // INVARIANT: By this function's precondition.
+        Self(bio)
+    }
+
+    fn raw(&self) -> *mut kernel::bindings::bio {
+        self.0.as_ptr()
+    }
+
+    fn into_raw(self) -> NonNull<kernel::bindings::bio> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// What the bio asks for.
+    pub(crate) fn op(&self) -> Op {
+        // SAFETY: By the type invariant.
+        let opf = unsafe { (*self.raw()).bi_opf };
+        match opf & ((1 << kernel::bindings::REQ_OP_BITS) - 1) {
+            kernel::bindings::req_op_REQ_OP_READ => Op::Read,
+            kernel::bindings::req_op_REQ_OP_WRITE => Op::Write,
+            kernel::bindings::req_op_REQ_OP_DISCARD => Op::Discard,
+            _ => Op::Other,
+        }
+    }
+
+    /// The pages that the bio names, unless it is not made of whole pages.
+    pub(crate) fn pages(&self) -> Option<Pages> {
+        // SAFETY: By the type invariant. The structure is packed, so its fields are copied.
+        let (sector, bytes) = unsafe {
+            let iter = (*self.raw()).bi_iter;
+            (iter.bi_sector, iter.bi_size)
+        };
+        let whole = sector & ((1 << PAGE_SECTORS_SHIFT) - 1) == 0
+            && bytes as usize % kernel::page::PAGE_SIZE == 0
+            && bytes > 0;
+        whole.then_some(Pages {
+            index: sector >> PAGE_SECTORS_SHIFT,
+            count: bytes >> kernel::page::PAGE_SHIFT,
+        })
+    }
+
+    /// Splits the bio so that it fits the limits of its disk; the rest is submitted anew. Ends the
+    /// bio and gives nothing when that fails. Only while the bio is being submitted.
+    pub(super) fn split_to_limits(self) -> Option<Self> {
+        // SAFETY: The bio is owned and handed over; the block layer gives back one that fits, or
+        // has ended it.
+        let bio = unsafe { kernel::bindings::bio_split_to_limits(self.into_raw().as_ptr()) };
+        // SAFETY: As above, what comes back is owned by the caller.
+        NonNull::new(bio).map(|bio| unsafe { Self::from_raw(bio) })
+    }
+
+    /// Calls `visit` for each physically contiguous part of the memory, none longer than `longest`.
+    pub(super) fn for_each_segment(&self, longest: u32, mut visit: impl FnMut(Segment)) {
+        // SAFETY: By the type invariant.
+        let mut iter = unsafe { (*self.raw()).bi_iter };
+        let mut bvec = kernel::bindings::bio_vec::default();
+        // SAFETY: `iter` starts as the bio's own and is advanced by the callee only; `bvec` is
+        // valid for writes.
+        while unsafe { bindings::tmem_bio_next(self.raw(), &mut iter, &mut bvec) } {
+            let mut done = 0;
+            while done < bvec.bv_len {
+                let len = (bvec.bv_len - done).min(longest);
+                visit(Segment {
+                    page: bvec.bv_page,
+                    offset: bvec.bv_offset + done,
+                    len,
+                });
+                done += len;
+            }
+        }
+    }
+
+    /// Fills `count` pages of the memory from page `first` on with zeros.
+    pub(crate) fn zero(&mut self, first: u32, count: u32) {
+        // SAFETY: The bio's memory is this driver's to write while it owns a read; the callee
+        // stays inside.
+        unsafe {
+            bindings::tmem_bio_zero(
+                self.raw(),
+                first << kernel::page::PAGE_SHIFT,
+                count << kernel::page::PAGE_SHIFT,
+            )
+        }
+    }
+
+    /// Starts the accounting of the bio in the disk's statistics; gives the time of it.
+    pub(crate) fn start_accounting(&self) -> Started {
+        // SAFETY: By the type invariant.
+        Started(unsafe { kernel::bindings::bio_start_io_acct(self.raw()) })
+    }
+
+    /// Ends the accounting that was started at `started`.
+    pub(crate) fn end_accounting(&self, started: Started) {
+        // SAFETY: By the type invariant; the block device outlives its bios.
+        unsafe {
+            kernel::bindings::bio_end_io_acct_remapped(
+                self.raw(),
+                started.0,
+                (*self.raw()).bi_bdev,
+            )
+        }
+    }
+
+    /// Ends the bio.
+    pub(crate) fn end(self, outcome: Outcome) {
+        let bio = self.into_raw().as_ptr();
+        let status = match outcome {
+            Outcome::Ok => kernel::bindings::BLK_STS_OK as u8,
+            Outcome::IoError => BLK_STS_IOERR,
+            Outcome::NoSpace => BLK_STS_NOSPC,
+            Outcome::Unsupported => BLK_STS_NOTSUPP,
+        };
+        // SAFETY: The bio is owned, and given up here.
+        unsafe {
+            (*bio).bi_status = status;
+            kernel::bindings::bio_endio(bio);
+        }
+    }
+}
+
+impl Drop for Bio {
+    fn drop(&mut self) {
+        // INVARIANT: The bio moves to a value that is ended below; `self` is not used again.
+        Self(self.0).end(Outcome::IoError);
+    }
+}
+
+/// When the accounting of a bio started.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Started(c_ulong);
+
+// Values of `blk_status_t`, which are casts in C and so have no bindings.
+const BLK_STS_NOTSUPP: u8 = 1;
+const BLK_STS_NOSPC: u8 = 3;
+const BLK_STS_IOERR: u8 = 10;
+
+/// A queue of bios, linked through themselves. Dropping it ends them with an error.
+///
+/// # Invariants
+///
+/// `head` is the first of a chain linked by `bi_next`, whose last is `tail` and whose bios the list
+/// owns. `len` is its length.
+pub(crate) struct BioList {
+    head: Option<Bio>,
+    tail: Option<NonNull<kernel::bindings::bio>>,
+    len: usize,
+}
+
+// SAFETY: `tail` points to a bio that the list owns, and bios are `Send`.
+unsafe impl Send for BioList {}
+// SAFETY: Nothing is changed through `&self`.
+unsafe impl Sync for BioList {}
+
+impl BioList {
+    /// An empty list.
+    pub(crate) const fn new() -> Self {
+        Self {
+            head: None,
+            tail: None,
+            len: 0,
+        }
+    }
+
+    /// Bios in the list.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the list has no bio.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.is_none()
+    }
+
+    /// The first bio.
+    pub(crate) fn front(&self) -> Option<&Bio> {
+        self.head.as_ref()
+    }
+
+    /// Appends a bio.
+    pub(crate) fn push(&mut self, bio: Bio) {
+        let raw = bio.0;
+        // SAFETY: The bio is owned.
+        unsafe { (*raw.as_ptr()).bi_next = core::ptr::null_mut() };
+        // INVARIANT: The bio becomes the last of the chain.
+        match self.tail {
+            None => self.head = Some(bio),
+            // SAFETY: By the type invariant `tail` is owned by the list. The new bio is owned by
+            // the chain from here on.
+            Some(tail) => unsafe { (*tail.as_ptr()).bi_next = bio.into_raw().as_ptr() },
+        }
+        self.tail = Some(raw);
+        self.len += 1;
+    }
+
+    /// Takes the first bio.
+    pub(crate) fn pop(&mut self) -> Option<Bio> {
+        let bio = self.head.take()?;
+        // SAFETY: The bio is owned, and so is what follows it in the chain.
+        self.head = unsafe {
+            let next = NonNull::new((*bio.raw()).bi_next);
+            (*bio.raw()).bi_next = core::ptr::null_mut();
+            next.map(|next| Bio::from_raw(next))
+        };
+        if self.head.is_none() {
+            self.tail = None;
+        }
+        self.len -= 1;
+        Some(bio)
+    }
+
+    /// Appends all bios of `other`.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        let Some(first) = other.head.take() else {
+            return;
+        };
+        match self.tail {
+            None => self.head = Some(first),
+            // SAFETY: As in `push`; `other` has given up the chain.
+            Some(tail) => unsafe { (*tail.as_ptr()).bi_next = first.into_raw().as_ptr() },
+        }
+        self.tail = other.tail.take();
+        self.len += other.len;
+        other.len = 0;
+    }
+
+    /// The bios in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Bio> {
+        core::iter::successors(self.head.as_ref(), |bio| {
+            // SAFETY: `bi_next` of an owned bio in the list is null or points to the next one,
+            // which is what `Option<Bio>` is, because `Bio` is a transparent `NonNull`.
+            unsafe { &*addr_of!((*bio.raw()).bi_next).cast::<Option<Bio>>() }.as_ref()
+        })
+    }
+}
+
+impl Drop for BioList {
+    fn drop(&mut self) {
+        while let Some(bio) = self.pop() {
+            bio.end(Outcome::IoError);
+        }
+    }
+}

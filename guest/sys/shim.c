@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+/* See shim.h. */
+
+#include <linux/bio.h>
+#include <linux/module.h>
+#include <linux/swap.h>
+#include <linux/virtio_config.h>
+
+#include "shim.h"
+
+/* The Rust module! macro has no field for the version. */
+MODULE_VERSION("0.1.0");
+
+unsigned long tmem_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+bool tmem_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
+{
+	return spin_trylock_irqsave(lock, *flags);
+}
+
+void tmem_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
+
+struct virtio_driver *tmem_virtio_driver_of(struct virtio_device *vdev)
+{
+	return drv_to_virtio(vdev->dev.driver);
+}
+
+void *tmem_virtio_priv(struct virtio_device *vdev)
+{
+	return vdev->priv;
+}
+
+void tmem_virtio_set_priv(struct virtio_device *vdev, void *priv)
+{
+	vdev->priv = priv;
+}
+
+void tmem_virtio_read_config(struct virtio_device *vdev, void *to, unsigned int len)
+{
+	/* One access: some transports fetch the whole space for each. */
+	vdev->config->get(vdev, 0, to, len);
+}
+
+int tmem_virtio_find_vqs(struct virtio_device *vdev, unsigned int count,
+			 struct virtqueue **vqs, void (*callback)(struct virtqueue *))
+{
+	struct virtqueue_info *infos;
+	unsigned int i;
+	int err;
+
+	infos = kcalloc(count, sizeof(*infos), GFP_KERNEL);
+	if (!infos)
+		return -ENOMEM;
+	for (i = 0; i < count; i++) {
+		infos[i].name = i ? "requests" : "events";
+		infos[i].callback = callback;
+	}
+	err = virtio_find_vqs(vdev, count, vqs, infos, NULL);
+	kfree(infos);
+	return err;
+}
+
+void tmem_virtio_ready(struct virtio_device *vdev)
+{
+	/* The core has set DRIVER_OK already when a device is restored. */
+	if (!(vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_DRIVER_OK))
+		virtio_device_ready(vdev);
+}
+
+void tmem_virtio_del_vqs(struct virtio_device *vdev)
+{
+	vdev->config->del_vqs(vdev);
+}
+
+void tmem_sg_set_page(struct scatterlist *sg, struct page *page,
+		      unsigned int len, unsigned int offset)
+{
+	sg_unmark_end(sg);
+	sg_set_page(sg, page, len, offset);
+}
+
+void tmem_sg_set_buf(struct scatterlist *sg, const void *buf, unsigned int len)
+{
+	sg_unmark_end(sg);
+	sg_set_buf(sg, buf, len);
+}
+
+void tmem_sg_mark_end(struct scatterlist *sg)
+{
+	sg_mark_end(sg);
+}
+
+bool tmem_bio_next(struct bio *bio, struct bvec_iter *iter, struct bio_vec *out)
+{
+	if (!iter->bi_size)
+		return false;
+	*out = mp_bvec_iter_bvec(bio->bi_io_vec, *iter);
+	bio_advance_iter_single(bio, iter, out->bv_len);
+	return true;
+}
+
+void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len)
+{
+	struct bvec_iter start = bio->bi_iter;
+	struct bvec_iter iter;
+	struct bio_vec bvec;
+
+	bio_advance_iter(bio, &start, offset);
+	start.bi_size = min(start.bi_size, len);
+	__bio_for_each_segment(bvec, bio, iter, start)
+		memzero_bvec(&bvec);
+}
+
+void tmem_unplug(struct blk_plug_cb *cb)
+{
+	list_del(&cb->list);
+	cb->callback(cb, false);
+}
+
+bool tmem_may_wait_for_reclaim(void)
+{
+	return !(current->flags & PF_KTHREAD) || current_is_kswapd();
+}
+
+struct workqueue_struct *tmem_alloc_workqueue(void)
+{
+	/* Flushes and a returning device are what reclaim waits for. */
+	return alloc_workqueue("tmem", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+}
+
+unsigned int tmem_disk_openers(struct gendisk *disk)
+{
+	return disk_openers(disk);
+}
