@@ -8,17 +8,20 @@
 mod apt;
 mod assets;
 mod cache;
+mod demo;
 mod e2e;
 mod exec;
 mod guest;
 mod host;
 mod initramfs;
 mod kernel;
+mod man;
 mod mirror;
 mod pictures;
 mod project;
 mod roots;
 mod setup;
+mod test;
 mod versions;
 
 use clap::Parser;
@@ -37,10 +40,16 @@ enum Command {
     /// Make what the other commands need: a Debian root to build the guest
     /// module in, QEMU, and the guest's kernel. Cached.
     Setup(setup::Options),
+    /// Show a stock guest with too little memory swap into the host.
+    Demo(demo::Options),
+    /// Run every check and every test, the end-to-end ones included.
+    Test,
     /// Build the guest module for the stock Debian kernel.
     Guest,
     /// Run the end-to-end tests only.
     E2e(e2e::Options),
+    /// Render the daemon's man page.
+    Man,
     /// Draw the pictures of the documentation.
     Pictures,
 }
@@ -48,8 +57,11 @@ enum Command {
 fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Setup(options) => setup::command(options),
+        Command::Demo(options) => demo::command(options),
+        Command::Test => test::command(),
         Command::Guest => guest::command(),
         Command::E2e(options) => e2e::command(options),
+        Command::Man => man::command(),
         Command::Pictures => pictures::run(project::root()),
     }
 }
