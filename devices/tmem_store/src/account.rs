@@ -240,6 +240,10 @@ impl Account {
     /// Evicts the oldest block of the client's ephemeral pools and returns
     /// how many pages it had.
     pub(crate) fn evict(&self) -> u64 {
+        /// Looks for a block that was not used, before any will do.
+        const SPARING: u32 = 64;
+        /// Looks for a block at all.
+        const MOST: u32 = 1024;
         if !self.can_evict() {
             return 0;
         }
@@ -249,15 +253,16 @@ impl Account {
                 .values()
                 .filter(|pool| pool.kind() == PoolKind::Ephemeral)
         };
-        // A shard may be emptied between the look and the eviction.
-        for _ in 0..64 {
+        // A shard may be emptied between the look and the eviction, or all its
+        // blocks may be in use; those that are spared are spared once.
+        for round in 0..MOST {
             let oldest = ephemeral()
                 .filter_map(|pool| pool.oldest().map(|(stamp, shard)| (stamp, shard, pool)))
                 .min_by_key(|(stamp, ..)| *stamp);
             let Some((_, shard, pool)) = oldest else {
                 return 0;
             };
-            match pool.evict(shard) {
+            match pool.evict(shard, round < SPARING) {
                 0 => {}
                 pages => return pages,
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use hashbrown::HashTable;
 
 use super::key::{Key, Seed, shard_of};
-use super::list::{Links, List, NIL};
+use super::list::{Links, List};
 use super::slab::Slab;
 use super::{BLOCK_PAGES, STRIPE_BLOCKS};
 use crate::memory::{Cells, Content, View};
@@ -105,6 +105,17 @@ impl Maps {
             + self.blocks.bytes()
             + self.by_id.allocation_size()
             + self.objects.bytes()
+    }
+
+    /// Gives back what an index without blocks still holds, but for so little
+    /// that it is better kept for the next block.
+    fn reset(&mut self) {
+        if self.blocks.is_small() && self.objects.is_small() {
+            self.by_key.clear();
+            self.by_id.clear();
+        } else {
+            *self = Self::new(self.seed.clone(), self.has_ages);
+        }
     }
 
     fn find(&self, key: &Key<'_>) -> Option<u32> {
@@ -253,7 +264,7 @@ impl Maps {
             }
         }
         if self.blocks.len() == 0 {
-            *self = Self::new(self.seed.clone(), self.has_ages);
+            self.reset();
         }
         pages
     }
@@ -424,28 +435,34 @@ impl Shard {
         Some(block.stamp)
     }
 
-    /// Removes the oldest block that was not used since it became the oldest.
-    /// Blocks that were used count as new as `stamp` instead.
-    pub(crate) fn evict(&mut self, stamp: u64, free: &mut dyn FnMut(Content)) -> u64 {
-        /// Blocks given a second chance, so that the cost has a bound.
-        const CHANCES: u32 = 32;
+    /// Removes the oldest block. With `spare_used`, blocks that a get found a
+    /// page in since they became so old count as new as `stamp` instead, and
+    /// there may be nothing left to remove this time.
+    pub(crate) fn evict(
+        &mut self,
+        stamp: u64,
+        spare_used: bool,
+        free: &mut dyn FnMut(Content),
+    ) -> u64 {
+        /// Blocks looked at, so that the cost has a bound.
+        const MOST: u32 = 32;
         let maps = &mut self.maps;
-        for _ in 0..CHANCES {
+        for _ in 0..MOST {
             let number = maps.ages.first;
             let Some(block) = maps.blocks.get_mut(number) else {
-                break;
+                return 0;
             };
-            if !std::mem::take(block.referenced.get_mut()) {
-                break;
+            if block.stamp == stamp {
+                return 0;
+            }
+            if !std::mem::take(block.referenced.get_mut()) || !spare_used {
+                return maps.remove(number, free);
             }
             block.stamp = stamp;
             maps.ages.remove(&mut maps.blocks, age, number);
             maps.ages.push(&mut maps.blocks, age, number);
         }
-        if maps.ages.first == NIL {
-            return 0;
-        }
-        maps.remove(maps.ages.first, free)
+        0
     }
 
     /// Empties the shard for good and returns what it held.

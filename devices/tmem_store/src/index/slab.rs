@@ -39,6 +39,11 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Whether there are so few chunks that an empty slab may keep them.
+    pub(super) fn is_small(&self) -> bool {
+        self.chunks.len() <= 4
+    }
+
     /// Bytes of memory held.
     pub(super) fn bytes(&self) -> usize {
         self.chunks.capacity() * size_of::<Box<[Place<T>]>>()

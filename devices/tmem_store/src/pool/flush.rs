@@ -36,10 +36,9 @@ impl Pool {
     }
 
     fn flush_shard(&self, object: &ObjectId, range: (u64, u64), shard: usize) -> u64 {
-        let flushed = self.change(shard, |change| {
+        self.change(shard, |change| {
             let free = &mut |content| self.free(content);
             change.shard.flush(object, range, shard, free)
-        });
-        flushed.unwrap_or(0)
+        })
     }
 }

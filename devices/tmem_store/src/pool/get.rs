@@ -22,7 +22,7 @@ impl Pool {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
         let taken = self.change(key.shard(), |change| change.shard.take(&key, nth));
-        let get = match taken.flatten() {
+        let get = match taken {
             Some(content) => {
                 let get = self.read(&content.view(), page);
                 self.free(content);
@@ -37,7 +37,7 @@ impl Pool {
     /// A get that is not yet counted.
     pub(super) fn get_at(&self, key: &Key<'_>, nth: usize, page: &mut Page) -> Get {
         let shard = self.shard(key.shard());
-        let Some(view) = shard.as_ref().and_then(|shard| shard.view(key, nth)) else {
+        let Some(view) = shard.view(key, nth) else {
             return Get::Miss;
         };
         // Under the shard's lock, which others can share: the page stays.

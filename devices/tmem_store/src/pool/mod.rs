@@ -106,15 +106,21 @@ impl Pool {
         self.account.free(content);
     }
 
-    fn shard(&self, nth: usize) -> Option<RwLockReadGuard<'_, Shard>> {
-        let lock = self.shards.get(nth)?;
-        Some(lock.shard.read().unwrap_or_else(PoisonError::into_inner))
+    /// The lock of shard `nth`, which is below [`SHARDS`].
+    fn lock(&self, nth: usize) -> &ShardLock {
+        let [first, ..] = &self.shards;
+        self.shards.get(nth).unwrap_or(first)
+    }
+
+    fn shard(&self, nth: usize) -> RwLockReadGuard<'_, Shard> {
+        let shard = &self.lock(nth).shard;
+        shard.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `change` on a shard under its lock, and charges or credits the
     /// bytes by which its index grew or shrank.
-    fn change<T>(&self, nth: usize, change: impl FnOnce(&mut Change<'_>) -> T) -> Option<T> {
-        let lock = self.shards.get(nth)?;
+    fn change<T>(&self, nth: usize, change: impl FnOnce(&mut Change<'_>) -> T) -> T {
+        let lock = self.lock(nth);
         let mut shard = lock.shard.write().unwrap_or_else(PoisonError::into_inner);
         let before = shard.bytes();
         let mut under_way = Change {
@@ -137,7 +143,7 @@ impl Pool {
         if self.kind == PoolKind::Ephemeral {
             lock.oldest.store(shard.oldest().unwrap_or(NONE), Relaxed);
         }
-        Some(result)
+        result
     }
 
     /// Stamp and shard of what is oldest in the pool.
@@ -147,14 +153,14 @@ impl Pool {
         (oldest.0 != NONE).then_some(oldest)
     }
 
-    /// Evicts the oldest block of a shard and returns how many pages it had.
-    pub(crate) fn evict(&self, shard: usize) -> u64 {
+    /// Evicts the oldest block of a shard and returns how many pages it had;
+    /// with `spare_used`, perhaps none (see [`Shard::evict`]).
+    pub(crate) fn evict(&self, shard: usize, spare_used: bool) -> u64 {
         let stamp = self.account.tick();
-        let pages = self
-            .change(shard, |change| {
-                change.shard.evict(stamp, &mut |content| self.free(content))
-            })
-            .unwrap_or(0);
+        let pages = self.change(shard, |change| {
+            let free = &mut |content| self.free(content);
+            change.shard.evict(stamp, spare_used, free)
+        });
         self.account.counters.evicted_pages.add(pages);
         self.account.shared.evicted_pages.add(pages);
         pages
@@ -163,11 +169,9 @@ impl Pool {
     /// Makes room for a put to this pool; whether it is worth trying again.
     fn make_room(&self, shortage: Shortage) -> bool {
         if shortage == Shortage::Pool {
-            return self.oldest().is_some_and(|(_, shard)| {
-                // Somebody else may have evicted just that: try again then.
-                self.evict(shard);
-                true
-            });
+            // It may be spared or somebody else's by now: try again then.
+            let oldest = self.oldest();
+            return oldest.map(|(_, shard)| self.evict(shard, true)).is_some();
         }
         self.account.make_room(shortage, self.kind)
     }

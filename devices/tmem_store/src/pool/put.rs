@@ -44,10 +44,12 @@ impl Pool {
 
     /// A put that is not yet counted.
     pub(super) fn put_at(&self, key: &Key<'_>, nth: usize, page: &Page) -> Put {
-        let there = match self.shard(key.shard()) {
-            Some(shard) if !shard.gone => shard.has(key, nth),
-            _ => return refused(Refused::PoolGone, false),
-        };
+        let shard = self.shard(key.shard());
+        if shard.gone {
+            return refused(Refused::PoolGone, false);
+        }
+        let there = shard.has(key, nth);
+        drop(shard);
         if !there && self.account.is_frozen() {
             return refused(Refused::Frozen, false);
         }
@@ -57,7 +59,7 @@ impl Pool {
     /// Removes what is under the handle; whether there was anything.
     pub(super) fn remove(&self, key: &Key<'_>, nth: usize) -> bool {
         let old = self.change(key.shard(), |change| change.shard.take(key, nth));
-        let Some(old) = old.flatten() else {
+        let Some(old) = old else {
             return false;
         };
         self.free(old);
@@ -72,10 +74,12 @@ impl Pool {
             // what the new one needs. Its block stays: at the quota there may
             // be no room to make it again.
             let old = self.change(key.shard(), |change| change.shard.vacate(key, nth));
-            prior = old.flatten().map(|old| self.free(old)).is_some();
+            prior = old.map(|old| self.free(old)).is_some();
             content = self.keep(encoded, there);
         }
         loop {
+            // What was found is kept until all is: two puts that give up what
+            // the other needs would try for ever.
             let shortage = match content {
                 Ok(kept) => match self.publish(key, nth, kept, prior) {
                     Ok(replaced) => {
@@ -84,19 +88,30 @@ impl Pool {
                             prior_removed: prior || replaced,
                         };
                     }
-                    Err(NotPublished::Refused(why)) => return refused(why, prior),
-                    Err(NotPublished::Short(shortage)) => shortage,
+                    Err((kept, Unpublished::Refused(why))) => {
+                        self.free(kept);
+                        return refused(why, prior);
+                    }
+                    Err((kept, Unpublished::Short(shortage))) => {
+                        content = Ok(kept);
+                        shortage
+                    }
                 },
                 Err(shortage) => shortage,
             };
             if !self.make_room(shortage) {
+                if let Ok(kept) = content {
+                    self.free(kept);
+                }
                 prior |= self.remove(key, nth);
                 if !prior && self.kind == PoolKind::Persistent {
                     self.account.note_refusal();
                 }
                 return refused(shortage.refusal(), prior);
             }
-            content = self.keep(encoded, there);
+            if content.is_err() {
+                content = self.keep(encoded, there);
+            }
         }
     }
 
@@ -123,36 +138,29 @@ impl Pool {
         nth: usize,
         content: Content,
         prior: bool,
-    ) -> Result<bool, NotPublished> {
+    ) -> Result<bool, (Content, Unpublished)> {
         let stamp = match self.kind {
             PoolKind::Persistent => 0,
             PoolKind::Ephemeral => self.account.tick(),
         };
-        let mut content = Some(content);
-        let published = self.change(key.shard(), |change| {
+        let old = self.change(key.shard(), |change| {
             if change.shard.gone {
-                return Err(NotPublished::Refused(Refused::PoolGone));
+                return Err((content, Unpublished::Refused(Refused::PoolGone)));
             }
             if !prior && self.account.is_frozen() && !change.shard.has(key, nth) {
-                return Err(NotPublished::Refused(Refused::Frozen));
+                return Err((content, Unpublished::Refused(Refused::Frozen)));
             }
-            let number = change.prepare(key, stamp).map_err(NotPublished::Short)?;
-            let content = content.take();
-            Ok(content.and_then(|content| change.shard.put(number, nth, stamp, content)))
-        });
-        if let Some(unused) = content {
-            self.free(unused);
-        }
-        match published {
-            Some(Ok(old)) => Ok(old.map(|old| self.free(old)).is_some()),
-            Some(Err(why)) => Err(why),
-            None => Err(NotPublished::Refused(Refused::PoolGone)),
-        }
+            match change.prepare(key, stamp) {
+                Ok(number) => Ok(change.shard.put(number, nth, stamp, content)),
+                Err(shortage) => Err((content, Unpublished::Short(shortage))),
+            }
+        })?;
+        Ok(old.map(|old| self.free(old)).is_some())
     }
 }
 
 /// Why a page that had found memory is not found by gets.
-enum NotPublished {
+enum Unpublished {
     Refused(Refused),
     Short(Shortage),
 }

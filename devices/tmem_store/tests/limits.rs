@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Quotas, the memory limit, eviction, and memory that comes back.
+
+mod common;
+
+use common::*;
+use tmem_store::{Error, PoolKind, Refused, Store, StoreConfig};
+
+/// A span of page memory with its bookkeeping: what a client is charged for
+/// the first page that does not fit into what it holds.
+const SPAN: u64 = 33 * KIB;
+
+#[test]
+fn client_under_quota_is_served_and_client_over_quota_is_refused() {
+    // The other way round in Xen from 4.2 to 4.11.
+    let store = store(64 * MIB);
+    let client = client(&store, 2 * MIB);
+    let pool = pool(&client, 0, PoolKind::Persistent);
+    assert!(!client.is_full());
+    let mut accepted = 0;
+    for index in 0..1000 {
+        let held = client.stats().held_bytes;
+        match pool.put(&OBJECT, index, &page(index, RAW)).result {
+            Ok(()) => accepted += 1,
+            Err(why) => {
+                assert_eq!(why, Refused::Quota);
+                assert!(held + SPAN > 2 * MIB, "refused with {held} bytes held");
+                assert!(client.is_full());
+            }
+        }
+        assert!(client.stats().held_bytes <= 2 * MIB);
+    }
+    // All but the bookkeeping went to pages.
+    assert!(accepted >= 2 * MIB / 4096 * 95 / 100, "{accepted} pages");
+    assert_eq!(client.stats().puts_refused_quota, 1000 - accepted);
+
+    pool.flush(&OBJECT, 0, 100);
+    assert!(!client.is_full());
+    assert_eq!(pool.put(&OBJECT, 2000, &page(1, RAW)), ACCEPTED);
+}
+
+#[test]
+fn lowered_quota_stops_new_pages_and_keeps_old_ones() {
+    let store = store(64 * MIB);
+    let client = client(&store, 8 * MIB);
+    let persistent = pool(&client, 0, PoolKind::Persistent);
+    let ephemeral = pool(&client, 1, PoolKind::Ephemeral);
+    for index in 0..500 {
+        persistent.put(&OBJECT, index, &page(index, HALF));
+        ephemeral.put(&OBJECT, index, &page(index, HALF));
+    }
+    client.set_quota(MIB / 2);
+    assert_eq!(client.stats().ephemeral_pages, 0);
+    assert_eq!(client.stats().persistent_pages, 500);
+    assert!(client.is_full());
+    let put = persistent.put(&OBJECT, 500, &page(1, Texture::Same));
+    assert_eq!(put, refused(Refused::Quota));
+    assert_eq!(persistent.put(&OBJECT, 499, &page(1, HALF)), REPLACED);
+
+    client.set_quota(8 * MIB);
+    assert!(!client.is_full());
+    assert_eq!(persistent.put(&OBJECT, 500, &page(1, HALF)), ACCEPTED);
+}
+
+#[test]
+fn quota_of_nothing_holds_nothing() {
+    let store = store(4 * MIB);
+    let client = client(&store, 64 * KIB);
+    let pool = pool(&client, 0, PoolKind::Persistent);
+    client.set_quota(0);
+    assert!(client.is_full());
+    for texture in [Texture::Same, HALF, RAW] {
+        assert_eq!(
+            pool.put(&OBJECT, 0, &page(1, texture)),
+            refused(Refused::Quota)
+        );
+    }
+}
+
+#[test]
+fn pool_quota_bounds_the_pool_only() {
+    let store = store(64 * MIB);
+    let client = client(&store, 32 * MIB);
+    let bounded = pool_with_quota(&client, 0, PoolKind::Persistent, Some(MIB));
+    let free = pool(&client, 1, PoolKind::Persistent);
+    let (count, why) = fill(&bounded, &OBJECT, RAW);
+    assert_eq!(why, Refused::Quota);
+    assert!((230..256).contains(&count), "{count} pages");
+    assert!(bounded.held_bytes() <= MIB);
+    for index in 0..1000 {
+        assert_eq!(free.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+}
+
+#[test]
+fn ephemeral_pool_at_its_quota_loses_its_oldest_pages() {
+    let store = store(64 * MIB);
+    let client = client(&store, 32 * MIB);
+    let pool = pool_with_quota(&client, 0, PoolKind::Ephemeral, Some(MIB));
+    for index in 0..1000 {
+        assert_eq!(pool.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+        assert!(pool.held_bytes() <= MIB);
+    }
+    assert_eq!(get(&pool, &OBJECT, 0), None);
+    assert!(get(&pool, &OBJECT, 999).is_some());
+    let stats = client.stats();
+    assert_eq!(stats.ephemeral_pages + stats.evicted_pages, 1000);
+    assert!(
+        stats.ephemeral_pages > 200,
+        "{} pages",
+        stats.ephemeral_pages
+    );
+}
+
+#[test]
+fn pages_in_use_outlive_pages_that_are_not() {
+    let store = store(64 * MIB);
+    let client = client(&store, 2 * MIB);
+    let pool = pool(&client, 0, PoolKind::Ephemeral);
+    // Block 0 is got again and again, the others are not.
+    for index in 0..3000 {
+        pool.put(&OBJECT, index, &page(index, RAW));
+        assert!(get(&pool, &OBJECT, 0).is_some(), "evicted after {index}");
+    }
+    assert_eq!(get(&pool, &OBJECT, 16), None);
+}
+
+#[test]
+fn client_gives_up_its_own_ephemeral_pages_for_persistent_ones() {
+    let store = store(64 * MIB);
+    let client = client(&store, 2 * MIB);
+    let ephemeral = pool(&client, 0, PoolKind::Ephemeral);
+    let persistent = pool(&client, 1, PoolKind::Persistent);
+    for index in 0..1000 {
+        assert_eq!(ephemeral.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    assert!(!client.is_full());
+    let (count, why) = fill(&persistent, &OBJECT, RAW);
+    assert_eq!(why, Refused::Quota);
+    assert_eq!(client.stats().ephemeral_pages, 0);
+    assert!(count > 470, "{count} pages");
+}
+
+#[test]
+fn persistent_put_within_quota_takes_ephemeral_memory_of_anybody() {
+    let store = store(4 * MIB);
+    let (hoarder, client) = (client(&store, 64 * MIB), client(&store, 64 * MIB));
+    let cache = pool(&hoarder, 0, PoolKind::Ephemeral);
+    for index in 0..3000 {
+        assert_eq!(cache.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    assert!(!client.is_full());
+    let persistent = pool(&client, 0, PoolKind::Persistent);
+    let (count, why) = fill(&persistent, &OBJECT, RAW);
+    assert_eq!(why, Refused::Memory);
+    assert_eq!(hoarder.stats().ephemeral_pages, 0);
+    assert!(count > 900, "{count} pages");
+    assert!(client.is_full() && hoarder.is_full());
+    assert!(store.stats().held_bytes <= 4 * MIB);
+}
+
+#[test]
+fn client_over_its_share_loses_its_own_pages_first() {
+    let store = store(8 * MIB);
+    let (modest, greedy) = (client(&store, 64 * MIB), client(&store, 64 * MIB));
+    let small = pool(&modest, 0, PoolKind::Ephemeral);
+    for index in 0..500 {
+        small.put(&OBJECT, index, &page(index, RAW));
+    }
+    let large = pool(&greedy, 0, PoolKind::Ephemeral);
+    for index in 0..10_000 {
+        assert_eq!(large.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    assert_eq!(modest.stats().ephemeral_pages, 500);
+    // And back: the modest client grows to its share at the other's cost.
+    for index in 500..900 {
+        assert_eq!(small.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    assert_eq!(modest.stats().ephemeral_pages, 900);
+}
+
+#[test]
+fn dead_client_leaves_nothing_behind() {
+    // Xen leaked the sum of weights when a client died.
+    let store = store(8 * MIB);
+    let survivor = client(&store, 8 * MIB);
+    let cache = pool(&survivor, 0, PoolKind::Ephemeral);
+    let before = store.stats();
+    for round in 0..50 {
+        let client = client(&store, 64 * MIB);
+        let persistent = pool(&client, 0, PoolKind::Persistent);
+        pool(&client, 1, PoolKind::Ephemeral).put(&OBJECT, round, &page(round, HALF));
+        let (count, why) = fill(&persistent, &OBJECT, RAW);
+        assert_eq!(why, Refused::Memory);
+        assert!(count > 1900, "{count} pages in round {round}");
+        drop(client);
+        let put = persistent.put(&OBJECT, 0, &page(0, HALF));
+        assert_eq!(put, refused(Refused::PoolGone));
+    }
+    let after = store.stats();
+    assert_eq!(after.clients, 1);
+    assert_eq!(after.held_bytes, before.held_bytes);
+    assert_eq!(after.mapped_bytes, 0);
+    // Shares are counted over the living: the survivor's is all there is.
+    for index in 0..1900 {
+        assert_eq!(cache.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    assert_eq!(survivor.stats().evicted_pages, 0);
+}
+
+#[test]
+fn page_memory_comes_back_to_the_system() {
+    let store = store(64 * MIB);
+    let client = client(&store, 64 * MIB);
+    let one = pool(&client, 0, PoolKind::Persistent);
+    for texture in [RAW, HALF, Texture::Sixteenths(2), Texture::Sixteenths(11)] {
+        for index in 0..4000 {
+            let put = one.put(&OBJECT, index, &page(index, texture));
+            assert_eq!(put.result, Ok(()));
+        }
+        // Replaced pages of another size went back.
+        let (held, mapped) = (store.stats().held_bytes, store.stats().mapped_bytes);
+        assert!(mapped <= held, "{mapped} bytes mapped, {held} held");
+        assert!(mapped > held * 9 / 10, "{mapped} bytes mapped, {held} held");
+    }
+    let full = store.stats().mapped_bytes;
+    assert_eq!(one.flush(&OBJECT, 0, 2000), 2000);
+    let half = store.stats().mapped_bytes;
+    assert!(half <= full * 6 / 10, "{full} bytes, then {half}");
+    assert_eq!(one.flush_object(&OBJECT), 2000);
+    assert_eq!(store.stats().mapped_bytes, 0);
+    client.destroy_pool(0);
+    assert_eq!(store.stats().held_bytes, 0);
+
+    // Spans that came back serve again.
+    let again = pool(&client, 0, PoolKind::Persistent);
+    let (count, _) = fill(&again, &OBJECT, RAW);
+    assert!(count > 15_500, "{count} pages");
+    assert_eq!(client.destroy_pool(0), Some(count));
+    assert_eq!(store.stats().mapped_bytes, 0);
+}
+
+#[test]
+fn sparse_client_pays_for_its_index() {
+    let store = store(64 * MIB);
+    let client = client(&store, 4 * MIB);
+    let pool = pool(&client, 0, PoolKind::Persistent);
+    // Pages that need no page memory, each in an object of its own.
+    let mut accepted = 0;
+    for number in 0..100_000 {
+        let put = pool.put(&object(number), number << 20, &page(number, Texture::Same));
+        match put.result {
+            Ok(()) => accepted += 1,
+            Err(why) => assert_eq!(why, Refused::Quota),
+        }
+    }
+    assert!(accepted < 20_000, "{accepted} pages in 4 MiB");
+    assert!(accepted > 8_000, "{accepted} pages in 4 MiB");
+    assert_eq!(client.destroy_pool(0), Some(accepted));
+    assert_eq!(client.stats().held_bytes, 0);
+}
+
+#[test]
+fn flush_removes_the_first_page_of_a_pool_too() {
+    // Xen's save skipped the first page of every pool.
+    for kind in [PoolKind::Persistent, PoolKind::Ephemeral] {
+        let store = store(4 * MIB);
+        let client = client(&store, 4 * MIB);
+        let first = pool(&client, 0, kind);
+        first.put(&[0; 24], 0, &page(1, HALF));
+        first.put(&[0; 24], 1, &page(1, HALF));
+        assert!(get(&first, &[0; 24], 0).is_some());
+        assert_eq!(first.flush_object(&[0; 24]), 2);
+        assert_eq!(get(&first, &[0; 24], 0), None);
+        first.put(&[0; 24], 0, &page(1, HALF));
+        assert_eq!(client.destroy_pool(0), Some(1));
+        assert_eq!(client.stats().destroyed_pages, 1);
+    }
+}
+
+#[test]
+fn every_refusal_leaves_all_locks_free() {
+    // Xen kept a lock on an error path.
+    let store = store(4 * MIB);
+    let client = client(&store, 256 * KIB);
+    let persistent = pool(&client, 0, PoolKind::Persistent);
+    let bounded = pool_with_quota(&client, 1, PoolKind::Persistent, Some(8 * KIB));
+    let gone = pool(&client, 2, PoolKind::Persistent);
+    client.destroy_pool(2);
+    fill(&persistent, &OBJECT, RAW);
+    let refuse = || {
+        assert!(
+            persistent
+                .put(&OBJECT, 1 << 20, &page(1, RAW))
+                .result
+                .is_err()
+        );
+        assert!(bounded.put(&OBJECT, 0, &page(1, RAW)).result.is_err());
+        assert!(gone.put(&OBJECT, 0, &page(1, RAW)).result.is_err());
+        persistent.put_run(&OBJECT, 3, 1, &mut |_, _| false, &mut |_, _| ());
+    };
+    refuse();
+    client.set_frozen(true);
+    refuse();
+    // All of these take every lock there is.
+    client.set_frozen(false);
+    assert!(persistent.flush_object(&OBJECT) > 0);
+    assert_eq!(persistent.put(&OBJECT, 0, &page(1, RAW)), ACCEPTED);
+    assert_eq!(store.stats().clients, 1);
+    assert_eq!(client.destroy_pool(0), Some(1));
+}
+
+#[test]
+fn limits_out_of_range_are_errors_that_say_so() {
+    let make = |memory_limit| Store::new(StoreConfig { memory_limit }).err();
+    assert!(matches!(
+        make(0),
+        Some(Error::LimitTooSmall { limit: 0, .. })
+    ));
+    assert!(matches!(make(u64::MAX), Some(Error::LimitTooLarge { .. })));
+    let text = make(5).map(|error| error.to_string());
+    let expected = "a memory limit of 5 bytes is too small; give at least 1048576 bytes";
+    assert_eq!(text.as_deref(), Some(expected));
+}
