@@ -11,13 +11,16 @@
 mod common;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use common::*;
-use tmem_store::{Client, Get, PAGE_SIZE, Page, Pool, PoolKind, Put, Refused, Store};
+use tmem_store::{
+    Client, Get, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, PoolKind, Put, Refused, Store,
+};
 
 const THREADS: u64 = 4;
-const ROUNDS: u64 = 12_000;
+const ROUNDS: u64 = 40_000;
 
 /// A small generator: the test must be the same each time but for timing.
 struct Random(u64);
@@ -98,13 +101,31 @@ fn work(pool: &Pool, thread: u64) {
     }
 }
 
+/// A new pool, unless there is no memory for it.
+fn try_pool(client: &Client, id: u32, kind: PoolKind) -> Option<Arc<Pool>> {
+    match client.create_pool(id, PoolConfig { kind, quota: None }) {
+        Ok(_) => client.pool(id),
+        Err(why) => {
+            assert_eq!(why, PoolError::NoMemory);
+            None
+        }
+    }
+}
+
 /// Pools that are destroyed while they are used, clients that come and go.
 fn disturb(store: &Store, client: &Client, done: &AtomicBool) {
-    let mut round = 0;
+    let mut made = 0;
     while !done.load(Relaxed) {
-        let pool = pool(client, 7, PoolKind::Ephemeral);
         let guest = common::client(store, 2 * MIB);
-        let other = common::pool(&guest, 0, PoolKind::Persistent);
+        let pools = (
+            try_pool(client, 7, PoolKind::Ephemeral),
+            try_pool(&guest, 0, PoolKind::Persistent),
+        );
+        let (Some(pool), Some(other)) = pools else {
+            client.destroy_pool(7);
+            continue;
+        };
+        made += 1;
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for index in 0..60 {
@@ -112,7 +133,7 @@ fn disturb(store: &Store, client: &Client, done: &AtomicBool) {
                     other.put(&OBJECT, index, &page(index, RAW));
                 }
             });
-            if round % 2 == 0 {
+            if made % 2 == 0 {
                 client.destroy_pool(7);
                 drop(guest);
             }
@@ -120,8 +141,8 @@ fn disturb(store: &Store, client: &Client, done: &AtomicBool) {
         client.destroy_pool(7);
         let put = pool.put(&OBJECT, 0, &page(0, HALF));
         assert_eq!(put, refused(Refused::PoolGone));
-        round += 1;
     }
+    assert!(made > 0);
 }
 
 #[test]
