@@ -63,7 +63,7 @@ pub(crate) struct Device<'a> {
 }
 
 impl Device<'_> {
-    /// The first `N` bytes of configuration space, read in one access.
+    /// The first `N` bytes of configuration space.
     pub(crate) fn read_config<const N: usize>(&self) -> [u8; N] {
         let mut config = [0; N];
         // SAFETY: The device is valid while it is probed, and `config` has `N` bytes.
