@@ -14,7 +14,7 @@ mod zram;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, ValueEnum};
 
 use crate::corpus::Corpus;
 use crate::report::Report;
@@ -29,16 +29,19 @@ struct Args {
     /// Also write the figures to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    #[command(subcommand)]
-    what: What,
+    /// What to measure; everything if not given.
+    #[arg(long, value_enum)]
+    only: Option<What>,
+    #[command(flatten)]
+    peers: vhost::Args,
 }
 
-#[derive(Subcommand)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum What {
     /// The store in this process, beside lz4, memcpy and zram.
     Store,
     /// The daemon through its socket, beside QEMU's storage daemon.
-    Vhost(vhost::Args),
+    Vhost,
 }
 
 fn main() -> Result<()> {
@@ -46,9 +49,11 @@ fn main() -> Result<()> {
     let corpus = Corpus::collect(usize::try_from(args.pages)?)?;
     println!("{}", corpus.describe());
     let mut report = Report::default();
-    match args.what {
-        What::Store => store::run(&corpus, &mut report)?,
-        What::Vhost(peers) => vhost::run(&peers, &corpus, &mut report)?,
+    if args.only != Some(What::Vhost) {
+        store::run(&corpus, &mut report)?;
+    }
+    if args.only != Some(What::Store) {
+        vhost::run(&args.peers, &corpus, &mut report)?;
     }
     report.print();
     if let Some(path) = args.json {

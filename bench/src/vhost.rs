@@ -10,6 +10,7 @@ mod peer;
 mod ring;
 mod tmem;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -33,13 +34,13 @@ const ROUNDS: usize = 5;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The daemon to measure.
-    #[arg(long, value_name = "PATH")]
+    /// Our daemon.
+    #[arg(long, value_name = "PATH", default_value = "vhost-user-tmem")]
     daemon: PathBuf,
-    /// QEMU's storage daemon, with the words it takes before its options;
-    /// without it, ours is measured alone.
-    #[arg(long, value_name = "COMMAND")]
-    storage_daemon: Option<String>,
+    /// QEMU's storage daemon; once for each word of the command, if it takes
+    /// some before its options. Without it, ours is measured alone.
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    storage_daemon: Vec<OsString>,
 }
 
 /// How a device spells "write this page" and "read this page".
@@ -88,9 +89,10 @@ struct Figures {
 pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<()> {
     let pages = corpus.mixed();
     let mut ours = Driver::connect(Peer::daemon(&args.daemon)?, Tmem)?;
-    let mut peer = match &args.storage_daemon {
-        Some(command) => Some(Driver::connect(
-            Peer::storage_daemon(command, (pages.len() * PAGE_SIZE) as u64)?,
+    let size = (pages.len() * PAGE_SIZE) as u64;
+    let mut peer = match args.storage_daemon.split_first() {
+        Some((program, words)) => Some(Driver::connect(
+            Peer::storage_daemon(program, words, size)?,
             Blk,
         )?),
         None => None,

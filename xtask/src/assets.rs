@@ -50,7 +50,8 @@ fn qemu(setup: &Setup) -> Vec<PathBuf> {
         .collect()
 }
 
-fn daemon(profile: Profile) -> Result<PathBuf> {
+/// Builds the daemon.
+pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
     let mut cargo = project::cargo();
     cargo.args(["build", "--package", "vhost-user-tmem"]);
     let dir = match profile {

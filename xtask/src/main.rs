@@ -7,6 +7,7 @@
 
 mod apt;
 mod assets;
+mod bench;
 mod cache;
 mod demo;
 mod e2e;
@@ -44,6 +45,8 @@ enum Command {
     Demo(demo::Options),
     /// Run every check and every test, the end-to-end ones included.
     Test,
+    /// Measure the store and the daemon beside their peers.
+    Bench(bench::Options),
     /// Build the guest module for the stock Debian kernel.
     Guest,
     /// Run the end-to-end tests only.
@@ -59,6 +62,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Setup(options) => setup::command(options),
         Command::Demo(options) => demo::command(options),
         Command::Test => test::command(),
+        Command::Bench(options) => bench::command(options),
         Command::Guest => guest::command(),
         Command::E2e(options) => e2e::command(options),
         Command::Man => man::command(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Back-end processes: started here, ended here.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -35,16 +36,12 @@ impl Peer {
     }
 
     /// QEMU's storage daemon, exporting a file of `size` bytes in shared memory.
-    pub(super) fn storage_daemon(words: &str, size: u64) -> Result<Self> {
+    pub(super) fn storage_daemon(program: &OsStr, words: &[OsString], size: u64) -> Result<Self> {
         let dir =
             tempfile::tempdir_in("/dev/shm").context("cannot make the peer's file in /dev/shm")?;
         let socket = dir.path().join("blk.sock");
         let disk = dir.path().join("disk.raw");
         File::create(&disk)?.set_len(size)?;
-        let mut words = words.split_ascii_whitespace();
-        let Some(program) = words.next() else {
-            bail!("--storage-daemon is empty; give the command that starts it");
-        };
         let mut command = Command::new(program);
         command
             .args(words)
