@@ -19,6 +19,7 @@ void tmem_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 struct virtio_driver *tmem_virtio_driver_of(struct virtio_device *vdev);
 void *tmem_virtio_priv(struct virtio_device *vdev);
 void tmem_virtio_set_priv(struct virtio_device *vdev, void *priv);
+/* len is a multiple of 8. */
 void tmem_virtio_read_config(struct virtio_device *vdev, void *to, unsigned int len);
 int tmem_virtio_find_vqs(struct virtio_device *vdev, unsigned int count,
 			 struct virtqueue **vqs, void (*callback)(struct virtqueue *));

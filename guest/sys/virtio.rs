@@ -63,8 +63,9 @@ pub(crate) struct Device<'a> {
 }
 
 impl Device<'_> {
-    /// The first `N` bytes of configuration space.
+    /// The first `N` bytes of configuration space, which is constant. `N` is a multiple of 8.
     pub(crate) fn read_config<const N: usize>(&self) -> [u8; N] {
+        const { assert!(N % 8 == 0) };
         let mut config = [0; N];
         // SAFETY: The device is valid while it is probed, and `config` has `N` bytes.
         unsafe {
