@@ -12,6 +12,10 @@ use super::fault::Fault;
 use super::parse::{Extents, Request, Run};
 use crate::wire::{AnswerHeader, Limits, PoolKind, Status};
 
+/// Bytes of an answer header, as a used length.
+const HEADER_LEN: u32 = 16;
+const _: () = assert!(HEADER_LEN as usize == AnswerHeader::SIZE);
+
 /// Runs requests, one at a time. Each queue has its own, so that nothing has
 /// to be allocated or shared while a request runs.
 #[derive(Debug)]
@@ -64,9 +68,16 @@ impl Executor {
         })
     }
 
-    /// Answers a chain that is malformed itself.
-    pub(super) fn refuse<S: Sink>(&mut self, device: &Device, fault: Fault, sink: S) -> u32 {
-        self.answer(device, sink, |_, _| Err(fault))
+    /// Answers a chain that is malformed itself, if there is room for it.
+    pub(super) fn refuse<S: Sink>(device: &Device, fault: Fault, mut sink: S) -> u32 {
+        device.metrics.fault(fault);
+        let header = AnswerHeader::SIZE as u64;
+        match fault.status() {
+            Some(status) if sink.is_mapped(header) => {
+                write_header(device, &mut sink, status, 0).unwrap_or(0)
+            }
+            _ => 0,
+        }
     }
 
     /// Writes the answer to what `run` does. `run` gets what is writable after
@@ -101,18 +112,16 @@ impl Executor {
                 }
             }
         };
-        device.metrics.answer(done.status);
-        let answer = AnswerHeader {
-            status: done.status,
-            hints: device.hints(),
-            pages: done.pages,
-        };
-        if head.write(&answer.encode()).is_err() {
-            device.metrics.fault(Fault::AnswerUnmapped);
-            return 0;
+        match write_header(device, &mut head, done.status, done.pages) {
+            Ok(len) => {
+                let more = u64::from(done.statuses) + done.payload;
+                len.saturating_add(u32::try_from(more).unwrap_or(u32::MAX))
+            }
+            Err(fault) => {
+                device.metrics.fault(fault);
+                0
+            }
         }
-        let len = header + u64::from(done.statuses) + done.payload;
-        u32::try_from(len).unwrap_or(u32::MAX)
     }
 
     fn execute<S: Sink>(
@@ -278,6 +287,24 @@ impl Executor {
         // Was found to be mapped before the request had an effect.
         sink.write(bytes).map_err(|_| Fault::AnswerUnmapped)
     }
+}
+
+/// Writes an answer header; returns its length.
+fn write_header(
+    device: &Device,
+    sink: &mut impl Sink,
+    status: Status,
+    pages: u64,
+) -> Result<u32, Fault> {
+    let answer = AnswerHeader {
+        status,
+        hints: device.hints(),
+        pages,
+    };
+    sink.write(&answer.encode())
+        .map_err(|_| Fault::AnswerUnmapped)?;
+    device.metrics.answer(status);
+    Ok(HEADER_LEN)
 }
 
 /// What a GET delivered.

@@ -161,3 +161,6 @@ impl Device {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

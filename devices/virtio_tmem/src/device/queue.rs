@@ -55,7 +55,7 @@ impl RequestQueue {
         let sink = self.chain.sink(mem);
         let len = match taken.outcome {
             Ok(()) => self.executor.run(device, &mut self.chain.source(mem), sink),
-            Err(fault) => self.executor.refuse(device, fault, sink),
+            Err(fault) => Executor::refuse(device, fault, sink),
         };
         complete(device, mem, queue, taken.head, len)
     }
