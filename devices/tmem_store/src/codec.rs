@@ -101,3 +101,6 @@ pub(crate) fn decode(bytes: &[u8], page: &mut Page) -> Result<(), Lost> {
         _ => Err(Lost),
     }
 }
+
+#[cfg(test)]
+mod tests;

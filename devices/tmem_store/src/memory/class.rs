@@ -11,9 +11,9 @@ pub(crate) const MAX_COMPRESSED: usize = 3072;
 /// Slot sizes in bytes, smallest first: what remains when a span is cut into
 /// 256, 128, 85 … 10, 8 equal parts, rounded down to 16 bytes. Steps are
 /// about an eighth where compressed pages are common.
-const SIZES: [u16; 20] = [
-    128, 256, 384, 512, 640, 816, 1024, 1168, 1360, 1488, 1632, 1808, 2048, 2176, 2336, 2512, 2720,
-    2976, 3264, 4096,
+const SIZES: [u16; 22] = [
+    128, 256, 384, 512, 640, 720, 816, 928, 1024, 1168, 1360, 1488, 1632, 1808, 2048, 2176, 2336,
+    2512, 2720, 2976, 3264, 4096,
 ];
 
 /// A size class.

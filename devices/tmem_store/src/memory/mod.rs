@@ -40,3 +40,6 @@ pub(crate) const SPAN_COST: u64 = (SPAN_SIZE + size_of::<span::SpanLock>()) as u
 
 /// Most spans of a store: a slot names its span with 28 bits.
 pub(crate) const MAX_SPANS: u32 = 1 << 28;
+
+#[cfg(test)]
+mod tests;

@@ -194,3 +194,6 @@ impl Pool {
         pages
     }
 }
+
+#[cfg(test)]
+mod tests;

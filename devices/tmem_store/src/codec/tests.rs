@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What is kept of a page.
+fn kept(page: &Page) -> Result<u64, Vec<u8>> {
+    encode(page, |encoded| match encoded {
+        Encoded::Same(word) => Ok(word),
+        Encoded::Bytes(bytes) => Err(bytes.to_vec()),
+    })
+}
+
+/// A page of `part` bytes that do not compress, and zeros.
+fn mixed(part: usize) -> Page {
+    let mut page = [0; PAGE_SIZE];
+    let mut state = 1_u64;
+    for byte in &mut page[..part] {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        *byte = (state >> 56) as u8;
+    }
+    page
+}
+
+#[test]
+fn same_filled_pages_are_one_word() {
+    for word in [0, 1, u64::MAX, 0x0102_0304_0506_0708] {
+        let mut page = [0xee; PAGE_SIZE];
+        fill(word, &mut page);
+        assert_eq!(page.as_chunks::<8>().0, [word.to_ne_bytes(); 512]);
+        assert_eq!(kept(&page), Ok(word));
+    }
+}
+
+#[test]
+fn one_different_byte_anywhere_is_not_same_filled() {
+    for at in 0..PAGE_SIZE {
+        let mut page = [0x11; PAGE_SIZE];
+        page[at] = 0x12;
+        let bytes = kept(&page).expect_err("not the same");
+        let mut back = [0; PAGE_SIZE];
+        assert_eq!(decode(&bytes, &mut back), Ok(()));
+        assert!(back == page);
+    }
+}
+
+#[test]
+fn pages_that_compress_to_more_than_3072_bytes_are_kept_raw() {
+    let mut lengths = Vec::new();
+    for part in (2900..3200).chain([0x1000]) {
+        let page = mixed(part);
+        let bytes = kept(&page).expect_err("not the same");
+        assert!(bytes.len() <= MAX_COMPRESSED || bytes == page);
+        let mut back = [0; PAGE_SIZE];
+        assert_eq!(decode(&bytes, &mut back), Ok(()));
+        assert!(back == page);
+        lengths.push(bytes.len());
+    }
+    assert!(lengths.contains(&MAX_COMPRESSED));
+    assert!(lengths.contains(&PAGE_SIZE));
+}
+
+#[test]
+fn encoding_can_be_nested() {
+    let (outer, inner) = (mixed(1000), mixed(500));
+    encode(&outer, |outer_bytes| {
+        let inner_kept = kept(&inner).expect_err("not the same");
+        let Encoded::Bytes(outer_bytes) = outer_bytes else {
+            panic!("not the same");
+        };
+        for (bytes, page) in [(outer_bytes, &outer), (inner_kept.as_slice(), &inner)] {
+            let mut back = [0; PAGE_SIZE];
+            assert_eq!(decode(bytes, &mut back), Ok(()));
+            assert!(back == *page);
+        }
+    });
+}
+
+#[test]
+fn nothing_and_too_little_are_lost() {
+    let mut page = [0; PAGE_SIZE];
+    assert_eq!(decode(&[], &mut page), Err(Lost));
+    assert_eq!(decode(&[0], &mut page), Err(Lost));
+    let bytes = kept(&mixed(1000)).expect_err("not the same");
+    assert_eq!(decode(&bytes[..bytes.len() - 1], &mut page), Err(Lost));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn garbage_decodes_or_is_lost_but_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..MAX_COMPRESSED)) {
+        let _ = decode(&bytes, &mut [0; PAGE_SIZE]);
+    }
+
+    #[test]
+    fn damaged_pages_decode_or_are_lost_but_never_panic(
+        part in 1..2500_usize,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let mut page = mixed(part);
+        // Matches of all lengths and distances.
+        page.copy_within(0..part.min(1500), 2500);
+        let mut bytes = kept(&page).expect_err("not the same");
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = decode(&bytes, &mut [0; PAGE_SIZE]);
+    }
+}
