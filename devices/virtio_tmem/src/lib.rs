@@ -10,6 +10,8 @@
 
 pub mod device;
 pub mod wire;
+#[cfg(test)]
+mod wire_tests;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
