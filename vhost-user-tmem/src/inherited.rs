@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, sockopt};
 pub fn take(fd: i32) -> Result<UnixListener> {
     ensure!(
         fd > 2,
-        "--fd {fd} is a standard stream; give the number of a listening socket, 3 or higher"
+        "--fd {fd} cannot be a listening socket; give its number, 3 or higher"
     );
     ensure!(
         fs::exists(format!("/proc/self/fd/{fd}")).unwrap_or(false),

@@ -2,6 +2,7 @@
 //! What the control socket answers to which request.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::http::{Request, Response};
 use super::{Control, metrics, stats};
@@ -38,7 +39,9 @@ fn change(control: &Control, name: &str, body: &[u8]) -> Response {
     let Some(vm) = control.vms.iter().find(|vm| vm.name() == name) else {
         return Response::error(404, &format!("there is no virtual machine '{name}'"));
     };
-    let change: Change = match serde_json::from_slice(body) {
+    let change = serde_json::from_slice::<Map<_, _>>(body)
+        .and_then(|settings| serde_json::from_value(Value::Object(settings)));
+    let change: Change = match change {
         Ok(change) => change,
         Err(error) => {
             let sentence = format!("send a body like {{\"quota\": 1073741824}}: {error}");
