@@ -16,6 +16,7 @@
 )]
 
 mod driver;
+pub mod fuzz;
 mod guest;
 mod in_process;
 mod queue;

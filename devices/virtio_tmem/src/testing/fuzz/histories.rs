@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Two well-behaved drivers on one store that is too small for them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tmem_store::{Page, Store, StoreConfig};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+use super::Bytes;
+use super::model::ModelPool;
+use crate::device::Device;
+use crate::testing::{Driver, DriverQueue, InProcess, Layout, device, page_of};
+use crate::wire::{Extent, PoolKind, Status};
+
+type Memory = GuestMemoryMmap<()>;
+
+const KINDS: [PoolKind; 2] = [PoolKind::Persistent, PoolKind::Ephemeral];
+/// Most that is held for both VMs, and for each.
+const LIMIT: u64 = 2 << 20;
+const QUOTA: u64 = 1 << 20;
+/// Longest history, so that one run takes milliseconds.
+const MOST_STEPS: usize = 512;
+
+struct Vm<'m> {
+    device: Arc<Device>,
+    driver: Driver<'m, Memory, InProcess<'m, Memory>>,
+    pools: BTreeMap<u32, ModelPool>,
+    frozen: bool,
+}
+
+impl<'m> Vm<'m> {
+    fn new(mem: &'m Memory, store: &Store, name: &str) -> Self {
+        let device = device(store, name, QUOTA);
+        let queue = DriverQueue::new(mem, 0, 64, true);
+        let transport = InProcess::new(mem, device.clone(), queue.device_side());
+        Self {
+            device,
+            driver: Driver::new(mem, queue, 0x1_0000, transport),
+            pools: BTreeMap::new(),
+            frozen: false,
+        }
+    }
+}
+
+/// Runs the history that `data` stands for and checks every answer. A step
+/// takes seven bytes: VM and operation, pool, object, index u16, count, seed.
+pub fn histories(data: &[u8]) {
+    let mut data = Bytes(data);
+    let store = Store::new(StoreConfig {
+        memory_limit: LIMIT,
+    })
+    .unwrap();
+    let memory = || Memory::from_ranges(&[(GuestAddress(0), 7 << 20)]).unwrap();
+    let (mem_one, mem_two) = (memory(), memory());
+    let mut vms = [
+        Vm::new(&mem_one, &store, "one"),
+        Vm::new(&mem_two, &store, "two"),
+    ];
+    for _ in 0..MOST_STEPS {
+        if data.is_empty() {
+            break;
+        }
+        let first = data.u8();
+        step(&mut vms[usize::from(first >> 7)], first & 0x7F, &mut data);
+    }
+    for vm in &mut vms {
+        let pools = std::mem::take(&mut vm.pools);
+        for (id, pool) in pools {
+            let removed = vm.driver.destroy_pool(id).header().pages;
+            pool.removed(pool.len(), removed);
+        }
+        assert_eq!(vm.device.client().stats().held_bytes, 0, "bytes leaked");
+    }
+}
+
+fn step(vm: &mut Vm<'_>, op: u8, data: &mut Bytes<'_>) {
+    let id = u32::from(data.u8() % 4);
+    let object = data.u8() % 3;
+    let place = data.u16();
+    // Both ends of the range of indexes, and few of them, so that they meet.
+    let index = match place & 0x8000 {
+        0 => u64::from(place % 600),
+        _ => u64::MAX - u64::from(place % 16),
+    };
+    let count = u32::from(data.u8() % 16) + 1;
+    let seed = u64::from(data.u8());
+    let name = [object; 24];
+    let room = u64::MAX - index;
+    let count = count.min(u32::try_from(room).unwrap_or(u32::MAX).saturating_add(1));
+    let Some(pool) = vm.pools.get_mut(&id) else {
+        let kind = KINDS[usize::from(op) % 2];
+        match vm.driver.create_pool(id, kind) {
+            Status::OK => {
+                vm.pools.insert(id, ModelPool::new(kind));
+            }
+            other => assert_eq!(other, Status::NO_MEMORY),
+        }
+        return;
+    };
+    let handles = (0..u64::from(count)).map(|nth| (object, index + nth));
+    match op % 16 {
+        0..=5 => {
+            let pages: Vec<_> = (0..u64::from(count))
+                .map(|nth| content(seed + nth))
+                .collect();
+            let put = vm.driver.put(id, &name, index, &pages);
+            assert_eq!(put.status(), Status::OK);
+            for ((nth, handle), status) in (0..).zip(handles).zip(put.pages(count)) {
+                pool.put(handle, seed + nth, status, vm.frozen);
+            }
+        }
+        6..=9 => {
+            let remove = op % 16 == 9 && pool.kind == PoolKind::Ephemeral;
+            let layout = Layout::default();
+            let got = vm.driver.get_as(id, &name, index, count, remove, &layout);
+            assert_eq!(got.status(), Status::OK);
+            for ((nth, handle), status) in (0..).zip(handles).zip(got.pages(count)) {
+                if let Some(seed) = pool.get(handle, status, remove) {
+                    assert_eq!(got.page(count, nth), content(seed), "{handle:?}");
+                }
+            }
+        }
+        10 => {
+            let answer = vm.driver.flush(id, &name, index, count);
+            pool.flush(object, index, last(index, count), answer.header().pages);
+        }
+        11 => {
+            let answer = vm.driver.flush_object(id, &name);
+            pool.flush(object, 0, u64::MAX, answer.header().pages);
+        }
+        12 => {
+            let extent = Extent { index, count };
+            let answer = vm.driver.flush_extents(id, &name, &[extent, extent]);
+            pool.flush(object, index, last(index, count), answer.header().pages);
+        }
+        13 => {
+            let answer = vm.driver.destroy_pool(id);
+            pool.removed(pool.len(), answer.header().pages);
+            vm.pools.remove(&id);
+        }
+        14 => {
+            vm.frozen = !vm.frozen;
+            vm.device.set_frozen(vm.frozen);
+        }
+        _ => vm.device.set_quota(seed * QUOTA / 128),
+    }
+}
+
+fn last(index: u64, count: u32) -> u64 {
+    index + (u64::from(count) - 1)
+}
+
+/// Pages that are all the same, compress well, somewhat or not at all.
+fn content(seed: u64) -> Page {
+    let mut page = page_of(seed);
+    match seed % 4 {
+        0 => page.fill(seed as u8),
+        1 => page[16..].fill(1),
+        2 => {}
+        _ => {
+            let mut state = seed | 1;
+            for byte in &mut page {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                *byte = (state >> 56) as u8;
+            }
+        }
+    }
+    page
+}
