@@ -11,6 +11,7 @@ mod bad_request;
 mod destroyed_pool;
 mod events;
 mod notification;
+mod races;
 mod requests;
 mod splits;
 
