@@ -12,6 +12,15 @@ use crate::wire::{AnswerHeader, Limits, Op, PAGE_SIZE};
 /// Answers at least, each to a request whose operation flickers.
 const REQUESTS: usize = 5000;
 
+/// Ends the other thread also when this one panics.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_request_that_changes_while_it_runs_is_one_of_its_versions() {
     let mem = memory();
@@ -47,6 +56,7 @@ fn a_request_that_changes_while_it_runs_is_one_of_its_versions() {
                 }
             }
         });
+        let _stop = StopAtEnd(&stop);
         let mut seen = [0; 2];
         // Both versions must have been met, or nothing was shown.
         while seen.iter().sum::<usize>() < REQUESTS || seen.contains(&0) {
@@ -56,6 +66,5 @@ fn a_request_that_changes_while_it_runs_is_one_of_its_versions() {
             let version = [as_get, as_limits].iter().position(|len| *len == used);
             seen[version.expect("an answer to either version")] += 1;
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
