@@ -27,7 +27,7 @@ pub(crate) enum Shortage {
     Client,
     /// The store's memory limit.
     Store,
-    /// The system's memory: nothing that the store evicts is sure to help.
+    /// The system's memory.
     System,
 }
 
@@ -232,8 +232,7 @@ impl Account {
         match shortage {
             Shortage::Pool => false,
             Shortage::Client => self.trim() || self.evict() > 0,
-            Shortage::Store => self.shared.make_room(self, kind),
-            Shortage::System => self.evict() > 0,
+            Shortage::Store | Shortage::System => self.shared.make_room(self, kind),
         }
     }
 

@@ -5,6 +5,15 @@
 //! is named by pool, object and index and is only ever copied in (put) or out
 //! (get). A persistent pool keeps a page until it is flushed; an ephemeral
 //! pool may lose it at any time but never returns stale data.
+//!
+//! Quotas and limits are hard and count *bytes held*: what the host really
+//! spends, which is whole spans of page memory (a client shares none with
+//! another) and the index. A client that spreads its pages so that they cost
+//! more pays more.
+//!
+//! Layers, each knowing only those before it: `types`, `config`, `stats`;
+//! `memory` (page memory) and `codec`; `index`; `account` (what is held) and
+//! `pool`; `client` and `store`. The lock order stands in `store`.
 
 mod account;
 mod client;

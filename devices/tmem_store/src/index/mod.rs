@@ -7,6 +7,7 @@
 
 mod key;
 mod list;
+mod maps;
 mod shard;
 mod slab;
 

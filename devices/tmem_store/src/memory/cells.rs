@@ -35,7 +35,8 @@ pub(crate) enum View<'a> {
 /// What is kept of the pages of a block.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
-    /// Two bits per page: [`EMPTY`], [`SAME`] or [`SLOT`].
+    /// Two bits per page: [`EMPTY`], [`SAME`] or [`SLOT`]. The fourth value is
+    /// left for pages in a tier below memory.
     kinds: u32,
     /// The repeated word, or the packed slot.
     words: [u64; Self::COUNT],

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Blocks and objects of one shard, and the ways to find them: by handle, by
+//! object, by age.
+
+use std::sync::atomic::AtomicBool;
+
+use hashbrown::HashTable;
+
+use super::BLOCK_PAGES;
+use super::key::{Key, Seed};
+use super::list::{Links, List};
+use super::slab::Slab;
+use crate::memory::{Cells, Content};
+use crate::types::ObjectId;
+
+/// What blocks of one object share.
+#[derive(Debug)]
+pub(super) struct Object {
+    id: ObjectId,
+    pub(super) blocks: List,
+    pub(super) count: u32,
+}
+
+/// Sixteen consecutive pages of an object; at least one is there, unless a put
+/// is about to replace it.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) number: u64,
+    /// When it was last put to or found to have been used.
+    pub(super) stamp: u64,
+    object: u32,
+    /// In the list of its object.
+    pub(super) siblings: Links,
+    /// In the list of ages, if the pool is ephemeral.
+    age: Links,
+    /// A get found a page since `stamp`.
+    pub(super) referenced: AtomicBool,
+    pub(super) cells: Cells,
+}
+
+fn siblings(block: &mut Block) -> &mut Links {
+    &mut block.siblings
+}
+
+fn age(block: &mut Block) -> &mut Links {
+    &mut block.age
+}
+
+#[derive(Debug)]
+pub(super) struct Maps {
+    pub(super) seed: Seed,
+    /// Numbers of blocks, by hash of object and number.
+    by_key: HashTable<u32>,
+    pub(super) blocks: Slab<Block>,
+    /// Numbers of objects, by hash.
+    by_id: HashTable<u32>,
+    pub(super) objects: Slab<Object>,
+    /// The blocks of an ephemeral pool, oldest first.
+    pub(super) ages: List,
+    pub(super) has_ages: bool,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self::new(Seed::default(), false)
+    }
+}
+
+/// Most bytes that inserting into a hash table takes: none while there is
+/// room, else twice of what it has.
+fn table_growth(table: &HashTable<u32>) -> usize {
+    if table.len() < table.capacity() {
+        0
+    } else {
+        table.allocation_size().max(64) * 2
+    }
+}
+
+impl Maps {
+    pub(super) fn new(seed: Seed, has_ages: bool) -> Self {
+        Self {
+            seed,
+            by_key: HashTable::new(),
+            blocks: Slab::default(),
+            by_id: HashTable::new(),
+            objects: Slab::default(),
+            ages: List::EMPTY,
+            has_ages,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.by_key.allocation_size()
+            + self.blocks.bytes()
+            + self.by_id.allocation_size()
+            + self.objects.bytes()
+    }
+
+    /// Gives back what an index without blocks still holds, but for so little
+    /// that it is better kept for the next block.
+    fn reset(&mut self) {
+        if self.blocks.is_small() && self.objects.is_small() {
+            self.by_key.clear();
+            self.by_id.clear();
+        } else {
+            *self = Self::new(self.seed.clone(), self.has_ages);
+        }
+    }
+
+    pub(super) fn find(&self, key: &Key<'_>) -> Option<u32> {
+        let same = |number: &u32| {
+            self.blocks.get(*number).is_some_and(|block| {
+                block.number == key.block
+                    && self
+                        .objects
+                        .get(block.object)
+                        .is_some_and(|object| object.id == *key.object)
+            })
+        };
+        self.by_key.find(key.hash, same).copied()
+    }
+
+    pub(super) fn find_object(&self, id: &ObjectId) -> Option<u32> {
+        let same = |number: &u32| {
+            self.objects
+                .get(*number)
+                .is_some_and(|object| object.id == *id)
+        };
+        self.by_id.find(self.seed.object(id), same).copied()
+    }
+
+    /// Most bytes by which `insert` can grow the index.
+    pub(super) fn growth(&self) -> usize {
+        table_growth(&self.by_key)
+            + self.blocks.growth()
+            + table_growth(&self.by_id)
+            + self.objects.growth()
+    }
+
+    fn insert_object(&mut self, id: &ObjectId) -> Option<u32> {
+        if let Some(number) = self.find_object(id) {
+            return Some(number);
+        }
+        let (seed, objects) = (&self.seed, &self.objects);
+        let rehash = |number: &u32| {
+            objects
+                .get(*number)
+                .map_or(0, |other| seed.object(&other.id))
+        };
+        self.by_id.try_reserve(1, rehash).ok()?;
+        let number = self.objects.insert(Object {
+            id: *id,
+            blocks: List::EMPTY,
+            count: 0,
+        })?;
+        let (seed, objects) = (&self.seed, &self.objects);
+        let rehash = |number: &u32| {
+            objects
+                .get(*number)
+                .map_or(0, |other| seed.object(&other.id))
+        };
+        self.by_id.insert_unique(seed.object(id), number, rehash);
+        Some(number)
+    }
+
+    fn remove_object(&mut self, number: u32) {
+        let Some(object) = self.objects.remove(number) else {
+            return;
+        };
+        let hash = self.seed.object(&object.id);
+        if let Ok(entry) = self.by_id.find_entry(hash, |other| *other == number) {
+            entry.remove();
+        }
+    }
+
+    pub(super) fn insert(&mut self, key: &Key<'_>, stamp: u64) -> Option<u32> {
+        let object = self.insert_object(key.object)?;
+        let number = self.insert_block(key, stamp, object);
+        match number {
+            Some(number) => {
+                if let Some(owner) = self.objects.get_mut(object) {
+                    owner.count += 1;
+                    owner.blocks.push(&mut self.blocks, siblings, number);
+                }
+                if self.has_ages {
+                    self.ages.push(&mut self.blocks, age, number);
+                }
+            }
+            None if self.objects.get(object).is_some_and(|o| o.count == 0) => {
+                self.remove_object(object);
+            }
+            None => {}
+        }
+        number
+    }
+
+    fn insert_block(&mut self, key: &Key<'_>, stamp: u64, object: u32) -> Option<u32> {
+        let (seed, blocks, objects) = (&self.seed, &self.blocks, &self.objects);
+        let hash = |number: &u32| {
+            let block = blocks.get(*number);
+            let object = block.and_then(|block| objects.get(block.object));
+            match (block, object) {
+                (Some(block), Some(object)) => seed.block(&object.id, block.number),
+                _ => 0,
+            }
+        };
+        self.by_key.try_reserve(1, hash).ok()?;
+        let number = self.blocks.insert(Block {
+            number: key.block,
+            stamp,
+            object,
+            siblings: Links::NONE,
+            age: Links::NONE,
+            referenced: AtomicBool::new(false),
+            cells: Cells::default(),
+        })?;
+        // There is room: nothing is hashed again.
+        self.by_key.insert_unique(key.hash, number, |_| 0);
+        Some(number)
+    }
+
+    /// Makes a block the youngest.
+    pub(super) fn renew(&mut self, number: u32) {
+        self.ages.remove(&mut self.blocks, age, number);
+        self.ages.push(&mut self.blocks, age, number);
+    }
+
+    /// Removes a block and lets `free` have its pages.
+    pub(super) fn remove(&mut self, number: u32, free: &mut dyn FnMut(Content)) -> u64 {
+        let Some(block) = self.blocks.get(number) else {
+            return 0;
+        };
+        let owner = block.object;
+        let hash = self
+            .objects
+            .get(owner)
+            .map_or(0, |object| self.seed.block(&object.id, block.number));
+        if let Ok(entry) = self.by_key.find_entry(hash, |other| *other == number) {
+            entry.remove();
+        }
+        if self.has_ages {
+            self.ages.remove(&mut self.blocks, age, number);
+        }
+        if let Some(object) = self.objects.get_mut(owner) {
+            object.blocks.remove(&mut self.blocks, siblings, number);
+            object.count -= 1;
+            if object.count == 0 {
+                self.remove_object(owner);
+            }
+        }
+        let Some(mut block) = self.blocks.remove(number) else {
+            return 0;
+        };
+        let mut pages = 0;
+        for nth in 0..Cells::COUNT {
+            if let Some(content) = block.cells.take(nth) {
+                free(content);
+                pages += 1;
+            }
+        }
+        if self.blocks.len() == 0 {
+            self.reset();
+        }
+        pages
+    }
+
+    /// Removes the pages `first..=last` of a block and lets `free` have them.
+    pub(super) fn remove_pages(
+        &mut self,
+        number: u32,
+        first: u64,
+        last: u64,
+        free: &mut dyn FnMut(Content),
+    ) -> u64 {
+        let Some(block) = self.blocks.get_mut(number) else {
+            return 0;
+        };
+        let start = block.number * BLOCK_PAGES;
+        let mut pages = 0;
+        for nth in 0..Cells::COUNT {
+            let index = start + nth as u64;
+            if index >= first
+                && index <= last
+                && let Some(content) = block.cells.take(nth)
+            {
+                free(content);
+                pages += 1;
+            }
+        }
+        if block.cells.is_empty() {
+            self.remove(number, free);
+        }
+        pages
+    }
+}
