@@ -17,6 +17,7 @@ use vhost::vhost_user::Listener;
 use crate::cli::Options;
 use crate::control::Control;
 use crate::inherited;
+use crate::ready;
 use crate::settings::{self, Place, VmSettings};
 use crate::size;
 use crate::socket::{self, Access, Socket};
@@ -87,6 +88,7 @@ pub fn run(options: &Options) -> Result<()> {
             }
         }
         if started.is_ok() {
+            ready::tell();
             wait(&signals, &control.vms);
         }
         stop.ask();

@@ -11,6 +11,7 @@ pub mod control;
 pub mod daemon;
 pub mod inherited;
 pub mod logging;
+pub mod ready;
 pub mod settings;
 pub mod size;
 pub mod socket;

@@ -151,6 +151,25 @@ fn an_inherited_listening_socket_is_served() {
 }
 
 #[test]
+fn the_service_manager_hears_when_the_sockets_are_there() {
+    let dir = TempDir::new().unwrap();
+    let notify = dir.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let socket = dir.path().join("vm.sock");
+    let mut daemon = common::program(&["--socket-path", socket.to_str().unwrap()])
+        .env("NOTIFY_SOCKET", &notify)
+        .spawn()
+        .unwrap();
+    let mut said = [0; 64];
+    let len = manager.recv(&mut said).unwrap();
+    assert_eq!(&said[..len], b"READY=1");
+    assert!(socket.exists());
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
 fn capabilities_are_printed_as_json() {
     let output = run(&["--print-capabilities"]);
     assert!(output.status.success());

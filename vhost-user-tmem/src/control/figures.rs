@@ -58,6 +58,16 @@ pub(super) fn of_store(stats: &StoreStats) -> Vec<Figure> {
             "Bytes of page memory that the host backs.",
         ),
         gauge(
+            "persistent_pages",
+            stats.persistent_pages,
+            "Pages in persistent pools.",
+        ),
+        gauge(
+            "ephemeral_pages",
+            stats.ephemeral_pages,
+            "Pages in ephemeral pools.",
+        ),
+        gauge(
             "same_filled_pages",
             stats.same_filled_pages,
             "Pages kept as one repeated word.",
@@ -108,6 +118,26 @@ pub(super) fn of_client(stats: &ClientStats) -> Vec<Figure> {
             "ephemeral_pages",
             stats.ephemeral_pages,
             "Pages in ephemeral pools.",
+        ),
+        gauge(
+            "same_filled_pages",
+            stats.same_filled_pages,
+            "Pages kept as one repeated word.",
+        ),
+        gauge(
+            "compressed_pages",
+            stats.compressed_pages,
+            "Pages kept compressed.",
+        ),
+        gauge(
+            "compressed_bytes",
+            stats.compressed_bytes,
+            "Bytes of the compressed pages.",
+        ),
+        gauge(
+            "raw_pages",
+            stats.raw_pages,
+            "Pages kept as they are, because they compress poorly.",
         ),
         gauge("pools", stats.pools, "Pools."),
         gauge(
@@ -163,6 +193,11 @@ pub(super) fn of_client(stats: &ClientStats) -> Vec<Figure> {
             "flushed_pages",
             stats.flushed_pages,
             "Pages removed by flushes.",
+        ),
+        counter(
+            "taken_pages",
+            stats.taken_pages,
+            "Pages removed by gets that remove.",
         ),
         counter(
             "destroyed_pages",

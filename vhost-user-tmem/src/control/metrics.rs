@@ -57,7 +57,7 @@ pub(super) fn render(control: &Control) -> String {
             let figure = Figure {
                 name: sample.family,
                 kind: Kind::Counter,
-                help: "See the device's documentation.",
+                help: help(sample.family),
                 value: sample.value,
             };
             page.add("tmem_device_", &figure, &labels);
@@ -67,6 +67,22 @@ pub(super) fn render(control: &Control) -> String {
         .into_values()
         .map(|family| family.head + &family.samples)
         .collect()
+}
+
+/// What a family of device counters counts.
+fn help(family: &str) -> &'static str {
+    match family {
+        "requests" => "Well-formed requests, by operation.",
+        "request_status" => "Answers, by the status of the request.",
+        "put_page_status" => "Pages of PUTs, by their status.",
+        "get_page_status" => "Pages of GETs, by their status.",
+        "prior_removed" => "Pages of PUTs under whose handle an older page went.",
+        "pages_flushed" => "Pages removed by flushes.",
+        "pages_destroyed" => "Pages removed with their pool.",
+        "events_delivered" => "Events that the driver got.",
+        "faults" => "Mistakes of the driver, by their name.",
+        _ => "A counter of the device.",
+    }
 }
 
 fn of_front_end(vm: &crate::vm::Vm) -> [Figure; 3] {

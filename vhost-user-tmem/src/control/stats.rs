@@ -18,8 +18,9 @@ pub(super) fn render(control: &Control) -> String {
     let mut stats = control.store.stats();
     stats.clients = control.vms.len() as u64;
     let mut store = object(&of_store(&stats));
-    let bytes = stats.compressed_pages.saturating_mul(PAGE_SIZE as u64);
-    store.insert("ratio".into(), ratio(bytes, stats.compressed_bytes));
+    let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
+    let bytes = pages.saturating_mul(PAGE_SIZE as u64);
+    store.insert("ratio".into(), ratio(bytes, stats.held_bytes));
     let page = json!({ "store": store, "vms": vms });
     format!("{page:#}\n")
 }

@@ -106,6 +106,8 @@ impl Backend {
             if vring.is_wanted() {
                 return true;
             }
+            // Anew for each request: memory may have been plugged in meanwhile.
+            let mem = self.mem.memory();
             match self.step(queue, &mem, state.get_queue_mut()) {
                 Step::Used { notify: true } => {
                     // Fails only when the front end is gone.
