@@ -28,7 +28,7 @@ fn without_the_module_a_program_larger_than_memory_is_killed() -> Result<()> {
     let mut large = guest.workload(400, 2)?;
     match large.outcome()? {
         Err(ended) => assert_eq!(ended, KILLED),
-        Ok(account) => bail!("192 MiB held 400 MiB: {account:?}"),
+        Ok(account) => bail!("160 MiB held 400 MiB: {account:?}"),
     }
     guest.power_off()
 }

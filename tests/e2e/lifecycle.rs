@@ -11,7 +11,7 @@ use tmem_e2e::protocol::Order;
 #[test]
 fn the_module_loads_and_unloads_twenty_times() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
-    let guest = bed::guest("twenty", 192, &daemon, "vm0")?;
+    let guest = bed::guest("twenty", 160, &daemon, "vm0")?;
     for round in 0..20 {
         guest.swap_on()?;
         let (code, output) = guest.try_run("rmmod virtio_tmem")?;
@@ -41,6 +41,7 @@ fn the_module_waits_for_a_device_that_comes_later() -> Result<()> {
         &bed::assets()?,
         GuestOptions {
             name: "later".into(),
+            memory_mib: 160,
             ..GuestOptions::default()
         },
     )?;
@@ -50,7 +51,7 @@ fn the_module_waits_for_a_device_that_comes_later() -> Result<()> {
     guest.run("mkswap /dev/tmem0")?;
     guest.run("swapon /dev/tmem0")?;
 
-    let mut job = guest.workload(256, 1)?;
+    let mut job = guest.workload(224, 1)?;
     job.filled()?;
     job.order(Order::Verify)?;
     job.end()?;

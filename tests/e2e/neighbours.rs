@@ -27,7 +27,7 @@ fn two_guests_never_see_each_others_pages() -> Result<()> {
     }
     // Both use the same slots of swap disks of one size at the same time; a
     // page of the other has another seed and would be found out.
-    let mut jobs = [one.workload(320, 1)?, two.workload(320, 2)?];
+    let mut jobs = [one.workload(256, 1)?, two.workload(256, 2)?];
     for job in &mut jobs {
         job.filled()?;
     }
@@ -43,7 +43,7 @@ fn two_guests_never_see_each_others_pages() -> Result<()> {
         let pages = daemon
             .stats()?
             .number(&format!("/vms/{vm}/persistent_pages"))?;
-        assert!(pages >= 160 * MIB, "{vm} has {pages} pages with the daemon");
+        assert!(pages >= 96 * MIB, "{vm} has {pages} pages with the daemon");
     }
     for (guest, job) in [one, two].into_iter().zip(jobs) {
         job.end()?;
@@ -62,14 +62,14 @@ fn a_killed_guests_pages_are_freed_after_the_grace_period_and_no_others() -> Res
     })?;
     let witness = bed::guest("witness", 160, &daemon, "witness")?;
     witness.swap_on()?;
-    let mut job = witness.workload(256, 1)?;
+    let mut job = witness.workload(224, 1)?;
     job.filled()?;
 
     let victim = bed::guest("victim", 160, &daemon, "victim")?;
     victim.swap_on()?;
-    victim.workload(256, 2)?.filled()?;
+    victim.workload(224, 2)?.filled()?;
     let before = daemon.stats()?;
-    assert!(before.number("/vms/victim/persistent_pages")? >= 96 * MIB);
+    assert!(before.number("/vms/victim/persistent_pages")? >= 64 * MIB);
     victim.kill()?;
 
     bed::settles(&daemon, "/vms/victim/persistent_pages", |pages| pages == 0)?;

@@ -11,30 +11,29 @@ use tmem_e2e::protocol::Order;
 #[test]
 fn at_the_quota_writes_are_refused_and_nothing_is_lost() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions {
-        quota: "64M",
+        quota: "32M",
         swap_size: "1G",
         ..DaemonOptions::default()
     })?;
-    let guest = bed::guest("quota", 192, &daemon, "vm0")?;
+    let guest = bed::guest("quota", 160, &daemon, "vm0")?;
     guest.swap_on()?;
 
-    // This one fits, in part with the daemon.
-    let mut modest = guest.workload(160, 1)?;
+    // This one fits into memory, as long as it is alone.
+    let mut modest = guest.precious_workload(64, 1)?;
     modest.filled()?;
 
-    // This one does not, whatever the ratio of compression. The larger of the
-    // two is what the kernel kills in the end.
-    let mut greedy = guest.workload(512, 2)?;
+    // This one does not, whatever the ratio of compression.
+    let mut greedy = guest.workload(256, 2)?;
     match greedy.outcome()? {
         Err(ended) => assert_eq!(ended.signal, Some(9), "{ended:?}"),
-        Ok(account) => bail!("192 MiB and a quota of 64 MiB held 672 MiB: {account:?}"),
+        Ok(account) => bail!("160 MiB and a quota of 32 MiB held 320 MiB: {account:?}"),
     }
 
     assert!(guest.counter("failed_stores")? > 0);
     let stats = daemon.stats()?;
     assert!(stats.number("/vms/vm0/puts_refused_quota")? > 0);
-    assert!(stats.number("/vms/vm0/held_bytes")? <= 64 << 20);
-    guest.says("quota", Duration::from_secs(10))?;
+    assert!(stats.number("/vms/vm0/held_bytes")? <= 32 << 20);
+    guest.says("the device refuses pages", Duration::from_secs(10))?;
 
     // Every page of the survivor is right, those that were refused included,
     // and there is room again.

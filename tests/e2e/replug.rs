@@ -13,9 +13,9 @@ const BUS_ERROR: i32 = 7;
 #[test]
 fn a_device_that_comes_back_under_load_has_every_page() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
-    let mut guest = bed::guest("replug", 192, &daemon, "vm0")?;
+    let mut guest = bed::guest("replug", 160, &daemon, "vm0")?;
     guest.swap_on()?;
-    let mut job = guest.workload(384, 1)?;
+    let mut job = guest.workload(288, 1)?;
     job.filled()?;
     for round in 1..=2 {
         job.tell(Order::Churn)?;
@@ -35,9 +35,9 @@ fn a_device_that_comes_back_under_load_has_every_page() -> Result<()> {
 #[test]
 fn pages_that_went_with_their_daemon_are_reported_not_replaced() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
-    let mut guest = bed::guest("lost", 192, &daemon, "vm0")?;
+    let mut guest = bed::guest("lost", 160, &daemon, "vm0")?;
     guest.swap_on()?;
-    let mut job = guest.workload(320, 1)?;
+    let mut job = guest.workload(256, 1)?;
     job.filled()?;
     guest.unplug()?;
     daemon.stop()?;

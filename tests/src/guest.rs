@@ -60,7 +60,7 @@ impl Default for GuestOptions {
     fn default() -> Self {
         Self {
             name: "guest".into(),
-            memory_mib: 192,
+            memory_mib: 160,
             cpus: 2,
             virtqueues: 3,
             device: None,
@@ -282,12 +282,31 @@ impl Guest {
         self.run("swapon /dev/tmem0").map(|_| ())
     }
 
-    /// Starts a program that fills `mib` MiB.
+    /// Starts a program that fills `mib` MiB. When memory runs out, it is what
+    /// the kernel kills.
     ///
     /// # Errors
     /// The guest has ended.
     pub fn workload(&self, mib: u64, seed: u64) -> Result<Job> {
-        Job::start(Arc::clone(&self.link), Workload { mib, seed })
+        self.start(mib, seed, 1000)
+    }
+
+    /// Starts a program that fills `mib` MiB, and that the kernel kills after
+    /// those of [`Guest::workload`].
+    ///
+    /// # Errors
+    /// The guest has ended.
+    pub fn precious_workload(&self, mib: u64, seed: u64) -> Result<Job> {
+        self.start(mib, seed, 0)
+    }
+
+    fn start(&self, mib: u64, seed: u64, oom_score_adj: i32) -> Result<Job> {
+        let workload = Workload {
+            mib,
+            seed,
+            oom_score_adj,
+        };
+        Job::start(Arc::clone(&self.link), workload)
     }
 
     /// Unplugs the device: the guest's driver is removed, QEMU disconnects

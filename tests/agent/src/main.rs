@@ -32,9 +32,6 @@ fn main() -> Result<()> {
 /// The child that fills memory: first line of its input is the [`Workload`],
 /// each other an [`Order`]; each line of its output is [`News`].
 fn workload() -> Result<()> {
-    // It is this process that must go when memory is short.
-    std::fs::write("/proc/self/oom_score_adj", "1000")
-        .context("cannot offer itself to the OOM killer")?;
     let mut lines = std::io::stdin().lines();
     let mut next = || -> Result<Option<String>> { Ok(lines.next().transpose()?) };
     let mut report = |news: News| -> Result<()> {
@@ -45,6 +42,12 @@ fn workload() -> Result<()> {
     };
     let line = next()?.context("the workload was told nothing")?;
     let workload: Workload = serde_json::from_str(&line)?;
+    // The agent, from which this is inherited, hides from the OOM killer.
+    std::fs::write(
+        "/proc/self/oom_score_adj",
+        workload.oom_score_adj.to_string(),
+    )
+    .context("cannot offer itself to the OOM killer")?;
     let corpus = Corpus::open(Path::new("/usr/lib"))?;
     let mut memory = Memory::fill(&corpus, &workload, &mut report)?;
     while let Some(line) = next()? {

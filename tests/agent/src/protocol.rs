@@ -57,6 +57,9 @@ pub struct Workload {
     pub mib: u64,
     /// Makes the pages of two workloads different.
     pub seed: u64,
+    /// From -1000 to 1000; of several programs the kernel first kills the one
+    /// with more.
+    pub oom_score_adj: i32,
 }
 
 /// What a running workload can be told.

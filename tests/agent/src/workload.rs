@@ -75,14 +75,11 @@ impl<'a> Memory<'a> {
         let watch = Watch::start()?;
         let (mut wrong, mut examples) = (0, Vec::new());
         let mut expected = [0; PAGE_SIZE];
-        // Any step without a divisor in common visits every page once; this
-        // prime is larger than any count of pages here, so it has none.
-        let step = match order {
-            Order::Churn => 1_000_000_007,
-            Order::Verify | Order::End => 1,
-        };
         for turn in 0..of {
-            let number = turn.wrapping_mul(step) % of;
+            let number = match order {
+                Order::Churn => scattered(turn, of),
+                Order::Verify | Order::End => turn,
+            };
             let at = usize::try_from(number)?;
             let chunk = self.chunks.get_mut(at / CHUNK);
             let page = chunk.and_then(|chunk| chunk.get_mut(at % CHUNK));
@@ -128,6 +125,18 @@ impl<'a> Memory<'a> {
             generation,
         }
     }
+}
+
+/// The page of this turn: runs of pages in a scattered order, as programs that
+/// use their memory here and there do. Every page comes once, if `of` is a
+/// multiple of a run.
+fn scattered(turn: u64, of: u64) -> u64 {
+    /// Pages in a run.
+    const RUN: u64 = 16;
+    /// A prime larger than any number of runs, so that no run comes twice.
+    const STEP: u64 = 1_000_000_007;
+    let runs = (of / RUN).max(1);
+    (turn / RUN).wrapping_mul(STEP) % runs * RUN + turn % RUN
 }
 
 fn progress(done: u64, of: u64, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
@@ -182,7 +191,11 @@ mod tests {
     use std::path::Path;
 
     fn filled(mib: u64, corpus: &Corpus) -> Memory<'_> {
-        let workload = Workload { mib, seed: 1 };
+        let workload = Workload {
+            mib,
+            seed: 1,
+            oom_score_adj: 0,
+        };
         Memory::fill(corpus, &workload, &mut |_| Ok(())).unwrap()
     }
 
@@ -227,6 +240,15 @@ mod tests {
         assert!((64..256).contains(&renewed), "{renewed} of 512 renewed");
         memory.chunks[0][17][2000] ^= 1;
         assert_eq!(last(&mut memory, Order::Verify).wrong, 0);
+    }
+
+    #[test]
+    fn a_scattered_order_visits_every_page_once() {
+        let of = 3 * 256;
+        let mut pages: Vec<u64> = (0..of).map(|turn| scattered(turn, of)).collect();
+        assert_ne!(pages, (0..of).collect::<Vec<_>>());
+        pages.sort_unstable();
+        assert_eq!(pages, (0..of).collect::<Vec<_>>());
     }
 
     #[test]
