@@ -340,7 +340,7 @@ impl Status {
     pub const MISS: Self = Self(0x10);
     /// PUT, page: the VM's or the pool's quota is used up.
     pub const QUOTA: Self = Self(0x20);
-    /// PUT, page: the host has no memory left for it.
+    /// PUT, page, and CREATE_POOL: the host has no memory left for it.
     pub const NO_MEMORY: Self = Self(0x21);
     /// PUT, page: the VM is frozen and the page is not a duplicate.
     pub const FROZEN: Self = Self(0x22);
@@ -350,7 +350,7 @@ impl Status {
     pub const UNSUPPORTED: Self = Self(0x40);
     /// Request: malformed; it had no effect.
     pub const INVALID: Self = Self(0x41);
-    /// Request: no pool with this id.
+    /// Request: no pool with this id. PUT, page: it was destroyed meanwhile.
     pub const NO_POOL: Self = Self(0x42);
     /// CREATE_POOL: the id is taken by a pool of the other kind.
     pub const POOL_CONFLICT: Self = Self(0x43);
