@@ -80,6 +80,7 @@ pub(crate) fn write(
         archive.link(name, &format!("usr/{name}"))?;
     }
     archive.file("init", PROGRAM, agent)?;
+    archive.link("usr/bin/workload", "/init")?;
     for pattern in FILES {
         let path = matching(build, pattern)?;
         archive.file(&path, PROGRAM, &build.file(&path))?;

@@ -22,6 +22,8 @@ mod pictures;
 mod project;
 mod roots;
 mod setup;
+#[cfg(test)]
+mod spec;
 mod test;
 mod versions;
 

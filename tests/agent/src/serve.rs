@@ -29,6 +29,9 @@ use tmem_agent::protocol::Reply;
 use tmem_agent::protocol::Request;
 use tmem_agent::protocol::Workload;
 
+/// This program under the name that the kernel's messages should show.
+const WORKLOAD: &str = "/usr/bin/workload";
+
 /// Stacks are locked in memory, so they are small.
 const STACK: usize = 128 * 1024;
 
@@ -108,7 +111,7 @@ impl Shared {
     }
 
     fn work(&self, id: u64, workload: &Workload) -> Result<Answer> {
-        let mut child: Child = std::process::Command::new("/proc/self/exe")
+        let mut child: Child = std::process::Command::new(WORKLOAD)
             .arg("workload")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
