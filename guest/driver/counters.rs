@@ -105,6 +105,8 @@ counters! {
     deferred,
     /// Writes that were made to wait, because of the backlog or the device's absence.
     throttled,
+    /// Pages that were not written because the device was away; they stayed in memory.
+    postponed,
     /// Times that the device came back with the same pools.
     reattaches,
     /// Requests that the device called malformed, unknown or too long. Never to be seen.

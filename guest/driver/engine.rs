@@ -83,6 +83,7 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
+            Full,
             Relaxed,
             Release, //
         },
@@ -186,7 +187,12 @@ impl Engine {
             return bio.end(Outcome::IoError);
         }
         match bio.op() {
-            BioOp::Write => self.throttle(),
+            BioOp::Write => {
+                self.throttle();
+                if self.away.load(Relaxed) && bio.is_swap_out() {
+                    return self.postpone(bio);
+                }
+            }
             BioOp::Read | BioOp::Discard => (),
             BioOp::Other => return bio.end(Outcome::Unsupported),
         }
@@ -206,6 +212,13 @@ impl Engine {
             fsleep(Delta::from_millis(tuning::WRITE_POLL_MS));
             waited += tuning::WRITE_POLL_MS;
         }
+    }
+
+    /// Lets a page stay in memory, because the device is away: see [`tuning::SWAP_OUT_MS`].
+    fn postpone(&self, bio: Bio) {
+        let count = bio.pages().map_or(0, |pages| pages.count);
+        self.counters.postponed.add(u64::from(count));
+        bio.end(Outcome::Again);
     }
 
     fn is_congested(&self) -> bool {
@@ -445,6 +458,11 @@ impl Engine {
         self.is_open.load(Acquire)
     }
 
+    /// Whether the device is gone and may come back.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Acquire)
+    }
+
     /// Queues that the device has.
     pub(crate) fn active_queues(&self) -> usize {
         self.active.load(Relaxed)
@@ -528,6 +546,42 @@ impl Engine {
         }
         let deferred = self.handles.lock().take_deferred();
         self.fail(deferred);
+    }
+
+    /// Fails bios, also those that wait, if the device is away. Says whether it is. May run beside
+    /// [`Self::open`], which wins.
+    pub(crate) fn shut_if_away(&self) -> bool {
+        if !self.away.xchg(false, Full) {
+            return false;
+        }
+        for queue in self.queues.iter() {
+            self.fail(queue.fail_if_held(&self.counters));
+        }
+        let deferred = self.handles.lock().take_deferred();
+        self.fail(deferred);
+        true
+    }
+
+    /// Ends the swap writes that wait for the device. All other bios wait on.
+    pub(crate) fn postpone_swap_out(&self) {
+        let deferred = self.handles.lock().take_deferred();
+        self.postpone_among(deferred, |rest| self.handles.lock().defer(rest));
+        for queue in self.queues.iter() {
+            let waiting = queue.take_backlog(&self.counters);
+            self.postpone_among(waiting, |rest| queue.give_backlog(rest, &self.counters));
+        }
+    }
+
+    fn postpone_among(&self, mut bios: BioList, give_back: impl FnOnce(BioList)) {
+        let mut rest = BioList::new();
+        while let Some(bio) = bios.pop() {
+            if bio.is_swap_out() {
+                self.postpone(bio);
+            } else {
+                rest.push(bio);
+            }
+        }
+        give_back(rest);
     }
 
     /// The device goes away: resets it and takes back what it has not answered. Bios wait.

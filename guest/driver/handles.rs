@@ -210,6 +210,11 @@ impl Handles {
         }
     }
 
+    /// Lets bios wait for a flush.
+    pub(crate) fn defer(&mut self, bios: BioList) {
+        self.deferred.append(bios);
+    }
+
     /// The bios that waited for a flush; they want to be admitted anew.
     pub(crate) fn take_deferred(&mut self) -> BioList {
         core::mem::replace(&mut self.deferred, BioList::new())

@@ -103,6 +103,8 @@ pub(crate) struct Manager {
     #[pin]
     timeout: DelayedWork<Manager, TIMEOUT>,
     #[pin]
+    postponing: DelayedWork<Manager, POSTPONING>,
+    #[pin]
     watchdog: DelayedWork<Manager, WATCHDOG>,
     #[pin]
     news: DelayedWork<Manager, NEWS>,
@@ -114,12 +116,14 @@ const TIMEOUT: u64 = 1;
 const WATCHDOG: u64 = 2;
 const NEWS: u64 = 3;
 const CLOSED: u64 = 4;
+const POSTPONING: u64 = 5;
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, TIMEOUT> for Manager { self.timeout }
     impl HasDelayedWork<Self, WATCHDOG> for Manager { self.watchdog }
     impl HasDelayedWork<Self, NEWS> for Manager { self.news }
     impl HasDelayedWork<Self, CLOSED> for Manager { self.closed }
+    impl HasDelayedWork<Self, POSTPONING> for Manager { self.postponing }
 }
 
 impl WorkItem<TIMEOUT> for Manager {
@@ -127,6 +131,18 @@ impl WorkItem<TIMEOUT> for Manager {
 
     fn run(this: Arc<Self>) {
         this.give_up();
+    }
+}
+
+impl WorkItem<POSTPONING> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        // Not under the manager's mutex: a probe that waits for memory may have it. Should the
+        // device be back by now, some pages stay in memory for a little longer.
+        if this.engine.is_away() {
+            this.engine.postpone_swap_out();
+        }
     }
 }
 
@@ -271,6 +287,7 @@ impl Manager {
                 events <- Events::new(),
                 state <- new_mutex!(state, "tmem::Manager"),
                 timeout <- new_delayed_work!("tmem::timeout"),
+                postponing <- new_delayed_work!("tmem::postponing"),
                 watchdog <- new_delayed_work!("tmem::watchdog"),
                 news <- new_delayed_work!("tmem::news"),
                 closed <- new_delayed_work!("tmem::closed"),
@@ -409,8 +426,11 @@ impl Manager {
         };
         self.engine.detach(&session.queues);
         self.events.detach(&session.queues.reset());
-        if state.link != Link::Attached {
-            return;
+        match state.link {
+            Link::Absent => return self.engine.hold(false),
+            Link::Failed | Link::Lost => return self.engine.shut(),
+            // Also when it has come back, but could not be used.
+            Link::Attached | Link::Away => (),
         }
         self.engine.hold(true);
         state.link = Link::Away;
@@ -421,11 +441,20 @@ impl Manager {
             );
         }
         self.workqueue.schedule::<_, TIMEOUT>(self, self.patience());
+        let soon = msecs_to_jiffies(tuning::SWAP_OUT_MS).min(self.patience());
+        self.workqueue.schedule::<_, POSTPONING>(self, soon);
     }
 
     /// The device has not come back in time.
     fn give_up(&self) {
-        let mut state = self.state.lock();
+        // Not under the mutex: a probe that waits for memory, and so for bios to end, may have it.
+        if !self.engine.shut_if_away() {
+            return;
+        }
+        let Some(mut state) = self.state.try_lock() else {
+            // A probe is under way, and will open the engine again.
+            return;
+        };
         if state.link != Link::Away {
             return;
         }
@@ -436,7 +465,6 @@ impl Manager {
                 self.reattach_timeout,
             );
         }
-        self.engine.shut();
     }
 
     /// Looks whether the device answers.
@@ -480,6 +508,7 @@ impl Manager {
     /// Ends all work, once no device and no disk are there.
     pub(crate) fn cancel_work(self: &Arc<Self>) {
         self.workqueue.cancel_sync::<_, TIMEOUT>(self);
+        self.workqueue.cancel_sync::<_, POSTPONING>(self);
         self.workqueue.cancel_sync::<_, WATCHDOG>(self);
         self.workqueue.cancel_sync::<_, NEWS>(self);
         self.workqueue.cancel_sync::<_, CLOSED>(self);

@@ -191,9 +191,26 @@ impl Queue {
         }
     }
 
+    /// Fails bios from here on if they wait, and gives those that waited.
+    pub(crate) fn fail_if_held(&self, counters: &Counters) -> BioList {
+        let mut inner = self.inner.lock();
+        if inner.mode == Mode::Hold {
+            inner.mode = Mode::Fail;
+            return inner.take_backlog(counters);
+        }
+        BioList::new()
+    }
+
     /// Takes the bios that wait, for another queue.
     pub(crate) fn take_backlog(&self, counters: &Counters) -> BioList {
         self.inner.lock().take_backlog(counters)
+    }
+
+    /// Lets bios wait, even when others would fail.
+    pub(crate) fn give_backlog(&self, bios: BioList, counters: &Counters) {
+        let mut inner = self.inner.lock();
+        counters.backlog.add(bios.len() as u64);
+        inner.backlog.append(bios);
     }
 
     /// Stops sending: from here on until [`Self::detach`] nothing is added to the virtqueue.

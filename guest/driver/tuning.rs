@@ -42,6 +42,12 @@ pub(crate) const BACKLOG: usize = 2 * REQUESTS * SEGMENTS;
 /// enough that a task that is itself bringing the device back gets on.
 pub(crate) const WRITE_WAIT_MS: i64 = 1000;
 
+/// How long swap writes that the device has not answered wait for it to come back, in milliseconds.
+/// Then they fail, which loses nothing, because their pages stay in memory. They must not wait for
+/// long: each holds a bio, and once memory is short and the reserve of bios is used up, even the
+/// worker that brings the device back waits for one of them to end.
+pub(crate) const SWAP_OUT_MS: u32 = 2000;
+
 /// How often a waiting write looks again, in milliseconds: about a request's time when busy.
 pub(crate) const WRITE_POLL_MS: i64 = 4;
 

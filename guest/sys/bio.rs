@@ -35,6 +35,8 @@ pub(crate) enum Outcome {
     Ok,
     /// The disk failed.
     IoError,
+    /// Not now: try again later.
+    Again,
     /// The disk has no room.
     NoSpace,
     /// The disk does not know the operation.
@@ -101,6 +103,14 @@ impl Bio {
             kernel::bindings::req_op_REQ_OP_DISCARD => Op::Discard,
             _ => Op::Other,
         }
+    }
+
+    /// Whether this writes a page out of memory. When that fails the page stays in memory, and is
+    /// written again another time.
+    pub(crate) fn is_swap_out(&self) -> bool {
+        // SAFETY: By the type invariant.
+        let opf = unsafe { (*self.raw()).bi_opf };
+        self.op() == Op::Write && opf & (1 << kernel::bindings::req_flag_bits___REQ_SWAP) != 0
     }
 
     /// The pages that the bio names, unless it is not made of whole pages.
@@ -187,6 +197,7 @@ impl Bio {
         let status = match outcome {
             Outcome::Ok => kernel::bindings::BLK_STS_OK as u8,
             Outcome::IoError => BLK_STS_IOERR,
+            Outcome::Again => BLK_STS_TRANSPORT,
             Outcome::NoSpace => BLK_STS_NOSPC,
             Outcome::Unsupported => BLK_STS_NOTSUPP,
         };
@@ -212,6 +223,7 @@ pub(crate) struct Started(c_ulong);
 // Values of `blk_status_t`, which are casts in C and so have no bindings.
 const BLK_STS_NOTSUPP: u8 = 1;
 const BLK_STS_NOSPC: u8 = 3;
+const BLK_STS_TRANSPORT: u8 = 4;
 const BLK_STS_IOERR: u8 = 10;
 
 /// A queue of bios, linked through themselves. Dropping it ends them with an error.
