@@ -76,7 +76,10 @@ impl Engine {
     pub(crate) fn limits(self: &Arc<Self>) -> Result<Limits> {
         let (status, limits) = self.control(Op::GetLimits)?;
         if !status.is_ok() {
-            pr_err!("the device refused to tell its limits with status {:#x}\n", status.0);
+            pr_err!(
+                "the device refused to tell its limits with status {:#x}\n",
+                status.0
+            );
             return Err(EIO);
         }
         self.counters.quota_bytes.set(limits.quota_bytes);

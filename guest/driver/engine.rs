@@ -379,7 +379,9 @@ impl Engine {
             }
             self.counters.stored_pages.set(handles.stored());
         }
-        self.counters.succ_stores.add(u64::from(count - refused - failed));
+        self.counters
+            .succ_stores
+            .add(u64::from(count - refused - failed));
         self.counters.failed_stores.add(u64::from(refused));
         self.counters.io_errors.add(u64::from(failed));
         if refused > 0 && self.refusals.is_due() {

@@ -31,10 +31,7 @@ use crate::{
     },
 };
 use kernel::{
-    cpu,
-    impl_has_delayed_work,
-    new_delayed_work,
-    new_mutex,
+    cpu, impl_has_delayed_work, new_delayed_work, new_mutex,
     prelude::*,
     sync::{
         Arc,
@@ -213,7 +210,9 @@ impl virtio::Driver for Manager {
             this.workqueue.schedule::<_, NEWS>(this, 0);
         }
         if news.detach {
-            pr_notice!("the host asks for the pages back: swapoff /dev/tmem0, then unload virtio_tmem\n");
+            pr_notice!(
+                "the host asks for the pages back: swapoff /dev/tmem0, then unload virtio_tmem\n"
+            );
         }
     }
 }
@@ -321,14 +320,16 @@ impl Manager {
             run,
             swap_pages: 0,
         });
-        self.events.attach(queues.take(usize::from(wire::EVENT_QUEUE))?)?;
+        self.events
+            .attach(queues.take(usize::from(wire::EVENT_QUEUE))?)?;
         let extents = if config.capabilities.contains(Capabilities::FLUSH_EXTENTS) {
             config.max_extents as usize
         } else {
             0
         };
         self.engine.set_extents(extents);
-        self.engine.attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
+        self.engine
+            .attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
         queues.set_ready();
         self.events.start();
 
@@ -338,12 +339,16 @@ impl Manager {
             session.swap_pages = swap_pages;
         }
         state.progress = (Instant::now(), self.engine.progress().0);
-        self.workqueue.schedule::<_, WATCHDOG>(self, self.watch_interval());
+        self.workqueue
+            .schedule::<_, WATCHDOG>(self, self.watch_interval());
 
         let empty = self.engine.stored_pages() == 0;
         if state.disk.is_none() {
             self.start_fresh(state)
-        } else if config.instance == state.instance && (existed || empty) && state.link != Link::Lost {
+        } else if config.instance == state.instance
+            && (existed || empty)
+            && state.link != Link::Lost
+        {
             self.resume(state, run)
         } else if state.is_disk_open() {
             self.lose(state);
@@ -490,7 +495,8 @@ impl Manager {
             // The queues are the device's until it is removed.
             return;
         }
-        self.workqueue.schedule::<_, WATCHDOG>(self, self.watch_interval());
+        self.workqueue
+            .schedule::<_, WATCHDOG>(self, self.watch_interval());
     }
 
     /// The module is unloaded, so nobody has the disk open: removes the disk, and its pages from

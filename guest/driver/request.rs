@@ -144,7 +144,8 @@ impl Request {
     }
 
     fn expect(&mut self, bytes: usize) {
-        self.chain.expect_answer(AnswerHeader::SIZE + bytes, UNWRITTEN);
+        self.chain
+            .expect_answer(AnswerHeader::SIZE + bytes, UNWRITTEN);
     }
 
     /// Takes from the head of `bios` what makes one run.
@@ -176,7 +177,11 @@ impl Request {
         self.kind = Kind::Io(wire_op);
         self.pages = run;
         self.set_header(wire_op, run);
-        self.expect(if wire_op == Op::Flush { 0 } else { run.count as usize });
+        self.expect(if wire_op == Op::Flush {
+            0
+        } else {
+            run.count as usize
+        });
     }
 
     fn next_in_run(
@@ -256,7 +261,8 @@ impl Request {
 
     /// Pages in the flush.
     pub(crate) fn pages_to_flush(&self) -> u32 {
-        self.extents().fold(0, |sum, extent| sum.saturating_add(extent.count))
+        self.extents()
+            .fold(0, |sum, extent| sum.saturating_add(extent.count))
     }
 
     /// Forgets what the request was for.

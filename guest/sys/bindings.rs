@@ -5,6 +5,7 @@
 // Which of these apply depends on the kernel's version, so they are not expected.
 #![allow(
     clippy::all,
+    clippy::undocumented_unsafe_blocks,
     dead_code,
     improper_ctypes,
     missing_docs,

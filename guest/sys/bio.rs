@@ -183,11 +183,7 @@ impl Bio {
     pub(crate) fn end_accounting(&self, started: Started) {
         // SAFETY: By the type invariant; the block device outlives its bios.
         unsafe {
-            kernel::bindings::bio_end_io_acct_remapped(
-                self.raw(),
-                started.0,
-                (*self.raw()).bi_bdev,
-            )
+            kernel::bindings::bio_end_io_acct_remapped(self.raw(), started.0, (*self.raw()).bi_bdev)
         }
     }
 

@@ -231,11 +231,7 @@ impl Writer<'_> {
             // SAFETY: The entry is valid, and the buffer is from `KVec`, so it is in the linear
             // mapping.
             unsafe {
-                bindings::tmem_sg_set_buf(
-                    &mut entry.0,
-                    buffer.as_ptr().cast(),
-                    buffer.len() as u32,
-                )
+                bindings::tmem_sg_set_buf(&mut entry.0, buffer.as_ptr().cast(), buffer.len() as u32)
             };
             self.used += 1;
         }

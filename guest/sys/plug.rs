@@ -68,7 +68,10 @@ pub(crate) fn gather<T: Unplug>(owner: &Arc<T>, bio: Bio, most: usize) -> Option
 /// # Safety
 ///
 /// `cb` must be part of a `Gathering<T>` that is off its plug's list.
-unsafe extern "C" fn unplug<T: Unplug>(cb: *mut kernel::bindings::blk_plug_cb, _from_schedule: bool) {
+unsafe extern "C" fn unplug<T: Unplug>(
+    cb: *mut kernel::bindings::blk_plug_cb,
+    _from_schedule: bool,
+) {
     let gathering = cb.cast::<Gathering<T>>();
     // SAFETY: By this function's precondition. `gather` has filled in the structure before anybody
     // could unplug it, and it is ours to free.

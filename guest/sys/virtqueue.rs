@@ -215,4 +215,3 @@ impl Drop for Doorbell {
         self.users.doorbells.fetch_sub(1, Full);
     }
 }
-
