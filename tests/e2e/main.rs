@@ -4,6 +4,7 @@
 
 mod bed;
 mod boot;
+mod debian;
 mod lifecycle;
 mod neighbours;
 mod quota;

@@ -23,8 +23,10 @@ pub struct Assets {
     pub qemu_modules: PathBuf,
     /// The guest's kernel.
     pub kernel: PathBuf,
-    /// The guest's initramfs.
+    /// The initramfs of a small guest.
     pub initramfs: PathBuf,
+    /// The initramfs of a Debian system, where one was made.
+    pub debian: Option<PathBuf>,
     /// The daemon's program.
     pub daemon: PathBuf,
     /// Where console logs of failed guests are kept.

@@ -54,6 +54,8 @@ pub struct GuestOptions {
     pub virtqueues: u32,
     /// The daemon's socket, for a device that is there from the start.
     pub device: Option<PathBuf>,
+    /// Whether it is a whole Debian system, with systemd, not just the agent.
+    pub debian: bool,
 }
 
 impl Default for GuestOptions {
@@ -64,6 +66,7 @@ impl Default for GuestOptions {
             cpus: 2,
             virtqueues: 3,
             device: None,
+            debian: false,
         }
     }
 }
@@ -97,10 +100,16 @@ impl Guest {
         let at = |name: &str| dir.path().join(name);
         let (monitor, agent) = (listen(&at("qmp"))?, listen(&at("agent"))?);
         let console = at("console.log");
+        let initramfs = if options.debian {
+            let debian = assets.debian.as_deref();
+            debian.context("no Debian guest was made")?
+        } else {
+            &assets.initramfs
+        };
         let machine = qemu::Machine {
+            initramfs,
             memory_mib: options.memory_mib,
             cpus: options.cpus,
-            kernel_arguments: "",
             monitor: &at("qmp"),
             agent: &at("agent"),
             console: &console,

@@ -33,7 +33,7 @@ pub(crate) fn device(virtqueues: u32) -> Value {
 pub(crate) struct Machine<'a> {
     pub(crate) memory_mib: u64,
     pub(crate) cpus: u32,
-    pub(crate) kernel_arguments: &'a str,
+    pub(crate) initramfs: &'a Path,
     /// Sockets of ours that QEMU connects to, and the console's log.
     pub(crate) monitor: &'a Path,
     pub(crate) agent: &'a Path,
@@ -85,12 +85,9 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
         .arg("-kernel")
         .arg(&assets.kernel)
         .arg("-initrd")
-        .arg(&assets.initramfs)
+        .arg(machine.initramfs)
         .arg("-append")
-        .arg(format!(
-            "console=ttyS0 loglevel=7 panic=-1 oops=panic {}",
-            machine.kernel_arguments
-        ))
+        .arg("console=ttyS0 loglevel=7 panic=-1 oops=panic")
         .args(["-device", &format!("pcie-root-port,id={PORT},chassis=1")]);
     // The first serial port is the console, the second the agent's.
     qemu.arg("-chardev")

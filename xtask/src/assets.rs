@@ -5,6 +5,7 @@ use crate::exec;
 use crate::guest;
 use crate::initramfs;
 use crate::project;
+use crate::roots;
 use crate::setup;
 use crate::setup::Setup;
 use anyhow::Result;
@@ -20,8 +21,17 @@ pub(crate) enum Profile {
     Dev,
 }
 
+/// Which guests are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guests {
+    /// The agent's only.
+    Small,
+    /// And a Debian system.
+    All,
+}
+
 /// Builds daemon, module, agent and initramfs.
-pub(crate) fn make(profile: Profile) -> Result<Assets> {
+pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let setup = setup::ensure(false)?;
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     println!("building the daemon and the guest's agent");
@@ -29,7 +39,16 @@ pub(crate) fn make(profile: Profile) -> Result<Assets> {
     let agent = agent()?;
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
-    initramfs::write(&setup.build, &setup.versions, &module, &agent, &initramfs)?;
+    initramfs::write(&setup, &module, &agent, &initramfs)?;
+    let debian = match guests {
+        Guests::Small => None,
+        Guests::All => {
+            let root = roots::guest(&setup.cache, &setup.versions)?;
+            let debian = made.join("debian.cpio");
+            initramfs::write_debian(&setup, &module, &root, &agent, &debian)?;
+            Some(debian)
+        }
+    };
     Ok(Assets {
         qemu: qemu(&setup),
         qemu_data: ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"]
@@ -38,6 +57,7 @@ pub(crate) fn make(profile: Profile) -> Result<Assets> {
         qemu_modules: setup.qemu.file("usr/lib/x86_64-linux-gnu/qemu"),
         kernel: setup.kernel,
         initramfs,
+        debian,
         daemon,
         logs: made.join("failed-guests"),
     })

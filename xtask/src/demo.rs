@@ -3,6 +3,7 @@
 //! then with the module.
 
 use crate::assets;
+use crate::assets::Guests;
 use crate::assets::Profile;
 use anyhow::Context;
 use anyhow::Result;
@@ -31,7 +32,7 @@ pub(crate) struct Options {
 
 /// `cargo xtask demo`.
 pub(crate) fn command(options: &Options) -> Result<()> {
-    let assets = assets::make(Profile::Release)?;
+    let assets = assets::make(Profile::Release, Guests::Small)?;
     let memory = options.memory;
     let need = 3 * memory;
     println!();

@@ -2,6 +2,7 @@
 //! `cargo xtask e2e`: real guests on a real daemon.
 
 use crate::assets;
+use crate::assets::Guests;
 use crate::assets::Profile;
 use crate::exec;
 use crate::project;
@@ -37,7 +38,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
 /// The command that runs the tests, with all they need made.
 pub(crate) fn tests(profile: Profile, filter: Option<&str>) -> Result<Command> {
     let file = project::made()?.join("assets.json");
-    assets::make(profile)?.write(&file)?;
+    assets::make(profile, Guests::All)?.write(&file)?;
     let mut cargo = project::cargo();
     cargo
         .args(["test", "--package", "tmem-e2e", "--features", "guests"])

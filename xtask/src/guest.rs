@@ -20,6 +20,9 @@ use std::path::PathBuf;
 /// Where the build root notes which metadata package it has.
 const INSTALLED: &str = "var/lib/tmem-rust-headers";
 
+/// Raised when a module is built or installed in another way.
+const REVISION: u32 = 2;
+
 /// What Kbuild leaves in a source directory.
 const MADE: [&str; 8] = ["ko", "o", "mod", "c", "cmd", "order", "symvers", "d"];
 
@@ -27,32 +30,50 @@ const MADE: [&str; 8] = ["ko", "o", "mod", "c", "cmd", "order", "symvers", "d"];
 pub(crate) fn command() -> Result<()> {
     let setup = setup::ensure(false)?;
     let module = module(&setup.cache, &setup.build, &setup.versions)?;
-    println!("{}", module.display());
+    println!("{}", module.file().display());
     Ok(())
 }
 
+/// The built module.
+pub(crate) struct Module {
+    dir: PathBuf,
+}
+
+impl Module {
+    /// The module itself.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.dir.join("virtio_tmem.ko")
+    }
+
+    /// What `make install` puts in place, with `/` being this directory.
+    pub(crate) fn installed(&self) -> PathBuf {
+        self.dir.join("installed")
+    }
+}
+
 /// The module, built if its sources or its kernel have changed.
-pub(crate) fn module(cache: &Cache, build: &Root, versions: &Versions) -> Result<PathBuf> {
+pub(crate) fn module(cache: &Cache, build: &Root, versions: &Versions) -> Result<Module> {
     let sources = project::root().join("guest");
     let files = files(&sources)?;
     let headers = rust_headers(cache, build, versions)?;
     let name = format!(
-        "module-{}-{}",
+        "module-{}-{}-{REVISION}",
         versions.kernel,
         hash(&[headers.as_bytes()], &files)?
     );
     let dir = cache.entry(&name, |dir| {
         println!("building virtio_tmem.ko for {}", versions.kernel);
-        let copy = dir.join("source");
-        copy_tree(&sources, &files, &copy)?;
-        let script = format!("make -C /lib/modules/{}/build M=/mnt", versions.kernel);
-        let mut make = build.script(&copy, &script);
-        exec::logged("guest module", &mut make, &cache.log(&name), |_| None)?;
-        fs::copy(copy.join("virtio_tmem.ko"), dir.join("virtio_tmem.ko"))
-            .context("the build of the guest module made no virtio_tmem.ko")?;
-        fs::remove_dir_all(&copy).context("cannot remove the copy of the guest's sources")
+        copy_tree(&sources, &files, &dir.join("source"))?;
+        let script = format!(
+            "make -C /lib/modules/{kernel}/build M=/mnt/source; \
+             make -C /mnt/source KVER={kernel} DESTDIR=/mnt/installed install; \
+             mv /mnt/source/virtio_tmem.ko /mnt; rm -r /mnt/source",
+            kernel = versions.kernel
+        );
+        let mut make = build.script(dir, &script);
+        exec::logged("guest module", &mut make, &cache.log(&name), |_| None)
     })?;
-    Ok(dir.join("virtio_tmem.ko"))
+    Ok(Module { dir })
 }
 
 /// Makes linux-headers-rust and installs it in the build root; gives back the

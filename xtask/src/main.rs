@@ -6,6 +6,7 @@
 //! checkout; every other command calls it first.
 
 mod apt;
+mod archive;
 mod assets;
 mod bench;
 mod cache;

@@ -17,10 +17,13 @@ use std::process::Command;
 /// Raised when the list of packages or files below changes.
 const BUILD_REVISION: u32 = 1;
 const QEMU_REVISION: u32 = 1;
+const GUEST_REVISION: u32 = 1;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
 pub(crate) const QEMU_SIZE: &str = "0.2 GB on disk, 60 MB download";
+
+const GUEST_SIZE: &str = "0.2 GB on disk, 60 MB download";
 
 /// Beside the kernel's packages: compilers, and the guest's programs.
 const BUILD_PACKAGES: &[&str] = &[
@@ -39,6 +42,9 @@ const BUILD_PACKAGES: &[&str] = &[
 
 /// qemu-utils brings the storage daemon that the benchmark compares with.
 const QEMU_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu"];
+
+/// What a small Debian server has beyond the essential packages.
+const GUEST_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "kmod"];
 
 /// Left out of the build root: nothing here reads documentation, or links
 /// against LLVM, or builds anything of Rust's sources but its library.
@@ -107,6 +113,27 @@ pub(crate) fn qemu(cache: &Cache, versions: &Versions) -> Result<Root> {
             .arg(dir)
             .args(apt::sources(&versions.mirror));
         run(&mut make, "QEMU root", &cache.log(&name))
+    })?;
+    Ok(Root { dir })
+}
+
+/// A Debian 13 system with systemd, made if it is not there: a guest that is
+/// set up as a person's would be.
+pub(crate) fn guest(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let packages: Vec<String> = GUEST_PACKAGES.iter().map(|p| (*p).into()).collect();
+    let name = format!("guest-{}-{GUEST_REVISION}", versions.kernel_package);
+    if !cache.has(&name) {
+        println!("to be made: a Debian guest with systemd, {GUEST_SIZE}: {name}");
+    }
+    let dir = cache.entry(&name, |dir| {
+        let mut make = debootstrap(cache, "minbase", &packages)?;
+        for option in LEFT_OUT {
+            make.arg(format!("--dpkgopt={option}"));
+        }
+        make.arg("trixie")
+            .arg(dir)
+            .args(apt::sources(&versions.mirror));
+        run(&mut make, "guest root", &cache.log(&name))
     })?;
     Ok(Root { dir })
 }
