@@ -18,6 +18,9 @@ use std::process::Command;
 /// Prefix of directories that are being made.
 const UNFINISHED: &str = ".making-";
 
+/// Directories that are no entries.
+const SHARED: [&str; 2] = ["apt", "log"];
+
 /// The cache, locked against other xtasks for as long as this lives.
 pub(crate) struct Cache {
     dir: PathBuf,
@@ -88,6 +91,19 @@ impl Cache {
     /// Whether the entry `name` is there.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.path(name).is_dir()
+    }
+
+    /// The names of all entries.
+    pub(crate) fn entries(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).context("cannot read the cache directory")? {
+            let entry = entry.context("cannot read the cache directory")?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() && !SHARED.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// The entry `name`; `make` fills it, given an empty directory, if it is

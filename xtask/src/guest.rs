@@ -17,6 +17,9 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+/// Makes the package of Rust metadata.
+const MAKE_RUST_HEADERS: &str = "guest/scripts/make-rust-headers";
+
 /// Where the build root notes which metadata package it has.
 const INSTALLED: &str = "var/lib/tmem-rust-headers";
 
@@ -76,18 +79,29 @@ pub(crate) fn module(cache: &Cache, build: &Root, versions: &Versions) -> Result
     Ok(Module { dir })
 }
 
-/// Makes linux-headers-rust and installs it in the build root; gives back the
-/// hash that stands for it.
-pub(crate) fn rust_headers(cache: &Cache, build: &Root, versions: &Versions) -> Result<String> {
-    let script = project::root().join("guest/scripts/make-rust-headers");
-    let id = hash(
+/// The cache's name of the package of Rust metadata.
+pub(crate) fn rust_headers_name(versions: &Versions) -> Result<String> {
+    let id = rust_headers_id(versions)?;
+    Ok(format!("rust-headers-{}-{id}", versions.kernel))
+}
+
+/// Stands for the script that makes the metadata, and for what it makes it of.
+fn rust_headers_id(versions: &Versions) -> Result<String> {
+    hash(
         &[
             versions.kernel.as_bytes(),
             versions.kernel_package.as_bytes(),
         ],
-        std::slice::from_ref(&script),
-    )?;
-    let name = format!("rust-headers-{}-{id}", versions.kernel);
+        &[project::root().join(MAKE_RUST_HEADERS)],
+    )
+}
+
+/// Makes linux-headers-rust and installs it in the build root; gives back the
+/// hash that stands for it.
+pub(crate) fn rust_headers(cache: &Cache, build: &Root, versions: &Versions) -> Result<String> {
+    let script = project::root().join(MAKE_RUST_HEADERS);
+    let id = rust_headers_id(versions)?;
+    let name = rust_headers_name(versions)?;
     let package = cache.entry(&name, |dir| {
         println!(
             "making linux-headers-rust-{} (once; 1 to 3 minutes, 40 MB)",

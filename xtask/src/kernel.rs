@@ -42,10 +42,14 @@ pub(crate) fn check_rust(build: &Root, versions: &Versions) -> Result<()> {
     Ok(())
 }
 
+/// The cache's name of the unpacked kernel.
+pub(crate) fn name(versions: &Versions) -> String {
+    format!("kernel-{}-{}", versions.kernel, versions.kernel_package)
+}
+
 /// The uncompressed kernel, an ELF file that QEMU boots directly.
 pub(crate) fn elf(cache: &Cache, build: &Root, versions: &Versions) -> Result<PathBuf> {
-    let name = format!("kernel-{}-{}", versions.kernel, versions.kernel_package);
-    let dir = cache.entry(&name, |dir| {
+    let dir = cache.entry(&name(versions), |dir| {
         let packed = build.file(&format!("usr/lib/modules/{}/vmlinuz", versions.kernel));
         let image =
             fs::read(&packed).with_context(|| format!("cannot read {}", packed.display()))?;

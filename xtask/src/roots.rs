@@ -79,6 +79,11 @@ pub(crate) fn qemu_name(versions: &Versions) -> String {
     format!("qemu-{version}-{QEMU_REVISION}")
 }
 
+/// The cache's name of the guest's root.
+pub(crate) fn guest_name(versions: &Versions) -> String {
+    format!("guest-{}-{GUEST_REVISION}", versions.kernel_package)
+}
+
 /// The root to build in, made if it is not there.
 pub(crate) fn build(cache: &Cache, versions: &Versions) -> Result<Root> {
     let kernel = &versions.kernel;
@@ -121,7 +126,7 @@ pub(crate) fn qemu(cache: &Cache, versions: &Versions) -> Result<Root> {
 /// set up as a person's would be.
 pub(crate) fn guest(cache: &Cache, versions: &Versions) -> Result<Root> {
     let packages: Vec<String> = GUEST_PACKAGES.iter().map(|p| (*p).into()).collect();
-    let name = format!("guest-{}-{GUEST_REVISION}", versions.kernel_package);
+    let name = guest_name(versions);
     if !cache.has(&name) {
         println!("to be made: a Debian guest with systemd, {GUEST_SIZE}: {name}");
     }

@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Ask the mirror for newer versions even if it was asked today.
     #[arg(long)]
     refresh: bool,
+    /// Also remove what older versions left in the cache.
+    #[arg(long)]
+    prune: bool,
 }
 
 /// What `setup` makes.
@@ -51,6 +54,29 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     println!("  build root  {}", setup.build.dir().display());
     println!("  QEMU root   {}", setup.qemu.dir().display());
     println!("  kernel      {}", setup.kernel.display());
+    if options.prune {
+        prune(&setup)?;
+    }
+    Ok(())
+}
+
+/// Removes what belongs to other versions, and all built modules, which are
+/// made again in seconds.
+fn prune(setup: &Setup) -> Result<()> {
+    let versions = &setup.versions;
+    let whole = [
+        roots::build_name(versions),
+        roots::qemu_name(versions),
+        roots::guest_name(versions),
+        kernel::name(versions),
+    ];
+    let headers = guest::rust_headers_name(versions)?;
+    for name in setup.cache.entries()? {
+        if !whole.contains(&name) && name != headers {
+            println!("removing {name}");
+            cache::remove_tree(&setup.cache.path(&name))?;
+        }
+    }
     Ok(())
 }
 
