@@ -119,7 +119,7 @@ pub(crate) struct Engine {
     #[pin]
     pub(super) answer: IrqLock<Option<(KBox<Request>, bool)>>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) workqueue: Arc<WorkQueue>,
+    pub(super) workqueue: WorkQueue,
     #[pin]
     flush_work: DelayedWork<Engine>,
     refusals: RateLimit,
@@ -154,7 +154,7 @@ impl Engine {
     pub(crate) fn new(
         queues: usize,
         counters: Arc<Counters>,
-        workqueue: Arc<WorkQueue>,
+        workqueue: WorkQueue,
     ) -> Result<Arc<Self>> {
         let queues = KBox::pin_slice(|_| Queue::new(), queues, GFP_KERNEL)?;
         let handles = Handles::new(0)?;

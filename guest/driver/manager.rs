@@ -90,7 +90,7 @@ struct State {
 #[pin_data]
 pub(crate) struct Manager {
     engine: Arc<Engine>,
-    workqueue: Arc<WorkQueue>,
+    workqueue: WorkQueue,
     /// In seconds.
     reattach_timeout: u32,
     #[pin]
@@ -267,9 +267,10 @@ impl Manager {
         counters: Arc<super::counters::Counters>,
         reattach_timeout: u32,
     ) -> Result<Arc<Self>> {
-        let workqueue = Arc::new(WorkQueue::new()?, GFP_KERNEL)?;
+        // The time that the guest is suspended does not count.
+        let workqueue = WorkQueue::new(true)?;
         let queues = (cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
-        let engine = Engine::new(queues, counters, workqueue.clone())?;
+        let engine = Engine::new(queues, counters, WorkQueue::new(false)?)?;
         let state = State {
             link: Link::Absent,
             session: None,

@@ -131,10 +131,12 @@ bool tmem_may_wait_for_reclaim(void)
 	return !(current->flags & PF_KTHREAD) || current_is_kswapd();
 }
 
-struct workqueue_struct *tmem_alloc_workqueue(void)
+struct workqueue_struct *tmem_alloc_workqueue(bool freezable)
 {
 	/* Flushes and a returning device are what reclaim waits for. */
-	return alloc_workqueue("tmem", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	return alloc_workqueue("tmem%s", WQ_MEM_RECLAIM | WQ_UNBOUND |
+			       (freezable ? WQ_FREEZABLE : 0), 0,
+			       freezable ? "-device" : "-flush");
 }
 
 unsigned int tmem_disk_openers(struct gendisk *disk)

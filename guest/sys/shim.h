@@ -36,7 +36,7 @@ void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len);
 
 void tmem_unplug(struct blk_plug_cb *cb);
 bool tmem_may_wait_for_reclaim(void);
-struct workqueue_struct *tmem_alloc_workqueue(void);
+struct workqueue_struct *tmem_alloc_workqueue(bool freezable);
 unsigned int tmem_disk_openers(struct gendisk *disk);
 
 #endif

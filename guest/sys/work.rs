@@ -28,14 +28,14 @@ unsafe impl Send for WorkQueue {}
 unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
-    /// Makes the workqueue.
+    /// Makes the workqueue. A freezable one stands still while the guest is suspended.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(freezable: bool) -> Result<Self> {
         // SAFETY: Has no preconditions beyond being called in process context.
-        NonNull::new(unsafe { bindings::tmem_alloc_workqueue() })
+        NonNull::new(unsafe { bindings::tmem_alloc_workqueue(freezable) })
             .map(Self)
             .ok_or(ENOMEM)
     }
