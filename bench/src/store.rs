@@ -2,11 +2,13 @@
 //! The store in this process beside its codec, C lz4, memcpy and zram.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use tmem_store::{
-    ClientConfig, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Store, StoreConfig,
+    Client, ClientConfig, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Store,
+    StoreConfig,
 };
 
 use crate::corpus::Corpus;
@@ -29,6 +31,7 @@ struct Times {
     c_decompress: Samples,
     put_new: Samples,
     put_replace: Samples,
+    put_deferred: Samples,
     get_compressed: Samples,
     get_raw: Samples,
     zram_write: Samples,
@@ -44,31 +47,21 @@ pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
 fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     // A page of one repeated word costs no codec anything; it would flatter ours.
     let varied: Vec<&Page> = pages.iter().filter(|page| !is_same_filled(page)).collect();
-    let store = Store::new(StoreConfig {
-        memory_limit: 4 << 30,
-    })?;
-    let client = store.add_client(ClientConfig {
-        name: "bench".into(),
-        quota: 4 << 30,
-        max_pools: 1,
-    })?;
-    let persistent = PoolConfig {
-        kind: PoolKind::Persistent,
-        quota: None,
-    };
-    client.create_pool(0, persistent)?;
-    let Some(pool) = client.pool(0) else {
-        bail!("the store lost its pool");
-    };
+    // One compresses at once, as beside the codecs; the other has room for all
+    // pages to wait, and compresses them between the rounds.
+    let (_, client, pool) = persistent(0)?;
+    let (later, _client, waiting) = persistent((pages.len() * PAGE_SIZE) as u64)?;
     let zram = Zram::open(varied.len());
     let mut times = Times::default();
     for round in 0..2 {
         for (index, page) in (0_u64..).zip(&varied) {
             puts(&mut times, &pool, index, page, round > 0)?;
+            put_deferred(&mut times, &waiting, index, page)?;
             if let Ok(zram) = &zram {
                 zram.write(index, page, &mut times.zram_write)?;
             }
         }
+        while later.compress_some(64) > 0 {}
         for (index, page) in (0_u64..).zip(&varied) {
             gets(&mut times, &pool, index, page)?;
             if let Ok(zram) = &zram {
@@ -91,6 +84,39 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
         (pages.len() - varied.len()) as f64 / pages.len() as f64 * 100.0,
         "%",
     );
+    Ok(())
+}
+
+/// A store whose pages may wait up to this many bytes, and a pool of it.
+fn persistent(deferred_limit: u64) -> Result<(Store, Client, Arc<Pool>)> {
+    let memory_limit = 4 << 30;
+    let store = Store::new(StoreConfig {
+        memory_limit,
+        deferred_limit,
+    })?;
+    let client = store.add_client(ClientConfig {
+        name: "bench".into(),
+        quota: memory_limit,
+        max_pools: 1,
+    })?;
+    let config = PoolConfig {
+        kind: PoolKind::Persistent,
+        quota: None,
+    };
+    client.create_pool(0, config)?;
+    let Some(pool) = client.pool(0) else {
+        bail!("the store lost its pool");
+    };
+    Ok((store, client, pool))
+}
+
+fn put_deferred(times: &mut Times, pool: &Pool, index: u64, page: &Page) -> Result<()> {
+    let put = times
+        .put_deferred
+        .time(|| pool.put(&OBJECT, index, black_box(page)));
+    if put.result.is_err() {
+        bail!("the store refused page {index}: {put:?}");
+    }
     Ok(())
 }
 
@@ -184,6 +210,12 @@ fn say(sort: &str, times: &Times, report: &mut Report) {
     compare(
         &format!("{sort}: put, replacing"),
         &times.put_replace,
+        &puts,
+        report,
+    );
+    compare(
+        &format!("{sort}: put, compressed later"),
+        &times.put_deferred,
         &puts,
         report,
     );

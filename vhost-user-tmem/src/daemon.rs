@@ -46,7 +46,10 @@ pub fn run(options: &Options) -> Result<()> {
     let settings = settings::vms(options)?;
     let memory_limit = settings::memory_limit(options)?;
     let access = access(options)?;
-    let store = Store::new(StoreConfig { memory_limit })?;
+    let store = Store::new(StoreConfig::with_limit(memory_limit))?;
+    let compressor = store.start_compressor();
+    // Until the end: it is stopped when this is dropped.
+    let _compressor = compressor.context("cannot start a thread")?;
     let mut machines = Vec::new();
     for settings in &settings {
         let vm = Vm::new(&store, settings, options.request_queues, options.grace)?;

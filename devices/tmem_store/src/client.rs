@@ -82,6 +82,7 @@ impl Client {
     /// pages are refused until it is below again.
     pub fn set_quota(&self, bytes: u64) {
         self.account.set_quota(bytes);
+        self.account.squeeze_beyond_quota();
         while self.account.held() > bytes && (self.account.trim() || self.account.evict() > 0) {}
     }
 

@@ -34,18 +34,16 @@ impl Scratch {
         }
     }
 
-    fn encode<'a>(&'a mut self, page: &'a Page) -> Encoded<'a> {
+    fn compress<'a>(&'a mut self, page: &'a Page) -> &'a [u8] {
         match compress_into_with_table(page, &mut self.output, &mut self.table) {
-            Ok(len) if len <= MAX_COMPRESSED => {
-                Encoded::Bytes(self.output.get(..len).unwrap_or(page))
-            }
-            _ => Encoded::Bytes(page),
+            Ok(len) if len <= MAX_COMPRESSED => self.output.get(..len).unwrap_or(page),
+            _ => page,
         }
     }
 }
 
 /// The word that the page repeats, if it does.
-fn same_filled(page: &Page) -> Option<u64> {
+pub(crate) fn same_filled(page: &Page) -> Option<u64> {
     let words = page.as_chunks::<8>().0;
     let (first, last) = (words.first()?, words.last()?);
     // Ends differ in most pages: one comparison then.
@@ -58,24 +56,28 @@ fn same_filled(page: &Page) -> Option<u64> {
     same.then(|| u64::from_ne_bytes(*first))
 }
 
-/// Encodes `page` and hands the result to `keep`, which must not call back
-/// into the codec to be fast.
-pub(crate) fn encode<T>(page: &Page, keep: impl FnOnce(Encoded<'_>) -> T) -> T {
+/// Compresses `page` and hands the result to `keep`: at most
+/// [`MAX_COMPRESSED`] bytes, or the page itself. `keep` may call this once
+/// more, but not deeper, to be fast: a put that finds no memory compresses
+/// pages that wait for it.
+pub(crate) fn compress<T>(page: &Page, keep: impl FnOnce(&[u8]) -> T) -> T {
     thread_local! {
-        static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
+        static SCRATCH: RefCell<[Option<Box<Scratch>>; 2]> = const { RefCell::new([None, None]) };
     }
-    if let Some(word) = same_filled(page) {
-        return keep(Encoded::Same(word));
-    }
-    // Taken out of its place, so that a nested call finds none and makes one.
-    let kept = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().ok()?.take());
+    // Taken out of its place, so that a nested call takes another.
+    let kept = SCRATCH.try_with(|places| {
+        let mut places = places.try_borrow_mut().ok()?;
+        places.iter_mut().find_map(Option::take)
+    });
     let mut scratch = match kept {
         Ok(Some(scratch)) => scratch,
         _ => Box::new(Scratch::new()),
     };
-    let kept = keep(scratch.encode(page));
-    let _ = SCRATCH.try_with(|place| {
-        if let Ok(mut place) = place.try_borrow_mut() {
+    let kept = keep(scratch.compress(page));
+    let _ = SCRATCH.try_with(|places| {
+        if let Ok(mut places) = places.try_borrow_mut()
+            && let Some(place) = places.iter_mut().find(|place| place.is_none())
+        {
             *place = Some(scratch);
         }
     });

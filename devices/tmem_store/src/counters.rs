@@ -35,6 +35,9 @@ pub(crate) struct Counters {
     compressed_pages: Counter,
     compressed_bytes: Counter,
     raw_pages: Counter,
+    waiting_pages: Counter,
+    pub(crate) compressed_in_line: Counter,
+    pub(crate) compressed_later: Counter,
     puts: Counter,
     puts_replaced: Counter,
     puts_refused_quota: Counter,
@@ -65,8 +68,20 @@ impl Counters {
     /// A page of a pool of this kind is about to be kept.
     pub(crate) fn kept(&self, kind: PoolKind, content: &Content) {
         self.pages(kind).add(1);
+        self.kept_as(content);
+    }
+
+    /// A page that was kept no longer is.
+    pub(crate) fn dropped(&self, kind: PoolKind, content: &Content) {
+        self.pages(kind).sub(1);
+        self.no_longer_as(content);
+    }
+
+    /// A page is about to be kept like this.
+    pub(crate) fn kept_as(&self, content: &Content) {
         match content {
             Content::Same(_) => self.same_filled_pages.add(1),
+            Content::Waiting(_) => self.waiting_pages.add(1),
             Content::Slot(slot) if slot.len() == PAGE_SIZE => self.raw_pages.add(1),
             Content::Slot(slot) => {
                 self.compressed_pages.add(1);
@@ -75,11 +90,11 @@ impl Counters {
         }
     }
 
-    /// A page that was kept no longer is.
-    pub(crate) fn dropped(&self, kind: PoolKind, content: &Content) {
-        self.pages(kind).sub(1);
+    /// A page is no longer kept like this.
+    pub(crate) fn no_longer_as(&self, content: &Content) {
         match content {
             Content::Same(_) => self.same_filled_pages.sub(1),
+            Content::Waiting(_) => self.waiting_pages.sub(1),
             Content::Slot(slot) if slot.len() == PAGE_SIZE => self.raw_pages.sub(1),
             Content::Slot(slot) => {
                 self.compressed_pages.sub(1);
@@ -130,6 +145,7 @@ impl Counters {
         sum.compressed_pages += self.compressed_pages.get();
         sum.compressed_bytes += self.compressed_bytes.get();
         sum.raw_pages += self.raw_pages.get();
+        sum.waiting_pages += self.waiting_pages.get();
     }
 
     /// Fills the fields that are counted here.
@@ -140,6 +156,9 @@ impl Counters {
         stats.compressed_pages = self.compressed_pages.get();
         stats.compressed_bytes = self.compressed_bytes.get();
         stats.raw_pages = self.raw_pages.get();
+        stats.waiting_pages = self.waiting_pages.get();
+        stats.compressed_in_line_pages = self.compressed_in_line.get();
+        stats.compressed_later_pages = self.compressed_later.get();
         stats.puts = self.puts.get();
         stats.puts_replaced = self.puts_replaced.get();
         stats.puts_refused_quota = self.puts_refused_quota.get();

@@ -12,15 +12,18 @@
 //! more pays more.
 //!
 //! Layers, each knowing only those before it: `types`, `config`, `stats`;
-//! `memory` (page memory) and `codec`; `index`; `account` (what is held) and
-//! `pool`; `client` and `store`. The lock order stands in `store`.
+//! `memory` (page memory) and `codec`; `index`; `ledger`, `account` (what is
+//! held) and `pool`; `client`, `store` and `compressor`. The lock order stands
+//! in `store`.
 
 mod account;
 mod client;
 mod codec;
+mod compressor;
 mod config;
 mod counters;
 mod index;
+mod ledger;
 mod memory;
 mod pool;
 mod stats;
@@ -28,6 +31,7 @@ mod store;
 mod types;
 
 pub use client::Client;
+pub use compressor::Compressor;
 pub use config::{ClientConfig, PoolConfig, StoreConfig};
 pub use pool::Pool;
 pub use stats::{ClientStats, StoreStats};

@@ -22,6 +22,8 @@ pub struct StoreStats {
     pub compressed_bytes: u64,
     /// Pages kept as they are because they compress poorly.
     pub raw_pages: u64,
+    /// Pages kept as they are that wait to be compressed.
+    pub waiting_pages: u64,
     /// Ephemeral pages that were evicted to make room.
     pub evicted_pages: u64,
     /// Clients.
@@ -49,6 +51,8 @@ pub struct ClientStats {
     pub compressed_bytes: u64,
     /// Pages kept as they are because they compress poorly.
     pub raw_pages: u64,
+    /// Pages kept as they are that wait to be compressed.
+    pub waiting_pages: u64,
     /// Pools.
     pub pools: u64,
     /// Whether the client is frozen.
@@ -77,6 +81,10 @@ pub struct ClientStats {
     pub get_misses: u64,
     /// Gets that found a page whose bytes could not be brought back.
     pub get_lost: u64,
+    /// Pages whose compression was tried while they were put.
+    pub compressed_in_line_pages: u64,
+    /// Pages whose compression was tried after they had waited.
+    pub compressed_later_pages: u64,
     /// Pages removed by flushes.
     pub flushed_pages: u64,
     /// Pages removed by gets that remove.

@@ -8,34 +8,43 @@
 //! 2. a client's pools (`Account::pools`)
 //! 3. one shard of one pool (`Pool::shards`)
 //! 4. one class of a client's heap, then the spans of that class;
-//!    or the heap's reserve; or the arena's free spans
+//!    or the heap's reserve; or the arena's free spans; or the number of a
+//!    client's waiting pages (`Account::waiting`); or the compressor's bell
 //!
 //! A put takes no lock while it compresses and while it makes room: eviction
-//! may have to take shards of other pools and clients.
+//! may have to take shards of other pools and clients. Waiting pages are
+//! compressed without a lock in the background ([`crate::compressor`]), and
+//! under their shard's lock by a put that needs their memory at once.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::account::Account;
 use crate::client::Client;
+use crate::compressor::{Bell, Compressor};
 use crate::config::{ClientConfig, StoreConfig};
 use crate::counters::Counter;
+use crate::ledger::Ledger;
 use crate::memory::{Arena, SPAN_COST};
 use crate::stats::StoreStats;
-use crate::types::{Error, PoolKind};
+use crate::types::{Error, PAGE_SIZE, PoolKind};
 
 /// State shared by the store's handles, clients and pools.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limit: u64,
-    pub(crate) held: AtomicU64,
+    pub(crate) ledger: Ledger,
+    /// Pages that wait to be compressed, and the most that may.
+    pub(crate) waiting_pages: AtomicU64,
+    pub(crate) most_waiting: u64,
+    pub(crate) bell: Bell,
     pub(crate) arena: Arena,
     pub(crate) evicted_pages: Counter,
     accounts: RwLock<Vec<Arc<Account>>>,
 }
 
 impl Shared {
-    fn accounts(&self) -> RwLockReadGuard<'_, Vec<Arc<Account>>> {
+    pub(crate) fn accounts(&self) -> RwLockReadGuard<'_, Vec<Arc<Account>>> {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,12 +62,23 @@ impl Shared {
 
     /// Whether there is room for a span of page memory.
     pub(crate) fn has_room(&self) -> bool {
-        self.held.load(Relaxed).saturating_add(SPAN_COST) <= self.limit
+        self.ledger.held().saturating_add(SPAN_COST) <= self.limit
+    }
+
+    /// Whether any client has pages that wait to be compressed.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting_pages.load(Relaxed) > 0
     }
 
     /// Whether any client has ephemeral pages.
     pub(crate) fn can_evict(&self) -> bool {
         self.accounts().iter().any(|account| account.can_evict())
+    }
+
+    /// Compresses some waiting pages, those of `account` first; whether it is
+    /// worth looking for memory again.
+    pub(crate) fn squeeze(&self, account: &Account) -> bool {
+        account.squeeze() || self.accounts().iter().any(|other| other.squeeze())
     }
 
     /// Makes room in the store for a put of `account` to a pool of `kind`;
@@ -77,6 +97,11 @@ impl Shared {
         if trimmed {
             return true;
         }
+        drop(accounts);
+        if self.squeeze(account) {
+            return true;
+        }
+        let accounts = self.accounts();
         let share = self.limit / (accounts.len() as u64).max(1);
         if account.held() > share && account.evict() > 0 {
             return true;
@@ -128,7 +153,10 @@ impl Store {
         Ok(Self {
             shared: Arc::new(Shared {
                 limit,
-                held: AtomicU64::new(0),
+                ledger: Ledger::default(),
+                waiting_pages: AtomicU64::new(0),
+                most_waiting: config.deferred_limit.min(limit) / PAGE_SIZE as u64,
+                bell: Bell::default(),
                 arena: Arena::new(limit)?,
                 evicted_pages: Counter::default(),
                 accounts: RwLock::default(),
@@ -153,13 +181,29 @@ impl Store {
         Ok(Client::new(account, max_pools))
     }
 
+    /// Compresses up to `pages` pages that wait to be compressed, without
+    /// holding up other operations, and returns how many it looked at: 0 if
+    /// none waits or others are at it. May be called from any thread.
+    pub fn compress_some(&self, pages: u64) -> u64 {
+        self.shared.compress_some(pages)
+    }
+
+    /// Starts a thread that compresses waiting pages until its handle is
+    /// dropped. Without one, pages wait until their memory is needed.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_compressor(&self) -> std::io::Result<Compressor> {
+        Compressor::start(self.shared.clone())
+    }
+
     /// What the store holds now.
     pub fn stats(&self) -> StoreStats {
         let shared = &self.shared;
         let accounts = shared.accounts();
         let mut stats = StoreStats {
             memory_limit_bytes: shared.limit,
-            held_bytes: shared.held.load(Relaxed),
+            held_bytes: shared.ledger.held(),
             mapped_bytes: shared.arena.backed_bytes().unwrap_or(0),
             evicted_pages: shared.evicted_pages.get(),
             clients: accounts.len() as u64,

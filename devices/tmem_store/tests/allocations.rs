@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::panic,
+    clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation
 )]
@@ -14,7 +15,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use common::*;
-use tmem_store::{PAGE_SIZE, PoolKind};
+use tmem_store::{PAGE_SIZE, PoolKind, Store, StoreConfig};
 
 /// Counts per thread, so that tests do not disturb each other.
 struct Counting;
@@ -57,10 +58,28 @@ const TEXTURES: [Texture; 5] = [
     RAW,
 ];
 
+/// A store that compresses at once, and stores that do it later: in the same
+/// thread, or when they have to.
+fn stores() -> [(Store, bool); 3] {
+    [(0, false), (8 * MIB, true), (8 * MIB, false)].map(|(deferred_limit, later)| {
+        let memory_limit = 64 * MIB;
+        let store = Store::new(StoreConfig {
+            memory_limit,
+            deferred_limit,
+        });
+        (store.unwrap(), later)
+    })
+}
+
 #[test]
 fn warm_store_does_not_allocate() {
-    let store = store(64 * MIB);
-    let client = client(&store, 64 * MIB);
+    for (store, later) in stores() {
+        warm_up_and_count(&store, later);
+    }
+}
+
+fn warm_up_and_count(store: &Store, later: bool) {
+    let client = client(store, 64 * MIB);
     for kind in [PoolKind::Persistent, PoolKind::Ephemeral] {
         let pool = pool(&client, kind as u32, kind);
         let texture = |index: u64| TEXTURES[index as usize % TEXTURES.len()];
@@ -79,6 +98,7 @@ fn warm_store_does_not_allocate() {
                 pool.flush(&OBJECT, index, 1);
             }
             pool.flush(&OBJECT, 1000, 500);
+            while later && store.compress_some(64) > 0 {}
         };
         work();
         work();
@@ -90,8 +110,13 @@ fn warm_store_does_not_allocate() {
 
 #[test]
 fn eviction_does_not_allocate() {
-    let store = store(64 * MIB);
-    let client = client(&store, 4 * MIB);
+    for (store, _) in stores() {
+        evict_and_count(&store);
+    }
+}
+
+fn evict_and_count(store: &Store) {
+    let client = client(store, 4 * MIB);
     let pool = pool(&client, 0, PoolKind::Ephemeral);
     let mut index = 0;
     let mut work = || {

@@ -312,7 +312,7 @@ fn every_refusal_leaves_all_locks_free() {
 
 #[test]
 fn limits_out_of_range_are_errors_that_say_so() {
-    let make = |memory_limit| Store::new(StoreConfig { memory_limit }).err();
+    let make = |memory_limit| Store::new(StoreConfig::with_limit(memory_limit)).err();
     assert!(matches!(
         make(0),
         Some(Error::LimitTooSmall { limit: 0, .. })

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use hashbrown::HashTable;
 
 use super::BLOCK_PAGES;
+use super::claim::Claim;
 use super::key::{Key, Seed};
 use super::list::{Links, List};
 use super::slab::Slab;
@@ -33,6 +34,8 @@ pub(super) struct Block {
     pub(super) siblings: Links,
     /// In the list of ages, if the pool is ephemeral.
     age: Links,
+    /// In the list of blocks with waiting pages, if it has any.
+    line: Links,
     /// A get found a page since `stamp`.
     pub(super) referenced: AtomicBool,
     pub(super) cells: Cells,
@@ -44,6 +47,10 @@ fn siblings(block: &mut Block) -> &mut Links {
 
 fn age(block: &mut Block) -> &mut Links {
     &mut block.age
+}
+
+fn line(block: &mut Block) -> &mut Links {
+    &mut block.line
 }
 
 #[derive(Debug)]
@@ -58,6 +65,13 @@ pub(super) struct Maps {
     /// The blocks of an ephemeral pool, oldest first.
     pub(super) ages: List,
     pub(super) has_ages: bool,
+    /// The blocks with pages that wait to be compressed: whose first page has
+    /// waited longest, first.
+    pub(super) waiting: List,
+    /// The page that is being compressed without the lock.
+    pub(super) claim: Option<Claim>,
+    /// Claims made.
+    pub(super) claims: u64,
 }
 
 impl Default for Maps {
@@ -86,6 +100,9 @@ impl Maps {
             objects: Slab::default(),
             ages: List::EMPTY,
             has_ages,
+            waiting: List::EMPTY,
+            claim: None,
+            claims: 0,
         }
     }
 
@@ -103,7 +120,10 @@ impl Maps {
             self.by_key.clear();
             self.by_id.clear();
         } else {
-            *self = Self::new(self.seed.clone(), self.has_ages);
+            *self = Self {
+                claims: self.claims,
+                ..Self::new(self.seed.clone(), self.has_ages)
+            };
         }
     }
 
@@ -211,6 +231,7 @@ impl Maps {
             object,
             siblings: Links::NONE,
             age: Links::NONE,
+            line: Links::NONE,
             referenced: AtomicBool::new(false),
             cells: Cells::default(),
         })?;
@@ -225,8 +246,53 @@ impl Maps {
         self.ages.push(&mut self.blocks, age, number);
     }
 
+    /// Whether a block that is there has no pages.
+    pub(super) fn is_empty(&self, number: u32) -> bool {
+        let block = self.blocks.get(number);
+        block.is_some_and(|block| block.cells.is_empty())
+    }
+
+    /// Keeps `content` for page `nth` of a block and returns what was kept.
+    pub(super) fn put(&mut self, number: u32, nth: usize, content: Content) -> Option<Content> {
+        let waits = matches!(content, Content::Waiting(_));
+        let old = self.take(number, nth);
+        let Some(block) = self.blocks.get_mut(number) else {
+            return Some(content);
+        };
+        let in_line = block.cells.first_waiting().is_some();
+        // The place is empty.
+        let _ = block.cells.put(nth, content);
+        if waits && !in_line {
+            self.waiting.push(&mut self.blocks, line, number);
+        }
+        old
+    }
+
+    /// Keeps nothing for page `nth` of a block any more and returns what was
+    /// kept; the block stays, even if it is empty now.
+    pub(super) fn take(&mut self, number: u32, nth: usize) -> Option<Content> {
+        let block = self.blocks.get_mut(number)?;
+        let content = block.cells.take(nth)?;
+        if matches!(content, Content::Waiting(_)) {
+            if block.cells.first_waiting().is_none() {
+                self.waiting.remove(&mut self.blocks, line, number);
+            }
+            if self.claim.is_some_and(|claim| claim.is_on(number, nth)) {
+                self.claim = None;
+            }
+        }
+        Some(content)
+    }
+
     /// Removes a block and lets `free` have its pages.
     pub(super) fn remove(&mut self, number: u32, free: &mut dyn FnMut(Content)) -> u64 {
+        let mut pages = 0;
+        for nth in 0..Cells::COUNT {
+            if let Some(content) = self.take(number, nth) {
+                free(content);
+                pages += 1;
+            }
+        }
         let Some(block) = self.blocks.get(number) else {
             return 0;
         };
@@ -248,16 +314,7 @@ impl Maps {
                 self.remove_object(owner);
             }
         }
-        let Some(mut block) = self.blocks.remove(number) else {
-            return 0;
-        };
-        let mut pages = 0;
-        for nth in 0..Cells::COUNT {
-            if let Some(content) = block.cells.take(nth) {
-                free(content);
-                pages += 1;
-            }
-        }
+        self.blocks.remove(number);
         if self.blocks.len() == 0 {
             self.reset();
         }
@@ -272,7 +329,7 @@ impl Maps {
         last: u64,
         free: &mut dyn FnMut(Content),
     ) -> u64 {
-        let Some(block) = self.blocks.get_mut(number) else {
+        let Some(block) = self.blocks.get(number) else {
             return 0;
         };
         let start = block.number * BLOCK_PAGES;
@@ -281,13 +338,13 @@ impl Maps {
             let index = start + nth as u64;
             if index >= first
                 && index <= last
-                && let Some(content) = block.cells.take(nth)
+                && let Some(content) = self.take(number, nth)
             {
                 free(content);
                 pages += 1;
             }
         }
-        if block.cells.is_empty() {
+        if self.is_empty(number) {
             self.remove(number, free);
         }
         pages

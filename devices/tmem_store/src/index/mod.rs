@@ -5,12 +5,14 @@
 //! The index of a pool is cut into [`SHARDS`] shards, each under a lock of its
 //! own. A stretch of [`STRIPE_BLOCKS`] blocks of an object lies in one shard.
 
+mod claim;
 mod key;
 mod list;
 mod maps;
 mod shard;
 mod slab;
 
+pub(crate) use claim::{Claim, Place};
 pub(crate) use key::{Key, Seed, split};
 pub(crate) use shard::{OutOfRoom, Shard};
 

@@ -18,7 +18,7 @@ pub(crate) struct OutOfRoom;
 pub(crate) struct Shard {
     /// The pool was destroyed: nothing may be put any more.
     pub(crate) gone: bool,
-    maps: Maps,
+    pub(super) maps: Maps,
 }
 
 impl Shard {
@@ -79,11 +79,10 @@ impl Shard {
         content: Content,
     ) -> Option<Content> {
         let maps = &mut self.maps;
-        let Some(block) = maps.blocks.get_mut(number) else {
-            return Some(content);
-        };
-        let old = block.cells.put(nth, content);
-        if maps.has_ages {
+        let old = maps.put(number, nth, content);
+        if maps.has_ages
+            && let Some(block) = maps.blocks.get_mut(number)
+        {
             block.stamp = stamp;
             block.referenced = AtomicBool::new(false);
             maps.renew(number);
@@ -94,9 +93,8 @@ impl Shard {
     /// Removes page `nth` of a block.
     pub(crate) fn take(&mut self, key: &Key<'_>, nth: usize) -> Option<Content> {
         let number = self.maps.find(key)?;
-        let block = self.maps.blocks.get_mut(number)?;
-        let content = block.cells.take(nth);
-        if block.cells.is_empty() {
+        let content = self.maps.take(number, nth);
+        if self.maps.is_empty(number) {
             self.maps.remove(number, &mut |_| ());
         }
         content
@@ -106,7 +104,7 @@ impl Shard {
     /// again or removed by [`Shard::take`] soon.
     pub(crate) fn vacate(&mut self, key: &Key<'_>, nth: usize) -> Option<Content> {
         let number = self.maps.find(key)?;
-        self.maps.blocks.get_mut(number)?.cells.take(nth)
+        self.maps.take(number, nth)
     }
 
     /// Removes the pages `first..=last` of an object, as far as they are in

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Sixteen pages at rest in 132 bytes.
+//! Sixteen pages at rest in 136 bytes.
 
 use super::mapping::{Slot, SlotRef};
 
@@ -11,6 +11,8 @@ pub(crate) enum Content {
     Same(u64),
     /// The page's bytes, compressed unless there are as many as in a page.
     Slot(Slot),
+    /// The page itself, which is to be compressed later.
+    Waiting(Slot),
 }
 
 impl Content {
@@ -18,7 +20,7 @@ impl Content {
     pub(crate) fn view(&self) -> View<'_> {
         match self {
             Self::Same(word) => View::Same(*word),
-            Self::Slot(slot) => View::Slot(SlotRef::of(slot)),
+            Self::Slot(slot) | Self::Waiting(slot) => View::Slot(SlotRef::of(slot)),
         }
     }
 }
@@ -38,6 +40,8 @@ pub(crate) struct Cells {
     /// Two bits per page: [`EMPTY`], [`SAME`] or [`SLOT`]. The fourth value is
     /// left for pages in a tier below memory.
     kinds: u32,
+    /// One bit per page of kind [`SLOT`] that waits to be compressed.
+    waiting: u16,
     /// The repeated word, or the packed slot.
     words: [u64; Self::COUNT],
 }
@@ -67,6 +71,16 @@ impl Cells {
         self.kinds == 0
     }
 
+    /// The first page that waits to be compressed.
+    pub(crate) fn first_waiting(&self) -> Option<usize> {
+        (self.waiting != 0).then(|| self.waiting.trailing_zeros() as usize)
+    }
+
+    /// Whether page `nth` waits to be compressed.
+    fn is_waiting(&self, nth: usize) -> bool {
+        nth < Self::COUNT && self.waiting >> nth & 1 != 0
+    }
+
     /// Whether page `nth` is kept.
     pub(crate) fn has(&self, nth: usize) -> bool {
         self.kind(nth) != EMPTY
@@ -86,13 +100,15 @@ impl Cells {
     /// returns what was kept before.
     pub(crate) fn put(&mut self, nth: usize, content: Content) -> Option<Content> {
         let old = self.take(nth);
-        let (kind, word) = match content {
-            Content::Same(word) => (SAME, word),
-            Content::Slot(slot) => (SLOT, slot.pack()),
+        let (kind, word, waiting) = match content {
+            Content::Same(word) => (SAME, word, 0),
+            Content::Slot(slot) => (SLOT, slot.pack(), 0),
+            Content::Waiting(slot) => (SLOT, slot.pack(), 1),
         };
         if let Some(to) = self.words.get_mut(nth) {
             *to = word;
             self.set_kind(nth, kind);
+            self.waiting |= waiting << nth;
         }
         old
     }
@@ -101,9 +117,14 @@ impl Cells {
     pub(crate) fn take(&mut self, nth: usize) -> Option<Content> {
         let word = *self.words.get(nth)?;
         let kind = self.kind(nth);
+        let waiting = self.is_waiting(nth);
         self.set_kind(nth, EMPTY);
         match kind {
             SAME => Some(Content::Same(word)),
+            SLOT if waiting => {
+                self.waiting &= !(1 << nth);
+                Slot::unpack(word).map(Content::Waiting)
+            }
             SLOT => Slot::unpack(word).map(Content::Slot),
             _ => None,
         }

@@ -10,10 +10,11 @@ pub(crate) const MAX_COMPRESSED: usize = 3072;
 
 /// Slot sizes in bytes, smallest first: what remains when a span is cut into
 /// 256, 128, 85 … 10, 8 equal parts, rounded down to 16 bytes. Steps are
-/// about an eighth where compressed pages are common.
-const SIZES: [u16; 22] = [
+/// about an eighth where compressed pages are common. The last is
+/// [`Class::WAITING`].
+const SIZES: [u16; 23] = [
     128, 256, 384, 512, 640, 720, 816, 928, 1024, 1168, 1360, 1488, 1632, 1808, 2048, 2176, 2336,
-    2512, 2720, 2976, 3264, 4096,
+    2512, 2720, 2976, 3264, 4096, 4096,
 ];
 
 /// A size class.
@@ -23,6 +24,10 @@ pub(crate) struct Class(u8);
 impl Class {
     /// Number of classes; a class is below 32 so that 5 bits can name it.
     pub(crate) const COUNT: usize = SIZES.len();
+
+    /// Whole pages that wait to be compressed. They have spans apart from pages
+    /// that stay, so that these spans empty as their pages are compressed.
+    pub(crate) const WAITING: Self = Self(22);
 
     /// The smallest class whose slots hold `len` bytes, for `len` up to
     /// [`PAGE_SIZE`].

@@ -30,6 +30,8 @@ pub(crate) use class::{Class, MAX_COMPRESSED};
 pub(crate) use heap::{Freed, Heap};
 pub(crate) use mapping::Slot;
 
+use crate::types::PAGE_SIZE;
+
 /// Bytes in a span: the unit in which page memory is taken from and given
 /// back to the system, and charged to clients. Larger spans waste more when
 /// partially filled, smaller ones make more system calls.
@@ -37,6 +39,9 @@ pub(crate) const SPAN_SIZE: usize = 32 << 10;
 
 /// Bytes that a span costs, its bookkeeping included.
 pub(crate) const SPAN_COST: u64 = (SPAN_SIZE + size_of::<span::SpanLock>()) as u64;
+
+/// Pages that wait to be compressed in a span.
+pub(crate) const WAITING_PER_SPAN: u64 = (SPAN_SIZE / PAGE_SIZE) as u64;
 
 /// Most spans of a store: a slot names its span with 28 bits.
 pub(crate) const MAX_SPANS: u32 = 1 << 28;

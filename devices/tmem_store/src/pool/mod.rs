@@ -3,15 +3,17 @@
 
 mod flush;
 mod get;
+mod later;
 mod put;
 mod run;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::account::{Account, Shortage, charge};
+use crate::account::{Account, Shortage};
 use crate::config::PoolConfig;
 use crate::index::{SHARDS, Seed, Shard};
+use crate::ledger::charge;
 use crate::memory::Content;
 use crate::types::PoolKind;
 
@@ -25,6 +27,8 @@ pub struct Pool {
     quota: u64,
     /// Bytes of slots and index.
     held: AtomicU64,
+    /// Pages that wait to be compressed.
+    waiting: AtomicU64,
     seed: Seed,
     shards: [ShardLock; SHARDS],
 }
@@ -35,6 +39,8 @@ struct ShardLock {
     /// Stamp of the oldest block; [`NONE`] if there is none. Written under
     /// the lock, read without it to find what to evict.
     oldest: AtomicU64,
+    /// Whether pages wait to be compressed. Written and read as `oldest`.
+    waiting: AtomicBool,
 }
 
 /// The stamp of no block.
@@ -60,12 +66,14 @@ impl Pool {
         let shards = std::array::from_fn(|_| ShardLock {
             shard: RwLock::new(Shard::new(seed.clone(), ages)),
             oldest: AtomicU64::new(NONE),
+            waiting: AtomicBool::new(false),
         });
         Self {
             account,
             kind: config.kind,
             quota: config.quota.unwrap_or(u64::MAX),
             held: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             seed,
             shards,
         }
@@ -100,7 +108,10 @@ impl Pool {
     /// Gives the memory of a page back that was counted as kept.
     fn free(&self, content: Content) {
         self.account.counters.dropped(self.kind, &content);
-        if let Content::Slot(slot) = &content {
+        if let Content::Waiting(_) = &content {
+            self.waiting.fetch_sub(1, Relaxed);
+        }
+        if let Content::Slot(slot) | Content::Waiting(slot) = &content {
             self.credit_self(slot.class().slot_size() as u64);
         }
         self.account.free(content);
@@ -140,6 +151,7 @@ impl Pool {
             self.held.fetch_add(after - charged, Relaxed);
             self.account.charge_anyway(after - charged);
         }
+        lock.waiting.store(shard.has_waiting(), Relaxed);
         if self.kind == PoolKind::Ephemeral {
             lock.oldest.store(shard.oldest().unwrap_or(NONE), Relaxed);
         }
@@ -168,6 +180,9 @@ impl Pool {
 
     /// Makes room for a put to this pool; whether it is worth trying again.
     fn make_room(&self, shortage: Shortage) -> bool {
+        if self.squeeze_for(shortage) {
+            return true;
+        }
         if shortage == Shortage::Pool {
             // It may be spared or somebody else's by now: try again then.
             let oldest = self.oldest();
@@ -183,6 +198,7 @@ impl Pool {
             let mut shard = lock.shard.write().unwrap_or_else(PoisonError::into_inner);
             let old = shard.destroy();
             lock.oldest.store(NONE, Relaxed);
+            lock.waiting.store(false, Relaxed);
             drop(shard);
             let bytes = old.bytes();
             pages += old.into_pages(&mut |content| self.free(content));

@@ -53,7 +53,16 @@ impl Pool {
         if !there && self.account.is_frozen() {
             return refused(Refused::Frozen, false);
         }
-        codec::encode(page, |encoded| self.put_encoded(key, nth, encoded, there))
+        if let Some(word) = codec::same_filled(page) {
+            return self.put_encoded(key, nth, Encoded::Same(word), there);
+        }
+        if let Some(put) = self.put_waiting(key, nth, page) {
+            return put;
+        }
+        codec::compress(page, |bytes| {
+            self.account.counters.compressed_in_line.add(1);
+            self.put_encoded(key, nth, Encoded::Bytes(bytes), there)
+        })
     }
 
     /// Removes what is under the handle; whether there was anything.
@@ -68,14 +77,14 @@ impl Pool {
 
     fn put_encoded(&self, key: &Key<'_>, nth: usize, encoded: Encoded<'_>, there: bool) -> Put {
         let mut prior = false;
-        let mut content = self.keep(encoded, there);
+        let mut content = self.keep_or_squeeze(encoded, there);
         if content.is_err() && there {
             // The old page has to go in any case, and its memory may be just
             // what the new one needs. Its block stays: at the quota there may
             // be no room to make it again.
             let old = self.change(key.shard(), |change| change.shard.vacate(key, nth));
             prior = old.map(|old| self.free(old)).is_some();
-            content = self.keep(encoded, there);
+            content = self.keep_or_squeeze(encoded, there);
         }
         loop {
             // What was found is kept until all is: two puts that give up what
@@ -115,13 +124,23 @@ impl Pool {
         }
     }
 
+    /// Finds memory for a page, also by compressing pages that wait for it.
+    fn keep_or_squeeze(&self, encoded: Encoded<'_>, replaces: bool) -> Result<Content, Shortage> {
+        loop {
+            match self.keep(encoded, replaces) {
+                Err(shortage) if self.squeeze_for(shortage) => {}
+                kept => return kept,
+            }
+        }
+    }
+
     /// Finds memory for a page and counts it as kept.
     fn keep(&self, encoded: Encoded<'_>, replaces: bool) -> Result<Content, Shortage> {
         let content = self.account.keep(encoded, replaces)?;
         self.account.counters.kept(self.kind, &content);
         if let Content::Slot(slot) = &content {
             let bytes = slot.class().slot_size() as u64;
-            if !crate::account::charge(&self.held, self.quota, bytes) {
+            if !crate::ledger::charge(&self.held, self.quota, bytes) {
                 self.account.counters.dropped(self.kind, &content);
                 self.account.free(content);
                 return Err(Shortage::Pool);
@@ -132,7 +151,7 @@ impl Pool {
 
     /// Lets gets find `content`; whether an older page was there. `prior`: one
     /// was removed on the way, so that this is no new page.
-    fn publish(
+    pub(super) fn publish(
         &self,
         key: &Key<'_>,
         nth: usize,
@@ -160,12 +179,12 @@ impl Pool {
 }
 
 /// Why a page that had found memory is not found by gets.
-enum Unpublished {
+pub(super) enum Unpublished {
     Refused(Refused),
     Short(Shortage),
 }
 
-fn refused(why: Refused, prior_removed: bool) -> Put {
+pub(super) fn refused(why: Refused, prior_removed: bool) -> Put {
     Put {
         result: Err(why),
         prior_removed,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use crate::codec;
 use crate::index::{Key, split};
 use crate::memory::Content;
 use crate::{
@@ -9,8 +10,12 @@ use crate::{
 
 const OBJECT: ObjectId = [1; 24];
 
-fn client() -> Client {
-    let store = Store::new(StoreConfig::default()).expect("a store");
+fn client(deferred_limit: u64) -> Client {
+    let store = Store::new(StoreConfig {
+        deferred_limit,
+        ..StoreConfig::default()
+    })
+    .expect("a store");
     let config = ClientConfig {
         name: String::new(),
         quota: 1 << 24,
@@ -48,7 +53,7 @@ fn damage(pool: &Pool, index: u64, with: u8) {
 #[test]
 fn damaged_page_is_lost_until_it_is_replaced() {
     for with in [0, 0x0f, 0xf0, 0xff] {
-        let client = client();
+        let client = client(0);
         let config = PoolConfig {
             kind: PoolKind::Persistent,
             quota: None,
@@ -76,4 +81,118 @@ fn damaged_page_is_lost_until_it_is_replaced() {
         assert_eq!(pool.get(&OBJECT, 1, &mut buffer), Get::Miss);
         assert_eq!(pool.flush_object(&OBJECT), 2);
     }
+}
+
+/// A pool of the only kind that keeps every page, and its client.
+fn pool_that_defers() -> (Client, std::sync::Arc<Pool>) {
+    let client = client(1 << 20);
+    let config = PoolConfig {
+        kind: PoolKind::Persistent,
+        quota: None,
+    };
+    client.create_pool(0, config).expect("a pool");
+    let pool = client.pool(0).expect("the pool");
+    (client, pool)
+}
+
+/// A page that compresses and is different for each `number`.
+fn numbered(number: u8) -> Page {
+    let mut page = text();
+    page[0] = number;
+    page
+}
+
+/// Claims page 0, lets `meanwhile` happen while it would be compressed, and
+/// keeps what became of it.
+fn compress_while(pool: &Pool, meanwhile: impl FnOnce()) {
+    let shard = Key::new(&pool.seed, &OBJECT, 0).shard();
+    let mut page = [0; PAGE_SIZE];
+    let claim = pool.claim(shard, &mut page).expect("a page waits");
+    codec::compress(&page, |bytes| {
+        meanwhile();
+        pool.finish(shard, claim, bytes);
+    });
+}
+
+#[test]
+fn page_that_is_replaced_while_it_is_compressed_stays_replaced() {
+    let (client, pool) = pool_that_defers();
+    pool.put(&OBJECT, 0, &numbered(1));
+    compress_while(&pool, || {
+        // Nothing else is in use: the newer page has the same slot.
+        pool.flush(&OBJECT, 0, 1);
+        pool.put(&OBJECT, 0, &numbered(2));
+    });
+    let mut buffer = [0; PAGE_SIZE];
+    assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
+    assert!(buffer == numbered(2));
+    assert_eq!(client.stats().waiting_pages, 1);
+    assert_eq!(client.stats().compressed_later_pages, 0);
+
+    compress_while(&pool, || {
+        let put = pool.put(&OBJECT, 0, &numbered(3));
+        assert!(put.prior_removed);
+        // And it is claimed again in between: the claims are told apart.
+        compress_while(&pool, || {});
+        pool.put(&OBJECT, 0, &numbered(4));
+    });
+    assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
+    assert!(buffer == numbered(4));
+
+    compress_while(&pool, || {
+        pool.put(&OBJECT, 0, &[0; PAGE_SIZE]);
+    });
+    assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
+    assert!(buffer == [0; PAGE_SIZE]);
+    assert_eq!(client.stats().waiting_pages, 0);
+}
+
+#[test]
+fn older_claim_does_not_end_a_newer_one_of_the_same_place() {
+    let (_client, pool) = pool_that_defers();
+    pool.put(&OBJECT, 0, &numbered(1));
+    let shard = Key::new(&pool.seed, &OBJECT, 0).shard();
+    let (mut older, mut newer) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
+    let first = pool.claim(shard, &mut older).expect("a page waits");
+    assert!(pool.claim(shard, &mut newer).is_none(), "it is claimed");
+    pool.put(&OBJECT, 0, &numbered(2));
+    let second = pool.claim(shard, &mut newer).expect("a newer page waits");
+    codec::compress(&older, |bytes| pool.finish(shard, first, bytes));
+    codec::compress(&newer, |bytes| pool.finish(shard, second, bytes));
+    let mut buffer = [0; PAGE_SIZE];
+    assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
+    assert!(buffer == numbered(2));
+    assert_eq!(pool.waiting(), 0);
+}
+
+#[test]
+fn page_that_is_removed_while_it_is_compressed_stays_removed() {
+    let (client, pool) = pool_that_defers();
+    let mut buffer = [0; PAGE_SIZE];
+    pool.put(&OBJECT, 0, &numbered(1));
+    compress_while(&pool, || assert_eq!(pool.flush(&OBJECT, 0, 1), 1));
+    assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Miss);
+    pool.put(&OBJECT, 0, &numbered(1));
+    compress_while(&pool, || {
+        assert_eq!(pool.take(&OBJECT, 0, &mut buffer), Get::Hit);
+    });
+    assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Miss);
+    pool.put(&OBJECT, 0, &numbered(1));
+    compress_while(&pool, || assert_eq!(client.destroy_pool(0), Some(1)));
+    assert_eq!(client.stats().held_bytes, 0);
+    assert_eq!(client.stats().waiting_pages, 0);
+}
+
+#[test]
+fn put_that_needs_memory_does_not_wait_for_the_compressor() {
+    let (client, pool) = pool_that_defers();
+    pool.put(&OBJECT, 0, &numbered(1));
+    compress_while(&pool, || {
+        assert_eq!(pool.squeeze(1), 1);
+        assert_eq!(client.stats().waiting_pages, 0);
+    });
+    assert_eq!(client.stats().compressed_later_pages, 1);
+    let mut buffer = [0; PAGE_SIZE];
+    assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
+    assert!(buffer == numbered(1));
 }

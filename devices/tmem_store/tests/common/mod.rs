@@ -4,7 +4,11 @@
 #![allow(unreachable_pub, reason = "tests are not crates that others use")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tmem_store::{
     Client, ClientConfig, Created, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Put,
@@ -15,8 +19,74 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 pub const OBJECT: ObjectId = [7; 24];
 
-pub fn store(memory_limit: u64) -> Store {
-    Store::new(StoreConfig { memory_limit }).unwrap()
+/// When pages are compressed. The files of tests run in each mode: by
+/// themselves in line, and as parts of the crates `deferred` and `background`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// When they are put.
+    InLine,
+    /// When memory is needed: nobody looks after them before.
+    Deferred,
+    /// At any time, by a thread that never rests.
+    Background,
+}
+
+pub fn mode() -> Mode {
+    match env!("CARGO_CRATE_NAME") {
+        "deferred" => Mode::Deferred,
+        "background" => Mode::Background,
+        _ => Mode::InLine,
+    }
+}
+
+/// A store, and the thread that compresses its pages in the background.
+#[derive(Debug)]
+pub struct TestStore {
+    store: Store,
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Deref for TestStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Drop for TestStore {
+    fn drop(&mut self) {
+        self.done.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// A store of the test's mode.
+pub fn store(memory_limit: u64) -> TestStore {
+    let mut config = StoreConfig::with_limit(memory_limit);
+    if mode() == Mode::InLine {
+        config.deferred_limit = 0;
+    }
+    let store = Store::new(config).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let thread = (mode() == Mode::Background).then(|| {
+        let (store, done) = (store.clone(), done.clone());
+        thread::spawn(move || {
+            while !done.load(Relaxed) {
+                if store.compress_some(4) == 0 {
+                    thread::sleep(Duration::from_micros(20));
+                }
+            }
+        })
+    });
+    TestStore {
+        store,
+        done,
+        thread,
+    }
 }
 
 pub fn client(store: &Store, quota: u64) -> Client {

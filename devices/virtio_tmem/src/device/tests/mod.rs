@@ -42,10 +42,7 @@ fn memory() -> Memory {
 }
 
 fn store() -> Store {
-    Store::new(StoreConfig {
-        memory_limit: 64 * MIB,
-    })
-    .unwrap()
+    Store::new(StoreConfig::with_limit(64 * MIB)).unwrap()
 }
 
 fn driver<'m>(mem: &'m Memory, device: &Arc<Device>) -> TestDriver<'m> {

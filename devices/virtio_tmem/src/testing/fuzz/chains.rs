@@ -37,10 +37,7 @@ pub fn chains(data: &[u8]) {
         .map(|(addr, len)| (GuestAddress(*addr), *len))
         .collect();
     let mem = GuestMemoryMmap::<()>::from_ranges(&regions).unwrap();
-    let store = Store::new(StoreConfig {
-        memory_limit: 4 << 20,
-    })
-    .unwrap();
+    let store = Store::new(StoreConfig::with_limit(4 << 20)).unwrap();
     let device = device(&store, "vm", 2 << 20);
     let event_idx = data.u8() & 1 == 1;
     let mut requests = DriverQueue::new(&mem, 0, QUEUE_SIZE, event_idx);

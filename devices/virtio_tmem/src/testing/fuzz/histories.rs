@@ -47,10 +47,7 @@ impl<'m> Vm<'m> {
 /// takes seven bytes: VM and operation, pool, object, index u16, count, seed.
 pub fn histories(data: &[u8]) {
     let mut data = Bytes(data);
-    let store = Store::new(StoreConfig {
-        memory_limit: LIMIT,
-    })
-    .unwrap();
+    let store = Store::new(StoreConfig::with_limit(LIMIT)).unwrap();
     let memory = || Memory::from_ranges(&[(GuestAddress(0), 7 << 20)]).unwrap();
     let (mem_one, mem_two) = (memory(), memory());
     let mut vms = [

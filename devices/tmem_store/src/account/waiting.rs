@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Pages of a client that wait to be compressed: whether one more may, and
+//! that each can be compressed at any later time.
+//!
+//! For that, memory is set aside as if the page were to be copied (the worst
+//! case: it may not compress), and once per client for the spans that a
+//! client may have partially filled in every class, while any page waits. An
+//! ordinary charge or allocation succeeds only while all of this is within
+//! quota and limit, and if it is not, waiting pages are compressed first. So
+//! from every state that ordinary operations leave behind, all waiting pages
+//! can be compressed; then the client holds what it would hold had it never
+//! waited, and only then is a page evicted or a put refused.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::{Account, Shortage};
+use crate::ledger::charge;
+use crate::memory::{Class, Content, SPAN_COST, Slot, WAITING_PER_SPAN};
+use crate::pool::Pool;
+use crate::types::{PAGE_SIZE, Page};
+
+/// Bytes set aside for a page that waits: its part of a span.
+const PER_PAGE: u64 = SPAN_COST.div_ceil(WAITING_PER_SPAN);
+
+/// Bytes set aside for a client while any of its pages waits: a span for each
+/// class, and some for puts that run at the same time.
+const PER_CLIENT: u64 = (Class::COUNT as u64 + 8) * SPAN_COST;
+
+/// Looks for pages to squeeze while some wait: one whose put is about to end
+/// is not found yet. Whether any were found.
+pub(crate) fn look(wait: impl Fn() -> bool, squeeze: impl Fn() -> bool) -> bool {
+    const LOOKS: u32 = 64;
+    for _ in 0..LOOKS {
+        if !wait() {
+            return false;
+        }
+        if squeeze() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+impl Account {
+    fn waiting(&self) -> MutexGuard<'_, u64> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a copy of the page that is to be compressed later; `None` if it
+    /// has to be compressed at once, because too many wait already or because
+    /// memory is short.
+    pub(crate) fn keep_waiting(&self, page: &Page) -> Option<Content> {
+        let shared = &self.shared;
+        if !charge(&shared.waiting_pages, shared.most_waiting, 1) {
+            return None;
+        }
+        if !self.set_aside() {
+            shared.waiting_pages.fetch_sub(1, Relaxed);
+            return None;
+        }
+        let Ok(mut slot) = self.allocate_in(Class::WAITING, PAGE_SIZE) else {
+            self.end_waiting();
+            return None;
+        };
+        shared.arena.fill(&mut slot, page);
+        Some(Content::Waiting(slot))
+    }
+
+    fn set_aside(&self) -> bool {
+        let mut pages = self.waiting();
+        let bytes = PER_PAGE + if *pages == 0 { PER_CLIENT } else { 0 };
+        if !self.ledger.set_aside(self.quota(), bytes) {
+            return false;
+        }
+        if !self.shared.ledger.set_aside(self.shared.limit, bytes) {
+            self.ledger.release(bytes);
+            return false;
+        }
+        *pages += 1;
+        true
+    }
+
+    /// A page no longer waits.
+    pub(crate) fn end_waiting(&self) {
+        let mut pages = self.waiting();
+        *pages -= 1;
+        let bytes = PER_PAGE + if *pages == 0 { PER_CLIENT } else { 0 };
+        self.ledger.release(bytes);
+        self.shared.ledger.release(bytes);
+        drop(pages);
+        self.shared.waiting_pages.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether pages of the client wait.
+    pub(crate) fn has_waiting(&self) -> bool {
+        *self.waiting() > 0
+    }
+
+    /// Whether memory that is set aside for waiting pages, the client's or
+    /// anybody's, is in use: they have to be compressed first.
+    pub(super) fn is_overdrawn(&self) -> Option<Shortage> {
+        let shared = &self.shared;
+        if shared.waiting_pages.load(Relaxed) == 0 {
+            return None;
+        }
+        if shared.ledger.is_beyond(shared.limit) {
+            return Some(Shortage::Store);
+        }
+        let beyond = self.ledger.is_beyond(self.quota()) && self.has_waiting();
+        beyond.then_some(Shortage::Client)
+    }
+
+    /// Memory for what has become of a page that waited, out of what was set
+    /// aside. `None` if there is none all the same: the page then stays as it
+    /// is.
+    pub(crate) fn keep_settled(&self, bytes: &[u8]) -> Option<Slot> {
+        let arena = &self.shared.arena;
+        let class = Class::fitting(bytes.len())?;
+        let len = u16::try_from(bytes.len()).ok()?;
+        let slot = self.heap.allocate(arena, class, len);
+        let mut slot = slot.or_else(|| {
+            // Room for it was set aside within the quota; if the quota was
+            // lowered since, this is the way back to it.
+            if !self.shared.has_room() {
+                return None;
+            }
+            self.charge_anyway(SPAN_COST);
+            let slot = self.heap.allocate_fresh(arena, class, len);
+            if slot.is_none() {
+                self.credit(SPAN_COST);
+            }
+            slot
+        })?;
+        arena.fill(&mut slot, bytes);
+        Some(slot)
+    }
+
+    /// Compresses some of the client's waiting pages; whether it is worth
+    /// looking for memory again.
+    pub(crate) fn squeeze(&self) -> bool {
+        let squeeze = |pool: &Arc<Pool>| pool.squeeze(Pool::SQUEEZE) > 0;
+        look(|| self.has_waiting(), || self.pools().values().any(squeeze))
+    }
+
+    /// Compresses waiting pages until the rest can be within the quota.
+    pub(crate) fn squeeze_beyond_quota(&self) {
+        while self.ledger.is_beyond(self.quota()) && self.squeeze() {}
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The thread that compresses waiting pages in the background.
+
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::store::Shared;
+
+/// Waiting pages that are worth a wake-up. Fewer (a quarter of a MiB in the
+/// whole store) may wait for more to come, so that a put rarely pays for it.
+const WORTHWHILE: u64 = 64;
+
+/// Pages looked at before another pool may be more worthwhile.
+const BATCH: u64 = 64;
+
+/// How much nicer the thread is than others. Not the lowest priority: it holds
+/// a shard's lock for moments, and were it never to run then, requests would
+/// wait for it.
+const NICER: i32 = 10;
+
+/// Wakes the compressor.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    /// A compressor sleeps, or is about to once it has looked again.
+    sleeping: AtomicBool,
+    rung: Mutex<u64>,
+    heard: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.sleeping.store(false, Relaxed);
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.heard.notify_all();
+    }
+
+    /// How often it was rung.
+    fn count(&self) -> u64 {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps until it was rung more than `count` times.
+    fn wait(&self, count: u64) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let rung = self.heard.wait_while(rung, |rung| *rung == count);
+        drop(rung.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Shared {
+    /// Wakes the compressor, if it sleeps and enough pages wait.
+    pub(crate) fn ring(&self) {
+        if self.waiting_pages.load(Relaxed) < WORTHWHILE {
+            return;
+        }
+        // Either this finds the compressor asleep, or it finds the page.
+        fence(SeqCst);
+        if self.bell.sleeping.load(Relaxed) {
+            self.bell.ring();
+        }
+    }
+
+    /// Compresses up to `pages` waiting pages of the pool that has most of
+    /// them, and returns how many it looked at.
+    pub(crate) fn compress_some(&self, pages: u64) -> u64 {
+        let mut most = None;
+        for account in self.accounts().iter() {
+            for pool in account.pools().values() {
+                let waiting = pool.waiting();
+                if waiting > most.as_ref().map_or(0, |(waiting, _)| *waiting) {
+                    most = Some((waiting, pool.clone()));
+                }
+            }
+        }
+        // No lock is held by now: others come and go while it compresses.
+        most.map_or(0, |(_, pool)| pool.compress_some(pages))
+    }
+}
+
+/// A thread that compresses waiting pages; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Compressor {
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Compressor {
+    pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (of_thread, stop_of_thread) = (shared.clone(), stop.clone());
+        let thread = thread::Builder::new()
+            .name("compressor".into())
+            .spawn(move || {
+                // Of this thread alone; a wish.
+                let _ = rustix::process::nice(NICER);
+                run(&of_thread, &stop_of_thread);
+            })?;
+        Ok(Self {
+            shared,
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Compressor {
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+        self.shared.bell.ring();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported; pages then wait until
+            // their memory is needed.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(shared: &Shared, stop: &AtomicBool) {
+    while !stop.load(SeqCst) {
+        let bell = &shared.bell;
+        let count = bell.count();
+        if shared.compress_some(BATCH) > 0 {
+            continue;
+        }
+        // Who puts from here on rings; what was put before is looked for once
+        // more.
+        bell.sleeping.store(true, Relaxed);
+        fence(SeqCst);
+        if shared.compress_some(BATCH) == 0 && !stop.load(SeqCst) {
+            bell.wait(count);
+        }
+    }
+}

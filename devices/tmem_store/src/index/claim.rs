@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Pages that wait to be compressed: which is next, and whether it is still
+//! the same after it was compressed without the shard's lock.
+
+use super::shard::Shard;
+use crate::memory::{Content, View};
+
+/// A page that is being compressed without the lock. It ends when that page
+/// is replaced, removed or compressed by somebody else; its number is never
+/// used again, so that a newer page in the same place is not taken for it,
+/// even if it has the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    place: Place,
+    claims: u64,
+}
+
+impl Claim {
+    /// The page, while the claim stands.
+    pub(crate) fn place(self) -> Place {
+        self.place
+    }
+
+    /// Whether it is on page `nth` of block `number`.
+    pub(super) fn is_on(&self, number: u32, nth: usize) -> bool {
+        self.place == Place { number, nth }
+    }
+}
+
+/// A page in a shard, while its lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    number: u32,
+    nth: usize,
+}
+
+impl Shard {
+    /// Whether pages wait to be compressed.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.next_waiting().is_some()
+    }
+
+    /// A page that waits: of the block that waits longest.
+    pub(crate) fn next_waiting(&self) -> Option<Place> {
+        let number = self.maps.waiting.first;
+        let block = self.maps.blocks.get(number)?;
+        let nth = block.cells.first_waiting()?;
+        Some(Place { number, nth })
+    }
+
+    /// What is kept of a page.
+    pub(crate) fn view_at(&self, place: Place) -> Option<View<'_>> {
+        let block = self.maps.blocks.get(place.number)?;
+        block.cells.view(place.nth)
+    }
+
+    /// Keeps what `change` makes of the content of a waiting page.
+    pub(crate) fn replace(&mut self, place: Place, change: impl FnOnce(Content) -> Content) {
+        let Place { number, nth } = place;
+        if let Some(content) = self.maps.take(number, nth) {
+            let vacated = self.maps.put(number, nth, change(content));
+            debug_assert_eq!(vacated, None);
+        }
+    }
+
+    /// Claims the next waiting page, unless there is none or one is claimed.
+    pub(crate) fn claim(&mut self) -> Option<Claim> {
+        if self.maps.claim.is_some() {
+            return None;
+        }
+        let place = self.next_waiting()?;
+        self.maps.claims += 1;
+        let claim = Claim {
+            place,
+            claims: self.maps.claims,
+        };
+        self.maps.claim = Some(claim);
+        Some(claim)
+    }
+
+    /// Ends a claim; the page, if it still is the one that was claimed.
+    pub(crate) fn unclaim(&mut self, claim: Claim) -> Option<Place> {
+        let place = (self.maps.claim? == claim).then_some(claim.place)?;
+        self.maps.claim = None;
+        Some(place)
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Compressing later what was put as it is.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Change, Pool};
+use crate::account::Shortage;
+use crate::codec;
+use crate::index::{Claim, Key, Place, SHARDS, Shard};
+use crate::memory::{Content, View};
+use crate::types::{PAGE_SIZE, Page, Put};
+
+impl Pool {
+    /// Puts a page as it is, to be compressed later; `None` if it has to be
+    /// compressed at once.
+    pub(super) fn put_waiting(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Put> {
+        use super::put::{Unpublished, refused};
+
+        let content = self.keep_waiting(page)?;
+        match self.publish(key, nth, content, false) {
+            Ok(prior_removed) => {
+                self.account.shared.ring();
+                Some(Put {
+                    result: Ok(()),
+                    prior_removed,
+                })
+            }
+            Err((content, Unpublished::Refused(why))) => {
+                self.free(content);
+                Some(refused(why, false))
+            }
+            Err((content, Unpublished::Short(_))) => {
+                self.free(content);
+                None
+            }
+        }
+    }
+
+    fn keep_waiting(&self, page: &Page) -> Option<Content> {
+        let content = self.account.keep_waiting(page)?;
+        if !crate::ledger::charge(&self.held, self.quota, PAGE_SIZE as u64) {
+            self.account.free(content);
+            return None;
+        }
+        self.waiting.fetch_add(1, Relaxed);
+        self.account.counters.kept(self.kind, &content);
+        Some(content)
+    }
+
+    /// Pages that wait to be compressed.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Compresses waiting pages, whose memory is `shortage`; whether it is
+    /// worth looking for memory again.
+    pub(super) fn squeeze_for(&self, shortage: Shortage) -> bool {
+        match shortage {
+            Shortage::Pool => {
+                let squeeze = || self.squeeze(Self::SQUEEZE) > 0;
+                crate::account::look(|| self.waiting() > 0, squeeze)
+            }
+            Shortage::Client => self.account.squeeze(),
+            Shortage::Store | Shortage::System => self.account.shared.squeeze(&self.account),
+        }
+    }
+
+    /// Pages that a put compresses at a time when memory is short: about as
+    /// many as give a span back.
+    pub(crate) const SQUEEZE: u64 = 16;
+
+    /// Compresses up to `pages` waiting pages at once, each under its shard's
+    /// lock, and returns how many.
+    pub(crate) fn squeeze(&self, pages: u64) -> u64 {
+        let mut done = 0;
+        for nth in 0..SHARDS {
+            if done < pages && self.lock(nth).waiting.load(Relaxed) {
+                done += self.change(nth, |change| change.squeeze(pages - done));
+            }
+        }
+        done
+    }
+
+    /// Compresses up to `pages` waiting pages, without locks held meanwhile,
+    /// and returns how many it looked at.
+    pub(crate) fn compress_some(&self, pages: u64) -> u64 {
+        let mut page = [0; PAGE_SIZE];
+        let mut done = 0;
+        // One shard after the other: pages that are near each other get slots
+        // that are, and leave whole spans when they go together.
+        for nth in 0..SHARDS {
+            while done < pages
+                && self.lock(nth).waiting.load(Relaxed)
+                && let Some(claim) = self.claim(nth, &mut page)
+            {
+                codec::compress(&page, |bytes| self.finish(nth, claim, bytes));
+                done += 1;
+            }
+        }
+        done
+    }
+
+    /// Copies a waiting page of a shard out, to be compressed.
+    pub(super) fn claim(&self, nth: usize, page: &mut Page) -> Option<Claim> {
+        let lock = &self.lock(nth).shard;
+        let mut shard = lock.write().unwrap_or_else(PoisonError::into_inner);
+        let claim = shard.claim()?;
+        self.copy_out(&shard, claim.place(), page);
+        Some(claim)
+    }
+
+    /// Copies a page that is kept as it is.
+    fn copy_out(&self, shard: &Shard, place: Place, page: &mut Page) {
+        if let Some(View::Slot(slot)) = shard.view_at(place) {
+            // Whatever waits is a page: it decodes by being copied.
+            let decoded = codec::decode(self.account.shared.arena.bytes(&slot), page);
+            debug_assert_eq!(decoded, Ok(()));
+        }
+    }
+
+    /// Keeps what a page was compressed to, unless the page was replaced or
+    /// removed in the meantime.
+    pub(super) fn finish(&self, nth: usize, claim: Claim, bytes: &[u8]) {
+        self.change(nth, |change| {
+            if let Some(place) = change.shard.unclaim(claim) {
+                change.settle(place, bytes);
+            }
+        });
+    }
+}
+
+impl Change<'_> {
+    fn squeeze(&mut self, pages: u64) -> u64 {
+        let pool = self.pool;
+        let mut done = 0;
+        while done < pages
+            && let Some(place) = self.shard.next_waiting()
+        {
+            let mut page = [0; PAGE_SIZE];
+            pool.copy_out(self.shard, place, &mut page);
+            codec::compress(&page, |bytes| self.settle(place, bytes));
+            done += 1;
+        }
+        done
+    }
+
+    /// Moves a waiting page to where it stays.
+    fn settle(&mut self, place: Place, bytes: &[u8]) {
+        let pool = self.pool;
+        self.shard.replace(place, |old| pool.settled(old, bytes));
+    }
+}
+
+impl Pool {
+    /// Keeps `bytes` in place of the page that they were made of.
+    fn settled(&self, old: Content, bytes: &[u8]) -> Content {
+        let counters = &self.account.counters;
+        counters.compressed_later.add(1);
+        counters.no_longer_as(&old);
+        self.waiting.fetch_sub(1, Relaxed);
+        let new = match (self.account.keep_settled(bytes), old) {
+            (Some(slot), old) => {
+                let saved = PAGE_SIZE - slot.class().slot_size();
+                self.credit_self(saved as u64);
+                self.account.free(old);
+                Content::Slot(slot)
+            }
+            // It stays where it is, as a page that does not compress.
+            (None, Content::Waiting(slot)) => {
+                self.account.end_waiting();
+                Content::Slot(slot)
+            }
+            (None, other) => other,
+        };
+        counters.kept_as(&new);
+        new
+    }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The tests of rules, limits and histories once more, with pages
+//! that are compressed when their memory is needed.
+
+#![allow(clippy::duplicate_mod, reason = "each is also a crate of its own")]
+
+#[path = "coherency.rs"]
+mod coherency;
+#[path = "limits.rs"]
+mod limits;
+#[path = "model.rs"]
+mod model;
+#[path = "stress.rs"]
+mod stress;
