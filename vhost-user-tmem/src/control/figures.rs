@@ -87,6 +87,11 @@ pub(super) fn of_store(stats: &StoreStats) -> Vec<Figure> {
             stats.raw_pages,
             "Pages kept as they are, because they compress poorly.",
         ),
+        gauge(
+            "waiting_pages",
+            stats.waiting_pages,
+            "Pages kept as they are until they are compressed.",
+        ),
         counter(
             "evicted_pages",
             stats.evicted_pages,
@@ -139,6 +144,11 @@ pub(super) fn of_client(stats: &ClientStats) -> Vec<Figure> {
             stats.raw_pages,
             "Pages kept as they are, because they compress poorly.",
         ),
+        gauge(
+            "waiting_pages",
+            stats.waiting_pages,
+            "Pages kept as they are until they are compressed.",
+        ),
         gauge("pools", stats.pools, "Pools."),
         gauge(
             "frozen",
@@ -188,6 +198,16 @@ pub(super) fn of_client(stats: &ClientStats) -> Vec<Figure> {
             "get_lost",
             stats.get_lost,
             "Gets that found a page whose bytes could not be brought back.",
+        ),
+        counter(
+            "compressed_in_line_pages",
+            stats.compressed_in_line_pages,
+            "Pages whose compression was tried while they were put.",
+        ),
+        counter(
+            "compressed_later_pages",
+            stats.compressed_later_pages,
+            "Pages whose compression was tried after they had waited.",
         ),
         counter(
             "flushed_pages",
