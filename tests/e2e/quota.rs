@@ -35,8 +35,7 @@ fn at_the_quota_writes_are_refused_and_nothing_is_lost() -> Result<()> {
     assert!(stats.number("/vms/vm0/held_bytes")? <= 32 << 20);
     guest.says("the device refuses pages", Duration::from_secs(10))?;
 
-    // Every page of the survivor is right, those that were refused included,
-    // and there is room again.
+    // Every page of the survivor is right, and there is room again.
     modest.order(Order::Verify)?;
     modest.order(Order::Churn)?;
     modest.order(Order::Verify)?;
