@@ -199,6 +199,16 @@ impl Mapping {
                 SPAN_SIZE as u64,
             )
         })?;
+        if end <= self.reserved as u64 {
+            // Maps all pages in one go; without it each costs a fault. A wish:
+            // the memory is there by now.
+            // SAFETY: the span lies in the mapping, by the check.
+            let start = unsafe { self.base.add(span as usize * SPAN_SIZE) };
+            // SAFETY: as above; this advice does not change what memory holds.
+            let _ = unsafe {
+                rustix::mm::madvise(start.as_ptr().cast(), SPAN_SIZE, Advice::LinuxPopulateWrite)
+            };
+        }
         Ok(())
     }
 
