@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VringEpollHandler, VringT};
@@ -19,6 +20,10 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::vring::Vring;
+
+/// Longest that a driver hears late of a buffer while others are worked on: a
+/// notification for each would cost more than a small request does.
+const NOTIFY_WITHIN: Duration = Duration::from_micros(20);
 
 pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
@@ -102,33 +107,45 @@ impl Backend {
         let mem = self.mem.memory();
         // A driver whose rings are not in memory gets needless kicks at worst.
         let _ = state.get_queue_mut().disable_notification(&*mem);
-        loop {
+        let mut unsaid: Option<Instant> = None;
+        let wanted = loop {
             if vring.is_wanted() {
-                return true;
+                break true;
             }
             // Anew for each request: memory may have been plugged in meanwhile.
             let mem = self.mem.memory();
             match self.step(queue, &mem, state.get_queue_mut()) {
                 Step::Used { notify: true } => {
-                    // Fails only when the front end is gone.
-                    let _ = state.signal_used_queue();
+                    unsaid.get_or_insert_with(Instant::now);
                 }
                 Step::Used { notify: false } | Step::Skipped => {}
                 Step::Idle => {
+                    if unsaid.take().is_some() {
+                        // Fails only when the front end is gone.
+                        let _ = state.signal_used_queue();
+                    }
                     let queue_state = state.get_queue_mut();
                     match queue_state.enable_notification(&*mem) {
                         Ok(true) if self.has_work(queue) => {
                             let _ = queue_state.disable_notification(&*mem);
                         }
-                        _ => return false,
+                        _ => break false,
                     }
                 }
                 Step::Broken => {
                     let _ = state.get_queue_mut().enable_notification(&*mem);
-                    return false;
+                    break false;
                 }
             }
+            if unsaid.is_some_and(|since| since.elapsed() >= NOTIFY_WITHIN) {
+                unsaid = None;
+                let _ = state.signal_used_queue();
+            }
+        };
+        if unsaid.is_some() {
+            let _ = state.signal_used_queue();
         }
+        wanted
     }
 
     /// Whether available buffers are work: without news, event buffers wait.
