@@ -8,6 +8,7 @@ use crate::assets::Profile;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use std::time::Duration;
 use std::time::Instant;
 use tmem_e2e::Daemon;
 use tmem_e2e::DaemonOptions;
@@ -15,12 +16,19 @@ use tmem_e2e::Guest;
 use tmem_e2e::GuestOptions;
 use tmem_e2e::Job;
 use tmem_e2e::protocol::Order;
+use tmem_e2e::until;
 
 /// SIGKILL: what the kernel ends a program with when memory runs out.
 const KILLED: i32 = 9;
 
 /// The VM's name at the daemon.
 const VM: &str = "demo";
+
+/// For the daemon to compress at most 64 MiB.
+const COMPRESSED: Duration = Duration::from_secs(30);
+
+/// Pages that the daemon leaves as they are until more come.
+const FEW: u64 = 64;
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -93,6 +101,11 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     let checked = job.checked()?;
     let time = start.elapsed();
 
+    // What was put last is compressed a moment later.
+    until("the daemon to compress what was put", COMPRESSED, || {
+        let waiting = daemon.stats()?.number("/store/waiting_pages")?;
+        Ok((waiting < FEW).then_some(()))
+    })?;
     let stats = daemon.stats()?;
     let vm = |name: &str| stats.number(&format!("/vms/{VM}/{name}"));
     let pages = vm("persistent_pages")?;
