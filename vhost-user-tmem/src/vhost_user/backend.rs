@@ -120,10 +120,6 @@ impl Backend {
                 }
                 Step::Used { notify: false } | Step::Skipped => {}
                 Step::Idle => {
-                    if unsaid.take().is_some() {
-                        // Fails only when the front end is gone.
-                        let _ = state.signal_used_queue();
-                    }
                     let queue_state = state.get_queue_mut();
                     match queue_state.enable_notification(&*mem) {
                         Ok(true) if self.has_work(queue) => {
@@ -139,6 +135,7 @@ impl Backend {
             }
             if unsaid.is_some_and(|since| since.elapsed() >= NOTIFY_WITHIN) {
                 unsaid = None;
+                // Fails only when the front end is gone.
                 let _ = state.signal_used_queue();
             }
         };
