@@ -9,6 +9,7 @@ use tmem_e2e::Daemon;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::Guest;
 use tmem_e2e::GuestOptions;
+use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
 
 /// For the daemon to learn what the guest has freed: the guest gathers freed
@@ -47,6 +48,15 @@ pub(crate) fn settles(daemon: &Daemon, pointer: &str, holds: impl Fn(u64) -> boo
         Ok(holds(last).then_some(last))
     })
     .map_err(|error| error.context(format!("{pointer} is {last}")))
+}
+
+/// A program that needs `mib` MiB finds every page of it as it left it.
+pub(crate) fn swaps(guest: &Guest, mib: u64) -> Result<()> {
+    let mut job = guest.workload(mib, 1)?;
+    job.filled()?;
+    job.order(Order::Verify)?;
+    job.end()?;
+    nothing_lost(guest)
 }
 
 /// No page is lost, and no request was malformed.

@@ -6,7 +6,6 @@ use anyhow::Result;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::Guest;
 use tmem_e2e::GuestOptions;
-use tmem_e2e::protocol::Order;
 
 #[test]
 fn the_module_loads_and_unloads_twenty_times() -> Result<()> {
@@ -25,11 +24,7 @@ fn the_module_loads_and_unloads_twenty_times() -> Result<()> {
     }
     // And it works as on the first day.
     guest.swap_on()?;
-    let mut job = guest.workload(224, 1)?;
-    job.filled()?;
-    job.order(Order::Verify)?;
-    job.end()?;
-    bed::nothing_lost(&guest)?;
+    bed::swaps(&guest, 224)?;
     guest.power_off()?;
     daemon.stop()
 }
@@ -51,11 +46,7 @@ fn the_module_waits_for_a_device_that_comes_later() -> Result<()> {
     guest.run("mkswap /dev/tmem0")?;
     guest.run("swapon /dev/tmem0")?;
 
-    let mut job = guest.workload(224, 1)?;
-    job.filled()?;
-    job.order(Order::Verify)?;
-    job.end()?;
-    bed::nothing_lost(&guest)?;
+    bed::swaps(&guest, 224)?;
     guest.power_off()?;
     daemon.stop()
 }
