@@ -63,7 +63,7 @@ impl Drop for Raw {
 /// Brings back the settings that the terminal had, if they were changed. May
 /// be called at any time, more than once, and from a signal handler: it takes
 /// no lock, allocates nothing and makes only the system calls `ioctl` and
-/// `getpgid`.
+/// `getpgrp`.
 pub fn restore() {
     if HELD.swap(false, Ordering::SeqCst)
         && is_ours()
