@@ -31,7 +31,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     // Before anything is made that has to be given back.
     let signals = signals().context("cannot listen for signals")?;
     let ended = events.clone();
-    confine::set_level(options.seccomp);
+    confine::set_level(options.seccomp).context("cannot handle a signal")?;
     let socket = options.api_socket.as_deref();
     let socket = socket
         .map(|path| Socket::bind(path, Access::OWNER_ONLY))
@@ -42,7 +42,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .context("cannot start a thread for signals")?;
     let api = socket.map(|socket| Api::start(socket, vm.clone()));
     let api = api.transpose()?;
-    confine::enter(Role::Main)?;
+    confine::enter(Role::Main);
     vm.resume();
     let event = happened.recv().unwrap_or(Event::Quit);
     // The API's thread has the machine, too.
