@@ -5,7 +5,7 @@
 use crate::bus::BusDevice;
 
 /// The I/O port for commands (written) and the status (read); one byte.
-pub const PORT: u64 = 0x64;
+pub const PORT: u16 = 0x64;
 
 /// Pulls the reset line. (A command 0xf0 to 0xff pulls the lines whose bits
 /// are 0; line 0 is the reset, and this is how everybody pulls it.)

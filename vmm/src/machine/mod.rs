@@ -115,7 +115,7 @@ impl Machine {
             // The machine is at its end already if nobody listens.
             let _ = events.send(Event::Reset);
         });
-        machine.add_ports(layout::I8042, 1, Arc::new(keyboard))?;
+        machine.add_ports(i8042::PORT, 1, Arc::new(keyboard))?;
         Ok(machine)
     }
 
