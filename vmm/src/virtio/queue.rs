@@ -17,7 +17,7 @@ use crate::event;
 /// How long chains are served before others get their turn: a driver that
 /// never stops could otherwise hold up its own reset. Also how long used
 /// buffers can wait for the driver to be told, beside the last chain.
-const TURN: Duration = Duration::from_millis(2);
+pub(super) const TURN: Duration = Duration::from_millis(2);
 
 /// What a driver did wrong with a chain. The chain is used with length 0.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

@@ -33,18 +33,18 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     let partitioned = disks.first().map(Disk::is_partitioned);
     let memory = memory::make(options.memory, options.hugepages)?;
     let mut machine = Machine::new(memory, options.cpus, events.clone())?;
+    machine.load(
+        &options.kernel,
+        guest::initrd(options).as_deref(),
+        &guest::command_line(options, partitioned),
+    )?;
     let mut reported = Vec::new();
     add_disks(&mut machine, disks, &mut reported)?;
     add_rng(&mut machine, &mut reported)?;
     let tmem = add_tmem(&mut machine, asked, &mut reported)?;
     // Last, because it may change the terminal.
     let serial = add_serial(&mut machine, &targets, &events)?;
-    let running = machine.start(
-        &options.kernel,
-        guest::initrd(options).as_deref(),
-        &guest::command_line(options, partitioned),
-        true,
-    )?;
+    let running = machine.start(true)?;
     let vm = Vm {
         running,
         state: Mutex::new(State::Paused),
