@@ -15,6 +15,7 @@ use tmem_host::socket::{Access, Socket};
 use crate::api::Api;
 use crate::cli::Options;
 use crate::confine::{self, Role};
+use crate::heap;
 use crate::machine::Event;
 use crate::vm;
 
@@ -30,6 +31,7 @@ const CRASHED: u8 = 4;
 /// # Errors
 /// A sentence about what keeps it from being run.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    heap::share();
     end_at_panic();
     let (events, happened) = channel();
     // Before anything is made that has to be given back.

@@ -14,6 +14,9 @@ const FAILED: c_int = 1;
 /// is before it; signal(7), sigaction(2)).
 const CALL_OFFSET: usize = 24;
 
+/// Most bytes of a thread's name (prctl(2)).
+const NAME_SIZE: usize = 16;
+
 /// Has SIGSYS end the program with a sentence.
 pub(super) fn catch() -> io::Result<()> {
     register_signal_handler(libc::SIGSYS, trapped).map_err(io::Error::from)
@@ -24,15 +27,22 @@ extern "C" fn trapped(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: the kernel hands the handler a whole siginfo_t, of 128 bytes,
     // and for SIGSYS fills in the number at this offset, which is aligned.
     let call = unsafe { info.wrapping_byte_add(CALL_OFFSET).cast::<c_int>().read() };
-    let mut sentence = *b"tmem-vmm: a thread made system call 0000, which it has no use for\n";
-    let digits = number(call);
-    let at = sentence.iter().position(|byte| *byte == b'0');
-    for (place, digit) in sentence.iter_mut().skip(at.unwrap_or(0)).zip(digits) {
-        *place = digit;
-    }
-    // One system call and nothing else, as a signal handler must. Nothing can
-    // be done if it fails.
-    let _ = rustix::io::write(rustix::stdio::stderr(), &sentence);
+    let number = number(call);
+    // The system calls of a signal handler: they neither lock nor allocate.
+    // Nothing can be done if they fail.
+    let mut name = [0; NAME_SIZE];
+    // SAFETY: writes at most as many bytes, a final zero included.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    let words: [&[u8]; 5] = [
+        b"tmem-vmm: the thread '",
+        name,
+        b"' made system call ",
+        &number,
+        b", which it has no use for; please report this, and start with --seccomp off\n",
+    ];
+    let words = words.map(io::IoSlice::new);
+    let _ = rustix::io::writev(rustix::stdio::stderr(), &words);
     // SAFETY: may be called by a signal handler.
     unsafe { libc::_exit(FAILED) }
 }

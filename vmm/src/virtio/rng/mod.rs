@@ -7,6 +7,7 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
+use rustix::rand::GetRandomFlags;
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
 use super::counters::counters;
@@ -136,11 +137,15 @@ fn fill(chain: &mut Chain<'_>, stats: &RngStats, notices: &mut Notices) -> u32 {
     let wanted = usize::try_from(total(&chain.writable)).unwrap_or(MAX_BYTES);
     let mut bytes = [0; MAX_BYTES];
     let (random, _) = bytes.split_at_mut(wanted.min(MAX_BYTES));
-    if let Err(error) = getrandom::fill(random) {
-        notices.failed("getting random bytes", error);
-        stats.failed.add(1);
-        return 0;
-    }
+    // The system call itself: libraries around it may want to open files.
+    let random = match rustix::rand::getrandom(&mut *random, GetRandomFlags::empty()) {
+        Ok(count) => random.get(..count).unwrap_or_default(),
+        Err(error) => {
+            notices.failed("getting random bytes", error);
+            stats.failed.add(1);
+            return 0;
+        }
+    };
     let written = chain.write(random);
     stats.bytes.add(written as u64);
     if written == 0 {
