@@ -120,13 +120,14 @@ const FRONT_END: &[c_long] = &[
     SYS_socket,
 ];
 
-/// Gives the terminal back (a trap does that in any thread), and looks whose
-/// it is.
+/// Gives the terminal back (a trap or a panic does that in any thread), and
+/// looks whose it is. The library takes the second request of a pair if the
+/// terminal does not know the first.
 const TERMINAL_IOCTLS: &[u64] = &[
+    libc::TCGETS2,
     libc::TCGETS,
+    libc::TCSETS2,
     libc::TCSETS,
-    libc::TCSETSW,
-    libc::TCSETSF,
     libc::TIOCGPGRP,
 ];
 

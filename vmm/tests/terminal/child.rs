@@ -3,7 +3,6 @@
 //! shell with jobs.
 
 use std::io::{BufRead, Read};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
 use tmem_vmm::bus::BusDevice;
+use tmem_vmm::confine::{self, Level, Role};
 use tmem_vmm::event;
 use tmem_vmm::serial::{self, SerialPort, Target};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -34,6 +34,7 @@ pub(crate) fn run() {
 /// Runs a guest until a key or a signal ends it.
 fn machine(guest: &str) {
     let (events, happened) = channel();
+    confine::set_level(Level::On).unwrap();
     listen(&events);
     let quit = events.clone();
     let connection = Target::Tty.open().unwrap().on_quit(move || {
@@ -42,11 +43,13 @@ fn machine(guest: &str) {
     let irq = EventFd::new(EFD_NONBLOCK).unwrap();
     let port = SerialPort::new("com1", irq.try_clone().unwrap(), connection).unwrap();
     let (device, kind) = (port.device(), guest.to_owned());
-    std::thread::spawn(move || match kind.as_str() {
+    let work = move || match kind.as_str() {
         "echo" => echo(&device, &irq),
         "flood" => flood(&device, &events),
         _ => say(&device, "guest runs\r\n"),
-    });
+    };
+    confine::spawn("vcpu", Role::Vcpu, work).unwrap();
+    confine::enter(Role::Main);
     let event = happened.recv().unwrap();
     drop(port);
     if guest == "flood" {
@@ -58,22 +61,24 @@ fn machine(guest: &str) {
 
 /// What the VMM does with signals; and one whose handler restores the terminal.
 fn listen(events: &Sender<&'static str>) {
-    let (mut ended, ends) = UnixStream::pair().unwrap();
-    let (mut continued, continues) = UnixStream::pair().unwrap();
+    let (mut ended, ends) = std::io::pipe().unwrap();
+    let (mut continued, continues) = std::io::pipe().unwrap();
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
         pipe::register(signal, ends.try_clone().unwrap()).unwrap();
     }
     pipe::register(SIGCONT, continues).unwrap();
     let events = events.clone();
-    std::thread::spawn(move || {
+    let end = move || {
         ended.read_exact(&mut [0]).unwrap();
         let _ = events.send("signal");
-    });
-    std::thread::spawn(move || {
+    };
+    confine::spawn("signals", Role::Main, end).unwrap();
+    let go_on = move || {
         while continued.read_exact(&mut [0]).is_ok() {
             serial::continued();
         }
-    });
+    };
+    confine::spawn("continued", Role::Main, go_on).unwrap();
     let handler = || {
         serial::restore();
         // SAFETY: it has no conditions.
@@ -107,7 +112,8 @@ fn echo(device: &Arc<dyn BusDevice>, irq: &EventFd) {
     device.write(1, &[0x01]);
     say(device, "guest runs\r\n");
     loop {
-        poll(&mut [PollFd::new(&event::fd(irq), PollFlags::IN)], None).unwrap();
+        // Signals interrupt it.
+        let _ = poll(&mut [PollFd::new(&event::fd(irq), PollFlags::IN)], None);
         event::take(irq);
         while read(5) & 0x01 != 0 {
             let byte = read(0);
@@ -115,6 +121,7 @@ fn echo(device: &Arc<dyn BusDevice>, irq: &EventFd) {
             match byte {
                 b'P' => panic!("the guest's thread panics"),
                 b'E' => std::process::exit(42),
+                b'S' => drop(std::fs::File::open("/dev/null")),
                 _ => {}
             }
         }

@@ -88,6 +88,15 @@ fn an_exit_that_drops_nothing_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_system_call_that_is_not_allowed_leaves_the_terminal_as_it_was() {
+    let (mut user, mut child) = start("echo");
+    user.press(b"S");
+    user.see("please report this");
+    assert_eq!(user::wait(&mut child).code(), Some(1));
+    assert!(!user.is_raw());
+}
+
+#[test]
 fn a_signal_handler_can_restore_the_terminal() {
     let (user, mut child) = start("echo");
     signal(&child, Signal::USR1);
