@@ -33,7 +33,7 @@ use crate::event;
 
 pub use connection::{Connection, OpenError};
 pub use target::{Target, check};
-pub use terminal::{continued, line_end, restore};
+pub use terminal::{line_end, restore};
 
 use input::Input;
 use output::Output;

@@ -8,8 +8,9 @@
 //! While another job has the terminal (`tmem-vmm … &`, `timeout …`, or after a
 //! stop and `bg`), the machine runs and its output is shown, but the terminal
 //! is not read and its settings are not touched, also not at the end. Once a
-//! second we look whether it is ours (`fg`). So SIGTTIN and SIGTTOU, which
-//! would stop the whole machine, are ignored.
+//! second we look whether it is ours (`fg`), and when we are continued after a
+//! stop. So SIGTTIN and SIGTTOU, which would stop the whole machine, are
+//! ignored.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +47,7 @@ impl Raw {
             // Another thread that was faster had the same.
             let _ = SETTINGS.set((before, raw));
         }
-        leave_signals();
+        leave_signals()?;
         restore_at_exit();
         HELD.store(true, Ordering::SeqCst);
         set_raw();
@@ -70,14 +71,6 @@ pub fn restore() {
         && let Some((before, _)) = SETTINGS.get()
     {
         set(before);
-    }
-}
-
-/// To be called after SIGCONT: a shell has had the terminal, and has left its
-/// own settings.
-pub fn continued() {
-    if is_ours() {
-        set_raw();
     }
 }
 
@@ -148,11 +141,19 @@ fn restore_at_exit() {
     });
 }
 
-/// Ignores the signals that stop a background job which uses the terminal.
-fn leave_signals() {
+/// Ignores the signals that stop a background job which uses the terminal. And
+/// once continued, another job may have left its settings.
+fn leave_signals() -> io::Result<()> {
     for signal in [libc::SIGTTIN, libc::SIGTTOU] {
         // SAFETY: no code of ours runs for a signal that is ignored, and
         // nobody else has set anything for these.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+    static ONCE: AtomicBool = AtomicBool::new(true);
+    if ONCE.swap(false, Ordering::SeqCst) {
+        // SAFETY: the function does what a signal handler may: it takes no
+        // lock, allocates nothing, and does not unwind.
+        unsafe { signal_hook::low_level::register(libc::SIGCONT, set_raw) }?;
+    }
+    Ok(())
 }

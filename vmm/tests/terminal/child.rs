@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, getpgrp, kill_process, waitpid};
 use rustix::stdio::stdout;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr, tcsetpgrp};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
 use tmem_vmm::bus::BusDevice;
 use tmem_vmm::confine::{self, Level, Role};
@@ -62,23 +62,15 @@ fn machine(guest: &str) {
 /// What the VMM does with signals; and one whose handler restores the terminal.
 fn listen(events: &Sender<&'static str>) {
     let (mut ended, ends) = std::io::pipe().unwrap();
-    let (mut continued, continues) = std::io::pipe().unwrap();
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
         pipe::register(signal, ends.try_clone().unwrap()).unwrap();
     }
-    pipe::register(SIGCONT, continues).unwrap();
     let events = events.clone();
     let end = move || {
         ended.read_exact(&mut [0]).unwrap();
         let _ = events.send("signal");
     };
     confine::spawn("signals", Role::Main, end).unwrap();
-    let go_on = move || {
-        while continued.read_exact(&mut [0]).is_ok() {
-            serial::continued();
-        }
-    };
-    confine::spawn("continued", Role::Main, go_on).unwrap();
     let handler = || {
         serial::restore();
         // SAFETY: it has no conditions.
