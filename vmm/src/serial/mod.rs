@@ -46,7 +46,8 @@ use uart::Uart;
 const LAST_WORDS: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 2000 });
 
 /// A serial port and the threads that serve its connection. They end when it
-/// is dropped; the device may live on, connected to nothing.
+/// is dropped, which waits until the last output is written; the device may
+/// live on, connected to nothing.
 pub struct SerialPort {
     uart: Arc<Uart>,
     output: Option<Arc<Output>>,

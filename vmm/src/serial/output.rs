@@ -73,10 +73,10 @@ enum Thread {
 }
 
 impl Output {
-    /// Waits, but not for ever, until there is room.
-    pub(super) fn wait_for_room(&self) {
+    /// Waits, but not for ever, until there is room for `len` bytes.
+    pub(super) fn wait_for_room(&self, len: usize) {
         let mut state = self.lock();
-        while state.is_full() && !state.stuck && !state.ended {
+        while state.is_full(len) && !state.stuck && !state.ended {
             state.waiting += 1;
             let (next, wait) = self
                 .room
@@ -95,7 +95,7 @@ impl Output {
         if state.gone {
             return;
         }
-        if state.is_full() {
+        if state.is_full(1) {
             state.dropped += 1;
             return;
         }
@@ -211,8 +211,8 @@ impl Output {
 }
 
 impl State {
-    fn is_full(&self) -> bool {
-        self.bytes.len() >= CAPACITY && !self.gone
+    fn is_full(&self, len: usize) -> bool {
+        self.bytes.len() + len > CAPACITY && !self.gone
     }
 }
 

@@ -32,8 +32,9 @@ static HELD: AtomicBool = AtomicBool::new(false);
 pub(super) struct Raw(());
 
 impl Raw {
-    /// Makes the terminal raw; nothing if stdin is none. From now on a panic
-    /// in any thread brings the settings back before it is reported.
+    /// Makes the terminal raw; nothing if stdin is none. From now on an exit
+    /// of the process brings the settings back, and so does a panic in any
+    /// thread, before it is reported.
     pub(super) fn stdin() -> io::Result<Option<Self>> {
         if !isatty(stdin()) {
             return Ok(None);
@@ -46,7 +47,7 @@ impl Raw {
             let _ = SETTINGS.set((before, raw));
         }
         leave_signals();
-        restore_in_panic();
+        restore_at_exit();
         HELD.store(true, Ordering::SeqCst);
         set_raw();
         Ok(Some(Self(())))
@@ -62,7 +63,7 @@ impl Drop for Raw {
 /// Brings back the settings that the terminal had, if they were changed. May
 /// be called at any time, more than once, and from a signal handler: it takes
 /// no lock, allocates nothing and makes only the system calls `ioctl` and
-/// `getpgid`.
+/// `getpgrp`.
 pub fn restore() {
     if HELD.swap(false, Ordering::SeqCst)
         && is_ours()
@@ -129,14 +130,21 @@ fn set(settings: &Termios) {
     let _ = tcsetattr(stdin(), OptionalActions::Now, settings);
 }
 
-fn restore_in_panic() {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
+/// For the ways out that drop nothing.
+fn restore_at_exit() {
+    extern "C" fn at_exit() {
+        restore();
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore();
             report(panic);
         }));
+        // SAFETY: the function may be called at any time and does not unwind.
+        // A failure, for want of memory, leaves the other ways.
+        let _ = unsafe { libc::atexit(at_exit) };
     });
 }
 

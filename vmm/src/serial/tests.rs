@@ -39,15 +39,16 @@ impl Guest {
         data[0]
     }
 
-    /// Waits for an interrupt and handles it: at most 256 bytes for each time
-    /// that the device says there are some.
+    /// Waits for an interrupt and handles it: at most some bytes for each time
+    /// that the device says there are any (256 in Linux, which hides what this
+    /// shows: a multiple of the FIFO's size).
     fn handle_interrupt(&self, read: &mut Vec<u8>) {
         let irq = event::fd(&self.irq);
         let mut fds = [PollFd::new(&irq, PollFlags::IN)];
         assert_eq!(poll(&mut fds, Some(&LONG)), Ok(1), "no interrupt comes");
         event::take(&self.irq);
         while self.register(2) & 0x01 == 0 {
-            for _ in 0..256 {
+            for _ in 0..100 {
                 if self.register(5) & 0x01 == 0 {
                     break;
                 }
@@ -117,25 +118,29 @@ fn lines_and_prompts_reach_a_socket_while_the_guest_waits() {
 
 #[test]
 fn a_slow_guest_gets_every_byte_of_a_long_line() {
-    let dir = TempDir::new().unwrap();
-    let (_port, guest, mut peer) = socket(&dir);
-    let sent = noise(300_000);
-    let line = sent.clone();
-    let sender = std::thread::spawn(move || {
-        peer.write_all(&line).unwrap();
-        peer
-    });
-    let mut read = Vec::new();
-    guest.enable_interrupts();
-    while read.len() < sent.len() {
-        guest.handle_interrupt(&mut read);
-        // What Linux does around a message on its console.
-        guest.port.write(1, &[0]);
-        std::thread::yield_now();
+    for masks in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let (_port, guest, mut peer) = socket(&dir);
+        let sent = noise(300_000);
+        let line = sent.clone();
+        let sender = std::thread::spawn(move || {
+            peer.write_all(&line).unwrap();
+            peer
+        });
+        let mut read = Vec::new();
         guest.enable_interrupts();
+        while read.len() < sent.len() {
+            guest.handle_interrupt(&mut read);
+            if masks {
+                // What Linux does around a message on its console.
+                guest.port.write(1, &[0]);
+                std::thread::yield_now();
+                guest.enable_interrupts();
+            }
+        }
+        assert!(read == sent, "the bytes are not those that were sent");
+        sender.join().unwrap();
     }
-    assert!(read == sent, "the bytes are not those that were sent");
-    sender.join().unwrap();
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl BusDevice for Uart {
             && let Some(output) = &self.output
         {
             // Not with the registers locked: input goes on meanwhile.
-            output.wait_for_room();
+            output.wait_for_room(data.len());
         }
         let mut registers = self.lock();
         for byte in data {
