@@ -250,10 +250,15 @@ impl FrontEnd {
         if driver.config != *session.config() {
             driver.is_to_reset = true;
             self.counters.ask_for_reset();
+            // To a driver that waited for the first daemon nothing happened.
             if driver.config.instance != offer::NOBODY {
                 let path = self.path.display();
+                let why = match driver.config.instance == session.config().instance {
+                    false => "does not have this machine's pages",
+                    true => "has this machine's pages, but is configured otherwise",
+                };
                 log::warn!(
-                    "tmem: the daemon on '{path}' has not this machine's pages; its driver is asked to reset the device"
+                    "tmem: the daemon on '{path}' {why}; the guest is asked to reset the device"
                 );
             }
             driver.activation.interrupt.needs_reset();

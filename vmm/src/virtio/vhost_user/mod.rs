@@ -8,7 +8,7 @@
 //! reset the device (DEVICE_NEEDS_RESET), and finds the daemon's
 //! configuration afterwards.
 //!
-//! Everything is said to the daemon by one thread ([`front_end`]), which the
+//! Everything is said to the daemon by one thread (`front_end`), which the
 //! device's methods leave commands for.
 
 mod counters;
@@ -159,6 +159,8 @@ impl VirtioDevice for VhostUserTmem {
         self.send(Command::Start(activation, self.shown.look()));
     }
 
+    /// Waits for the daemon, for a few seconds at most: one that does not stop
+    /// within `session::PATIENCE` is disconnected.
     fn reset(&mut self) {
         // Otherwise the thread has nothing of the driver's, and may be waiting.
         if std::mem::take(&mut self.is_active) {
