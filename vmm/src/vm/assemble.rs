@@ -16,6 +16,7 @@ use crate::serial::{self, SerialPort, Target};
 use crate::virtio::block::{Block, Disk, DiskOptions};
 use crate::virtio::rng::Rng;
 use crate::virtio::tmem::{Tmem as Asked, TmemInProcess};
+use crate::virtio::vhost_user::VhostUserTmem;
 
 /// Puts a machine together and starts its guest, paused. The serial ports are
 /// to be dropped last: the terminal is as it was, once they are gone.
@@ -129,7 +130,7 @@ fn add_rng(machine: &mut Machine, reported: &mut Vec<Reported>) -> Result<()> {
 fn add_tmem(
     machine: &mut Machine,
     asked: Option<Asked>,
-    _reported: &mut Vec<Reported>,
+    reported: &mut Vec<Reported>,
 ) -> Result<Tmem> {
     match asked {
         None => Ok(Tmem::None),
@@ -141,6 +142,15 @@ fn add_tmem(
             machine.add_virtio(Box::new(device))?;
             Ok(Tmem::InProcess(tmem))
         }
-        Some(Asked::Daemon { .. }) => Err(anyhow!("not yet")),
+        Some(Asked::Daemon { socket, queues }) => {
+            let device = VhostUserTmem::new(&socket, queues, machine.memory())
+                .with_context(|| format!("--tmem socket={}", socket.display()))?;
+            let counters = device.counters().clone();
+            reported.push(Reported::new("tmem", "tmem0".into(), move || {
+                counters.figures()
+            }));
+            machine.add_virtio(Box::new(device))?;
+            Ok(Tmem::Daemon)
+        }
     }
 }
