@@ -124,9 +124,9 @@ const FRONT_END: &[c_long] = &[
 /// it is.
 const TERMINAL_IOCTLS: &[u64] = &[
     libc::TCGETS,
+    libc::TCGETS2,
     libc::TCSETS,
-    libc::TCSETSW,
-    libc::TCSETSF,
+    libc::TCSETS2,
     libc::TIOCGPGRP,
 ];
 
