@@ -112,9 +112,9 @@ const FRONT_END: &[c_long] = &[SYS_connect, SYS_recvfrom, SYS_sendmsg, SYS_socke
 /// it is.
 const TERMINAL_IOCTLS: &[u64] = &[
     libc::TCGETS,
+    libc::TCGETS2,
     libc::TCSETS,
-    libc::TCSETSW,
-    libc::TCSETSF,
+    libc::TCSETS2,
     libc::TIOCGPGRP,
 ];
 

@@ -220,6 +220,7 @@ impl Machine {
             ports: self.ports,
             registers: self.registers,
             events: self.events,
+            hint: host::hint(),
         };
         Ok(Running {
             vcpus: Vcpus::start(vcpus, Control::new(wanted), surroundings)?,
