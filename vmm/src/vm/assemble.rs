@@ -14,6 +14,7 @@ use crate::guest;
 use crate::machine::{Event, Machine, memory};
 use crate::serial::{self, SerialPort, Target};
 use crate::virtio::block::{Block, Disk, DiskOptions};
+use crate::virtio::net::{MacAddress, Net, NetOptions, Tap};
 use crate::virtio::rng::Rng;
 use crate::virtio::tmem::{Tmem as Asked, TmemInProcess};
 use crate::virtio::vhost_user::VhostUserTmem;
@@ -32,6 +33,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     let targets = targets(&options.serial)?;
     let disks = open_disks(&options.disk)?;
     let partitioned = disks.first().map(Disk::is_partitioned);
+    let cards = open_cards(&options.net)?;
     let memory = memory::make(options.memory, options.hugepages)?;
     let mut machine = Machine::new(memory, options.cpus, events.clone())?;
     machine.load(
@@ -41,6 +43,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     )?;
     let mut reported = Vec::new();
     add_disks(&mut machine, disks, &mut reported)?;
+    add_cards(&mut machine, cards, &mut reported)?;
     add_rng(&mut machine, &mut reported)?;
     let tmem = add_tmem(&mut machine, asked, &mut reported)?;
     // Last, because it may change the terminal.
@@ -114,6 +117,37 @@ fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reporte
         let device = Block::new(&name, disk).context("cannot make a disk")?;
         let stats = device.stats();
         reported.push(Reported::new("disk", name, move || stats.figures()));
+        machine.add_virtio(Box::new(device))?;
+    }
+    Ok(())
+}
+
+fn open_cards(texts: &[String]) -> Result<Vec<(Tap, MacAddress)>> {
+    let mut cards = Vec::new();
+    for text in texts {
+        let asked: NetOptions = text
+            .parse()
+            .map_err(|mistake| anyhow!("--net {text}: {mistake}"))?;
+        let mac = match asked.mac {
+            Some(mac) => mac,
+            None => MacAddress::random().context("cannot get random numbers")?,
+        };
+        cards.push((Tap::open(&asked.tap)?, mac));
+    }
+    Ok(cards)
+}
+
+fn add_cards(
+    machine: &mut Machine,
+    cards: Vec<(Tap, MacAddress)>,
+    reported: &mut Vec<Reported>,
+) -> Result<()> {
+    for (tap, mac) in cards {
+        let name = tap.name().to_owned();
+        let device =
+            Net::new(tap, mac).with_context(|| format!("cannot make a network card on {name}"))?;
+        let stats = device.stats();
+        reported.push(Reported::new("net", name, move || stats.figures()));
         machine.add_virtio(Box::new(device))?;
     }
     Ok(())
