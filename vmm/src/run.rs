@@ -16,7 +16,6 @@ use tmem_host::socket::{Access, Socket};
 use crate::api::Api;
 use crate::cli::Options;
 use crate::confine::{self, Role};
-use crate::heap;
 use crate::machine::Event;
 use crate::vm;
 
@@ -32,7 +31,6 @@ const CRASHED: u8 = 4;
 /// # Errors
 /// A sentence about what keeps it from being run.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    heap::share();
     end_at_panic();
     let (events, happened) = channel();
     // Before anything is made that has to be given back.
