@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The program's life: a machine, then waiting for its end.
 
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{Context, Result};
+use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tmem_host::ready;
 use tmem_host::socket::{Access, Socket};
@@ -15,7 +16,6 @@ use tmem_host::socket::{Access, Socket};
 use crate::api::Api;
 use crate::cli::Options;
 use crate::confine::{self, Role};
-use crate::heap;
 use crate::machine::Event;
 use crate::vm;
 
@@ -31,7 +31,6 @@ const CRASHED: u8 = 4;
 /// # Errors
 /// A sentence about what keeps it from being run.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    heap::share();
     end_at_panic();
     let (events, happened) = channel();
     // Before anything is made that has to be given back.
@@ -77,17 +76,18 @@ fn end_at_panic() {
     }));
 }
 
-/// Becomes readable when the program is to end.
-fn signals() -> std::io::Result<UnixStream> {
-    let (seen, raised) = UnixStream::pair()?;
+/// Becomes readable when the program is to end. A pipe, because any thread may
+/// take the signal, and all may write.
+fn signals() -> std::io::Result<File> {
+    let (seen, raised) = pipe_with(PipeFlags::CLOEXEC)?;
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
         signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
     }
-    Ok(seen)
+    Ok(seen.into())
 }
 
 /// Turns the first signal into the machine's end.
-fn forward(mut signals: UnixStream, events: &Sender<Event>) {
+fn forward(mut signals: File, events: &Sender<Event>) {
     let mut byte = [0];
     if signals.read_exact(&mut byte).is_ok() {
         // It is at its end already if nobody listens.

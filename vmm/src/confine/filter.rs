@@ -6,17 +6,16 @@ use std::collections::BTreeMap;
 use std::io;
 
 use libc::{
-    SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_close, SYS_connect, SYS_dup,
+    SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_close, SYS_connect,
     SYS_epoll_ctl, SYS_exit, SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fdatasync, SYS_fstat,
     SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpgid, SYS_getpgrp, SYS_getpid, SYS_getrandom,
     SYS_getsockopt, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_lstat, SYS_madvise, SYS_mmap,
     SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep, SYS_newfstatat, SYS_poll, SYS_ppoll,
     SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_pwrite64, SYS_pwritev, SYS_pwritev2,
-    SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rseq,
-    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield,
-    SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_sigaltstack,
-    SYS_socket, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_unlink, SYS_unlinkat, SYS_write,
-    SYS_writev, c_long,
+    SYS_read, SYS_readv, SYS_recvfrom, SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction,
+    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmsg,
+    SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_sigaltstack, SYS_socket,
+    SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_unlink, SYS_unlinkat, SYS_write, SYS_writev, c_long,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -107,27 +106,15 @@ const DEVICE: &[c_long] = &[
     SYS_readv,
 ];
 
-const FRONT_END: &[c_long] = &[
-    SYS_connect,
-    SYS_dup,
-    SYS_getsockopt,
-    SYS_recvfrom,
-    SYS_recvmsg,
-    SYS_sendmsg,
-    SYS_sendto,
-    SYS_setsockopt,
-    SYS_shutdown,
-    SYS_socket,
-];
+const FRONT_END: &[c_long] = &[SYS_connect, SYS_recvfrom, SYS_sendmsg, SYS_socket];
 
-/// Gives the terminal back (a trap or a panic does that in any thread), and
-/// looks whose it is. The library takes the second request of a pair if the
-/// terminal does not know the first.
+/// Gives the terminal back (a trap does that in any thread), and looks whose
+/// it is.
 const TERMINAL_IOCTLS: &[u64] = &[
-    libc::TCGETS2,
     libc::TCGETS,
-    libc::TCSETS2,
+    libc::TCGETS2,
     libc::TCSETS,
+    libc::TCSETS2,
     libc::TIOCGPGRP,
 ];
 

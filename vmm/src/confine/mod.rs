@@ -6,6 +6,7 @@
 //! are started by the first one, before it confines itself.
 
 mod filter;
+mod heap;
 mod trap;
 
 use std::io;
@@ -55,6 +56,7 @@ static LEVEL: OnceLock<Level> = OnceLock::new();
 /// When the system refuses to say what it is that was not allowed.
 pub fn set_level(level: Level) -> io::Result<()> {
     trap::catch()?;
+    heap::share();
     // A second call is a mistake without a consequence.
     let _ = LEVEL.set(level);
     Ok(())

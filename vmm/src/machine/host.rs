@@ -62,7 +62,8 @@ fn refusal(errno: i32) -> String {
 }
 
 /// Ends a sentence about a guest that KVM cannot run, where the reason is
-/// known: a KVM without hardware behind it runs only guests made for it.
+/// known: a KVM without hardware behind it runs only guests made for it. Reads
+/// a file, which a confined thread may not.
 pub(super) fn hint() -> &'static str {
     if has_hardware() {
         ""

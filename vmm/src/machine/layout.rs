@@ -31,8 +31,14 @@ pub const COMMAND_LINE_SIZE: usize = 0x1_0000;
 /// Memory below 1 MiB ends here.
 pub const BASE_MEMORY_END: u64 = 0x9_fc00;
 
-/// ACPI tables, up to 1 MiB. The root pointer comes first.
+/// ACPI tables; the root pointer comes first.
 pub const ACPI: u64 = 0xe_0000;
+
+/// They end here.
+pub const ACPI_END: u64 = 0xf_0000;
+
+/// Where a processor in real mode begins after a reset (f000:fff0).
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 
 /// The memory that a kernel is loaded to begins here.
 pub const KERNEL: u64 = 1 << 20;

@@ -28,7 +28,7 @@ use crate::bus::{Bus, BusDevice};
 use crate::virtio::mmio::{self, MmioTransport};
 use crate::virtio::{Interrupt, Memory, VirtioDevice};
 use acpi::{Hardware, VirtioSlot};
-use boot::{Boot, registers};
+use boot::{Boot, registers, reset_vector};
 use i8042::I8042;
 use power::Power;
 use vcpu::control::{Control, Wanted};
@@ -220,6 +220,7 @@ impl Machine {
             ports: self.ports,
             registers: self.registers,
             events: self.events,
+            hint: host::hint(),
         };
         Ok(Running {
             vcpus: Vcpus::start(vcpus, Control::new(wanted), surroundings)?,
@@ -235,6 +236,7 @@ impl Machine {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .context("KVM does not say what its processors can do")?;
         registers::write_tables(&self.memory)?;
+        reset_vector::write(&self.memory)?;
         let mut vcpus = Vec::new();
         for id in 0..self.cpus {
             let vcpu = self

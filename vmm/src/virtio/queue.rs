@@ -3,12 +3,13 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use virtio_tmem::device::wants_notification;
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{ActiveQueue, Interrupt, Memory};
@@ -174,8 +175,7 @@ impl ServedQueue {
     /// Chains that make no sense are used with length 0.
     pub fn serve(&mut self, mut serve: impl FnMut(&mut Chain<'_>) -> u32) {
         let memory = self.memory.clone();
-        // Rings outside memory: needless notifications at worst.
-        let _ = self.queue.disable_notification(&*memory);
+        self.quiet();
         let began = Instant::now();
         let mut more = false;
         loop {
@@ -195,7 +195,7 @@ impl ServedQueue {
                         break;
                     }
                     more = true;
-                    let _ = self.queue.disable_notification(&*memory);
+                    self.quiet();
                 }
             }
             if began.elapsed() >= TURN {
@@ -214,9 +214,26 @@ impl ServedQueue {
         Some(Chain::new(memory, chain).map_err(|_| head))
     }
 
+    /// Descriptors of the queue.
+    pub fn size(&self) -> u16 {
+        self.queue.size()
+    }
+
+    /// Puts the last `count` chains taken back, to be taken again.
+    pub fn put_back(&mut self, count: u16) {
+        let next = self.queue.next_avail().wrapping_sub(count);
+        self.queue.set_next_avail(next);
+    }
+
     /// The guest's memory.
     pub fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Asks for no more notifications.
+    pub fn quiet(&mut self) {
+        // Rings outside memory: needless notifications at worst.
+        let _ = self.queue.disable_notification(&*self.memory);
     }
 
     /// Asks for notifications again; `true` if chains came meanwhile.
@@ -230,6 +247,35 @@ impl ServedQueue {
     pub fn complete(&mut self, head: u16, len: u32) {
         if self.queue.add_used(&*self.memory, head, len).is_ok() {
             self.unsaid |= wants_notification(&*self.memory, &mut self.queue);
+        }
+    }
+
+    /// Gives several chains back, with the bytes written to each: the driver
+    /// sees all of them used, or none (virtio 1.2, section 5.1.6.4.2).
+    pub fn complete_together(&mut self, chains: &[(u16, u32)]) {
+        let Some(((last, len), others)) = chains.split_last() else {
+            return;
+        };
+        let first = self.queue.next_used();
+        let mut next = first;
+        for (head, len) in others {
+            // Not seen before the index goes beyond it.
+            let element = [u32::from(*head).to_le(), len.to_le()];
+            let slot = u64::from(next % self.queue.size());
+            let at = GuestAddress(self.queue.used_ring() + 4 + 8 * slot);
+            // Fails if the ring is not in memory; then so does the index.
+            let _ = self.memory.write_obj(element, at);
+            next = next.wrapping_add(1);
+        }
+        self.queue.set_next_used(next);
+        self.complete(*last, *len);
+        // Of the others, virtio-queue does not know.
+        if self.queue.event_idx_enabled() {
+            let size = u64::from(self.queue.size());
+            let at = GuestAddress(self.queue.avail_ring() + 4 + 2 * size);
+            let awaited: u16 = self.memory.load(at, Relaxed).unwrap_or(first);
+            let others = next.wrapping_sub(first);
+            self.unsaid |= u16::from_le(awaited).wrapping_sub(first) < others;
         }
     }
 

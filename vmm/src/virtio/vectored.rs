@@ -49,6 +49,42 @@ pub(super) fn write_all_at(
     transfer(slices, offset, ErrorKind::WriteZero, call)
 }
 
+/// Writes `head` and `slices` to `file` as one packet.
+///
+/// # Errors
+/// What the system says; `InvalidInput` if there are more slices than one call
+/// takes.
+pub(super) fn write_packet(
+    file: BorrowedFd<'_>,
+    head: &[u8],
+    slices: &[VolatileSlice<'_>],
+) -> io::Result<()> {
+    let mut stretches = Stretches::new(slices);
+    stretches.all.insert(
+        0,
+        iovec {
+            iov_base: head.as_ptr().cast_mut().cast(),
+            iov_len: head.len(),
+        },
+    );
+    if stretches.all.len() > MAX_STRETCHES {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let (fd, all) = (file.as_raw_fd(), &stretches.all);
+    loop {
+        // SAFETY: as in `read_exact_at`; the kernel only reads, also of `head`,
+        // which is borrowed until this returns.
+        let written = unsafe { libc::writev(fd, all.as_ptr(), count(all)) };
+        if written >= 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            error if error.kind() == ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+}
+
 /// Calls `call` with what remains of `slices`, and the place in the file, until
 /// nothing remains. `ended` is the error if a call transfers nothing.
 fn transfer(

@@ -14,8 +14,10 @@ use crate::guest;
 use crate::machine::{Event, Machine, memory};
 use crate::serial::{self, SerialPort, Target};
 use crate::virtio::block::{Block, Disk, DiskOptions};
+use crate::virtio::net::{MacAddress, Net, NetOptions, Tap};
 use crate::virtio::rng::Rng;
 use crate::virtio::tmem::{Tmem as Asked, TmemInProcess};
+use crate::virtio::vhost_user::VhostUserTmem;
 
 /// Puts a machine together and starts its guest, paused. The serial ports are
 /// to be dropped last: the terminal is as it was, once they are gone.
@@ -31,6 +33,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     let targets = targets(&options.serial)?;
     let disks = open_disks(&options.disk)?;
     let partitioned = disks.first().map(Disk::is_partitioned);
+    let cards = open_cards(&options.net)?;
     let memory = memory::make(options.memory, options.hugepages)?;
     let mut machine = Machine::new(memory, options.cpus, events.clone())?;
     machine.load(
@@ -40,6 +43,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     )?;
     let mut reported = Vec::new();
     add_disks(&mut machine, disks, &mut reported)?;
+    add_cards(&mut machine, cards, &mut reported)?;
     add_rng(&mut machine, &mut reported)?;
     let tmem = add_tmem(&mut machine, asked, &mut reported)?;
     // Last, because it may change the terminal.
@@ -118,6 +122,37 @@ fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reporte
     Ok(())
 }
 
+fn open_cards(texts: &[String]) -> Result<Vec<(Tap, MacAddress)>> {
+    let mut cards = Vec::new();
+    for text in texts {
+        let asked: NetOptions = text
+            .parse()
+            .map_err(|mistake| anyhow!("--net {text}: {mistake}"))?;
+        let mac = match asked.mac {
+            Some(mac) => mac,
+            None => MacAddress::random().context("cannot get random numbers")?,
+        };
+        cards.push((Tap::open(&asked.tap)?, mac));
+    }
+    Ok(cards)
+}
+
+fn add_cards(
+    machine: &mut Machine,
+    cards: Vec<(Tap, MacAddress)>,
+    reported: &mut Vec<Reported>,
+) -> Result<()> {
+    for (tap, mac) in cards {
+        let name = tap.name().to_owned();
+        let device =
+            Net::new(tap, mac).with_context(|| format!("cannot make a network card on {name}"))?;
+        let stats = device.stats();
+        reported.push(Reported::new("net", name, move || stats.figures()));
+        machine.add_virtio(Box::new(device))?;
+    }
+    Ok(())
+}
+
 fn add_rng(machine: &mut Machine, reported: &mut Vec<Reported>) -> Result<()> {
     let device = Rng::new().context("cannot make the random number device")?;
     let stats = device.stats();
@@ -129,7 +164,7 @@ fn add_rng(machine: &mut Machine, reported: &mut Vec<Reported>) -> Result<()> {
 fn add_tmem(
     machine: &mut Machine,
     asked: Option<Asked>,
-    _reported: &mut Vec<Reported>,
+    reported: &mut Vec<Reported>,
 ) -> Result<Tmem> {
     match asked {
         None => Ok(Tmem::None),
@@ -141,6 +176,15 @@ fn add_tmem(
             machine.add_virtio(Box::new(device))?;
             Ok(Tmem::InProcess(tmem))
         }
-        Some(Asked::Daemon { .. }) => Err(anyhow!("not yet")),
+        Some(Asked::Daemon { socket, queues }) => {
+            let device = VhostUserTmem::new(&socket, queues, machine.memory())
+                .with_context(|| format!("--tmem socket={}", socket.display()))?;
+            let counters = device.counters().clone();
+            reported.push(Reported::new("tmem", "tmem0".into(), move || {
+                counters.figures()
+            }));
+            machine.add_virtio(Box::new(device))?;
+            Ok(Tmem::Daemon)
+        }
     }
 }

@@ -74,8 +74,8 @@ impl Writer<'_> {
         let at = self.next;
         let end = at + bytes.len() as u64;
         ensure!(
-            end <= layout::KERNEL,
-            "the ACPI tables do not fit below 1 MiB"
+            end <= layout::ACPI_END,
+            "the ACPI tables do not fit into their 64 KiB"
         );
         self.memory
             .write_slice(&bytes, GuestAddress(at))

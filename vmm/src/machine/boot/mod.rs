@@ -7,6 +7,7 @@ mod initrd;
 mod kernel;
 mod params;
 pub mod registers;
+pub mod reset_vector;
 
 pub use initrd::Initrd;
 pub use kernel::Kernel;

@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub registers: Bus,
     /// Hears of the guest's end.
     pub events: Sender<Event>,
+    /// Ends a sentence about a guest that KVM cannot run.
+    pub hint: &'static str,
 }
 
 /// The running vCPUs of a machine. Dropping them ends their threads.

@@ -7,7 +7,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::Surroundings;
 use super::control::Control;
-use crate::machine::{Event, host};
+use crate::machine::Event;
 
 /// Runs the guest until the thread is to end.
 pub(super) fn run(mut vcpu: VcpuFd, control: &Control, around: &Surroundings) {
@@ -41,12 +41,12 @@ fn step(vcpu: &mut VcpuFd, around: &Surroundings) -> Option<String> {
         Ok(VcpuExit::Shutdown) => {
             return Some(format!("the guest crashed: triple fault{}", place(vcpu)));
         }
-        Ok(VcpuExit::InternalError) => return Some(internal_error(vcpu)),
+        Ok(VcpuExit::InternalError) => return Some(internal_error(vcpu, around)),
         Ok(VcpuExit::FailEntry(reason, _)) => {
             return Some(format!(
                 "the processor refuses to run the guest (hardware reason {reason:#x}){}{}",
                 place(vcpu),
-                host::hint()
+                around.hint
             ));
         }
         Ok(other) => {
@@ -55,13 +55,13 @@ fn step(vcpu: &mut VcpuFd, around: &Surroundings) -> Option<String> {
             ));
         }
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
-        Err(error) => return Some(format!("KVM cannot run the guest: {error}{}", host::hint())),
+        Err(error) => return Some(format!("KVM cannot run the guest: {error}{}", around.hint)),
     }
     None
 }
 
 /// KVM_INTERNAL_ERROR_*: what KVM could not do for the guest.
-fn internal_error(vcpu: &mut VcpuFd) -> String {
+fn internal_error(vcpu: &mut VcpuFd, around: &Surroundings) -> String {
     let what = match suberror(vcpu.get_kvm_run()) {
         1 => "an instruction that it has to emulate is unknown to it",
         2 => "the guest took an exception while another was delivered",
@@ -72,7 +72,7 @@ fn internal_error(vcpu: &mut VcpuFd) -> String {
     format!(
         "KVM cannot run this guest: {what}{}{}",
         place(vcpu),
-        host::hint()
+        around.hint
     )
 }
 

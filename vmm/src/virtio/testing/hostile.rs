@@ -139,6 +139,11 @@ pub(crate) fn rings(size: u16) -> impl Strategy<Value = Ring> {
 
 /// Has the device serve queue `index` as it is in `ring`, then resets it.
 pub(crate) fn misuse_queue(guest: &Guest<'_>, index: u32, ring: &Ring) {
+    misuse_queue_with(guest, index, ring, || {});
+}
+
+/// The same, and does `meanwhile` before each notification.
+pub(crate) fn misuse_queue_with(guest: &Guest<'_>, index: u32, ring: &Ring, meanwhile: impl Fn()) {
     // Some of what is offered; VERSION_1, and EVENT_IDX as the queue has it.
     let always = 1 << 32;
     let event_idx = u64::from(ring.event_idx) << 29;
@@ -159,6 +164,7 @@ pub(crate) fn misuse_queue(guest: &Guest<'_>, index: u32, ring: &Ring) {
         if let Some(index) = round.index {
             queue.set_avail_idx(index);
         }
+        meanwhile();
         guest.kick_through(index);
     }
     guest.reset();

@@ -86,8 +86,8 @@ impl<'m> Guest<'m> {
 
     /// Makes a queue and tells the device where it is.
     pub(crate) fn queue(&self, index: u32, size: u16, event_idx: bool) -> Queue<'m> {
-        let footprint = Queue::footprint(size).next_multiple_of(16);
-        let base = self.take(footprint.next_multiple_of(0x1000));
+        self.seek(self.mark().next_multiple_of(16));
+        let base = self.take(Queue::footprint(size));
         let queue = Queue::new(&**self.memory, base, size, event_idx);
         self.write(register::VIRTIO_MMIO_QUEUE_SEL, index);
         self.write(register::VIRTIO_MMIO_QUEUE_NUM, size.into());

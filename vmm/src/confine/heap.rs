@@ -3,9 +3,9 @@
 
 /// Has all threads share one heap: a heap each would cost memory for nothing,
 /// and making one looks at files, which a confined thread may not.
-pub(crate) fn share() {
+pub(super) fn share() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets a number in the allocator; called before there are threads.
+    // SAFETY: sets a number in the allocator; called before threads are confined.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
