@@ -81,6 +81,13 @@ void tmem_virtio_del_vqs(struct virtio_device *vdev)
 	vdev->config->del_vqs(vdev);
 }
 
+void tmem_virtio_reset(struct virtio_device *vdev)
+{
+	virtio_reset_device(vdev);
+	/* virtio-mmio does not wait for callbacks by itself. */
+	virtio_synchronize_cbs(vdev);
+}
+
 void tmem_sg_set_page(struct scatterlist *sg, struct page *page,
 		      unsigned int len, unsigned int offset)
 {

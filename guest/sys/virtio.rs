@@ -193,7 +193,7 @@ impl QueueSet {
             fsleep(Delta::from_micros(POLL_MICROS));
         }
         // SAFETY: The device is valid by the type invariant, and no doorbell is being rung.
-        unsafe { bindings::virtio_reset_device(open.vdev.as_ptr()) };
+        unsafe { bindings::tmem_virtio_reset(open.vdev.as_ptr()) };
     }
 
     /// Resets the device, waits until nobody has a queue, and deletes the queues.
