@@ -20,6 +20,8 @@
 //!   until it is closed, then as the first probe.
 //! ```
 //!
+//! A device that is there counts from when it has answered.
+//!
 //! Bios are sent in `Attached`, wait in `Absent` and `Away`, and fail in `Failed` and `Lost`.
 //!
 //! # Locks
@@ -286,14 +288,16 @@ impl Engine {
         self.workqueue.schedule(self, tuning::retry_delay());
     }
 
-    /// The device has used requests of the queue at `index`. In interrupt context.
-    pub(crate) fn used(self: &Arc<Self>, index: usize) {
+    /// The device has used requests of the queue at `index`. In interrupt context. Says whether one
+    /// was among them that is, or was, awaited.
+    pub(crate) fn used(self: &Arc<Self>, index: usize) -> bool {
         let Some(queue) = self.queues.get(index) else {
-            return;
+            return false;
         };
         let mut used = queue.take_used();
         let mut free = Stack::new();
         let mut answers = 0;
+        let mut awaited = false;
         while let Some(mut request) = used.pop() {
             answers += 1;
             match request.kind() {
@@ -301,13 +305,17 @@ impl Engine {
                     self.finish(&mut request, op);
                     free.push(request);
                 }
-                _ => self.return_request(request, true),
+                kind => {
+                    awaited |= matches!(kind, Kind::Control(_));
+                    self.return_request(request, true);
+                }
             }
         }
         self.answers.fetch_add(answers, Relaxed);
         if queue.recycle(free, &self.counters).ring(&self.counters) {
             self.retry();
         }
+        awaited
     }
 
     /// Gives back a request that is not for I/O.
@@ -599,6 +607,7 @@ impl Engine {
                 self.return_request(request, false);
             }
         }
+        self.forget_answer();
     }
 
     /// Answers so far, and requests that wait for one.

@@ -52,7 +52,12 @@ pub(crate) const SWAP_OUT_MS: u32 = 2000;
 /// How often a waiting write looks again, in milliseconds: about a request's time when busy.
 pub(crate) const WRITE_POLL_MS: i64 = 4;
 
-/// How long the device may take to answer a request during probing, in milliseconds.
+/// How long a probe waits for the first answer, in milliseconds. Much longer than a device takes
+/// that has a back end; short enough not to hold up a boot when it has none. The rest is then done
+/// when the answer comes.
+pub(crate) const FIRST_ANSWER_MS: i64 = 2000;
+
+/// How long other answers are waited for, in milliseconds.
 pub(crate) const CONTROL_MS: i64 = 10_000;
 
 /// How often an awaited answer is looked for, in microseconds.
