@@ -13,10 +13,13 @@ use super::{
     },
     tuning, //
 };
-use crate::wire::{
-    Limits,
-    Op,
-    Status, //
+use crate::{
+    sys::virtio::QueueSet,
+    wire::{
+        Limits,
+        Op,
+        Status, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -30,22 +33,35 @@ use kernel::{
 };
 
 impl Engine {
-    /// Sends a request about the pool as a whole, and waits for the answer, `patience` milliseconds
-    /// at most.
+    /// Sends a request about the pool as a whole to the device with the queues `set`, and waits
+    /// for the answer, `patience` milliseconds at most.
     ///
     /// # Errors
     ///
-    /// `ETIMEDOUT` when none comes in time; `EBUSY` when an earlier one has not come yet; `ENODEV` when the device goes away.
-    fn control(self: &Arc<Self>, op: Op, patience: i64) -> Result<(Status, Limits)> {
+    /// `ETIMEDOUT` when none comes in time, or none is to be expected because the device asks to be
+    /// reset; `EBUSY` when an earlier one has not come yet; `ENODEV` when the device goes away.
+    fn control(
+        self: &Arc<Self>,
+        set: &QueueSet,
+        op: Op,
+        patience: i64,
+    ) -> Result<(Status, Limits)> {
         if let Some(request) = self.unsent(op)? {
             self.send_ready(request);
         }
         let start = Instant::<Monotonic>::now();
+        let mut next_check = 0;
         loop {
             if let Some(outcome) = self.outcome() {
                 return outcome;
             }
             let waited = start.elapsed().as_millis();
+            if waited >= next_check {
+                if set.needs_reset() {
+                    return Err(ETIMEDOUT);
+                }
+                next_check = waited + tuning::CONTROL_CHECK_MS;
+            }
             if waited >= patience {
                 pr_warn!(
                     "the device has not answered a request {:?} within {} s: if it does not go on soon, look at its daemon\n",
@@ -95,8 +111,8 @@ impl Engine {
     /// # Errors
     ///
     /// `EIO` when the device refuses, else as [`Self::control`].
-    pub(crate) fn create_pool(self: &Arc<Self>, patience: i64) -> Result<bool> {
-        match self.control(Op::CreatePool, patience)?.0 {
+    pub(crate) fn create_pool(self: &Arc<Self>, set: &QueueSet, patience: i64) -> Result<bool> {
+        match self.control(set, Op::CreatePool, patience)?.0 {
             Status::OK => Ok(false),
             Status::EXISTS => Ok(true),
             status => {
@@ -111,8 +127,8 @@ impl Engine {
     /// # Errors
     ///
     /// `EIO` when the device refuses, else as [`Self::control`].
-    pub(crate) fn limits(self: &Arc<Self>) -> Result<Limits> {
-        let (status, limits) = self.control(Op::GetLimits, tuning::CONTROL_MS)?;
+    pub(crate) fn limits(self: &Arc<Self>, set: &QueueSet) -> Result<Limits> {
+        let (status, limits) = self.control(set, Op::GetLimits, tuning::CONTROL_MS)?;
         if !status.is_ok() {
             pr_err!(
                 "the device refused to tell its limits with status {:#x}\n",
@@ -130,7 +146,8 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Self::control`].
-    pub(crate) fn destroy_pool(self: &Arc<Self>) -> Result {
-        self.control(Op::DestroyPool, tuning::CONTROL_MS).map(|_| ())
+    pub(crate) fn destroy_pool(self: &Arc<Self>, set: &QueueSet) -> Result {
+        self.control(set, Op::DestroyPool, tuning::CONTROL_MS)
+            .map(|_| ())
     }
 }

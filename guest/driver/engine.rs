@@ -8,7 +8,7 @@
 //! queue.
 //!
 //! ```text
-//!              first probe               device removed
+//!              first probe           device removed or reset
 //!   Absent -----------------> Attached ------------------> Away
 //!                             ^  |   ^                     |  |
 //!                   same      |  |   +---------------------+  | timeout
@@ -26,12 +26,13 @@
 //!
 //! # Locks
 //!
-//! In this order; all but the first disable interrupts and are held for short:
+//! In this order; all but the first two disable interrupts and are held for short:
 //!
-//! 1. the manager's mutex,
-//! 2. `Queue::inner`, one for each queue,
-//! 3. `Engine::handles`, which `swap_slot_free_notify` takes under locks of the swap code,
-//! 4. `Engine::flusher`, `Engine::answer`.
+//! 1. the device's own, of the bus and the driver core; see `renewal`,
+//! 2. the manager's mutex,
+//! 3. `Queue::inner`, one for each queue,
+//! 4. `Engine::handles`, which `swap_slot_free_notify` takes under locks of the swap code,
+//! 5. `Engine::flusher`, `Engine::answer`.
 //!
 //! Bios are ended, doorbells are rung and work is scheduled without any of them.
 

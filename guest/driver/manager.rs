@@ -18,6 +18,7 @@ use crate::{
             self,
             Disk, //
         },
+        renewal::Renewal,
         virtio::{
             self,
             Device,
@@ -70,6 +71,7 @@ enum Link {
 /// The device that is there.
 struct Session {
     queues: Arc<QueueSet>,
+    renewal: Arc<Renewal>,
     config: Config,
     /// Pages in a request.
     run: u32,
@@ -97,7 +99,7 @@ struct State {
 #[pin_data]
 pub(crate) struct Manager {
     engine: Arc<Engine>,
-    workqueue: WorkQueue,
+    workqueue: Arc<WorkQueue>,
     /// In seconds.
     reattach_timeout: u32,
     #[pin]
@@ -167,9 +169,9 @@ impl WorkItem<NEWS> for Manager {
 
     fn run(this: Arc<Self>) {
         let state = this.state.lock();
-        if state.session.as_ref().is_some_and(|session| session.is_settled) {
+        if let Some(session) = state.session.as_ref().filter(|session| session.is_settled) {
             // What went wrong was said.
-            let _ = this.engine.limits();
+            let _ = this.engine.limits(&session.queues);
         }
     }
 }
@@ -219,6 +221,7 @@ impl virtio::Driver for Manager {
         let queues = (config.request_queues as usize).min(this.engine.queue_count());
         let session = Session {
             queues: device.find_queues(usize::from(wire::FIRST_REQUEST_QUEUE) + queues)?,
+            renewal: device.renewal(),
             config,
             run: config.max_run.min(tuning::RUN),
             had_pool: None,
@@ -281,7 +284,8 @@ fn check(config: &Config) -> Result {
         );
         return Err(ENODEV);
     }
-    if !config.capabilities.contains(Capabilities::PERSISTENT) {
+    // What one is going to have that comes later is seen after the reset.
+    if config.has_back_end() && !config.capabilities.contains(Capabilities::PERSISTENT) {
         pr_err!("the device has no persistent pools, so it can't be swapped to\n");
         return Err(ENODEV);
     }
@@ -303,7 +307,7 @@ impl Manager {
         reattach_timeout: u32,
     ) -> Result<Arc<Self>> {
         // The time that the guest is suspended does not count.
-        let workqueue = WorkQueue::new(true)?;
+        let workqueue = Arc::new(WorkQueue::new(true)?, GFP_KERNEL)?;
         let queues = (cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
         let engine = Engine::new(queues, counters, WorkQueue::new(false)?)?;
         let state = State {
@@ -331,6 +335,11 @@ impl Manager {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Where devices are reset.
+    pub(crate) fn workqueue(&self) -> Arc<WorkQueue> {
+        self.workqueue.clone()
     }
 
     /// How long to wait for the device to come back, or to answer.
@@ -396,7 +405,7 @@ impl Manager {
         let mut state = self.state.lock();
         // One that has not answered at all is waited for. Settling with it starts this again.
         let settled = state.session.as_ref().filter(|session| session.is_settled);
-        let Some(queues) = settled.map(|session| session.queues.clone()) else {
+        let Some((queues, renewal)) = settled.map(|s| (s.queues.clone(), s.renewal.clone())) else {
             return;
         };
         let (answers, in_flight) = self.engine.progress();
@@ -404,7 +413,7 @@ impl Manager {
             state.progress = (Instant::now(), answers);
         } else if state.progress.0.elapsed() >= Delta::from_secs(self.reattach_timeout.into()) {
             pr_err!(
-                "the device has not answered {} requests for {} s: I/O on /dev/tmem0 fails; restart the device's daemon, then unplug the device and plug it again\n",
+                "the device has not answered {} requests for {} s: it is reset, and I/O on /dev/tmem0 fails until it answers again; look at its daemon\n",
                 in_flight,
                 self.reattach_timeout,
             );
@@ -413,7 +422,8 @@ impl Manager {
                 state.link = Link::Failed;
                 self.engine.shut();
             }
-            // The queues are the device's until it is removed.
+            // The queues are the device's until then.
+            renewal.demand();
             return;
         }
         self.workqueue
@@ -426,9 +436,9 @@ impl Manager {
         let mut state = self.state.lock();
         state.is_ending = true;
         drop(state.disk.take());
-        if state.link == Link::Attached {
+        if let (Link::Attached, Some(session)) = (state.link, &state.session) {
             // The host frees the pool by itself later, if this fails.
-            let _ = self.engine.destroy_pool();
+            let _ = self.engine.destroy_pool(&session.queues);
         }
         state.link = Link::Absent;
     }

@@ -63,6 +63,9 @@ pub(crate) const CONTROL_MS: i64 = 10_000;
 /// How often an awaited answer is looked for, in microseconds.
 pub(crate) const CONTROL_POLL_MICROS: i64 = 200;
 
+/// How often one who awaits an answer asks the device whether it still works, in milliseconds.
+pub(crate) const CONTROL_CHECK_MS: i64 = 100;
+
 /// Freed pages that are flushed without waiting for more: one full request.
 pub(crate) const FLUSH_PAGES: usize = EXTENTS;
 

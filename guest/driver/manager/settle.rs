@@ -2,8 +2,9 @@
 
 //! What a device that has come is to the disk.
 //!
-//! A probe sets up the queues and asks for the pool. A device whose back end is away answers late:
-//! the probe does not wait for that, but succeeds. A worker goes on when the answer comes.
+//! A probe sets up the queues and asks for the pool. A device whose back end is away answers late,
+//! or only after a reset: the probe does not wait for that, but succeeds. A worker goes on when the
+//! answer comes.
 
 use super::{
     super::tuning,
@@ -57,8 +58,12 @@ impl Manager {
             .attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
         queues.set_ready();
         self.events.start();
+        if !config.has_back_end() {
+            pr_info!("the device has no back end yet; going on when it asks to be reset\n");
+            return Ok(());
+        }
         match self.settle(state, tuning::FIRST_ANSWER_MS) {
-            // Goes on when the answer comes.
+            // Goes on when the answer comes, or after the reset that the device asks for.
             Err(err) if err == ETIMEDOUT => Ok(()),
             result => result,
         }
@@ -73,7 +78,7 @@ impl Manager {
             // Asked once only: after that there is a pool.
             None => *session
                 .had_pool
-                .insert(self.engine.create_pool(patience)?),
+                .insert(self.engine.create_pool(&session.queues, patience)?),
         };
         let (instance, run) = (session.config.instance, session.run);
         let has_pages = instance == state.instance
@@ -84,7 +89,8 @@ impl Manager {
             self.start_fresh(state)?;
         } else if has_pages {
             // Shows them.
-            self.engine.limits()?;
+            let session = state.session.as_ref().ok_or(ENODEV)?;
+            self.engine.limits(&session.queues)?;
             self.resume(state, run)?;
         } else {
             self.lose(state);
@@ -100,7 +106,7 @@ impl Manager {
 
     /// Goes on with [`Self::settle`] when an answer has come for which the probe did not wait.
     pub(super) fn settle_late(self: &Arc<Self>, state: &mut State) {
-        let unsettled = |session: &Session| !session.is_settled;
+        let unsettled = |session: &Session| session.config.has_back_end() && !session.is_settled;
         if state.is_ending || !state.session.as_ref().is_some_and(unsettled) {
             // An answer that nobody waits for any more.
             return self.engine.forget_answer();
@@ -157,10 +163,11 @@ impl Manager {
     fn start_fresh(self: &Arc<Self>, state: &mut State) -> Result {
         self.drop_disk(state);
         let session = state.session.as_ref().ok_or(ENODEV)?;
-        let swap_pages = self.engine.limits()?.swap_pages;
+        let swap_pages = self.engine.limits(&session.queues)?.swap_pages;
         // Whatever is left in the pool belongs to a disk that is no more.
-        self.engine.destroy_pool()?;
-        self.engine.create_pool(tuning::CONTROL_MS)?;
+        self.engine.destroy_pool(&session.queues)?;
+        self.engine
+            .create_pool(&session.queues, tuning::CONTROL_MS)?;
         self.engine.reset_pages(swap_pages)?;
         state.instance = session.config.instance;
         state.run = session.run;
