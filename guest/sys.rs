@@ -12,6 +12,7 @@ pub(crate) mod disk;
 pub(crate) mod irq_lock;
 pub(crate) mod plug;
 pub(crate) mod reclaim;
+pub(crate) mod renewal;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;
 pub(crate) mod work;

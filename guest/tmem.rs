@@ -71,7 +71,13 @@ impl kernel::Module for Tmem {
         let manager = Manager::new(counters, timeout)?;
         let ids = [wire::DEVICE_ID, test_id];
         let ids = if test_id == 0 { &ids[..1] } else { &ids[..] };
-        let registration = Registration::new(module, c"virtio_tmem", ids, manager.clone());
+        let registration = Registration::new(
+            module,
+            c"virtio_tmem",
+            ids,
+            manager.clone(),
+            manager.workqueue(),
+        );
         let registration = KBox::pin_init(registration, GFP_KERNEL).inspect_err(|_| {
             manager.cancel_work();
         })?;

@@ -1,54 +1,108 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Requests that the driver waits for: pools and limits. Under the manager's mutex only.
+//!
+//! A device whose back end is away answers late. So the wait is short, and an answer that comes
+//! after it is kept: whoever sends the same request again is given that.
 
 use super::{
     engine::Engine,
+    request::{
+        Kind,
+        Request, //
+    },
     tuning, //
 };
-use crate::wire::{
-    Limits,
-    Op,
-    Status, //
+use crate::{
+    sys::virtio::QueueSet,
+    wire::{
+        Limits,
+        Op,
+        Status, //
+    }, //
 };
 use kernel::{
     prelude::*,
     sync::Arc,
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     },
 };
 
 impl Engine {
-    /// Sends a request about the pool as a whole, and waits for the answer.
+    /// Sends a request about the pool as a whole to the device with the queues `set`, and waits
+    /// for the answer, `patience` milliseconds at most.
     ///
     /// # Errors
     ///
-    /// `ETIMEDOUT` when none comes in time, `EBUSY` when an earlier one has not come yet, `ENODEV`
-    /// when the device goes away.
-    pub(crate) fn control(self: &Arc<Self>, op: Op) -> Result<(Status, Limits)> {
-        let (mut request, _) = self.answer.lock().take().ok_or(EBUSY)?;
-        request.set_control(op);
-        self.send_ready(request);
-        let mut waited = 0;
+    /// `ETIMEDOUT` when none comes in time, or none is to be expected because the device asks to be
+    /// reset; `EBUSY` when an earlier one has not come yet; `ENODEV` when the device goes away.
+    fn control(
+        self: &Arc<Self>,
+        set: &QueueSet,
+        op: Op,
+        patience: i64,
+    ) -> Result<(Status, Limits)> {
+        if let Some(request) = self.unsent(op)? {
+            self.send_ready(request);
+        }
+        let start = Instant::<Monotonic>::now();
+        let mut next_check = 0;
         loop {
-            if let Some((request, answered)) = self.answer.lock().as_ref() {
-                if !*answered {
-                    return Err(ENODEV);
-                }
-                return Ok((request.answer().status, request.limits()));
+            if let Some(outcome) = self.outcome() {
+                return outcome;
             }
-            if waited > tuning::CONTROL_MS * 1000 {
-                pr_err!(
-                    "the device did not answer a request {:?} within {} s: look at its daemon\n",
+            let waited = start.elapsed().as_millis();
+            if waited >= next_check {
+                if set.needs_reset() {
+                    return Err(ETIMEDOUT);
+                }
+                next_check = waited + tuning::CONTROL_CHECK_MS;
+            }
+            if waited >= patience {
+                pr_warn!(
+                    "the device has not answered a request {:?} within {} s: if it does not go on soon, look at its daemon\n",
                     op,
-                    tuning::CONTROL_MS / 1000,
+                    patience / 1000,
                 );
                 return Err(ETIMEDOUT);
             }
             fsleep(Delta::from_micros(tuning::CONTROL_POLL_MICROS));
-            waited += tuning::CONTROL_POLL_MICROS;
+        }
+    }
+
+    /// The request, made one for `op`, or none when an answer to that has come late.
+    fn unsent(&self, op: Op) -> Result<Option<KBox<Request>>> {
+        let mut answer = self.answer.lock();
+        let (mut request, answered) = answer.take().ok_or(EBUSY)?;
+        if answered && request.kind() == Kind::Control(op) {
+            *answer = Some((request, answered));
+            return Ok(None);
+        }
+        request.set_control(op);
+        Ok(Some(request))
+    }
+
+    /// What has become of the request that was sent, once that is known.
+    fn outcome(&self) -> Option<Result<(Status, Limits)>> {
+        let mut answer = self.answer.lock();
+        let (request, answered) = (*answer).as_mut()?;
+        let outcome = if *answered {
+            Ok((request.answer().status, request.limits()))
+        } else {
+            Err(ENODEV)
+        };
+        request.clear();
+        Some(outcome)
+    }
+
+    /// Forgets an answer that came too late.
+    pub(crate) fn forget_answer(&self) {
+        if let Some((request, _)) = (*self.answer.lock()).as_mut() {
+            request.clear();
         }
     }
 
@@ -57,8 +111,8 @@ impl Engine {
     /// # Errors
     ///
     /// `EIO` when the device refuses, else as [`Self::control`].
-    pub(crate) fn create_pool(self: &Arc<Self>) -> Result<bool> {
-        match self.control(Op::CreatePool)?.0 {
+    pub(crate) fn create_pool(self: &Arc<Self>, set: &QueueSet, patience: i64) -> Result<bool> {
+        match self.control(set, Op::CreatePool, patience)?.0 {
             Status::OK => Ok(false),
             Status::EXISTS => Ok(true),
             status => {
@@ -73,8 +127,8 @@ impl Engine {
     /// # Errors
     ///
     /// `EIO` when the device refuses, else as [`Self::control`].
-    pub(crate) fn limits(self: &Arc<Self>) -> Result<Limits> {
-        let (status, limits) = self.control(Op::GetLimits)?;
+    pub(crate) fn limits(self: &Arc<Self>, set: &QueueSet) -> Result<Limits> {
+        let (status, limits) = self.control(set, Op::GetLimits, tuning::CONTROL_MS)?;
         if !status.is_ok() {
             pr_err!(
                 "the device refused to tell its limits with status {:#x}\n",
@@ -92,7 +146,8 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Self::control`].
-    pub(crate) fn destroy_pool(self: &Arc<Self>) -> Result {
-        self.control(Op::DestroyPool).map(|_| ())
+    pub(crate) fn destroy_pool(self: &Arc<Self>, set: &QueueSet) -> Result {
+        self.control(set, Op::DestroyPool, tuning::CONTROL_MS)
+            .map(|_| ())
     }
 }

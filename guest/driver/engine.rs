@@ -8,7 +8,7 @@
 //! queue.
 //!
 //! ```text
-//!              first probe               device removed
+//!              first probe           device removed or reset
 //!   Absent -----------------> Attached ------------------> Away
 //!                             ^  |   ^                     |  |
 //!                   same      |  |   +---------------------+  | timeout
@@ -20,16 +20,19 @@
 //!   until it is closed, then as the first probe.
 //! ```
 //!
+//! A device that is there counts from when it has answered.
+//!
 //! Bios are sent in `Attached`, wait in `Absent` and `Away`, and fail in `Failed` and `Lost`.
 //!
 //! # Locks
 //!
-//! In this order; all but the first disable interrupts and are held for short:
+//! In this order; all but the first two disable interrupts and are held for short:
 //!
-//! 1. the manager's mutex,
-//! 2. `Queue::inner`, one for each queue,
-//! 3. `Engine::handles`, which `swap_slot_free_notify` takes under locks of the swap code,
-//! 4. `Engine::flusher`, `Engine::answer`.
+//! 1. the device's own, of the bus and the driver core; see `renewal`,
+//! 2. the manager's mutex,
+//! 3. `Queue::inner`, one for each queue,
+//! 4. `Engine::handles`, which `swap_slot_free_notify` takes under locks of the swap code,
+//! 5. `Engine::flusher`, `Engine::answer`.
 //!
 //! Bios are ended, doorbells are rung and work is scheduled without any of them.
 
@@ -286,14 +289,16 @@ impl Engine {
         self.workqueue.schedule(self, tuning::retry_delay());
     }
 
-    /// The device has used requests of the queue at `index`. In interrupt context.
-    pub(crate) fn used(self: &Arc<Self>, index: usize) {
+    /// The device has used requests of the queue at `index`. In interrupt context. Says whether one
+    /// was among them that is, or was, awaited.
+    pub(crate) fn used(self: &Arc<Self>, index: usize) -> bool {
         let Some(queue) = self.queues.get(index) else {
-            return;
+            return false;
         };
         let mut used = queue.take_used();
         let mut free = Stack::new();
         let mut answers = 0;
+        let mut awaited = false;
         while let Some(mut request) = used.pop() {
             answers += 1;
             match request.kind() {
@@ -301,13 +306,17 @@ impl Engine {
                     self.finish(&mut request, op);
                     free.push(request);
                 }
-                _ => self.return_request(request, true),
+                kind => {
+                    awaited |= matches!(kind, Kind::Control(_));
+                    self.return_request(request, true);
+                }
             }
         }
         self.answers.fetch_add(answers, Relaxed);
         if queue.recycle(free, &self.counters).ring(&self.counters) {
             self.retry();
         }
+        awaited
     }
 
     /// Gives back a request that is not for I/O.
@@ -599,6 +608,7 @@ impl Engine {
                 self.return_request(request, false);
             }
         }
+        self.forget_answer();
     }
 
     /// Answers so far, and requests that wait for one.

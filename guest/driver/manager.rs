@@ -4,6 +4,8 @@
 //!
 //! All changes of [`Link`] are made here, under one mutex; see `engine` for the states.
 
+mod settle;
+
 use super::{
     engine::Engine,
     events::Events,
@@ -12,11 +14,11 @@ use super::{
 use crate::{
     sys::{
         bio::Bio,
-        chain,
         disk::{
             self,
             Disk, //
         },
+        renewal::Renewal,
         virtio::{
             self,
             Device,
@@ -69,9 +71,14 @@ enum Link {
 /// The device that is there.
 struct Session {
     queues: Arc<QueueSet>,
-    instance: [u8; 16],
+    renewal: Arc<Renewal>,
+    config: Config,
+    /// Pages in a request.
     run: u32,
-    swap_pages: u64,
+    /// Whether the device had the pool when it was first asked for it. None until it has answered.
+    had_pool: Option<bool>,
+    /// Whether it is clear what the device is to the disk.
+    is_settled: bool,
 }
 
 struct State {
@@ -84,13 +91,15 @@ struct State {
     run: u32,
     /// When an answer was last seen to have come, and how many there were.
     progress: (Instant<Monotonic>, u64),
+    /// The module is being unloaded: no disk may be made.
+    is_ending: bool,
 }
 
 /// See the module.
 #[pin_data]
 pub(crate) struct Manager {
     engine: Arc<Engine>,
-    workqueue: WorkQueue,
+    workqueue: Arc<WorkQueue>,
     /// In seconds.
     reattach_timeout: u32,
     #[pin]
@@ -107,6 +116,8 @@ pub(crate) struct Manager {
     news: DelayedWork<Manager, NEWS>,
     #[pin]
     closed: DelayedWork<Manager, CLOSED>,
+    #[pin]
+    answered: DelayedWork<Manager, ANSWERED>,
 }
 
 const TIMEOUT: u64 = 1;
@@ -114,6 +125,7 @@ const WATCHDOG: u64 = 2;
 const NEWS: u64 = 3;
 const CLOSED: u64 = 4;
 const POSTPONING: u64 = 5;
+const ANSWERED: u64 = 6;
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, TIMEOUT> for Manager { self.timeout }
@@ -121,6 +133,7 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self, NEWS> for Manager { self.news }
     impl HasDelayedWork<Self, CLOSED> for Manager { self.closed }
     impl HasDelayedWork<Self, POSTPONING> for Manager { self.postponing }
+    impl HasDelayedWork<Self, ANSWERED> for Manager { self.answered }
 }
 
 impl WorkItem<TIMEOUT> for Manager {
@@ -156,9 +169,9 @@ impl WorkItem<NEWS> for Manager {
 
     fn run(this: Arc<Self>) {
         let state = this.state.lock();
-        if state.session.is_some() {
+        if let Some(session) = state.session.as_ref().filter(|session| session.is_settled) {
             // What went wrong was said.
-            let _ = this.engine.limits();
+            let _ = this.engine.limits(&session.queues);
         }
     }
 }
@@ -169,9 +182,20 @@ impl WorkItem<CLOSED> for Manager {
     fn run(this: Arc<Self>) {
         let mut state = this.state.lock();
         if state.link == Link::Lost && !state.is_disk_open() {
-            // What went wrong was said.
-            let _ = this.start_fresh(&mut state);
+            this.drop_disk(&mut state);
+            if let Some(session) = state.session.as_mut() {
+                session.is_settled = false;
+            }
+            this.settle_late(&mut state);
         }
+    }
+}
+
+impl WorkItem<ANSWERED> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.settle_late(&mut this.state.lock());
     }
 }
 
@@ -186,13 +210,24 @@ impl virtio::Driver for Manager {
         let config = Config::decode(&device.read_config());
         check(&config)?;
         let mut state = this.state.lock();
+        if state.is_ending {
+            // It is removed at once.
+            return Ok(());
+        }
         if state.session.is_some() {
             pr_err!("one virtio-tmem device is in use already, and there can be only one\n");
             return Err(EBUSY);
         }
         let queues = (config.request_queues as usize).min(this.engine.queue_count());
-        let set = device.find_queues(usize::from(wire::FIRST_REQUEST_QUEUE) + queues)?;
-        this.attach(&mut state, &config, set, queues)
+        let session = Session {
+            queues: device.find_queues(usize::from(wire::FIRST_REQUEST_QUEUE) + queues)?,
+            renewal: device.renewal(),
+            config,
+            run: config.max_run.min(tuning::RUN),
+            had_pool: None,
+            is_settled: false,
+        };
+        this.attach(&mut state, session, queues)
             .inspect_err(|_| this.detach(&mut state))
     }
 
@@ -203,7 +238,10 @@ impl virtio::Driver for Manager {
     fn used(this: &Arc<Self>, queue: u32) {
         if queue >= u32::from(wire::FIRST_REQUEST_QUEUE) {
             let index = queue - u32::from(wire::FIRST_REQUEST_QUEUE);
-            return this.engine.used(index as usize);
+            if this.engine.used(index as usize) {
+                this.workqueue.schedule::<_, ANSWERED>(this, 0);
+            }
+            return;
         }
         let news = this.events.used();
         if news.limits {
@@ -246,7 +284,8 @@ fn check(config: &Config) -> Result {
         );
         return Err(ENODEV);
     }
-    if !config.capabilities.contains(Capabilities::PERSISTENT) {
+    // What one is going to have that comes later is seen after the reset.
+    if config.has_back_end() && !config.capabilities.contains(Capabilities::PERSISTENT) {
         pr_err!("the device has no persistent pools, so it can't be swapped to\n");
         return Err(ENODEV);
     }
@@ -268,7 +307,7 @@ impl Manager {
         reattach_timeout: u32,
     ) -> Result<Arc<Self>> {
         // The time that the guest is suspended does not count.
-        let workqueue = WorkQueue::new(true)?;
+        let workqueue = Arc::new(WorkQueue::new(true)?, GFP_KERNEL)?;
         let queues = (cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
         let engine = Engine::new(queues, counters, WorkQueue::new(false)?)?;
         let state = State {
@@ -278,6 +317,7 @@ impl Manager {
             instance: [0; 16],
             run: 0,
             progress: (Instant::now(), 0),
+            is_ending: false,
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -291,9 +331,15 @@ impl Manager {
                 watchdog <- new_delayed_work!("tmem::watchdog"),
                 news <- new_delayed_work!("tmem::news"),
                 closed <- new_delayed_work!("tmem::closed"),
+                answered <- new_delayed_work!("tmem::answered"),
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Where devices are reset.
+    pub(crate) fn workqueue(&self) -> Arc<WorkQueue> {
+        self.workqueue.clone()
     }
 
     /// How long to wait for the device to come back, or to answer.
@@ -304,125 +350,6 @@ impl Manager {
     /// How often to look whether the device answers.
     fn watch_interval(&self) -> Jiffies {
         (self.patience() / 4).max(msecs_to_jiffies(100))
-    }
-
-    fn attach(
-        self: &Arc<Self>,
-        state: &mut State,
-        config: &Config,
-        queues: Arc<QueueSet>,
-        count: usize,
-    ) -> Result {
-        let run = config.max_run.min(tuning::RUN);
-        // From here on `detach` undoes what is done.
-        state.session = Some(Session {
-            queues: queues.clone(),
-            instance: config.instance,
-            run,
-            swap_pages: 0,
-        });
-        self.events
-            .attach(queues.take(usize::from(wire::EVENT_QUEUE))?)?;
-        let extents = if config.capabilities.contains(Capabilities::FLUSH_EXTENTS) {
-            config.max_extents as usize
-        } else {
-            0
-        };
-        self.engine.set_extents(extents);
-        self.engine
-            .attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
-        queues.set_ready();
-        self.events.start();
-
-        let existed = self.engine.create_pool()?;
-        let swap_pages = self.engine.limits()?.swap_pages;
-        if let Some(session) = state.session.as_mut() {
-            session.swap_pages = swap_pages;
-        }
-        state.progress = (Instant::now(), self.engine.progress().0);
-        self.workqueue
-            .schedule::<_, WATCHDOG>(self, self.watch_interval());
-
-        let empty = self.engine.stored_pages() == 0;
-        if state.disk.is_none() {
-            self.start_fresh(state)
-        } else if config.instance == state.instance
-            && (existed || empty)
-            && state.link != Link::Lost
-        {
-            self.resume(state, run)
-        } else if state.is_disk_open() {
-            self.lose(state);
-            Ok(())
-        } else {
-            self.start_fresh(state)
-        }
-    }
-
-    /// The device that is there has the disk's pages.
-    fn resume(self: &Arc<Self>, state: &mut State, run: u32) -> Result {
-        if run < state.run {
-            pr_err!(
-                "the device takes {} pages in a request, but /dev/tmem0 was made for {}: close it and plug the device again\n",
-                run,
-                state.run,
-            );
-            return Err(EINVAL);
-        }
-        pr_info!("the device is back with all pages; going on\n");
-        self.engine.counters.reattaches.add(1);
-        state.link = Link::Attached;
-        self.engine.open();
-        Ok(())
-    }
-
-    /// The device that is there does not have the pages of the open disk.
-    fn lose(&self, state: &mut State) {
-        pr_err!(
-            "the device came back without the pages of /dev/tmem0, {} of them are lost: I/O fails until it is closed; swapoff /dev/tmem0, or restart the guest\n",
-            self.engine.stored_pages(),
-        );
-        state.link = Link::Lost;
-        self.engine.shut();
-    }
-
-    /// Makes an empty disk on the device that is there, instead of the one before.
-    fn start_fresh(self: &Arc<Self>, state: &mut State) -> Result {
-        self.engine.hold(false);
-        drop(state.disk.take());
-        state.link = Link::Absent;
-        let Some(session) = &state.session else {
-            // The next device starts afresh.
-            return Ok(());
-        };
-        // Whatever is left in the pool belongs to a disk that is no more.
-        self.engine.destroy_pool()?;
-        self.engine.create_pool()?;
-        self.engine.reset_pages(session.swap_pages)?;
-        state.instance = session.instance;
-        state.run = session.run;
-        if session.swap_pages == 0 {
-            pr_warn!("the device grants no pages for swapping, so there is no /dev/tmem0\n");
-            state.link = Link::Attached;
-            return Ok(());
-        }
-        let limits = disk::Limits {
-            pages: session.swap_pages,
-            run: session.run.min(tuning::SEGMENTS as u32),
-            discard: tuning::DISCARD_PAGES,
-            segments: self.engine.segments(),
-            segment_bytes: chain::SEGMENT_BYTES,
-        };
-        state.link = Link::Attached;
-        self.engine.open();
-        state.disk = Some(Disk::new(c"tmem0", &limits, self.clone())?);
-        pr_info!(
-            "/dev/tmem0: {} MiB, {} pages in a request, {} request queues\n",
-            session.swap_pages >> (20 - wire::PAGE_SHIFT),
-            session.run,
-            self.engine.active_queues(),
-        );
-        Ok(())
     }
 
     /// The device goes away.
@@ -467,7 +394,7 @@ impl Manager {
         state.link = Link::Failed;
         if state.is_disk_open() {
             pr_err!(
-                "the device has not come back within {} s: I/O on /dev/tmem0 fails; plug the device again to go on\n",
+                "the device has not come back within {} s: I/O on /dev/tmem0 fails until it does\n",
                 self.reattach_timeout,
             );
         }
@@ -476,7 +403,9 @@ impl Manager {
     /// Looks whether the device answers.
     fn watch(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        let Some(session) = &state.session else {
+        // One that has not answered at all is waited for. Settling with it starts this again.
+        let settled = state.session.as_ref().filter(|session| session.is_settled);
+        let Some((queues, renewal)) = settled.map(|s| (s.queues.clone(), s.renewal.clone())) else {
             return;
         };
         let (answers, in_flight) = self.engine.progress();
@@ -484,16 +413,17 @@ impl Manager {
             state.progress = (Instant::now(), answers);
         } else if state.progress.0.elapsed() >= Delta::from_secs(self.reattach_timeout.into()) {
             pr_err!(
-                "the device has not answered {} requests for {} s: I/O on /dev/tmem0 fails; restart the device's daemon, then unplug the device and plug it again\n",
+                "the device has not answered {} requests for {} s: it is reset, and I/O on /dev/tmem0 fails until it answers again; look at its daemon\n",
                 in_flight,
                 self.reattach_timeout,
             );
-            self.engine.detach(&session.queues);
+            self.engine.detach(&queues);
             if state.link == Link::Attached {
                 state.link = Link::Failed;
                 self.engine.shut();
             }
-            // The queues are the device's until it is removed.
+            // The queues are the device's until then.
+            renewal.demand();
             return;
         }
         self.workqueue
@@ -504,10 +434,11 @@ impl Manager {
     /// the device.
     pub(crate) fn end(self: &Arc<Self>) {
         let mut state = self.state.lock();
+        state.is_ending = true;
         drop(state.disk.take());
-        if state.link == Link::Attached {
+        if let (Link::Attached, Some(session)) = (state.link, &state.session) {
             // The host frees the pool by itself later, if this fails.
-            let _ = self.engine.destroy_pool();
+            let _ = self.engine.destroy_pool(&session.queues);
         }
         state.link = Link::Absent;
     }
@@ -519,6 +450,7 @@ impl Manager {
         self.workqueue.cancel_sync::<_, WATCHDOG>(self);
         self.workqueue.cancel_sync::<_, NEWS>(self);
         self.workqueue.cancel_sync::<_, CLOSED>(self);
+        self.workqueue.cancel_sync::<_, ANSWERED>(self);
         self.engine.cancel_work();
     }
 }

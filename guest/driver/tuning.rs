@@ -52,11 +52,19 @@ pub(crate) const SWAP_OUT_MS: u32 = 2000;
 /// How often a waiting write looks again, in milliseconds: about a request's time when busy.
 pub(crate) const WRITE_POLL_MS: i64 = 4;
 
-/// How long the device may take to answer a request during probing, in milliseconds.
+/// How long a probe waits for the first answer, in milliseconds. Much longer than a device takes
+/// that has a back end; short enough not to hold up a boot when it has none. The rest is then done
+/// when the answer comes.
+pub(crate) const FIRST_ANSWER_MS: i64 = 2000;
+
+/// How long other answers are waited for, in milliseconds.
 pub(crate) const CONTROL_MS: i64 = 10_000;
 
 /// How often an awaited answer is looked for, in microseconds.
 pub(crate) const CONTROL_POLL_MICROS: i64 = 200;
+
+/// How often one who awaits an answer asks the device whether it still works, in milliseconds.
+pub(crate) const CONTROL_CHECK_MS: i64 = 100;
 
 /// Freed pages that are flushed without waiting for more: one full request.
 pub(crate) const FLUSH_PAGES: usize = EXTENTS;

@@ -81,6 +81,57 @@ void tmem_virtio_del_vqs(struct virtio_device *vdev)
 	vdev->config->del_vqs(vdev);
 }
 
+void tmem_virtio_reset(struct virtio_device *vdev)
+{
+	virtio_reset_device(vdev);
+	/* virtio-mmio does not wait for callbacks by itself. */
+	virtio_synchronize_cbs(vdev);
+}
+
+bool tmem_virtio_needs_reset(struct virtio_device *vdev)
+{
+	u8 status = vdev->config->get_status(vdev);
+
+	/* A device that was torn out reads as all ones. */
+	return status != 0xff && (status & VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+bool tmem_virtio_trylock(struct virtio_device *vdev)
+{
+	/* A bus that resets or suspends the device holds only the parent's lock. */
+	if (!device_trylock(vdev->dev.parent))
+		return false;
+	if (device_trylock(&vdev->dev))
+		return true;
+	device_unlock(vdev->dev.parent);
+	return false;
+}
+
+void tmem_virtio_unlock(struct virtio_device *vdev)
+{
+	device_unlock(&vdev->dev);
+	device_unlock(vdev->dev.parent);
+}
+
+void tmem_virtio_take_features(struct virtio_device *vdev)
+{
+	u64 offered[VIRTIO_FEATURES_U64S];
+	unsigned int i;
+
+	virtio_add_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+	virtio_add_status(vdev, VIRTIO_CONFIG_S_DRIVER);
+	virtio_get_features(vdev, offered);
+	/* As virtio_dev_probe() does; the driver has no features of its own. */
+	for (i = VIRTIO_TRANSPORT_F_START; i < VIRTIO_TRANSPORT_F_END; i++) {
+		if (virtio_features_test_bit(offered, i))
+			__virtio_set_bit(vdev, i);
+		else
+			__virtio_clear_bit(vdev, i);
+	}
+	/* Set up anew, whatever became of it before. */
+	vdev->failed = false;
+}
+
 void tmem_sg_set_page(struct scatterlist *sg, struct page *page,
 		      unsigned int len, unsigned int offset)
 {

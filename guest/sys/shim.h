@@ -25,6 +25,11 @@ int tmem_virtio_find_vqs(struct virtio_device *vdev, unsigned int count,
 			 struct virtqueue **vqs, void (*callback)(struct virtqueue *));
 void tmem_virtio_ready(struct virtio_device *vdev);
 void tmem_virtio_del_vqs(struct virtio_device *vdev);
+void tmem_virtio_reset(struct virtio_device *vdev);
+bool tmem_virtio_needs_reset(struct virtio_device *vdev);
+bool tmem_virtio_trylock(struct virtio_device *vdev);
+void tmem_virtio_unlock(struct virtio_device *vdev);
+void tmem_virtio_take_features(struct virtio_device *vdev);
 
 void tmem_sg_set_page(struct scatterlist *sg, struct page *page,
 		      unsigned int len, unsigned int offset);

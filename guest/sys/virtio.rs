@@ -4,12 +4,14 @@
 
 use super::{
     bindings,
+    renewal::Renewal,
     virtqueue::{
         Carrier,
         Quiesced,
         Users,
         Virtqueue, //
     },
+    work::WorkQueue, //
 };
 use core::{
     marker::PhantomData,
@@ -41,7 +43,7 @@ const POLL_MICROS: i64 = 100;
 /// What a virtio driver does. All but `used` are called in process context, one at a time for each
 /// device.
 pub(crate) trait Driver: Send + Sync + 'static {
-    /// A device is there, or there again after a suspension.
+    /// A device is there, or there again after a suspension or a reset.
     ///
     /// # Errors
     ///
@@ -59,6 +61,7 @@ pub(crate) trait Driver: Send + Sync + 'static {
 pub(crate) struct Device<'a> {
     vdev: NonNull<bindings::virtio_device>,
     queues: &'a Mutex<Option<Arc<QueueSet>>>,
+    renewal: &'a Arc<Renewal>,
     callback: unsafe extern "C" fn(*mut bindings::virtqueue),
 }
 
@@ -78,7 +81,13 @@ impl Device<'_> {
         config
     }
 
-    /// Sets up the first `count` queues.
+    /// What resets the device.
+    pub(crate) fn renewal(&self) -> Arc<Renewal> {
+        self.renewal.clone()
+    }
+
+    /// Sets up the first `count` queues, and with them the interrupts, also that for changes of the
+    /// configuration.
     ///
     /// # Errors
     ///
@@ -178,6 +187,14 @@ impl QueueSet {
         }
     }
 
+    /// Whether the device asks to be reset: no answer is to be expected then.
+    pub(crate) fn needs_reset(&self) -> bool {
+        (*self.open.lock())
+            .as_ref()
+            // SAFETY: The device is valid by the type invariant.
+            .is_some_and(|open| unsafe { bindings::tmem_virtio_needs_reset(open.vdev.as_ptr()) })
+    }
+
     /// Resets the device: it touches no buffer any more, and no callback runs. Nobody may be
     /// adding buffers meanwhile.
     pub(crate) fn reset(&self) -> Quiesced {
@@ -193,7 +210,7 @@ impl QueueSet {
             fsleep(Delta::from_micros(POLL_MICROS));
         }
         // SAFETY: The device is valid by the type invariant, and no doorbell is being rung.
-        unsafe { bindings::virtio_reset_device(open.vdev.as_ptr()) };
+        unsafe { bindings::tmem_virtio_reset(open.vdev.as_ptr()) };
     }
 
     /// Resets the device, waits until nobody has a queue, and deletes the queues.
@@ -214,6 +231,7 @@ impl QueueSet {
 #[pin_data]
 struct Binding<T: Driver> {
     driver: Arc<T>,
+    renewal: Arc<Renewal>,
     #[pin]
     queues: Mutex<Option<Arc<QueueSet>>>,
 }
@@ -223,9 +241,13 @@ impl<T: Driver> Binding<T> {
         let device = Device {
             vdev,
             queues: &self.queues,
+            renewal: &self.renewal,
             callback: Callbacks::<T>::used,
         };
-        T::probe(&self.driver, &device).inspect_err(|_| self.close())
+        T::probe(&self.driver, &device).inspect_err(|_| self.close())?;
+        // What the device asked for before it was ready it need not have notified.
+        self.renewal.look();
+        Ok(())
     }
 
     fn remove(&self) {
@@ -252,6 +274,7 @@ pub(crate) struct Registration<T: Driver> {
     driver: Opaque<bindings::virtio_driver>,
     ids: KVec<bindings::virtio_device_id>,
     data: Arc<T>,
+    workqueue: Arc<WorkQueue>,
 }
 
 // SAFETY: The registration may be dropped by any task.
@@ -260,7 +283,8 @@ unsafe impl<T: Driver> Send for Registration<T> {}
 unsafe impl<T: Driver> Sync for Registration<T> {}
 
 impl<T: Driver> Registration<T> {
-    /// Registers a driver for the devices with one of the ids.
+    /// Registers a driver for the devices with one of the ids. Those that ask for it are reset on
+    /// the workqueue, which must be freezable.
     ///
     /// # Errors
     ///
@@ -270,6 +294,7 @@ impl<T: Driver> Registration<T> {
         name: &'static CStr,
         wanted: &'a [u32],
         data: Arc<T>,
+        workqueue: Arc<WorkQueue>,
     ) -> impl PinInit<Self, Error> + 'a {
         try_pin_init!(Self {
             ids: {
@@ -285,6 +310,7 @@ impl<T: Driver> Registration<T> {
                 ids
             },
             data,
+            workqueue,
             driver <- Opaque::try_ffi_init(|slot: *mut bindings::virtio_driver| {
                 // SAFETY: `slot` is valid for writes, and zeros are valid for every field.
                 unsafe {
@@ -293,6 +319,7 @@ impl<T: Driver> Registration<T> {
                     (*slot).id_table = ids.as_ptr();
                     (*slot).probe = Some(Callbacks::<T>::probe);
                     (*slot).remove = Some(Callbacks::<T>::remove);
+                    (*slot).config_changed = Some(Callbacks::<T>::config_changed);
                     (*slot).freeze = Some(Callbacks::<T>::freeze);
                     (*slot).restore = Some(Callbacks::<T>::restore);
                     (*slot).reset_prepare = Some(Callbacks::<T>::freeze);
@@ -340,14 +367,18 @@ impl<T: Driver> Callbacks<T> {
                 &*container_of!(Opaque::cast_from(driver), Registration<T>, driver)
             };
             let driver = registration.data.clone();
+            let vdev = NonNull::new(vdev).ok_or(ENODEV)?;
+            // SAFETY: The device is valid. It is bound when the core lets go of its lock, unless the
+            // probe fails; then, or else in `remove`, this is ended.
+            let renewal = unsafe { Renewal::new(vdev, registration.workqueue.clone()) }?;
             let binding = KBox::pin_init(
                 pin_init!(Binding {
                     driver,
+                    renewal,
                     queues <- new_mutex!(None, "Binding::queues"),
                 }),
                 GFP_KERNEL,
             )?;
-            let vdev = NonNull::new(vdev).ok_or(ENODEV)?;
             // The binding is where callbacks find it before the first of them can come.
             // SAFETY: The device is valid. The binding is not moved out of its box, and is freed
             // after the queues are deleted, in `remove` or below.
@@ -357,7 +388,9 @@ impl<T: Driver> Callbacks<T> {
                     core::ptr::from_ref(&*binding).cast_mut().cast(),
                 )
             };
-            binding.probe(vdev)?;
+            binding
+                .probe(vdev)
+                .inspect_err(|_| binding.renewal.end())?;
             // SAFETY: The value is not moved: it goes back into a pinned box in `remove`.
             let _ = KBox::into_raw(unsafe { Pin::into_inner_unchecked(binding) });
             Ok(0)
@@ -368,7 +401,12 @@ impl<T: Driver> Callbacks<T> {
         // SAFETY: The core calls this once for each device that was probed.
         let binding: KBox<Binding<T>> =
             unsafe { KBox::from_raw(bindings::tmem_virtio_priv(vdev).cast()) };
-        KBox::into_pin(binding).remove();
+        let binding = KBox::into_pin(binding);
+        binding.remove();
+        binding.renewal.end();
+        // One that could not be set up again after a reset has no queues, and was not reset above.
+        // SAFETY: The device is valid, and has no queues any more.
+        unsafe { bindings::tmem_virtio_reset(vdev) };
     }
 
     unsafe extern "C" fn freeze(vdev: *mut bindings::virtio_device) -> c_int {
@@ -384,6 +422,12 @@ impl<T: Driver> Callbacks<T> {
             binding.probe(NonNull::new(vdev).ok_or(ENODEV)?)?;
             Ok(0)
         })
+    }
+
+    unsafe extern "C" fn config_changed(vdev: *mut bindings::virtio_device) {
+        // The configuration is constant, so what has changed is the status.
+        // SAFETY: The core calls this for a bound device, and not beside `remove`.
+        unsafe { Self::binding(vdev) }.renewal.look();
     }
 
     unsafe extern "C" fn used(vq: *mut bindings::virtqueue) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Delayed work that can be moved up and cancelled.
+//! Delayed work that can be moved up, cancelled and disabled.
 //!
 //! The kernel crate's work items can only be enqueued. A module that may be unloaded has to cancel
 //! them, too.
@@ -61,6 +61,43 @@ impl WorkQueue {
         if waited {
             // SAFETY: The item holds the reference of the call that enqueued it first; this one
             // was leaked above and is not needed.
+            drop(unsafe { Arc::from_raw(raw.cast_const()) });
+        }
+    }
+
+    /// Runs `item` after `delay`, unless it waits already or was [disabled](Self::disable_sync). May
+    /// be called in any context.
+    pub(crate) fn queue<T, const ID: u64>(&self, item: &Arc<T>, delay: Jiffies)
+    where
+        T: HasDelayedWork<T, ID> + WorkItem<ID, Pointer = Arc<T>> + Send + Sync + 'static,
+    {
+        let raw = Arc::into_raw(item.clone()).cast_mut();
+        // SAFETY: As in `schedule`.
+        let queued = unsafe {
+            kernel::bindings::queue_delayed_work_on(
+                kernel::bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                self.0.as_ptr(),
+                delayed_work::<T, ID>(raw),
+                delay,
+            )
+        };
+        if !queued {
+            // SAFETY: The reference was leaked above, and nobody took it.
+            drop(unsafe { Arc::from_raw(raw.cast_const()) });
+        }
+    }
+
+    /// As [`Self::cancel_sync`], and [`Self::queue`] does nothing from here on.
+    pub(crate) fn disable_sync<T, const ID: u64>(&self, item: &Arc<T>)
+    where
+        T: HasDelayedWork<T, ID> + WorkItem<ID, Pointer = Arc<T>> + Send + Sync + 'static,
+    {
+        let raw = Arc::as_ptr(item).cast_mut();
+        // SAFETY: `raw` points to a valid `T` for as long as `item` is borrowed.
+        let waited =
+            unsafe { kernel::bindings::disable_delayed_work_sync(delayed_work::<T, ID>(raw)) };
+        if waited {
+            // SAFETY: The item was enqueued with a leaked reference, and will not run.
             drop(unsafe { Arc::from_raw(raw.cast_const()) });
         }
     }

@@ -50,7 +50,8 @@ pub struct Config {
     /// Bits of [`Capabilities`].
     pub capabilities: Capabilities,
     /// Names the set of pools behind the device. The same id after a reset or
-    /// a re-plug means: the same pools, with their persistent pages.
+    /// a re-plug means: the same pools, with their persistent pages. See
+    /// [`Config::has_back_end`].
     pub instance: [u8; 16],
     /// Binary logarithm of the page size in bytes; 12 in version 1.
     pub page_shift: u32,
@@ -71,6 +72,8 @@ impl Config {
     pub const MAGIC: u32 = u32::from_le_bytes(*b"TMEM");
     /// Version of the specification.
     pub const VERSION: u32 = 1;
+    /// The instance of a device whose back end has not come yet.
+    pub const NO_BACK_END: [u8; 16] = [0; 16];
 
     /// Writes the layout of spec section 3.
     pub fn encode(&self) -> [u8; Self::SIZE] {
@@ -101,6 +104,11 @@ impl Config {
             max_pools: u32::from_le_bytes(take(from, 44)),
             request_queues: u32::from_le_bytes(take(from, 48)),
         }
+    }
+
+    /// Whether pools are behind the device already (spec section 8).
+    pub fn has_back_end(&self) -> bool {
+        self.instance != Self::NO_BACK_END
     }
 
     /// Whether a driver of this version may use the device (`drv-config-check`).

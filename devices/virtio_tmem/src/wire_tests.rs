@@ -52,6 +52,19 @@ fn a_driver_takes_only_what_it_understands() {
 }
 
 #[test]
+fn a_device_without_a_back_end_is_taken_and_known_by_its_instance() {
+    assert!(config().has_back_end());
+    let mut config = config();
+    config.instance = Config::NO_BACK_END;
+    assert_eq!(config.encode()[16..32], [0; 16]);
+    assert!(config.is_supported());
+    assert!(!config.has_back_end());
+    // Any other bit makes it an instance.
+    config.instance[15] = 1;
+    assert!(config.has_back_end());
+}
+
+#[test]
 fn unknown_capabilities_do_not_hide_known_ones() {
     let offered = Capabilities(u64::MAX);
     assert!(offered.contains(Capabilities::FLUSH_EXTENTS));

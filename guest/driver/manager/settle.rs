@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a device that has come is to the disk.
+//!
+//! A probe sets up the queues and asks for the pool. A device whose back end is away answers late,
+//! or only after a reset: the probe does not wait for that, but succeeds. A worker goes on when the
+//! answer comes.
+
+use super::{
+    super::tuning,
+    Link,
+    Manager,
+    Session,
+    State,
+    WATCHDOG, //
+};
+use crate::{
+    sys::{
+        chain,
+        disk::{
+            self,
+            Disk, //
+        }, //
+    },
+    wire::{
+        self,
+        Capabilities, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::Instant, //
+};
+
+impl Manager {
+    /// Takes the device of `session`, with its first `count` request queues.
+    ///
+    /// # Errors
+    ///
+    /// Any: the caller detaches it.
+    pub(super) fn attach(self: &Arc<Self>, state: &mut State, session: Session, count: usize) -> Result {
+        let Session {
+            queues, config, run, ..
+        } = &session;
+        let (queues, config, run) = (queues.clone(), *config, *run);
+        // From here on `detach` undoes what is done.
+        state.session = Some(session);
+        self.events
+            .attach(queues.take(usize::from(wire::EVENT_QUEUE))?)?;
+        let extents = if config.capabilities.contains(Capabilities::FLUSH_EXTENTS) {
+            config.max_extents as usize
+        } else {
+            0
+        };
+        self.engine.set_extents(extents);
+        self.engine
+            .attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
+        queues.set_ready();
+        self.events.start();
+        if !config.has_back_end() {
+            pr_info!("the device has no back end yet; going on when it asks to be reset\n");
+            return Ok(());
+        }
+        match self.settle(state, tuning::FIRST_ANSWER_MS) {
+            // Goes on when the answer comes, or after the reset that the device asks for.
+            Err(err) if err == ETIMEDOUT => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Finds out what the device that is there is to the disk, and acts on it. Waits `patience`
+    /// milliseconds for the first answer. When this fails with `ETIMEDOUT`, it may be repeated.
+    fn settle(self: &Arc<Self>, state: &mut State, patience: i64) -> Result {
+        let session = state.session.as_mut().ok_or(ENODEV)?;
+        let had_pool = match session.had_pool {
+            Some(had_pool) => had_pool,
+            // Asked once only: after that there is a pool.
+            None => *session
+                .had_pool
+                .insert(self.engine.create_pool(&session.queues, patience)?),
+        };
+        let (instance, run) = (session.config.instance, session.run);
+        let has_pages = instance == state.instance
+            && (had_pool || self.engine.stored_pages() == 0)
+            && state.link != Link::Lost;
+        let keeps_disk = state.disk.is_some() && (has_pages || state.is_disk_open());
+        if !keeps_disk {
+            self.start_fresh(state)?;
+        } else if has_pages {
+            // Shows them.
+            let session = state.session.as_ref().ok_or(ENODEV)?;
+            self.engine.limits(&session.queues)?;
+            self.resume(state, run)?;
+        } else {
+            self.lose(state);
+        }
+        if let Some(session) = state.session.as_mut() {
+            session.is_settled = true;
+        }
+        state.progress = (Instant::now(), self.engine.progress().0);
+        self.workqueue
+            .schedule::<_, WATCHDOG>(self, self.watch_interval());
+        Ok(())
+    }
+
+    /// Goes on with [`Self::settle`] when an answer has come for which the probe did not wait.
+    pub(super) fn settle_late(self: &Arc<Self>, state: &mut State) {
+        let unsettled = |session: &Session| session.config.has_back_end() && !session.is_settled;
+        if state.is_ending || !state.session.as_ref().is_some_and(unsettled) {
+            // An answer that nobody waits for any more.
+            return self.engine.forget_answer();
+        }
+        match self.settle(state, tuning::CONTROL_MS) {
+            // Goes on when the next answer comes.
+            Err(err) if err == ETIMEDOUT || err == EBUSY => (),
+            Err(err) => {
+                pr_err!(
+                    "the device can't be used ({:?}): look at its daemon, then plug the device again, or unload virtio_tmem and load it again\n",
+                    err,
+                );
+                self.detach(state);
+            }
+            Ok(()) => (),
+        }
+    }
+
+    /// The device that is there has the disk's pages.
+    fn resume(self: &Arc<Self>, state: &mut State, run: u32) -> Result {
+        if run < state.run {
+            pr_err!(
+                "the device takes {} pages in a request, but /dev/tmem0 was made for {}: close it and plug the device again\n",
+                run,
+                state.run,
+            );
+            return Err(EINVAL);
+        }
+        pr_info!("the device is back with all pages; going on\n");
+        self.engine.counters.reattaches.add(1);
+        state.link = Link::Attached;
+        self.engine.open();
+        Ok(())
+    }
+
+    /// The device that is there does not have the pages of the open disk.
+    fn lose(&self, state: &mut State) {
+        pr_err!(
+            "the device came back without the pages of /dev/tmem0, {} of them are lost: I/O fails until it is closed; swapoff /dev/tmem0, or restart the guest\n",
+            self.engine.stored_pages(),
+        );
+        state.link = Link::Lost;
+        self.engine.shut();
+    }
+
+    /// Removes the disk, which nobody has open.
+    pub(super) fn drop_disk(&self, state: &mut State) {
+        self.engine.hold(false);
+        drop(state.disk.take());
+        state.link = Link::Absent;
+    }
+
+    /// Makes an empty disk on the device that is there, instead of the one before.
+    fn start_fresh(self: &Arc<Self>, state: &mut State) -> Result {
+        self.drop_disk(state);
+        let session = state.session.as_ref().ok_or(ENODEV)?;
+        let swap_pages = self.engine.limits(&session.queues)?.swap_pages;
+        // Whatever is left in the pool belongs to a disk that is no more.
+        self.engine.destroy_pool(&session.queues)?;
+        self.engine
+            .create_pool(&session.queues, tuning::CONTROL_MS)?;
+        self.engine.reset_pages(swap_pages)?;
+        state.instance = session.config.instance;
+        state.run = session.run;
+        if swap_pages == 0 {
+            pr_warn!("the device grants no pages for swapping, so there is no /dev/tmem0\n");
+            state.link = Link::Attached;
+            return Ok(());
+        }
+        let limits = disk::Limits {
+            pages: swap_pages,
+            run: session.run.min(tuning::SEGMENTS as u32),
+            discard: tuning::DISCARD_PAGES,
+            segments: self.engine.segments(),
+            segment_bytes: chain::SEGMENT_BYTES,
+        };
+        state.link = Link::Attached;
+        self.engine.open();
+        state.disk = Some(Disk::new(c"tmem0", &limits, self.clone())?);
+        pr_info!(
+            "/dev/tmem0: {} MiB, {} pages in a request, {} request queues\n",
+            swap_pages >> (20 - wire::PAGE_SHIFT),
+            state.run,
+            self.engine.active_queues(),
+        );
+        Ok(())
+    }
+}
