@@ -19,6 +19,7 @@ mod initramfs;
 mod kernel;
 mod man;
 mod mirror;
+mod modules;
 mod pictures;
 mod project;
 mod roots;
