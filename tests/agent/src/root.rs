@@ -46,8 +46,7 @@ pub(crate) fn switch(mounts: &[&str]) -> Result<()> {
     let Some(wanted) = wanted(&line) else {
         return Ok(());
     };
-    let here = rustix::fs::statfs("/").context("cannot tell what / is")?;
-    if !IN_MEMORY.contains(&here.f_type) {
+    if !in_memory()? {
         return Ok(());
     }
     for module in MODULES {
@@ -77,6 +76,21 @@ pub(crate) fn switch(mounts: &[&str]) -> Result<()> {
     rustix::process::chroot(".").context("cannot change the root")?;
     let error = Command::new(INIT).exec();
     Err(error).with_context(|| format!("cannot run {INIT} of {}", wanted.device))
+}
+
+/// Has a root on a disk whole on the disk: before the machine goes off.
+pub(crate) fn settle() -> Result<()> {
+    rustix::fs::sync();
+    if !in_memory()? {
+        rustix::mount::mount_remount("/", MountFlags::RDONLY, "")
+            .context("cannot make the root read-only")?;
+    }
+    Ok(())
+}
+
+fn in_memory() -> Result<bool> {
+    let root = rustix::fs::statfs("/").context("cannot tell what / is")?;
+    Ok(IN_MEMORY.contains(&root.f_type))
 }
 
 fn appears(device: &Path) -> Result<()> {

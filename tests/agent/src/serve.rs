@@ -3,6 +3,7 @@
 //! one that hangs in the kernel holds up no other.
 
 use crate::background::Background;
+use crate::root;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -122,12 +123,12 @@ impl Shared {
                 Ok(Answer::Http(response))
             }
             Command::PowerOff => {
-                rustix::fs::sync();
+                root::settle()?;
                 rustix::system::reboot(RebootCommand::PowerOff).context("cannot switch off")?;
                 Ok(Answer::Done)
             }
             Command::Reset => {
-                rustix::fs::sync();
+                root::settle()?;
                 rustix::system::reboot(RebootCommand::Restart).context("cannot reset")?;
                 Ok(Answer::Done)
             }
