@@ -3,14 +3,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use log::LevelFilter;
-
-use crate::size;
+use tmem_host::cli::Exit;
+use tmem_host::size;
 
 /// What `--print-capabilities` prints, after QEMU's conventions for
 /// vhost-user back ends. QEMU's schema has no type for tmem.
@@ -122,42 +120,12 @@ pub fn command() -> clap::Command {
     Options::command()
 }
 
-/// Why there are no options: asked for help, or a mistake.
-#[derive(Debug)]
-pub struct Exit(clap::Error);
-
-impl Exit {
-    /// Prints the help, or the mistake in one sentence.
-    pub fn print(&self) -> ExitCode {
-        if matches!(
-            self.0.kind(),
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-        ) {
-            // Nothing can be said if stdout is closed.
-            let _ = self.0.print();
-            return ExitCode::SUCCESS;
-        }
-        eprintln!("vhost-user-tmem: {} (see --help)", self.sentence());
-        ExitCode::from(2)
-    }
-
-    /// The first paragraph of clap's message, on one line.
-    fn sentence(&self) -> String {
-        let text = self.0.render().to_string();
-        let paragraph = text.split("\n\n").next().unwrap_or_default();
-        let words: Vec<_> = paragraph.split_whitespace().collect();
-        let line = words.join(" ");
-        line.strip_prefix("error: ")
-            .map_or(line.clone(), Into::into)
-    }
-}
-
 /// Reads the command line.
 ///
 /// # Errors
 /// When it asks for help or is not understood.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, Exit> {
-    Options::try_parse_from(args).map_err(Exit)
+    tmem_host::cli::parse(args)
 }
 
 #[cfg(test)]

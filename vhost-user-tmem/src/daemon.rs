@@ -11,28 +11,21 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use tmem_host::socket::{self, Access, Socket};
+use tmem_host::{ready, size};
 use tmem_store::{Store, StoreConfig};
 use vhost::vhost_user::Listener;
 
 use crate::cli::Options;
 use crate::control::Control;
 use crate::inherited;
-use crate::ready;
 use crate::settings::{self, Place, VmSettings};
-use crate::size;
-use crate::socket::{self, Access, Socket};
 use crate::stop::Stop;
 use crate::vm::{self, Vm};
 
 /// How often a VM's hints are looked at, to tell a driver that heard "full"
 /// when it may try again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Access to the control socket.
-const OWNER_ONLY: Access = Access {
-    group: None,
-    mode: 0o600,
-};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -57,7 +50,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let control_socket = options.control_socket.as_deref();
     let control_socket = control_socket
-        .map(|path| Socket::bind(path, OWNER_ONLY))
+        .map(|path| Socket::bind(path, Access::OWNER_ONLY))
         .transpose()?;
     let stop = Stop::new().context("cannot make an event")?;
     log::info!(

@@ -10,11 +10,7 @@ pub mod cli;
 pub mod control;
 pub mod daemon;
 pub mod inherited;
-pub mod logging;
-pub mod ready;
 pub mod settings;
-pub mod size;
-pub mod socket;
 pub mod stop;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-use vhost_user_tmem::{cli, daemon, logging};
+use tmem_host::logging;
+use vhost_user_tmem::{cli, daemon};
 
 fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os()) {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::system::sysinfo;
+use tmem_host::size;
 
 use crate::cli::Options;
-use crate::size;
 
 /// Bytes in a page.
 const PAGE: u64 = virtio_tmem::wire::PAGE_SIZE as u64;

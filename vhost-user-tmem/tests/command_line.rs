@@ -198,6 +198,7 @@ fn a_signal_ends_the_daemon_with_0_and_removes_its_sockets() {
         assert!(daemon.socket("one").exists());
         let (status, log, left) = daemon.end(signal);
         assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("serving 2 virtual machines"), "{log}");
         assert_eq!(left, Vec::<std::path::PathBuf>::new());
     }
 }

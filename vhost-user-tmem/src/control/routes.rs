@@ -2,13 +2,11 @@
 //! What the control socket answers to which request.
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use tmem_host::http::{Request, Response};
+use tmem_host::metrics::CONTENT_TYPE;
+use tmem_host::size;
 
-use super::http::{Request, Response};
 use super::{Control, metrics, stats};
-use crate::size;
-
-const JSON: &str = "application/json";
 
 /// Settings of a VM that can be changed.
 #[derive(Debug, Deserialize)]
@@ -21,9 +19,9 @@ struct Change {
 pub(super) fn answer(control: &Control, request: &Request) -> Response {
     let parts: Vec<_> = request.path.split('/').skip(1).collect();
     match (request.method.as_str(), parts.as_slice()) {
-        ("GET", ["metrics"]) => Response::ok("text/plain; version=0.0.4", metrics::render(control)),
-        ("GET", ["v1", "stats"]) => Response::ok(JSON, stats::render(control)),
-        ("PUT", ["v1", "vms", name]) => change(control, name, &request.body),
+        ("GET", ["metrics"]) => Response::ok(CONTENT_TYPE, metrics::render(control).to_string()),
+        ("GET", ["v1", "stats"]) => Response::json(&stats::render(control)),
+        ("PUT", ["v1", "vms", name]) => change(control, name, request),
         (_, ["metrics"] | ["v1", "stats"] | ["v1", "vms", _]) => Response::error(
             405,
             "known are GET /metrics, GET /v1/stats, PUT /v1/vms/NAME",
@@ -35,13 +33,11 @@ pub(super) fn answer(control: &Control, request: &Request) -> Response {
     }
 }
 
-fn change(control: &Control, name: &str, body: &[u8]) -> Response {
+fn change(control: &Control, name: &str, request: &Request) -> Response {
     let Some(vm) = control.vms.iter().find(|vm| vm.name() == name) else {
         return Response::error(404, &format!("there is no virtual machine '{name}'"));
     };
-    let change = serde_json::from_slice::<Map<_, _>>(body)
-        .and_then(|settings| serde_json::from_value(Value::Object(settings)));
-    let change: Change = match change {
+    let change: Change = match request.object() {
         Ok(change) => change,
         Err(error) => {
             let sentence = format!("send a body like {{\"quota\": 1073741824}}: {error}");
@@ -50,5 +46,5 @@ fn change(control: &Control, name: &str, body: &[u8]) -> Response {
     };
     vm.device().set_quota(change.quota);
     log::info!("{name}: quota set to {}", size::show(change.quota));
-    Response::ok(JSON, format!("{:#}\n", stats::of_vm(vm)))
+    Response::json(&stats::of_vm(vm))
 }

@@ -24,7 +24,7 @@ pub use execute::Executor;
 pub use fault::Fault;
 pub use metrics::{Metrics, Sample};
 pub use parse::{Request, Run};
-pub use queue::{RequestQueue, Step};
+pub use queue::{RequestQueue, Step, wants_notification};
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};

@@ -132,8 +132,9 @@ pub(super) fn complete<M: GuestMemory>(
     }
 }
 
-/// Whether the driver wants to hear of the buffer just used. In doubt yes.
-fn wants_notification<M: GuestMemory>(mem: &M, queue: &mut Queue) -> bool {
+/// Whether the driver wants to hear of the buffer just used; in doubt yes.
+/// (virtio 1.2, section 2.7.10.)
+pub fn wants_notification<M: GuestMemory>(mem: &M, queue: &mut Queue) -> bool {
     // virtio-queue looks at the event index only, not at the flag.
     if !queue.event_idx_enabled() {
         // The used index must be out before the flag is looked at.

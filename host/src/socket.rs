@@ -13,10 +13,18 @@ use anyhow::{Context, Result, bail, ensure};
 /// Who may connect.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
-    /// Group id of the socket; `None`: the daemon's.
+    /// Group id of the socket; `None`: the process's.
     pub group: Option<u32>,
     /// Mode of the socket.
     pub mode: u32,
+}
+
+impl Access {
+    /// Nobody but the process's user may connect.
+    pub const OWNER_ONLY: Self = Self {
+        group: None,
+        mode: 0o600,
+    };
 }
 
 /// A listening socket in the file system; dropping it removes the file, if it
@@ -52,6 +60,9 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
 impl Socket {
     /// Makes a listening socket at `path`. A socket file there on which nobody
     /// listens is replaced.
+    ///
+    /// The process's file mode mask is another one meanwhile: to be called
+    /// before there are threads that make files.
     ///
     /// # Errors
     /// When somebody listens there, something else is there, or it cannot be

@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::{ffi::OsStr, io};
 
-/// Tells whoever started the daemon, if it asked to be told.
+/// Tells whoever started the program, if it asked to be told.
 pub fn tell() {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else {
         return;
     };
     if let Err(error) = send(&socket) {
-        log::warn!("cannot tell the service manager that the daemon is ready: {error}");
+        log::warn!("cannot tell the service manager that the sockets are there: {error}");
     }
 }
 

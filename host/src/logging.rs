@@ -14,11 +14,13 @@ pub fn start(level: LevelFilter) {
     } else {
         LevelFilter::Off
     };
+    // A filter is a prefix of the target: "vhost" alone would silence
+    // vhost_user_tmem as well.
     env_logger::Builder::new()
         .filter_level(level)
         .filter_module("virtio_queue", foreign)
         .filter_module("vhost_user_backend", foreign)
-        .filter_module("vhost", foreign)
+        .filter_module("vhost::", foreign)
         .filter_module("vm_memory", foreign)
         .format_target(false)
         .init();

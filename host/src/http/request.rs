@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! As much of HTTP/1.1 as the control socket needs: one bounded request per
-//! connection, one answer with a length.
+//! What a client asks for.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::time::Instant;
 
-use super::PATIENCE;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{PATIENCE, Response};
 
 /// Most bytes of a request line with its headers: several times what curl and
 /// Prometheus send.
@@ -18,59 +20,25 @@ const MAX_HEADERS: usize = 64;
 const MAX_BODY: usize = 4 << 10;
 
 /// A request.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// GET, PUT and the like.
+    pub method: String,
     /// The path, without a query.
-    pub(super) path: String,
-    pub(super) body: Vec<u8>,
+    pub path: String,
+    /// What was sent along, at most 4 KiB.
+    pub body: Vec<u8>,
 }
 
-/// An answer.
-#[derive(Debug)]
-pub(super) struct Response {
-    pub(super) status: u16,
-    pub(super) content_type: &'static str,
-    pub(super) body: String,
-}
-
-impl Response {
-    pub(super) fn ok(content_type: &'static str, body: String) -> Self {
-        Self {
-            status: 200,
-            content_type,
-            body,
-        }
-    }
-
-    /// An error with a sentence for the client.
-    pub(super) fn error(status: u16, sentence: &str) -> Self {
-        Self {
-            status,
-            content_type: "application/json",
-            body: serde_json::json!({ "error": sentence }).to_string() + "\n",
-        }
-    }
-
-    pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
-        let reason = match self.status {
-            200 => "OK",
-            400 => "Bad Request",
-            404 => "Not Found",
-            405 => "Method Not Allowed",
-            408 => "Request Timeout",
-            413 => "Content Too Large",
-            _ => "Error",
-        };
-        write!(
-            to,
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
-            self.status,
-            self.content_type,
-            self.body.len(),
-            self.body
-        )?;
-        to.flush()
+impl Request {
+    /// The body as a JSON object. A list is none, even if it holds what `T`
+    /// needs in its order.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn object<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        let object: Map<String, Value> = serde_json::from_slice(&self.body)?;
+        serde_json::from_value(Value::Object(object))
     }
 }
 
@@ -84,11 +52,12 @@ struct Head {
     body: usize,
 }
 
-/// Reads a request.
+/// Reads a request, for about as long as [`PATIENCE`] if reads from `from` are
+/// bounded by it.
 ///
 /// # Errors
 /// The answer to a request that is malformed, too long or too slow.
-pub(super) fn read(from: &mut impl Read) -> Result<Request, Response> {
+pub fn read(from: &mut impl Read) -> Result<Request, Response> {
     let deadline = Instant::now() + PATIENCE;
     let mut bytes = Vec::new();
     let head = loop {
@@ -213,5 +182,25 @@ mod tests {
         let mut endless = b"GET / HTTP/1.1\r\nX: ".to_vec();
         endless.resize(1 << 20, b'x');
         assert_eq!(status(&endless), 413);
+    }
+
+    #[test]
+    fn a_body_must_be_a_json_object() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Change {
+            quota: u64,
+        }
+        let change = |body: &str| {
+            let request = Request {
+                method: "PUT".into(),
+                path: "/".into(),
+                body: body.into(),
+            };
+            request.object::<Change>().ok()
+        };
+        assert_eq!(change("{\"quota\": 7}"), Some(Change { quota: 7 }));
+        for body in ["", "[7]", "{}", "{\"quota\": -1}", "\u{0}"] {
+            assert_eq!(change(body), None, "{body}");
+        }
     }
 }

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! As much of HTTP/1.1 as a program's own socket needs: one bounded request
+//! per connection, one answer with a length.
+
+mod request;
+mod response;
+mod serve;
+
+use std::time::Duration;
+
+pub use request::{Request, read};
+pub use response::Response;
+pub use serve::serve;
+
+/// How long a client may take to send its request or to read the answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);

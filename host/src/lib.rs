@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the host's programs share, whichever way they serve their virtual
+//! machines: how they read a command line ([`cli`], [`size`]), log
+//! ([`logging`]) and say that they are ready ([`ready`]), the sockets that
+//! they make ([`socket`]), the HTTP that is spoken there ([`http`]), and the
+//! figures of a store and its devices ([`figures`]), as JSON ([`stats`]) and
+//! as Prometheus text ([`metrics`]).
+
+pub mod cli;
+pub mod figures;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod ready;
+pub mod size;
+pub mod socket;
+pub mod stats;

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The figures as JSON.
+
+use serde_json::{Map, Value, json};
+use tmem_store::StoreStats;
+use virtio_tmem::device::Device;
+use virtio_tmem::wire::PAGE_SIZE;
+
+use crate::figures::{self, Figure};
+
+/// A store's figures.
+pub fn of_store(stats: &StoreStats) -> Map<String, Value> {
+    let mut all = object(&figures::of_store(stats));
+    let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
+    all.insert("ratio".into(), ratio(pages, stats.held_bytes));
+    all
+}
+
+/// A device's figures: those of its client in the store, and, under
+/// `"device"`, what the device itself counts.
+pub fn of_device(device: &Device) -> Map<String, Value> {
+    let stats = device.client().stats();
+    let mut all = object(&figures::of_client(&stats));
+    let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
+    all.insert("ratio".into(), ratio(pages, stats.held_bytes));
+    all.insert("swap_pages".into(), device.swap_pages().into());
+    let instance = u128::from_be_bytes(device.config().instance);
+    all.insert("instance".into(), format!("{instance:032x}").into());
+    let mut counters = Map::new();
+    for sample in device.metrics().samples() {
+        match sample.label {
+            "" => {
+                counters.insert(sample.family.into(), sample.value.into());
+            }
+            _ => {
+                let family = counters.entry(sample.family).or_insert_with(|| json!({}));
+                if let Some(family) = family.as_object_mut() {
+                    family.insert(sample.key.into(), sample.value.into());
+                }
+            }
+        }
+    }
+    all.insert("device".into(), counters.into());
+    all
+}
+
+/// Figures under their names.
+pub fn object(figures: &[Figure]) -> Map<String, Value> {
+    figures
+        .iter()
+        .map(|figure| (figure.name.to_owned(), figure.value.into()))
+        .collect()
+}
+
+/// How many bytes of pages one held byte stands for, with two decimals; null
+/// if none is held.
+#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+pub fn ratio(pages: u64, held_bytes: u64) -> Value {
+    if held_bytes == 0 {
+        return Value::Null;
+    }
+    let bytes = pages.saturating_mul(PAGE_SIZE as u64);
+    let ratio = bytes as f64 / held_bytes as f64;
+    json!((ratio * 100.0).round() / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_has_two_decimals_and_needs_something_held() {
+        assert_eq!(ratio(0, 0), Value::Null);
+        assert_eq!(ratio(3, 4096), json!(3.0));
+        assert_eq!(ratio(1, 3 * 4096), json!(0.33));
+    }
+
+    #[test]
+    fn a_device_is_shown_with_its_client_and_its_own_counters() {
+        let device = crate::metrics::tests::device();
+        let all = Value::from(of_device(&device));
+        assert_eq!(all["quota_bytes"], 8 << 20);
+        assert_eq!(all["swap_pages"], 100);
+        assert_eq!(all["ratio"], Value::Null);
+        assert_eq!(all["instance"], "07".repeat(16));
+        assert_eq!(all["device"]["requests"]["put"], 0);
+        assert_eq!(all["device"]["pages_flushed"], 0);
+    }
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A queue as a device works on it: chains out, used buffers in.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use thiserror::Error;
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use virtio_tmem::device::wants_notification;
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{ActiveQueue, Interrupt, Memory};
+use crate::event;
+
+/// Chains that are served before others get their turn: a driver that never
+/// stops could otherwise hold up its own reset.
+const TURN: usize = 1024;
+
+/// What a driver did wrong with a chain. The chain is used with length 0.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum QueueError {
+    /// A buffer lies outside the guest's memory, at least in part.
+    #[error("a buffer lies outside memory")]
+    Unmapped,
+    /// A readable buffer follows a writable one (virtio 1.2, section 2.7.4.2).
+    #[error("a readable buffer follows a writable one")]
+    Order,
+}
+
+/// The buffers of a chain, as its descriptors say, once read.
+#[derive(Debug)]
+pub struct Chain<'a> {
+    head: u16,
+    /// What the device may read, in order.
+    pub readable: Vec<VolatileSlice<'a>>,
+    /// What the device may write, in order.
+    pub writable: Vec<VolatileSlice<'a>>,
+}
+
+impl<'a> Chain<'a> {
+    fn new(
+        memory: &'a GuestMemoryMmap,
+        chain: DescriptorChain<&'a GuestMemoryMmap>,
+    ) -> Result<Self, QueueError> {
+        let mut buffers = Self {
+            head: chain.head_index(),
+            readable: Vec::new(),
+            writable: Vec::new(),
+        };
+        for descriptor in chain {
+            let writable = descriptor.is_write_only();
+            if !writable && !buffers.writable.is_empty() {
+                return Err(QueueError::Order);
+            }
+            // A buffer may cross from one memory region into the next.
+            for slice in memory.get_slices(descriptor.addr(), descriptor.len() as usize) {
+                let slice = slice.map_err(|_| QueueError::Unmapped)?;
+                if writable {
+                    buffers.writable.push(slice);
+                } else {
+                    buffers.readable.push(slice);
+                }
+            }
+        }
+        Ok(buffers)
+    }
+
+    /// Names the chain in [`ServedQueue::complete`].
+    pub fn head(&self) -> u16 {
+        self.head
+    }
+
+    /// Takes the first `to.len()` readable bytes; `false` if there are fewer.
+    pub fn read(&mut self, to: &mut [u8]) -> bool {
+        let mut to = to;
+        while !to.is_empty() {
+            let Some(slice) = self.readable.first_mut() else {
+                return false;
+            };
+            let count = slice.copy_to(to);
+            to = to.get_mut(count..).unwrap_or_default();
+            advance(&mut self.readable, count);
+        }
+        true
+    }
+
+    /// Writes `from` where the first writable bytes are; returns how many
+    /// there was room for.
+    pub fn write(&mut self, from: &[u8]) -> usize {
+        let mut done = 0;
+        while let (Some(slice), Some(rest)) = (self.writable.first(), from.get(done..)) {
+            if rest.is_empty() {
+                break;
+            }
+            let count = rest.len().min(slice.len());
+            slice.copy_from(rest);
+            done += count;
+            advance(&mut self.writable, count);
+        }
+        done
+    }
+
+    /// Takes the last writable byte away and gives it back: where a block
+    /// device's status goes.
+    pub fn split_last_writable(&mut self) -> Option<VolatileSlice<'a>> {
+        while self.writable.last().is_some_and(VolatileSlice::is_empty) {
+            self.writable.pop();
+        }
+        let last = self.writable.pop()?;
+        let at = last.len().checked_sub(1)?;
+        let (rest, byte) = last.split_at(at).ok()?;
+        if !rest.is_empty() {
+            self.writable.push(rest);
+        }
+        Some(byte)
+    }
+}
+
+/// Bytes in `slices`.
+pub fn total(slices: &[VolatileSlice<'_>]) -> u64 {
+    slices.iter().map(|slice| slice.len() as u64).sum()
+}
+
+/// Takes `count` bytes, which the first slice has, off the front.
+fn advance(slices: &mut Vec<VolatileSlice<'_>>, count: usize) {
+    if let Some(first) = slices.first_mut()
+        && count < first.len()
+        && let Ok(rest) = first.offset(count)
+    {
+        *first = rest;
+    } else if !slices.is_empty() {
+        slices.remove(0);
+    }
+}
+
+/// A queue with what it takes to serve it.
+#[derive(Debug)]
+pub struct ServedQueue {
+    queue: Queue,
+    kick: Arc<EventFd>,
+    memory: Memory,
+    interrupt: Arc<Interrupt>,
+    /// Buffers were used, and the driver wants to hear of them.
+    unsaid: bool,
+}
+
+impl ServedQueue {
+    /// Serves `active` for as long as the driver keeps it.
+    pub fn new(active: ActiveQueue, memory: Memory, interrupt: Arc<Interrupt>) -> Self {
+        Self {
+            queue: active.queue,
+            kick: active.kick,
+            memory,
+            interrupt,
+            unsaid: false,
+        }
+    }
+
+    /// Readable when the driver has notified.
+    pub fn kick(&self) -> BorrowedFd<'_> {
+        event::fd(&self.kick)
+    }
+
+    /// Takes the notification.
+    pub fn kicked(&self) {
+        event::take(&self.kick);
+    }
+
+    /// Serves each available chain with `serve`, which returns the bytes it
+    /// wrote, until there is none; then tells the driver, if it wants to hear.
+    /// Chains that make no sense are used with length 0.
+    pub fn serve(&mut self, mut serve: impl FnMut(&mut Chain<'_>) -> u32) {
+        let memory = self.memory.clone();
+        // Rings outside memory: needless notifications at worst.
+        let _ = self.queue.disable_notification(&*memory);
+        let mut left = TURN;
+        while left > 0 {
+            let Some(chain) = self.next(&memory) else {
+                if self.wait_for_more() {
+                    let _ = self.queue.disable_notification(&*memory);
+                    left -= 1;
+                    continue;
+                }
+                break;
+            };
+            left -= 1;
+            match chain {
+                Ok(mut chain) => {
+                    let written = serve(&mut chain);
+                    self.complete(chain.head, written);
+                }
+                Err(head) => self.complete(head, 0),
+            }
+        }
+        if left == 0 {
+            event::set(&self.kick);
+        }
+        self.signal();
+    }
+
+    /// Takes the next available chain; `Err`: the head of one that makes no
+    /// sense. `None` when there is none, or when the rings make no sense.
+    pub fn next<'a>(&mut self, memory: &'a GuestMemoryMmap) -> Option<Result<Chain<'a>, u16>> {
+        let chain = self.queue.iter(memory).ok()?.next()?;
+        let head = chain.head_index();
+        Some(Chain::new(memory, chain).map_err(|_| head))
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Asks for notifications again; `true` if chains came meanwhile.
+    pub fn wait_for_more(&mut self) -> bool {
+        self.queue
+            .enable_notification(&*self.memory)
+            .unwrap_or(false)
+    }
+
+    /// Gives a chain back, of which the device wrote `len` bytes.
+    pub fn complete(&mut self, head: u16, len: u32) {
+        if self.queue.add_used(&*self.memory, head, len).is_ok() {
+            self.unsaid |= wants_notification(&*self.memory, &mut self.queue);
+        }
+    }
+
+    /// Tells the driver of what was completed, if it wants to hear of it.
+    pub fn signal(&mut self) {
+        if std::mem::take(&mut self.unsaid) {
+            self.interrupt.used();
+        }
+    }
+}
