@@ -65,9 +65,10 @@ impl kernel::Module for Tmem {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let counters = counters::new()?;
         let shown = KBox::pin_init(Counters::show(counters.clone()), GFP_KERNEL)?;
-        let timeout = *module_parameters::reattach_timeout.value();
+        // Up to 7.2 a parameter's value is a reference, since 7.3 it is a copy: this takes both.
+        let timeout = u32::clone(&module_parameters::reattach_timeout.value());
+        let test_id = u32::clone(&module_parameters::test_device_id.value());
         let manager = Manager::new(counters, timeout)?;
-        let test_id = *module_parameters::test_device_id.value();
         let ids = [wire::DEVICE_ID, test_id];
         let ids = if test_id == 0 { &ids[..1] } else { &ids[..] };
         let registration = Registration::new(module, c"virtio_tmem", ids, manager.clone());

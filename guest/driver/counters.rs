@@ -99,7 +99,7 @@ counters! {
     flush_requests,
     /// Notifications sent to the device.
     kicks,
-    /// Bios that wait for a request or for the device.
+    /// Pages of bios that wait for a request or for the device.
     backlog,
     /// Writes that waited for a flush of the same page.
     deferred,

@@ -222,7 +222,7 @@ impl Engine {
     }
 
     fn is_congested(&self) -> bool {
-        self.away.load(Relaxed) || self.counters.backlog.get() > tuning::BACKLOG as u64
+        self.away.load(Relaxed) || self.counters.backlog.get() > tuning::BACKLOG
     }
 
     /// Sends bios, or lets them wait.

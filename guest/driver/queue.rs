@@ -111,7 +111,7 @@ impl Queue {
         if inner.mode == Mode::Fail {
             return (Sent::default(), bios);
         }
-        counters.backlog.add(bios.len() as u64);
+        counters.backlog.add(bios.pages());
         inner.backlog.append(bios);
         (inner.send(counters), BioList::new())
     }
@@ -209,7 +209,7 @@ impl Queue {
     /// Lets bios wait, even when others would fail.
     pub(crate) fn give_backlog(&self, bios: BioList, counters: &Counters) {
         let mut inner = self.inner.lock();
-        counters.backlog.add(bios.len() as u64);
+        counters.backlog.add(bios.pages());
         inner.backlog.append(bios);
     }
 
@@ -235,7 +235,7 @@ impl Queue {
             if matches!(request.kind(), Kind::Io(_)) {
                 let bios = request.unload();
                 let mut inner = self.inner.lock();
-                counters.backlog.add(bios.len() as u64);
+                counters.backlog.add(bios.pages());
                 inner.backlog.append(bios);
                 inner.free.push(request);
             } else {
@@ -253,7 +253,7 @@ impl Inner {
     }
 
     fn take_backlog(&mut self, counters: &Counters) -> BioList {
-        counters.backlog.sub(self.backlog.len() as u64);
+        counters.backlog.sub(self.backlog.pages());
         core::mem::replace(&mut self.backlog, BioList::new())
     }
 
@@ -284,7 +284,7 @@ impl Inner {
             let Some(mut request) = free.pop() else {
                 break;
             };
-            let before = backlog.len();
+            let before = backlog.pages();
             request.load(backlog, *room);
             let pages = request.pages().count;
             match vq.add(request) {
@@ -292,7 +292,7 @@ impl Inner {
                     added = true;
                     counters.requests.add(1);
                     counters.request_pages.add(u64::from(pages));
-                    counters.backlog.sub((before - backlog.len()) as u64);
+                    counters.backlog.sub(before - backlog.pages());
                 }
                 Err(mut request) => {
                     let mut bios = request.unload();

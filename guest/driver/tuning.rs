@@ -33,9 +33,10 @@ pub(crate) const DISCARD_PAGES: u32 = 65536;
 /// lets two of its batches merge.
 pub(crate) const PLUG: usize = 64;
 
-/// Bios that wait for a request before writers are made to wait: twice what fits into the requests
-/// of one queue, one page each.
-pub(crate) const BACKLOG: usize = 2 * REQUESTS * SEGMENTS;
+/// Pages that wait for a request before writers are made to wait: twice what fits into the requests
+/// of one queue, when no two pages lie side by side in memory. Bios do not count: since 7.3 the
+/// swap code fills them with up to 32 folios, before that with one.
+pub(crate) const BACKLOG: u64 = 2 * (REQUESTS * SEGMENTS) as u64;
 
 /// How long one write waits at most while the device is away or the backlog is long, in
 /// milliseconds. Long enough that reclaim waits instead of killing for lack of memory; short

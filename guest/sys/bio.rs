@@ -129,6 +129,14 @@ impl Bio {
         })
     }
 
+    /// Pages of memory that the bio carries.
+    fn carries(&self) -> u64 {
+        match self.op() {
+            Op::Read | Op::Write => self.pages().map_or(0, |pages| pages.count.into()),
+            Op::Discard | Op::Other => 0,
+        }
+    }
+
     /// Splits the bio so that it fits the limits of its disk; the rest is submitted anew. Ends the
     /// bio and gives nothing when that fails. Only while the bio is being submitted.
     pub(super) fn split_to_limits(self) -> Option<Self> {
@@ -227,11 +235,12 @@ const BLK_STS_IOERR: u8 = 10;
 /// # Invariants
 ///
 /// `head` is the first of a chain linked by `bi_next`, whose last is `tail` and whose bios the list
-/// owns. `len` is its length.
+/// owns. `len` is its length, and `pages` is what they carry.
 pub(crate) struct BioList {
     head: Option<Bio>,
     tail: Option<NonNull<kernel::bindings::bio>>,
     len: usize,
+    pages: u64,
 }
 
 // SAFETY: `tail` points to a bio that the list owns, and bios are `Send`.
@@ -246,12 +255,18 @@ impl BioList {
             head: None,
             tail: None,
             len: 0,
+            pages: 0,
         }
     }
 
     /// Bios in the list.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Pages of memory that the bios carry.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
     }
 
     /// Whether the list has no bio.
@@ -267,6 +282,7 @@ impl BioList {
     /// Appends a bio.
     pub(crate) fn push(&mut self, bio: Bio) {
         let raw = bio.0;
+        self.pages += bio.carries();
         // SAFETY: The bio is owned.
         unsafe { (*raw.as_ptr()).bi_next = core::ptr::null_mut() };
         // INVARIANT: The bio becomes the last of the chain.
@@ -293,6 +309,7 @@ impl BioList {
             self.tail = None;
         }
         self.len -= 1;
+        self.pages -= bio.carries();
         Some(bio)
     }
 
@@ -308,7 +325,8 @@ impl BioList {
         }
         self.tail = other.tail.take();
         self.len += other.len;
-        other.len = 0;
+        self.pages += other.pages;
+        (other.len, other.pages) = (0, 0);
     }
 
     /// The bios in order.
