@@ -20,6 +20,7 @@ mod kernel;
 mod man;
 mod mirror;
 mod modules;
+mod outer;
 mod pictures;
 mod project;
 mod roots;
