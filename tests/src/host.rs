@@ -143,7 +143,7 @@ impl Host {
         if disk {
             outer.run("modprobe virtio_blk")?;
         }
-        outer.run(&format!("busybox mkdir {OUTER_DIR}"))?;
+        outer.run(&format!("mkdir {OUTER_DIR}"))?;
         let boot = Path::new(OUTER_BOOT);
         Ok(Arc::new(Self {
             place: Place::Outer(Box::new(outer)),

@@ -30,7 +30,7 @@ const FILES: &[&str] = &[
 /// Names that kmod and busybox go by.
 const KMOD: &[&str] = &["modprobe", "rmmod", "lsmod", "modinfo"];
 const BUSYBOX: &[&str] = &[
-    "cat", "dmesg", "kill", "ls", "mkswap", "sh", "sleep", "swapoff", "swapon",
+    "cat", "dmesg", "kill", "ls", "mkdir", "mkswap", "sh", "sleep", "swapoff", "swapon",
 ];
 
 /// Old places of what /usr has.
