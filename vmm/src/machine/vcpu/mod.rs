@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! vCPUs, one thread each.
+
+pub mod control;
+pub mod cpuid;
+mod run;
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use kvm_ioctls::VcpuFd;
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use super::Event;
+use crate::bus::Bus;
+use crate::confine::{self, Role};
+use control::Control;
+
+/// Address spaces and where to report; the same for all vCPUs of a machine.
+pub struct Surroundings {
+    /// I/O ports.
+    pub ports: Bus,
+    /// Memory-mapped registers.
+    pub registers: Bus,
+    /// Hears of the guest's end.
+    pub events: Sender<Event>,
+}
+
+/// The running vCPUs of a machine. Dropping them ends their threads.
+#[derive(Debug)]
+pub struct Vcpus {
+    control: Arc<Control>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Vcpus {
+    /// Starts a thread for each of `vcpus`; they do what `control` says.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(vcpus: Vec<VcpuFd>, control: Control, surroundings: Surroundings) -> Result<Self> {
+        register_signal_handler(signal(), interrupted).context("cannot handle a signal")?;
+        let surroundings = Arc::new(surroundings);
+        let mut started = Self {
+            control: Arc::new(control),
+            threads: Vec::new(),
+        };
+        for (number, vcpu) in vcpus.into_iter().enumerate() {
+            let (control, surroundings) = (started.control.clone(), surroundings.clone());
+            let body = move || run::run(vcpu, &control, &surroundings);
+            let thread = confine::spawn(&format!("vcpu{number}"), Role::Vcpu, body)
+                .context("cannot start a thread for a vCPU")?;
+            started.threads.push(thread);
+        }
+        Ok(started)
+    }
+
+    /// Stops the guest; returns when no vCPU runs it any more.
+    pub fn pause(&self) {
+        self.control.pause(self.threads.len(), || self.interrupt());
+    }
+
+    /// Lets the guest go on.
+    pub fn resume(&self) {
+        self.control.resume();
+    }
+
+    /// Makes all vCPUs leave the guest for a look at what is wanted.
+    fn interrupt(&self) {
+        for thread in &self.threads {
+            // Fails only when it has ended.
+            let _ = thread.kill(signal());
+        }
+    }
+}
+
+impl Drop for Vcpus {
+    fn drop(&mut self) {
+        // Parked or out of the guest, each sees that it must end.
+        self.pause();
+        self.control.end();
+        for thread in self.threads.drain(..) {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Interrupts a vCPU. Its handler does nothing: that it came is enough.
+fn signal() -> i32 {
+    SIGRTMIN()
+}
+
+extern "C" fn interrupted(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
