@@ -48,46 +48,46 @@ impl Default for DaemonOptions {
     }
 }
 
-/// A running daemon. Dropped without [`Daemon::stop`], as by a test that fails,
-/// it is killed and the end of its log is shown.
-pub struct Daemon {
-    program: Program,
+/// Where a daemon has its sockets, whether it runs or not.
+#[derive(Clone)]
+pub struct DaemonPlace {
+    host: Arc<Host>,
     options: DaemonOptions,
     dir: PathBuf,
-    log: PathBuf,
-    host: Arc<Host>,
-    done: bool,
 }
 
-impl Daemon {
-    /// Starts a daemon on this machine and waits until it listens.
+impl DaemonPlace {
+    /// A place on `host`.
     ///
     /// # Errors
-    /// It does not start.
-    pub fn start(assets: &Assets, options: &DaemonOptions) -> Result<Self> {
-        Self::start_on(&Host::here(assets)?, options)
-    }
-
-    /// Starts a daemon on `host` and waits until it listens.
-    ///
-    /// # Errors
-    /// It does not start.
-    pub fn start_on(host: &Arc<Host>, options: &DaemonOptions) -> Result<Self> {
+    /// No directory can be made.
+    pub fn new(host: &Arc<Host>, options: DaemonOptions) -> Result<Self> {
         let dir = host.fresh("daemon");
         host.run(&format!("mkdir {}", dir.display()))?;
-        Self::start_in(host, options, dir)
+        Ok(Self {
+            host: Arc::clone(host),
+            options,
+            dir,
+        })
     }
 
-    fn start_in(host: &Arc<Host>, options: &DaemonOptions, dir: PathBuf) -> Result<Self> {
-        let log = host.fresh("daemon-log");
-        let argv = command(&host.files().daemon, &dir, options);
-        let program = host.start("the daemon", argv, &log, || ())?;
-        let mut daemon = Self {
+    /// The socket of the VM `name`.
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.sock"))
+    }
+
+    /// Starts a daemon and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(&self) -> Result<Daemon> {
+        let log = self.host.fresh("daemon-log");
+        let argv = command(&self.host.files().daemon, &self.dir, &self.options);
+        let program = self.host.start("the daemon", argv, &log, || ())?;
+        let mut daemon = Daemon {
             program,
-            options: options.clone(),
-            dir,
+            place: self.clone(),
             log,
-            host: Arc::clone(host),
             done: false,
         };
         until("the daemon to listen", PROMPT, || {
@@ -98,15 +98,34 @@ impl Daemon {
         })?;
         Ok(daemon)
     }
+}
+
+/// A running daemon. Dropped without [`Daemon::stop`], as by a test that fails,
+/// it is killed and the end of its log is shown.
+pub struct Daemon {
+    program: Program,
+    place: DaemonPlace,
+    log: PathBuf,
+    done: bool,
+}
+
+impl Daemon {
+    /// Starts a daemon on this machine and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(assets: &Assets, options: &DaemonOptions) -> Result<Self> {
+        DaemonPlace::new(&Host::here(assets)?, options.clone())?.start()
+    }
 
     /// The socket of the VM `name`.
     pub fn socket(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.sock"))
+        self.place.socket(name)
     }
 
     /// What the daemon has logged.
     pub fn log(&self) -> String {
-        self.host.read(&self.log).unwrap_or_default()
+        self.place.host.read(&self.log).unwrap_or_default()
     }
 
     /// The daemon's process id, where it runs.
@@ -119,8 +138,8 @@ impl Daemon {
     /// # Errors
     /// It does not answer.
     pub fn stats(&self) -> Result<Stats> {
-        let socket = self.dir.join("control.sock");
-        let response = self.host.http(&socket, "GET", "/v1/stats", "")?;
+        let socket = self.place.dir.join("control.sock");
+        let response = self.place.host.http(&socket, "GET", "/v1/stats", "")?;
         if response.status != 200 {
             bail!("GET /v1/stats: {response:?}");
         }
@@ -132,21 +151,6 @@ impl Daemon {
     /// # Errors
     /// It does not.
     pub fn stop(mut self) -> Result<()> {
-        self.end()
-    }
-
-    /// Ends it as [`Daemon::stop`] and starts it anew, with the same sockets.
-    /// `between` is called while there is none.
-    ///
-    /// # Errors
-    /// It does not end or does not start, or `between` fails.
-    pub fn restart(mut self, between: impl FnOnce() -> Result<()>) -> Result<Self> {
-        self.end()?;
-        between()?;
-        Self::start_in(&self.host, &self.options, self.dir.clone())
-    }
-
-    fn end(&mut self) -> Result<()> {
         let ended = self.program.terminate(PROMPT)?;
         let log = self.log();
         if ended.code != Some(0) {

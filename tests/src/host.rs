@@ -224,9 +224,9 @@ impl Host {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn spawn(&self, line: &str) -> Result<Program> {
-        let argv = line.split_whitespace().map(str::to_string).collect();
-        self.start(line, argv, Path::new("/dev/null"), || ())
+    pub fn spawn(&self, argv: &[&str]) -> Result<Program> {
+        let words = argv.iter().map(|word| (*word).to_string()).collect();
+        self.start(&argv.join(" "), words, Path::new("/dev/null"), || ())
     }
 
     /// Runs a program that must succeed; gives back its output.

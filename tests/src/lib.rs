@@ -22,6 +22,7 @@ pub use assets::Assets;
 pub use assets::VmmAssets;
 pub use daemon::Daemon;
 pub use daemon::DaemonOptions;
+pub use daemon::DaemonPlace;
 pub use daemon::Stats;
 pub use disk::Disk;
 pub use guest::Guest;

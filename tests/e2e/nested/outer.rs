@@ -3,17 +3,16 @@
 
 use crate::bed;
 use crate::nested;
-use anyhow::Context;
 use anyhow::Result;
+use std::sync::Arc;
 use tmem_e2e::Ended;
 use tmem_e2e::Host;
-use tmem_e2e::HostOptions;
 
 #[test]
 fn an_outer_guest_has_kvm_and_runs_the_daemon() -> Result<()> {
-    let host = Host::with_kvm(&bed::assets()?, HostOptions::default())?;
+    let host = nested::host("outer")?;
 
-    let mut program = host.spawn("sleep 600")?;
+    let mut program = host.spawn(&["sleep", "600"])?;
     assert_eq!(program.ended()?, None);
     let ended = program.terminate(bed::PROMPT)?;
     assert_eq!(
@@ -23,15 +22,20 @@ fn an_outer_guest_has_kvm_and_runs_the_daemon() -> Result<()> {
             signal: Some(15)
         }
     );
-    let mut program = host.spawn("sh /no/such/script")?;
-    assert!(program.wait(bed::PROMPT)?.code.context("no code")? > 0);
+    let mut program = host.spawn(&["sh", "-c", "exit 3"])?;
+    assert_eq!(program.wait(bed::PROMPT)?.code, Some(3));
 
-    let daemon = nested::daemon(&host)?;
+    a_daemon_runs_twice(&host)?;
+    host.power_off()
+}
+
+fn a_daemon_runs_twice(host: &Arc<Host>) -> Result<()> {
+    let place = nested::daemon(host)?;
+    let daemon = place.start()?;
     assert_eq!(daemon.stats()?.number("/vms/vm0/puts")?, 0);
     let pid = daemon.pid();
-    let daemon = daemon.restart(|| Ok(()))?;
-    assert_ne!(daemon.pid(), pid);
     daemon.stop()?;
-
-    host.power_off()
+    let daemon = place.start()?;
+    assert_ne!(daemon.pid(), pid);
+    daemon.stop()
 }
