@@ -80,7 +80,8 @@ fn make_disk(initramfs: &Path, disk: &Path) -> Result<()> {
     let program = host::on_path("mke2fs").context("mke2fs is not installed")?;
     let mut command = Command::new(program);
     command
-        .args(["-q", "-F", "-t", "ext4", "-L", "tmem-root", "-m", "0"])
+        .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
+        .args(["-L", "tmem-root", "-m", "0"])
         .args(["-E", "root_owner=0:0,lazy_itable_init=0", "-d"])
         .arg(&tree)
         .arg(&unfinished)
