@@ -4,15 +4,29 @@
 //! guests are slow: 15 s to boot, and one after the other. A test therefore
 //! has one machine for the VMM, and several guests on it in turn.
 
+mod disk;
+mod net;
 mod outer;
+mod store;
+mod vhost_user;
 
 use crate::bed;
+use anyhow::Context;
 use anyhow::Result;
 use std::sync::Arc;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::DaemonPlace;
+use tmem_e2e::Guest;
 use tmem_e2e::Host;
 use tmem_e2e::HostOptions;
+use tmem_e2e::Job;
+use tmem_e2e::VmOptions;
+use tmem_e2e::Vmm;
+use tmem_e2e::protocol::Order;
+
+/// RAM of a guest in MiB, and what a program needs that does not fit into it.
+const MEMORY: u64 = 144;
+const LARGE: u64 = 192;
 
 /// A machine for the VMM.
 fn host(name: &str) -> Result<Arc<Host>> {
@@ -36,4 +50,28 @@ fn daemon(host: &Arc<Host>) -> Result<DaemonPlace> {
             ..DaemonOptions::default()
         },
     )
+}
+
+/// A guest of the VMM.
+fn guest(host: &Arc<Host>, options: VmOptions) -> Result<Guest<Vmm>> {
+    let name = options.name.clone();
+    let options = VmOptions {
+        memory_mib: MEMORY,
+        ..options
+    };
+    Guest::launch(&bed::assets()?, host, &options).with_context(|| format!("the guest {name}"))
+}
+
+/// A program that needs more memory than the guest has; all of it is filled.
+fn large_job(guest: &Guest<Vmm>, seed: u64) -> Result<Job> {
+    let mut job = guest.workload(LARGE, seed)?;
+    job.filled()?;
+    Ok(job)
+}
+
+/// Every page of `job` is right, and no page was lost on the way.
+fn ends_right(guest: &Guest<Vmm>, mut job: Job) -> Result<()> {
+    job.order(Order::Verify)?;
+    job.end()?;
+    bed::nothing_lost(guest)
 }
