@@ -6,9 +6,16 @@
 //! how a kernel is started on it. [`virtio`] holds the devices and the one
 //! transport that they share.
 
+pub mod api;
 pub mod bus;
+pub mod cli;
 pub mod confine;
 pub mod event;
+pub mod guest;
 pub mod machine;
+mod run;
 pub mod serial;
 pub mod virtio;
+pub mod vm;
+
+pub use run::run;

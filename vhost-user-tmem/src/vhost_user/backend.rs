@@ -4,26 +4,21 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{VhostUserBackend, VringEpollHandler, VringT};
+use vhost_user_backend::{VhostUserBackend, VringEpollHandler, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
 };
 use virtio_queue::QueueT;
-use virtio_tmem::device::{Device, EventQueue, QUEUE_SIZE, RequestQueue, Step};
+use virtio_tmem::device::{Device, EventQueue, Lane, QUEUE_SIZE, RequestQueue, Step, work};
 use virtio_tmem::wire::{EVENT_QUEUE, FIRST_REQUEST_QUEUE};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::vring::Vring;
-
-/// Longest that a driver hears late of a buffer while others are worked on: a
-/// notification for each would cost more than a small request does.
-const NOTIFY_WITHIN: Duration = Duration::from_micros(20);
 
 pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
@@ -104,45 +99,12 @@ impl Backend {
         if !state.is_enabled() || !state.get_queue().ready() {
             return false;
         }
-        let mem = self.mem.memory();
-        // A driver whose rings are not in memory gets needless kicks at worst.
-        let _ = state.get_queue_mut().disable_notification(&*mem);
-        let mut unsaid: Option<Instant> = None;
-        let wanted = loop {
-            if vring.is_wanted() {
-                break true;
-            }
-            // Anew for each request: memory may have been plugged in meanwhile.
-            let mem = self.mem.memory();
-            match self.step(queue, &mem, state.get_queue_mut()) {
-                Step::Used { notify: true } => {
-                    unsaid.get_or_insert_with(Instant::now);
-                }
-                Step::Used { notify: false } | Step::Skipped => {}
-                Step::Idle => {
-                    let queue_state = state.get_queue_mut();
-                    match queue_state.enable_notification(&*mem) {
-                        Ok(true) if self.has_work(queue) => {
-                            let _ = queue_state.disable_notification(&*mem);
-                        }
-                        _ => break false,
-                    }
-                }
-                Step::Broken => {
-                    let _ = state.get_queue_mut().enable_notification(&*mem);
-                    break false;
-                }
-            }
-            if unsaid.is_some_and(|since| since.elapsed() >= NOTIFY_WITHIN) {
-                unsaid = None;
-                // Fails only when the front end is gone.
-                let _ = state.signal_used_queue();
-            }
-        };
-        if unsaid.is_some() {
-            let _ = state.signal_used_queue();
-        }
-        wanted
+        work(&mut VringLane {
+            backend: self,
+            queue,
+            vring,
+            state: &mut state,
+        })
     }
 
     /// Whether available buffers are work: without news, event buffers wait.
@@ -167,6 +129,44 @@ impl Backend {
                 .unwrap_or_else(PoisonError::into_inner)
                 .step(&self.device, mem, state),
         }
+    }
+}
+
+/// A vring whose lock is held.
+struct VringLane<'a> {
+    backend: &'a Backend,
+    queue: usize,
+    vring: &'a Vring<Memory>,
+    state: &'a mut VringState<Memory>,
+}
+
+impl Lane for VringLane<'_> {
+    fn step(&mut self) -> Step {
+        // Anew for each request: memory may have been plugged in meanwhile.
+        let mem = self.backend.mem.memory();
+        self.backend
+            .step(self.queue, &mem, self.state.get_queue_mut())
+    }
+
+    fn quiet(&mut self) {
+        // A driver whose rings are not in memory gets needless kicks at worst.
+        let mem = self.backend.mem.memory();
+        let _ = self.state.get_queue_mut().disable_notification(&*mem);
+    }
+
+    fn listen(&mut self) -> bool {
+        let mem = self.backend.mem.memory();
+        let more = self.state.get_queue_mut().enable_notification(&*mem);
+        more.unwrap_or(false) && self.backend.has_work(self.queue)
+    }
+
+    fn signal(&mut self) {
+        // Fails only when the front end is gone.
+        let _ = self.state.signal_used_queue();
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.vring.is_wanted()
     }
 }
 

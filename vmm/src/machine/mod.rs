@@ -8,6 +8,7 @@
 pub mod acpi;
 pub mod boot;
 pub mod host;
+pub mod i8042;
 pub mod layout;
 pub mod memory;
 pub mod power;
@@ -28,6 +29,7 @@ use crate::virtio::mmio::{self, MmioTransport};
 use crate::virtio::{Interrupt, Memory, VirtioDevice};
 use acpi::{Hardware, VirtioSlot};
 use boot::{Boot, registers};
+use i8042::I8042;
 use power::Power;
 use vcpu::control::{Control, Wanted};
 use vcpu::{Surroundings, Vcpus};
@@ -108,6 +110,12 @@ impl Machine {
         };
         machine.wire(power.line(), layout::POWER_GSI)?;
         machine.add_ports(layout::POWER, power::PORTS, power)?;
+        let events = machine.events.clone();
+        let keyboard = I8042::new(move || {
+            // The machine is at its end already if nobody listens.
+            let _ = events.send(Event::Reset);
+        });
+        machine.add_ports(layout::I8042, 1, Arc::new(keyboard))?;
         Ok(machine)
     }
 

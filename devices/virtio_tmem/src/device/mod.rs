@@ -4,7 +4,7 @@
 //! [`queue`] takes chains from a virtqueue, [`chain`] makes byte streams of
 //! them, [`parse`] makes a typed request of the readable bytes, [`execute`]
 //! runs it against the store and writes the answer. [`config`] is the
-//! configuration space, [`events`] the event queue, [`metrics`] what is
+//! configuration space, [`events`] the event queue, [`work()`] the loop around them, [`metrics`] what is
 //! counted, [`fault`] what a driver can do wrong.
 
 mod chain;
@@ -16,6 +16,7 @@ mod metrics;
 mod notice;
 mod parse;
 mod queue;
+mod work;
 
 pub use chain::{Sink, Source, Unmapped};
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RUN, QUEUE_SIZE};
@@ -25,6 +26,7 @@ pub use fault::Fault;
 pub use metrics::{Metrics, Sample};
 pub use parse::{Request, Run};
 pub use queue::{RequestQueue, Step, wants_notification};
+pub use work::{Lane, work};
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};

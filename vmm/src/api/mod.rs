@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The API socket: the machine's state and figures, and its settings at run
+//! time, over HTTP/1.1.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/vm` | state, vCPUs, memory, and where its transcendent memory is |
+//! | `PUT /v1/vm/pause`, `PUT /v1/vm/resume` | once the guest stands still, or goes on; then as above |
+//! | `PUT /v1/vm/shutdown` | presses the power button; with `{"force": true}` ends the machine |
+//! | `PUT /v1/tmem` with `{"quota": BYTES}` | sets the quota; the guest's driver is told |
+//! | `GET /v1/stats` | every counter as JSON |
+//! | `GET /metrics` | every counter as Prometheus text |
+
+mod routes;
+mod stats;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use tmem_host::http;
+use tmem_host::socket::Socket;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::confine::{self, Role};
+use crate::event;
+use crate::vm::SharedVm;
+
+/// A thread that answers on a socket. Dropping it ends the thread and removes
+/// the socket.
+#[derive(Debug)]
+pub struct Api {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+    _socket: Arc<Socket>,
+}
+
+impl Api {
+    /// Answers for `vm` on `socket`.
+    ///
+    /// # Errors
+    /// When the system has no thread or file descriptor to give.
+    pub fn start(socket: Socket, vm: SharedVm) -> Result<Self> {
+        let stop = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event")?);
+        let socket = Arc::new(socket);
+        let (listener, stopped) = (socket.clone(), stop.clone());
+        let body = move || {
+            http::serve(listener.listener(), &event::fd(&stopped), |request| {
+                routes::answer(&vm, request)
+            });
+        };
+        let thread =
+            confine::spawn("api", Role::Api, body).context("cannot start a thread for the API")?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+            _socket: socket,
+        })
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        event::set(&self.stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The program's life: a machine, then waiting for its end.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use tmem_host::socket::{Access, Socket};
+
+use crate::api::Api;
+use crate::cli::Options;
+use crate::confine::{self, Role};
+use crate::machine::Event;
+use crate::vm;
+
+/// The guest reset: start it again, if it should.
+const RESET: u8 = 3;
+/// The guest crashed.
+const CRASHED: u8 = 4;
+
+/// Runs a machine to its end. A crash of the guest is reported on stderr.
+///
+/// # Errors
+/// A sentence about what keeps it from being run.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let (events, happened) = channel();
+    // Before anything is made that has to be given back.
+    let signals = signals().context("cannot listen for signals")?;
+    let ended = events.clone();
+    confine::set_level(options.seccomp);
+    let socket = options.api_socket.as_deref();
+    let socket = socket
+        .map(|path| Socket::bind(path, Access::OWNER_ONLY))
+        .transpose()?;
+    let (vm, serial) = vm::assemble(options, events)?;
+    let vm = Arc::new(vm);
+    confine::spawn("signals", Role::Main, move || forward(signals, &ended))
+        .context("cannot start a thread for signals")?;
+    let api = socket.map(|socket| Api::start(socket, vm.clone()));
+    let api = api.transpose()?;
+    confine::enter(Role::Main)?;
+    vm.resume();
+    let event = happened.recv().unwrap_or(Event::Quit);
+    // The API's thread has the machine, too.
+    drop(api);
+    drop(vm);
+    // From here on the terminal is as it was.
+    drop(serial);
+    Ok(match event {
+        Event::PowerOff | Event::Quit => ExitCode::SUCCESS,
+        Event::Reset => ExitCode::from(RESET),
+        Event::Crash(sentence) => {
+            eprintln!("tmem-vmm: {sentence}");
+            ExitCode::from(CRASHED)
+        }
+    })
+}
+
+/// Becomes readable when the program is to end.
+fn signals() -> std::io::Result<UnixStream> {
+    let (seen, raised) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
+        signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
+    }
+    Ok(seen)
+}
+
+/// Turns the first signal into the machine's end.
+fn forward(mut signals: UnixStream, events: &Sender<Event>) {
+    let mut byte = [0];
+    if signals.read_exact(&mut byte).is_ok() {
+        // It is at its end already if nobody listens.
+        let _ = events.send(Event::Quit);
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The queues in service: each behind a lock of its own, so that any thread
+//! can serve any of them, and several at a time.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use virtio_queue::{Queue, QueueT};
+use virtio_tmem::device::{Device, EventQueue, Lane, RequestQueue, Step, work};
+use virtio_tmem::wire;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::event;
+use crate::virtio::{Activation, ActiveQueue, Doorbell, Interrupt, Memory};
+
+/// Requests that are served at one notification before others get their turn:
+/// with several vCPUs a driver could keep one in here for ever, and out of
+/// reach of a pause.
+const TURN: u32 = 1024;
+
+/// All queues of a device.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    device: Arc<Device>,
+    lanes: Vec<Mutex<OneLane>>,
+}
+
+#[derive(Debug)]
+struct OneLane {
+    /// There while the driver is.
+    open: Option<Open>,
+    work: Work,
+}
+
+/// What works on a queue; keeps its memory from one driver to the next.
+#[derive(Debug)]
+enum Work {
+    Events(EventQueue),
+    Requests(Box<RequestQueue>),
+}
+
+#[derive(Debug)]
+struct Open {
+    queue: Queue,
+    kick: Arc<EventFd>,
+    memory: Memory,
+    interrupt: Arc<Interrupt>,
+}
+
+impl Lanes {
+    pub(super) fn new(device: Arc<Device>, queues: u16) -> Self {
+        let work = |queue| match queue {
+            wire::EVENT_QUEUE => Work::Events(EventQueue::default()),
+            _ => Work::Requests(Box::default()),
+        };
+        let lane = |queue| {
+            Mutex::new(OneLane {
+                open: None,
+                work: work(queue),
+            })
+        };
+        Self {
+            device,
+            lanes: (0..queues).map(lane).collect(),
+        }
+    }
+
+    /// The driver is there, with these queues.
+    pub(super) fn open(&self, activation: &Activation, queues: Vec<ActiveQueue>) {
+        for active in queues {
+            if let Some(mut lane) = self.lock(active.index) {
+                lane.open = Some(Open {
+                    queue: active.queue,
+                    kick: active.kick,
+                    memory: activation.memory.clone(),
+                    interrupt: activation.interrupt.clone(),
+                });
+            }
+        }
+    }
+
+    /// The driver is gone: lets go of its memory, once whoever serves a queue
+    /// has come to an end.
+    pub(super) fn close(&self) {
+        for lane in &self.lanes {
+            lane.lock().unwrap_or_else(PoisonError::into_inner).open = None;
+        }
+    }
+
+    /// Where the driver notifies of `queue`, if it has enabled it.
+    pub(super) fn kick(&self, queue: u16) -> Option<Arc<EventFd>> {
+        let lane = self.lock(queue)?;
+        lane.open.as_ref().map(|open| open.kick.clone())
+    }
+
+    fn lock(&self, queue: u16) -> Option<MutexGuard<'_, OneLane>> {
+        let lane = self.lanes.get(usize::from(queue))?;
+        Some(lane.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Doorbell for Lanes {
+    fn ring(&self, queue: u16) {
+        let Some(mut lane) = self.lock(queue) else {
+            return;
+        };
+        let OneLane {
+            open: Some(open),
+            work: served,
+        } = &mut *lane
+        else {
+            return;
+        };
+        let more = work(&mut Serving {
+            device: &self.device,
+            open,
+            served,
+            left: TURN,
+        });
+        if more {
+            // For the thread that hears of notifications.
+            event::set(&open.kick);
+        }
+    }
+}
+
+/// A lane whose lock is held.
+struct Serving<'a> {
+    device: &'a Device,
+    open: &'a mut Open,
+    served: &'a mut Work,
+    left: u32,
+}
+
+impl Lane for Serving<'_> {
+    fn step(&mut self) -> Step {
+        self.left = self.left.saturating_sub(1);
+        let (memory, queue) = (&*self.open.memory, &mut self.open.queue);
+        match self.served {
+            Work::Events(events) => events.step(self.device, memory, queue),
+            Work::Requests(requests) => requests.step(self.device, memory, queue),
+        }
+    }
+
+    fn quiet(&mut self) {
+        // A driver whose rings are not in memory gets needless notifications.
+        let _ = self.open.queue.disable_notification(&*self.open.memory);
+    }
+
+    fn listen(&mut self) -> bool {
+        let more = self.open.queue.enable_notification(&*self.open.memory);
+        // Event buffers wait for news.
+        let wanted = match self.served {
+            Work::Events(_) => self.device.events().is_pending(),
+            Work::Requests(_) => true,
+        };
+        more.unwrap_or(false) && wanted
+    }
+
+    fn signal(&mut self) {
+        self.open.interrupt.used();
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.left == 0
+    }
+}

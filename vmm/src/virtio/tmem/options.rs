@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `--tmem`.
+
+use std::path::PathBuf;
+
+use tmem_host::size;
+use virtio_tmem::wire::PAGE_SIZE;
+
+/// Bytes in a page.
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Request queues, unless said otherwise.
+const QUEUES: u16 = 2;
+
+/// Most request queues.
+const MOST_QUEUES: u16 = 63;
+
+/// Least pages of a swap disk: what mkswap(8) asks for.
+const LEAST_SWAP: u64 = 10;
+
+/// Where the requests of an in-process store are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serve {
+    /// On the thread of the vCPU that makes them.
+    #[default]
+    Vcpu,
+    /// On a thread for each queue.
+    Thread,
+}
+
+/// A store in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TmemOptions {
+    /// Most bytes held for the guest.
+    pub quota: u64,
+    /// Most bytes that the store takes: the quota can be raised up to here.
+    pub memory_limit: u64,
+    /// Bytes of the swap disk.
+    pub swap_size: u64,
+    /// Request queues.
+    pub queues: u16,
+    /// Where requests are served.
+    pub serve: Serve,
+}
+
+/// What `--tmem` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tmem {
+    /// A store in this process.
+    InProcess(TmemOptions),
+    /// A daemon's.
+    Daemon {
+        /// Its socket for this guest.
+        socket: PathBuf,
+        /// Request queues.
+        queues: u16,
+    },
+}
+
+/// The keys of a value like `quota=4G,queues=1`.
+#[derive(Default)]
+struct Keys<'a> {
+    quota: Option<&'a str>,
+    memory_limit: Option<&'a str>,
+    swap_size: Option<&'a str>,
+    queues: Option<&'a str>,
+    serve: Option<&'a str>,
+    socket: Option<&'a str>,
+}
+
+impl<'a> Keys<'a> {
+    fn read(text: &'a str) -> Result<Self, String> {
+        let mut keys = Self::default();
+        for setting in text.split(',') {
+            let (key, value) = setting
+                .split_once('=')
+                .ok_or_else(|| format!("'{setting}' is not a setting like quota=4G"))?;
+            let slot = match key {
+                "quota" => &mut keys.quota,
+                "memory-limit" => &mut keys.memory_limit,
+                "swap-size" => &mut keys.swap_size,
+                "queues" => &mut keys.queues,
+                "serve" => &mut keys.serve,
+                "socket" => &mut keys.socket,
+                _ => {
+                    return Err(format!(
+                        "there is no setting '{key}'; quota, swap-size, memory-limit, queues, \
+                         serve and socket are known"
+                    ));
+                }
+            };
+            if slot.replace(value).is_some() {
+                return Err(format!("the setting '{key}' is given twice"));
+            }
+        }
+        Ok(keys)
+    }
+}
+
+impl Tmem {
+    /// Reads the value of `--tmem`.
+    ///
+    /// # Errors
+    /// A sentence about the first mistake.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let keys = Keys::read(text)?;
+        let queues = match keys.queues {
+            None => QUEUES,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|queues| (1..=MOST_QUEUES).contains(queues))
+                .ok_or_else(|| format!("queues={text} is not a number from 1 to {MOST_QUEUES}"))?,
+        };
+        match (keys.socket, keys.quota) {
+            (Some(socket), None) => {
+                let own = [keys.memory_limit, keys.swap_size, keys.serve];
+                if own.iter().any(Option::is_some) {
+                    return Err(
+                        "with socket=PATH only queues=N can be given: the daemon has the rest"
+                            .into(),
+                    );
+                }
+                if socket.is_empty() {
+                    return Err("socket= needs the path of the daemon's socket".into());
+                }
+                Ok(Self::Daemon {
+                    socket: socket.into(),
+                    queues,
+                })
+            }
+            (None, Some(quota)) => in_process(&keys, size::parse(quota)?, queues),
+            _ => Err("give either quota=SIZE or socket=PATH".into()),
+        }
+    }
+}
+
+fn in_process(keys: &Keys<'_>, quota: u64, queues: u16) -> Result<Tmem, String> {
+    if quota < PAGE {
+        return Err(format!(
+            "a quota of {quota} bytes holds no page; give a size like 512M"
+        ));
+    }
+    let given = |text: Option<&str>| text.map(size::parse).transpose();
+    let swap_size = given(keys.swap_size)?.unwrap_or_else(|| quota.saturating_mul(2));
+    if swap_size < LEAST_SWAP * PAGE {
+        return Err(format!(
+            "a swap disk of {swap_size} bytes is of no use; give a size like 1G"
+        ));
+    }
+    let memory_limit = given(keys.memory_limit)?.unwrap_or_else(|| quota.saturating_mul(2));
+    if memory_limit < quota {
+        return Err(format!(
+            "a memory limit of {} is below the quota of {}; raise it or leave it out",
+            size::show(memory_limit),
+            size::show(quota)
+        ));
+    }
+    let serve = match keys.serve {
+        None | Some("vcpu") => Serve::Vcpu,
+        Some("thread") => Serve::Thread,
+        Some(other) => return Err(format!("serve={other} is neither vcpu nor thread")),
+    };
+    Ok(Tmem::InProcess(TmemOptions {
+        quota,
+        memory_limit,
+        swap_size,
+        queues,
+        serve,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_all_that_is_needed() {
+        let Ok(Tmem::InProcess(options)) = Tmem::parse("quota=4G") else {
+            panic!("refused");
+        };
+        assert_eq!(options.quota, 4 << 30);
+        assert_eq!(options.swap_size, 8 << 30);
+        assert_eq!(options.serve, Serve::Vcpu);
+    }
+
+    #[test]
+    fn a_daemon_has_its_own_settings() {
+        let daemon = Tmem::parse("socket=/run/tmem/web1.sock,queues=4");
+        let expected = Tmem::Daemon {
+            socket: "/run/tmem/web1.sock".into(),
+            queues: 4,
+        };
+        assert_eq!(daemon, Ok(expected));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, words) in [
+            ("", "is not a setting"),
+            ("4G", "is not a setting"),
+            ("size=4G", "no setting 'size'"),
+            ("quota=4G,quota=5G", "given twice"),
+            ("queues=2", "either quota=SIZE or socket=PATH"),
+            ("quota=4G,socket=/s", "either quota=SIZE or socket=PATH"),
+            ("quota=0", "holds no page"),
+            ("quota=4G,queues=0", "1 to 63"),
+            ("quota=4G,serve=fast", "neither vcpu nor thread"),
+            ("quota=4G,memory-limit=1G", "below the quota"),
+            ("quota=1G,swap-size=4K", "of no use"),
+            ("socket=/s,swap-size=1G", "only queues=N"),
+            ("socket=", "needs the path"),
+        ] {
+            let mistake = Tmem::parse(text).unwrap_err();
+            assert!(mistake.contains(words), "{text}: {mistake}");
+        }
+    }
+}

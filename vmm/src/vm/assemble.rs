@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From the command line to a machine: everything is opened and every thread
+//! made here, in the order in which mistakes are best reported.
+
+use std::sync::Mutex;
+use std::sync::mpsc::Sender;
+
+use anyhow::{Context, Result, anyhow};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::{Reported, State, Tmem, Vm};
+use crate::cli::Options;
+use crate::guest;
+use crate::machine::{Event, Machine, memory};
+use crate::serial::{self, SerialPort, Target};
+use crate::virtio::tmem::{Tmem as Asked, TmemInProcess};
+
+/// Puts a machine together and starts its guest, paused. The serial ports are
+/// to be dropped last: the terminal is as it was, once they are gone.
+///
+/// # Errors
+/// A sentence about what was asked for and cannot be.
+pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<SerialPort>)> {
+    let asked = options
+        .tmem
+        .as_deref()
+        .map(|text| Asked::parse(text).map_err(|mistake| anyhow!("--tmem {text}: {mistake}")));
+    let asked = asked.transpose()?;
+    let targets = targets(&options.serial)?;
+    let memory = memory::make(options.memory, options.hugepages)?;
+    let mut machine = Machine::new(memory, options.cpus, events.clone())?;
+    let mut reported = Vec::new();
+    let tmem = add_tmem(&mut machine, asked, &mut reported)?;
+    // Last, because it may change the terminal.
+    let serial = add_serial(&mut machine, &targets, &events)?;
+    let running = machine.start(
+        &options.kernel,
+        guest::initrd(options).as_deref(),
+        &guest::command_line(options, None),
+        true,
+    )?;
+    let vm = Vm {
+        running,
+        state: Mutex::new(State::Paused),
+        cpus: options.cpus,
+        memory: options.memory,
+        tmem,
+        reported,
+        events,
+    };
+    Ok((vm, serial))
+}
+
+/// What the serial ports are connected to.
+fn targets(texts: &[String]) -> Result<Vec<Target>> {
+    let mut targets = Vec::new();
+    for text in texts {
+        let target = text
+            .parse()
+            .map_err(|mistake| anyhow!("--serial {mistake}"))?;
+        targets.push(target);
+    }
+    if targets.is_empty() {
+        targets.push(Target::Tty);
+    }
+    serial::check(&targets).map_err(|mistake| anyhow!("--serial: {mistake}"))?;
+    Ok(targets)
+}
+
+fn add_serial(
+    machine: &mut Machine,
+    targets: &[Target],
+    events: &Sender<Event>,
+) -> Result<Vec<SerialPort>> {
+    let mut ports = Vec::new();
+    for (number, target) in (1..).zip(targets) {
+        let events = events.clone();
+        let connection = target.open()?.on_quit(move || {
+            // The machine is at its end if nobody listens.
+            let _ = events.send(Event::Quit);
+        });
+        let line = EventFd::new(EFD_NONBLOCK).context("cannot make an event")?;
+        let wired = line.try_clone().context("cannot make an event")?;
+        let port = SerialPort::new(&format!("com{number}"), line, connection)
+            .with_context(|| format!("cannot make a serial port on {target}"))?;
+        machine.add_serial(&wired, port.device())?;
+        ports.push(port);
+    }
+    Ok(ports)
+}
+
+fn add_tmem(
+    machine: &mut Machine,
+    asked: Option<Asked>,
+    _reported: &mut Vec<Reported>,
+) -> Result<Tmem> {
+    match asked {
+        None => Ok(Tmem::None),
+        Some(Asked::InProcess(options)) => {
+            let tmem = TmemInProcess::new(&options)?;
+            let device = tmem
+                .virtio(options.serve)
+                .context("cannot make the tmem device")?;
+            machine.add_virtio(Box::new(device))?;
+            Ok(Tmem::InProcess(tmem))
+        }
+        Some(Asked::Daemon { .. }) => Err(anyhow!("not yet")),
+    }
+}
