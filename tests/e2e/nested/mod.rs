@@ -24,9 +24,13 @@ use tmem_e2e::VmOptions;
 use tmem_e2e::Vmm;
 use tmem_e2e::protocol::Order;
 
-/// RAM of a guest in MiB, and what a program needs that does not fit into it.
-const MEMORY: u64 = 144;
-const LARGE: u64 = 192;
+/// RAM of a guest in MiB; the kernel and its first file system take half of it.
+const MEMORY: u64 = 128;
+
+/// What a program needs that does not fit into it, and how much of it is in
+/// swap at least, in MiB.
+const LARGE: u64 = 112;
+const OVER: u64 = 32;
 
 /// A machine for the VMM.
 fn host(name: &str) -> Result<Arc<Host>> {

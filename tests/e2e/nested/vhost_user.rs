@@ -3,8 +3,6 @@
 
 use crate::bed::MIB;
 use crate::nested;
-use crate::nested::LARGE;
-use crate::nested::MEMORY;
 use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +33,7 @@ fn the_daemon_comes_after_the_module(host: &Arc<Host>) -> Result<()> {
     let mut job = nested::large_job(&guest, 1)?;
     job.order(Order::Churn)?;
     let pages = daemon.stats()?.number("/vms/vm0/persistent_pages")?;
-    assert!(pages >= (LARGE - MEMORY) * MIB, "{pages} pages are there");
+    assert!(pages >= nested::OVER * MIB, "{pages} pages are there");
     nested::ends_right(&guest, job)?;
     guest.power_off()?;
     daemon.stop()

@@ -26,7 +26,7 @@ use tmem_agent::protocol::Command;
 
 /// From the machine's start to the agent's: 5 s in QEMU, 15 s in an outer
 /// guest, alone on an idle machine.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(300);
 
 /// For the machine to end once the guest has switched off.
 const OFF: Duration = Duration::from_secs(60);
