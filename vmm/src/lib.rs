@@ -12,6 +12,7 @@ pub mod cli;
 pub mod confine;
 pub mod event;
 pub mod guest;
+mod heap;
 pub mod machine;
 mod run;
 pub mod serial;

@@ -9,14 +9,18 @@ use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use tmem_host::ready;
 use tmem_host::socket::{Access, Socket};
 
 use crate::api::Api;
 use crate::cli::Options;
 use crate::confine::{self, Role};
+use crate::heap;
 use crate::machine::Event;
 use crate::vm;
 
+/// The program itself failed.
+const BROKEN: i32 = 1;
 /// The guest reset: start it again, if it should.
 const RESET: u8 = 3;
 /// The guest crashed.
@@ -27,11 +31,13 @@ const CRASHED: u8 = 4;
 /// # Errors
 /// A sentence about what keeps it from being run.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    heap::share();
+    end_at_panic();
     let (events, happened) = channel();
     // Before anything is made that has to be given back.
     let signals = signals().context("cannot listen for signals")?;
     let ended = events.clone();
-    confine::set_level(options.seccomp);
+    confine::set_level(options.seccomp).context("cannot handle a signal")?;
     let socket = options.api_socket.as_deref();
     let socket = socket
         .map(|path| Socket::bind(path, Access::OWNER_ONLY))
@@ -42,7 +48,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .context("cannot start a thread for signals")?;
     let api = socket.map(|socket| Api::start(socket, vm.clone()));
     let api = api.transpose()?;
-    confine::enter(Role::Main)?;
+    confine::enter(Role::Main);
+    ready::tell();
     vm.resume();
     let event = happened.recv().unwrap_or(Event::Quit);
     // The API's thread has the machine, too.
@@ -58,6 +65,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             ExitCode::from(CRASHED)
         }
     })
+}
+
+/// Has a bug in any thread end the program: a machine without one of its parts
+/// is worse than none.
+fn end_at_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(BROKEN);
+    }));
 }
 
 /// Becomes readable when the program is to end.

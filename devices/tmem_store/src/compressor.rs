@@ -91,7 +91,10 @@ pub struct Compressor {
 }
 
 impl Compressor {
-    pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (of_thread, stop_of_thread) = (shared.clone(), stop.clone());
         let thread = thread::Builder::new()
@@ -99,6 +102,7 @@ impl Compressor {
             .spawn(move || {
                 // Of this thread alone; a wish.
                 let _ = rustix::process::nice(NICER);
+                prepare();
                 run(&of_thread, &stop_of_thread);
             })?;
         Ok(Self {

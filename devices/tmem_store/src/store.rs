@@ -194,7 +194,19 @@ impl Store {
     /// # Errors
     /// When the system gives no thread.
     pub fn start_compressor(&self) -> std::io::Result<Compressor> {
-        Compressor::start(self.shared.clone())
+        self.start_compressor_with(|| ())
+    }
+
+    /// As [`Store::start_compressor`]; the thread calls `prepare` before it
+    /// does anything else, for example to confine itself.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_compressor_with(
+        &self,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Compressor> {
+        Compressor::start(self.shared.clone(), prepare)
     }
 
     /// What the store holds now.

@@ -4,6 +4,9 @@
 
 use crate::bus::BusDevice;
 
+/// The I/O port for commands (written) and the status (read); one byte.
+pub const PORT: u16 = 0x64;
+
 /// Pulls the reset line. (A command 0xf0 to 0xff pulls the lines whose bits
 /// are 0; line 0 is the reset, and this is how everybody pulls it.)
 const RESET: u8 = 0xfe;
@@ -12,7 +15,7 @@ const RESET: u8 = 0xfe;
 /// command in work.
 const STATUS: u8 = 0x14;
 
-/// The controller at its port for commands (written) and the status (read).
+/// The controller at [`PORT`].
 pub struct I8042 {
     reset: Box<dyn Fn() + Send + Sync>,
 }

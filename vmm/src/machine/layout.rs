@@ -63,8 +63,5 @@ pub const POWER: u16 = 0x600;
 /// See [`POWER`].
 pub const POWER_GSI: u32 = 5;
 
-/// The keyboard controller's command port, for kernels that reset with it.
-pub const I8042: u16 = 0x64;
-
 /// Interrupts of virtio devices; the interrupt controller has 24.
 pub const VIRTIO_GSIS: std::ops::RangeInclusive<u32> = 6..=23;

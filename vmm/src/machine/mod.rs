@@ -2,8 +2,8 @@
 //! The machine: memory, interrupts, vCPUs, power, and how a kernel is started
 //! on it. It is hardware-reduced ACPI without PCI; see [`acpi`].
 //!
-//! Everything is made before the guest runs. [`Machine`] is put together,
-//! then [`Machine::start`] makes the vCPUs' threads of it.
+//! Everything is made before the guest runs: a [`Machine`] is put together,
+//! then [`Machine::start`] makes the vCPUs' threads.
 
 pub mod acpi;
 pub mod boot;
@@ -58,6 +58,8 @@ pub struct Machine {
     registers: Bus,
     power: Arc<Power>,
     events: Sender<Event>,
+    /// Where the first vCPU begins.
+    entry: u64,
 }
 
 /// A machine whose guest runs, or waits.
@@ -107,6 +109,7 @@ impl Machine {
             registers: Bus::default(),
             power: power.clone(),
             events,
+            entry: layout::KERNEL,
         };
         machine.wire(power.line(), layout::POWER_GSI)?;
         machine.add_ports(layout::POWER, power::PORTS, power)?;
@@ -115,7 +118,7 @@ impl Machine {
             // The machine is at its end already if nobody listens.
             let _ = events.send(Event::Reset);
         });
-        machine.add_ports(layout::I8042, 1, Arc::new(keyboard))?;
+        machine.add_ports(i8042::PORT, 1, Arc::new(keyboard))?;
         Ok(machine)
     }
 
@@ -190,28 +193,28 @@ impl Machine {
             .context("KVM cannot wire an interrupt")
     }
 
-    /// Loads a kernel and starts the vCPUs. They wait at first, if `paused`.
+    /// Loads what the first vCPU is to begin with. Devices may still be added.
     ///
     /// # Errors
-    /// A sentence about what cannot be loaded, or what KVM cannot do.
-    pub fn start(
-        self,
-        kernel: &Path,
-        initrd: Option<&Path>,
-        command_line: &str,
-        paused: bool,
-    ) -> Result<Running> {
-        let acpi = acpi::write(&self.memory, &self.hardware)?;
-        let entry = boot::load(
-            &self.memory,
-            &Boot {
-                kernel,
-                initrd,
-                command_line,
-                acpi,
-            },
-        )?;
-        let vcpus = self.vcpus(entry)?;
+    /// A sentence about what cannot be loaded.
+    pub fn load(&mut self, kernel: &Path, initrd: Option<&Path>, command_line: &str) -> Result<()> {
+        let boot = Boot {
+            kernel,
+            initrd,
+            command_line,
+            acpi: layout::ACPI,
+        };
+        self.entry = boot::load(&self.memory, &boot)?;
+        Ok(())
+    }
+
+    /// Starts the vCPUs. They wait at first, if `paused`.
+    ///
+    /// # Errors
+    /// A sentence about what KVM cannot do.
+    pub fn start(self, paused: bool) -> Result<Running> {
+        acpi::write(&self.memory, &self.hardware)?;
+        let vcpus = self.vcpus()?;
         let wanted = if paused { Wanted::Pause } else { Wanted::Run };
         let surroundings = Surroundings {
             ports: self.ports,
@@ -226,7 +229,7 @@ impl Machine {
         })
     }
 
-    fn vcpus(&self, entry: u64) -> Result<Vec<VcpuFd>> {
+    fn vcpus(&self) -> Result<Vec<VcpuFd>> {
         let supported = self
             .kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
@@ -243,7 +246,7 @@ impl Machine {
             registers::every_processor(&vcpu)?;
             // The others wait for the first to start them.
             if id == 0 {
-                registers::boot_processor(&vcpu, entry)?;
+                registers::boot_processor(&vcpu, self.entry)?;
             }
             vcpus.push(vcpu);
         }

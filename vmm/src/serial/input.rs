@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A port's input: a thread reads the connection and feeds the 16550.
 //!
-//! No byte is lost: what does not fit into the FIFO waits here, and when too
-//! much waits here, the connection is not read. The keys for the VMM are seen
-//! when they are read, so that one can quit although the guest reads nothing.
+//! When too much waits for the guest, the connection is not read. The keys for
+//! the VMM are seen when they are read, so that one can quit although the guest
+//! reads nothing.
 
-use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,9 +17,6 @@ use super::output::Output;
 use super::terminal;
 use super::uart::Uart;
 use crate::event;
-
-/// Input that may wait for the guest before no more is read.
-const BACKLOG: usize = 64 << 10;
 
 /// Bytes read at once.
 const CHUNK: usize = 4096;
@@ -49,56 +45,65 @@ impl Input {
     /// Works until the end of the port or the input.
     pub(super) fn run(mut self) {
         let mut keys = Keys::default();
-        let mut backlog = VecDeque::new();
         // A terminal in the hands of another job is left alone.
         let mut ours = !self.terminal || terminal::is_ours();
-        let mut open = true;
-        while open || !backlog.is_empty() {
-            let (end, room) = (event::fd(&self.end), event::fd(self.uart.room()));
-            let mut fds = vec![
-                PollFd::new(&end, PollFlags::IN),
-                PollFd::new(&room, PollFlags::IN),
-            ];
-            if open && ours && backlog.len() < BACKLOG {
-                fds.push(PollFd::new(&self.source, PollFlags::IN));
-            }
-            let timeout = (!ours).then_some(&LOOK);
-            // An interruption leaves no event.
-            if !matches!(poll(&mut fds, timeout), Ok(_) | Err(Errno::INTR)) {
+        let mut room = true;
+        loop {
+            let Some([ended, emptied, readable]) = self.wait(ours, room) else {
+                continue;
+            };
+            if ended {
                 return;
             }
-            let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-            if ready.first() == Some(&true) {
-                return;
+            if emptied {
+                event::take(self.uart.room());
+                room = true;
             }
-            event::take(self.uart.room());
             if self.terminal {
                 ours = terminal::take(ours);
             }
-            if ours && ready.get(2) == Some(&true) {
-                open = self.read(&mut keys, &mut backlog);
+            if ours && readable {
+                match self.read(&mut keys) {
+                    Some(input) => room = self.uart.feed(&input),
+                    None => return,
+                }
             }
-            self.feed(&mut backlog);
         }
     }
 
-    /// Reads once; `false` at the end of the input.
-    fn read(&mut self, keys: &mut Keys, backlog: &mut VecDeque<u8>) -> bool {
+    /// Waits for the end, room in the port, or input: tells which.
+    fn wait(&self, ours: bool, room: bool) -> Option<[bool; 3]> {
+        let (end, emptied) = (event::fd(&self.end), event::fd(self.uart.room()));
+        // A source that is not to be read stands back: its hang-up would be
+        // told all the time.
+        let source = if ours && room {
+            self.source.as_fd()
+        } else {
+            end
+        };
+        let mut fds = [end, emptied, source].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let timeout = (!ours).then_some(&LOOK);
+        // An interruption tells nothing, and the caller comes again.
+        poll(&mut fds, timeout).ok()?;
+        Some(fds.map(|fd| !fd.revents().is_empty()))
+    }
+
+    /// Reads once, and does what the keys for the VMM say. Gives what is for
+    /// the guest; nothing at the end of the input.
+    fn read(&mut self, keys: &mut Keys) -> Option<Vec<u8>> {
         let mut buffer = [0; CHUNK];
         let read = match rustix::io::read(&self.source, &mut buffer) {
-            Ok(0) => return false,
+            Ok(0) => return None,
             Ok(len) => buffer.get(..len).unwrap_or_default(),
-            Err(Errno::INTR | Errno::AGAIN) => return true,
+            Err(Errno::INTR | Errno::AGAIN) => &[],
             // Another job has got the terminal just now.
-            Err(Errno::IO) if self.terminal && !terminal::is_ours() => return true,
-            Err(_) => return false,
+            Err(Errno::IO) if self.terminal && !terminal::is_ours() => &[],
+            Err(_) => return None,
         };
         if !self.terminal {
-            backlog.extend(read);
-            return true;
+            return Some(read.to_vec());
         }
         let (guest, actions) = keys.read(read);
-        backlog.extend(guest);
         for action in actions {
             match action {
                 Action::Quit => (self.quit)(),
@@ -110,16 +115,6 @@ impl Input {
                 Action::Nothing | Action::Pass | Action::PassBoth => {}
             }
         }
-        true
-    }
-
-    fn feed(&self, backlog: &mut VecDeque<u8>) {
-        while !backlog.is_empty() {
-            let taken = self.uart.feed(backlog.as_slices().0);
-            if taken == 0 {
-                break;
-            }
-            backlog.drain(..taken);
-        }
+        Some(guest)
     }
 }

@@ -53,7 +53,7 @@ pub struct SerialPort {
     end: EventFd,
     threads: Vec<Thread>,
     /// The terminal, given back as the last thing.
-    _raw: Option<Raw>,
+    raw: Option<Raw>,
     /// Keeps the settings of a device of its own until the end.
     _device: Option<connection::Settings>,
 }
@@ -73,7 +73,7 @@ impl SerialPort {
             output,
             end: EventFd::new(EFD_NONBLOCK)?,
             threads: Vec::new(),
-            _raw: None,
+            raw: None,
             _device: connection.settings,
         };
         if let (Some(file), Some(output)) = (connection.output, &port.output) {
@@ -84,11 +84,11 @@ impl SerialPort {
         }
         if let Some(source) = connection.input {
             if connection.stdin {
-                port._raw = Raw::stdin()?;
+                port.raw = Raw::stdin()?;
             }
             let input = Input {
                 source,
-                terminal: port._raw.is_some(),
+                terminal: port.raw.is_some(),
                 uart: Arc::clone(&port.uart),
                 output: port.output.clone(),
                 end: port.end.try_clone()?,

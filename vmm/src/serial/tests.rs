@@ -4,6 +4,7 @@
 use super::*;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -99,7 +100,9 @@ fn read_exactly(from: &mut impl Read, len: usize) -> Vec<u8> {
 
 /// Bytes that do not repeat soon.
 fn noise(len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n * n / 257 % 251) as u8).collect()
+    (0..len)
+        .map(|n| u8::try_from(n * n / 257 % 251).unwrap())
+        .collect()
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn lines_and_prompts_reach_a_socket_while_the_guest_waits() {
 fn a_slow_guest_gets_every_byte_of_a_long_line() {
     let dir = TempDir::new().unwrap();
     let (_port, guest, mut peer) = socket(&dir);
-    let sent = noise(1 << 20);
+    let sent = noise(300_000);
     let line = sent.clone();
     let sender = std::thread::spawn(move || {
         peer.write_all(&line).unwrap();
@@ -151,23 +154,6 @@ fn a_guest_that_polls_gets_every_byte() {
     }
     assert!(read == sent, "the bytes are not those that were sent");
     assert!(!event::take(&guest.irq), "nobody asked for interrupts");
-}
-
-#[test]
-fn input_waits_while_the_guest_tests_its_port_in_loopback() {
-    let dir = TempDir::new().unwrap();
-    let (_port, guest, mut peer) = socket(&dir);
-    guest.port.write(4, &[0x10]);
-    peer.write_all(b"input").unwrap();
-    guest.port.write(0, b"L");
-    assert_eq!(guest.register(0), b'L');
-    guest.port.write(4, &[0x08]);
-    guest.enable_interrupts();
-    let mut read = Vec::new();
-    while read.len() < 5 {
-        guest.handle_interrupt(&mut read);
-    }
-    assert_eq!(read, b"input");
 }
 
 #[test]
@@ -240,7 +226,11 @@ fn a_device_is_a_plain_line_until_the_port_ends() {
         guest.handle_interrupt(&mut read);
     }
     assert_eq!(read, b"\x03\x01x\r", "no key means anything");
-    let terminal = File::open(path).unwrap();
+    let terminal = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(path)
+        .unwrap();
     let modes = |terminal: &File| tcgetattr(terminal).unwrap().local_modes;
     assert!(!modes(&terminal).contains(LocalModes::ECHO));
     drop(port);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The 16550 on the bus.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,8 +22,6 @@ const IER: u8 = 1;
 const IIR: u8 = 2;
 /// Line control register.
 const LCR: u8 = 3;
-/// Modem control register.
-const MCR: u8 = 4;
 /// Line status register.
 const LSR: u8 = 5;
 /// The last register.
@@ -36,22 +35,27 @@ const IIR_NONE: u8 = 0x01;
 const IIR_SENT: u8 = 0x02;
 const IIR_RECEIVED: u8 = 0x04;
 const LCR_DIVISOR: u8 = 0x80;
-const MCR_LOOP: u8 = 0x10;
 const LSR_READY: u8 = 0x01;
 
-/// How much of the receive FIFO (64 bytes) must be free for more input. Half
-/// of it: the guest finds more while it still reads.
-const ENOUGH_ROOM: usize = 32;
+/// How much input may wait for the guest before no more should come.
+const BACKLOG: usize = 64 << 10;
 
 /// A 16550 whose output goes to an [`Output`], and whose input comes by
 /// [`Uart::feed`].
+///
+/// No byte of input is lost: what does not fit into the receive FIFO (64
+/// bytes) waits behind it. Once the driver has emptied the FIFO it is filled
+/// again in the same access, so that a long line costs no change of threads.
+///
+/// No command clears the FIFOs: a driver clears them when it starts, and what
+/// was typed before would be lost.
 ///
 /// An access of several bytes is as many accesses of one register: that is
 /// what KVM makes of `rep outsb` and `rep insb`.
 pub(super) struct Uart {
     registers: Mutex<Registers>,
     output: Option<Arc<Output>>,
-    /// Set when there is room for input again.
+    /// Set when more input may come.
     room: EventFd,
 }
 
@@ -60,7 +64,9 @@ struct Registers {
     /// The transmitter's interrupt, while that of the receiver, which is
     /// before it, is shown.
     sent: bool,
-    /// Input waits for room.
+    /// Input that waits for room in the FIFO.
+    backlog: VecDeque<u8>,
+    /// Whoever feeds waits for room in the backlog.
     waiting: bool,
 }
 
@@ -83,6 +89,7 @@ impl Uart {
         let registers = Mutex::new(Registers {
             serial,
             sent: false,
+            backlog: VecDeque::new(),
             waiting: false,
         });
         Ok(Self {
@@ -92,18 +99,30 @@ impl Uart {
         })
     }
 
-    /// Readable once a [`Uart::feed`] that did not take all can go on.
+    /// Readable when more input may come, after [`Uart::feed`] has said no.
     pub(super) fn room(&self) -> &EventFd {
         &self.room
     }
 
-    /// Puts input into the receive FIFO, and gives how many bytes fitted.
-    pub(super) fn feed(&self, input: &[u8]) -> usize {
+    /// Takes input, and says whether more may come.
+    pub(super) fn feed(&self, input: &[u8]) -> bool {
         let mut registers = self.lock();
-        // A full FIFO is an error there, and no byte taken here.
-        let taken = registers.serial.enqueue_raw_bytes(input).unwrap_or(0);
-        registers.waiting = taken < input.len();
-        taken
+        registers.backlog.extend(input);
+        registers.fill();
+        registers.waiting = registers.backlog.len() >= BACKLOG;
+        !registers.waiting
+    }
+
+    /// Goes on with input after an access.
+    fn refill(&self, registers: &mut Registers) {
+        if registers.backlog.is_empty() || registers.is_ready() {
+            return;
+        }
+        registers.fill();
+        if registers.waiting && registers.backlog.len() <= BACKLOG / 2 {
+            registers.waiting = false;
+            event::set(&self.room);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Registers> {
@@ -116,14 +135,13 @@ impl Uart {
 impl BusDevice for Uart {
     fn read(&self, offset: u64, data: &mut [u8]) {
         let Some(register) = register(offset) else {
-            return data.fill(0xff);
+            data.fill(0xff);
+            return;
         };
         let mut registers = self.lock();
         for byte in data {
             *byte = registers.read(register);
-        }
-        if registers.has_room() {
-            event::set(&self.room);
+            self.refill(&mut registers);
         }
     }
 
@@ -141,9 +159,7 @@ impl BusDevice for Uart {
         for byte in data {
             // Neither the writer nor the trigger fails.
             let _ = registers.serial.write(register, *byte);
-        }
-        if registers.has_room() {
-            event::set(&self.room);
+            self.refill(&mut registers);
         }
     }
 }
@@ -168,9 +184,8 @@ impl Registers {
             0 => self.serial.read(IER),
             _ => 0,
         };
-        let ready = self.serial.read(LSR) & LSR_READY != 0;
         IIR_FIFOS
-            | if ready && enabled & IER_RECEIVED != 0 {
+            | if self.is_ready() && enabled & IER_RECEIVED != 0 {
                 IIR_RECEIVED
             } else if std::mem::take(&mut self.sent) && enabled & IER_SENT != 0 {
                 IIR_SENT
@@ -179,15 +194,19 @@ impl Registers {
             }
     }
 
-    /// Whether input that waits can go on; says so once.
-    fn has_room(&mut self) -> bool {
-        let room = self.waiting
-            && self.serial.fifo_capacity() >= ENOUGH_ROOM
-            && self.serial.read(MCR) & MCR_LOOP == 0;
-        if room {
-            self.waiting = false;
-        }
-        room
+    /// Whether the receive FIFO holds anything.
+    fn is_ready(&mut self) -> bool {
+        self.serial.read(LSR) & LSR_READY != 0
+    }
+
+    /// Moves what fits into the receive FIFO. Nothing does in loopback mode.
+    fn fill(&mut self) {
+        // Either part of the queue alone would do: the FIFO is smaller than
+        // what usually waits, and is filled again when it is empty.
+        let (part, _) = self.backlog.as_slices();
+        // A full FIFO is an error there, and no byte taken here.
+        let taken = self.serial.enqueue_raw_bytes(part).unwrap_or(0);
+        self.backlog.drain(..taken);
     }
 }
 
@@ -196,131 +215,4 @@ fn register(offset: u64) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn uart() -> (Uart, EventFd) {
-        let irq = EventFd::new(EFD_NONBLOCK).unwrap();
-        (Uart::new(irq.try_clone().unwrap(), None).unwrap(), irq)
-    }
-
-    fn read(uart: &Uart, register: u8) -> u8 {
-        let mut data = [0];
-        BusDevice::read(uart, register.into(), &mut data);
-        data[0]
-    }
-
-    fn write(uart: &Uart, register: u8, value: u8) {
-        BusDevice::write(uart, register.into(), &[value]);
-    }
-
-    #[test]
-    fn received_data_interrupt_until_all_is_read() {
-        let (uart, irq) = uart();
-        write(&uart, IER, IER_RECEIVED);
-        assert_eq!(read(&uart, IIR), 0xc1);
-        assert_eq!(uart.feed(b"ab"), 2);
-        assert!(event::take(&irq));
-        for byte in *b"ab" {
-            assert_eq!(read(&uart, IIR), 0xc4);
-            assert_eq!(read(&uart, IIR), 0xc4, "looking takes nothing away");
-            assert_eq!(read(&uart, DATA), byte);
-        }
-        assert_eq!(read(&uart, IIR), 0xc1);
-    }
-
-    #[test]
-    fn a_sent_byte_is_told_after_received_ones() {
-        let (uart, irq) = uart();
-        uart.feed(b"a");
-        write(&uart, IER, IER_RECEIVED | IER_SENT);
-        assert!(event::take(&irq));
-        assert_eq!(read(&uart, IIR), 0xc4);
-        assert_eq!(read(&uart, DATA), b'a');
-        assert_eq!(read(&uart, IIR), 0xc2);
-        assert_eq!(read(&uart, IIR), 0xc1, "it is told once");
-        write(&uart, DATA, b'x');
-        assert!(event::take(&irq));
-        assert_eq!(read(&uart, IIR), 0xc2);
-    }
-
-    #[test]
-    fn input_that_does_not_fit_is_called_for_when_half_is_free() {
-        let (uart, _irq) = uart();
-        assert_eq!(uart.feed(&[7; 100]), 64);
-        assert_eq!(uart.feed(&[7; 36]), 0);
-        for _ in 0..31 {
-            read(&uart, DATA);
-        }
-        assert!(!event::take(uart.room()));
-        read(&uart, DATA);
-        assert!(event::take(uart.room()));
-        assert_eq!(uart.feed(&[7; 36]), 32);
-        BusDevice::read(&uart, 0, &mut [0; 64]);
-        assert!(event::take(uart.room()));
-        assert_eq!(uart.feed(&[7; 4]), 4);
-        BusDevice::read(&uart, 0, &mut [0; 64]);
-        assert!(!event::take(uart.room()), "nobody waits");
-    }
-
-    #[test]
-    fn a_string_instruction_is_as_many_accesses() {
-        let output = Arc::<Output>::default();
-        let irq = EventFd::new(EFD_NONBLOCK).unwrap();
-        let uart = Uart::new(irq, Some(Arc::clone(&output))).unwrap();
-        BusDevice::write(&uart, 0, b"hello\n");
-        assert_eq!(output.next().unwrap(), b"hello\n");
-        uart.feed(b"ab");
-        let mut data = [0xff; 3];
-        BusDevice::read(&uart, 0, &mut data);
-        assert_eq!(data, *b"ab\0");
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Read(u64, usize),
-        Write(u64, Vec<u8>),
-        Feed(Vec<u8>),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let offset = || prop_oneof![9 => 0..8_u64, 1 => any::<u64>()];
-        let bytes = |len| prop::collection::vec(any::<u8>(), 0..len);
-        prop_oneof![
-            (offset(), 0..9_usize).prop_map(|(offset, len)| Step::Read(offset, len)),
-            (offset(), bytes(9)).prop_map(|(offset, bytes)| Step::Write(offset, bytes)),
-            bytes(100).prop_map(Step::Feed),
-        ]
-    }
-
-    proptest! {
-        /// Whatever a driver does to its port, one that follows finds it
-        /// working.
-        #[test]
-        fn no_access_breaks_the_port(steps in prop::collection::vec(step(), 0..200)) {
-            let (uart, irq) = uart();
-            for step in steps {
-                match step {
-                    Step::Read(offset, len) => BusDevice::read(&uart, offset, &mut vec![0; len]),
-                    Step::Write(offset, bytes) => BusDevice::write(&uart, offset, &bytes),
-                    Step::Feed(bytes) => prop_assert!(uart.feed(&bytes) <= bytes.len()),
-                }
-            }
-            for (register, value) in [(LCR, 3), (MCR, 8), (IER, 0)] {
-                write(&uart, register, value);
-            }
-            while read(&uart, LSR) & LSR_READY != 0 {
-                read(&uart, DATA);
-            }
-            read(&uart, IIR);
-            event::take(&irq);
-            write(&uart, IER, IER_RECEIVED);
-            prop_assert_eq!(read(&uart, IIR), 0xc1);
-            prop_assert_eq!(uart.feed(b"a"), 1);
-            prop_assert!(event::take(&irq));
-            prop_assert_eq!(read(&uart, IIR), 0xc4);
-            prop_assert_eq!(read(&uart, DATA), b'a');
-        }
-    }
-}
+mod tests;

@@ -7,15 +7,22 @@
 //! machine is made: once a guest runs, no thread may start another.
 
 pub mod block;
+mod config;
+mod counters;
 mod interrupt;
 pub mod mmio;
 pub mod net;
+mod notice;
 mod queue;
 pub mod rng;
+#[cfg(test)]
+mod testing;
 pub mod tmem;
+mod vectored;
 pub mod vhost_user;
 mod worker;
 
+pub use counters::Counter;
 pub use interrupt::Interrupt;
 pub use queue::{Chain, QueueError, ServedQueue, total};
 pub use worker::{Backend, Source, Worker};

@@ -3,6 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
@@ -13,9 +14,10 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{ActiveQueue, Interrupt, Memory};
 use crate::event;
 
-/// Chains that are served before others get their turn: a driver that never
-/// stops could otherwise hold up its own reset.
-const TURN: usize = 1024;
+/// How long chains are served before others get their turn: a driver that
+/// never stops could otherwise hold up its own reset. Also how long used
+/// buffers can wait for the driver to be told, beside the last chain.
+pub(super) const TURN: Duration = Duration::from_millis(2);
 
 /// What a driver did wrong with a chain. The chain is used with length 0.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -174,27 +176,32 @@ impl ServedQueue {
         let memory = self.memory.clone();
         // Rings outside memory: needless notifications at worst.
         let _ = self.queue.disable_notification(&*memory);
-        let mut left = TURN;
-        while left > 0 {
-            let Some(chain) = self.next(&memory) else {
-                if self.wait_for_more() {
+        let began = Instant::now();
+        let mut more = false;
+        loop {
+            match self.next(&memory) {
+                Some(chain) => {
+                    more = false;
+                    let (head, written) = match chain {
+                        Ok(mut chain) => (chain.head, serve(&mut chain)),
+                        Err(head) => (head, 0),
+                    };
+                    self.complete(head, written);
+                }
+                // Twice in a row there are more, and they cannot be had: the
+                // ring makes no sense, until the driver notifies again.
+                None => {
+                    if !self.wait_for_more() || more {
+                        break;
+                    }
+                    more = true;
                     let _ = self.queue.disable_notification(&*memory);
-                    left -= 1;
-                    continue;
                 }
-                break;
-            };
-            left -= 1;
-            match chain {
-                Ok(mut chain) => {
-                    let written = serve(&mut chain);
-                    self.complete(chain.head, written);
-                }
-                Err(head) => self.complete(head, 0),
             }
-        }
-        if left == 0 {
-            event::set(&self.kick);
+            if began.elapsed() >= TURN {
+                event::set(&self.kick);
+                break;
+            }
         }
         self.signal();
     }

@@ -13,6 +13,8 @@ use crate::cli::Options;
 use crate::guest;
 use crate::machine::{Event, Machine, memory};
 use crate::serial::{self, SerialPort, Target};
+use crate::virtio::block::{Block, Disk, DiskOptions};
+use crate::virtio::rng::Rng;
 use crate::virtio::tmem::{Tmem as Asked, TmemInProcess};
 
 /// Puts a machine together and starts its guest, paused. The serial ports are
@@ -27,18 +29,22 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
         .map(|text| Asked::parse(text).map_err(|mistake| anyhow!("--tmem {text}: {mistake}")));
     let asked = asked.transpose()?;
     let targets = targets(&options.serial)?;
+    let disks = open_disks(&options.disk)?;
+    let partitioned = disks.first().map(Disk::is_partitioned);
     let memory = memory::make(options.memory, options.hugepages)?;
     let mut machine = Machine::new(memory, options.cpus, events.clone())?;
+    machine.load(
+        &options.kernel,
+        guest::initrd(options).as_deref(),
+        &guest::command_line(options, partitioned),
+    )?;
     let mut reported = Vec::new();
+    add_disks(&mut machine, disks, &mut reported)?;
+    add_rng(&mut machine, &mut reported)?;
     let tmem = add_tmem(&mut machine, asked, &mut reported)?;
     // Last, because it may change the terminal.
     let serial = add_serial(&mut machine, &targets, &events)?;
-    let running = machine.start(
-        &options.kernel,
-        guest::initrd(options).as_deref(),
-        &guest::command_line(options, None),
-        true,
-    )?;
+    let running = machine.start(true)?;
     let vm = Vm {
         running,
         state: Mutex::new(State::Paused),
@@ -87,6 +93,37 @@ fn add_serial(
         ports.push(port);
     }
     Ok(ports)
+}
+
+fn open_disks(texts: &[String]) -> Result<Vec<Disk>> {
+    let mut disks = Vec::new();
+    for text in texts {
+        let asked: DiskOptions = text
+            .parse()
+            .map_err(|mistake| anyhow!("--disk {text}: {mistake}"))?;
+        disks.push(Disk::open(&asked.path, asked.read_only)?);
+    }
+    Ok(disks)
+}
+
+fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reported>) -> Result<()> {
+    for (letter, disk) in ('a'..='z').zip(disks) {
+        // As the guest's kernel calls it.
+        let name = format!("vd{letter}");
+        let device = Block::new(&name, disk).context("cannot make a disk")?;
+        let stats = device.stats();
+        reported.push(Reported::new("disk", name, move || stats.figures()));
+        machine.add_virtio(Box::new(device))?;
+    }
+    Ok(())
+}
+
+fn add_rng(machine: &mut Machine, reported: &mut Vec<Reported>) -> Result<()> {
+    let device = Rng::new().context("cannot make the random number device")?;
+    let stats = device.stats();
+    reported.push(Reported::new("rng", "rng0".into(), move || stats.figures()));
+    machine.add_virtio(Box::new(device))?;
+    Ok(())
 }
 
 fn add_tmem(

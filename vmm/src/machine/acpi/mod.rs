@@ -41,11 +41,11 @@ pub struct Hardware {
     pub serial: Vec<(u16, u32)>,
 }
 
-/// Writes the tables; returns the address of the root pointer.
+/// Writes the tables, with the root pointer at [`layout::ACPI`].
 ///
 /// # Errors
 /// When they do not fit.
-pub fn write(memory: &GuestMemoryMmap, hardware: &Hardware) -> Result<u64> {
+pub fn write(memory: &GuestMemoryMmap, hardware: &Hardware) -> Result<()> {
     let mut writer = Writer {
         memory,
         next: layout::ACPI + Rsdp::len() as u64,
@@ -58,7 +58,8 @@ pub fn write(memory: &GuestMemoryMmap, hardware: &Hardware) -> Result<u64> {
     xsdt.add_entry(madt);
     let xsdt = writer.put(&xsdt)?;
     writer.next = layout::ACPI;
-    writer.put(&Rsdp::new(OEM, xsdt))
+    writer.put(&Rsdp::new(OEM, xsdt))?;
+    Ok(())
 }
 
 struct Writer<'a> {

@@ -74,17 +74,17 @@ impl Control {
         self.set(Wanted::Run);
     }
 
-    /// Has vCPUs end. `interrupt` must make them leave the guest.
+    /// Has vCPUs end, once they leave the guest.
     pub fn end(&self) {
         self.set(Wanted::End);
     }
 
-    /// Has `count` vCPUs wait, and returns when all do (or when they end
-    /// instead). `interrupt` must make them leave the guest.
-    pub fn pause(&self, count: usize, interrupt: impl Fn()) {
+    /// Has vCPUs wait, and returns when all do (or when they end instead).
+    /// `interrupt` must make them leave the guest, and says how many there are.
+    pub fn pause(&self, interrupt: impl Fn() -> usize) {
         self.set(Wanted::Pause);
         loop {
-            interrupt();
+            let count = interrupt();
             let state = self.lock();
             let waiting = |state: &mut State| state.wanted == Wanted::Pause && state.parked < count;
             let (state, waited) = self
@@ -127,7 +127,7 @@ mod tests {
                 });
             }
             for _ in 0..100 {
-                control.pause(3, || ());
+                control.pause(|| 3);
                 let before = turns.load(SeqCst);
                 thread::yield_now();
                 assert_eq!(turns.load(SeqCst), before, "a paused thread went on");

@@ -59,7 +59,7 @@ impl Vcpus {
 
     /// Stops the guest; returns when no vCPU runs it any more.
     pub fn pause(&self) {
-        self.control.pause(self.threads.len(), || self.interrupt());
+        self.control.pause(|| self.interrupt());
     }
 
     /// Lets the guest go on.
@@ -67,12 +67,13 @@ impl Vcpus {
         self.control.resume();
     }
 
-    /// Makes all vCPUs leave the guest for a look at what is wanted.
-    fn interrupt(&self) {
-        for thread in &self.threads {
-            // Fails only when it has ended.
-            let _ = thread.kill(signal());
-        }
+    /// Makes all vCPUs leave the guest for a look at what is wanted; returns
+    /// how many there are.
+    fn interrupt(&self) -> usize {
+        // One that has ended cannot be interrupted, and need not.
+        let interrupted = |thread: &&JoinHandle<()>| thread.kill(signal()).is_ok();
+        let alive = self.threads.iter().filter(|thread| !thread.is_finished());
+        alive.filter(interrupted).count()
     }
 }
 

@@ -1,2 +1,158 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! virtio-rng: the host's random numbers (virtio 1.2, section 5.4).
+//! virtio-rng: random bytes of the host's kernel (virtio 1.2, section 5.4).
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use rustix::rand::GetRandomFlags;
+use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
+
+use super::counters::counters;
+use super::notice::Notices;
+use super::{
+    Activation, Backend, COMMON_FEATURES, Chain, ServedQueue, Source, VirtioDevice, Worker, total,
+};
+use crate::confine::Role;
+
+/// Descriptors of the queue.
+const QUEUE_SIZE: u16 = 64;
+
+/// Most bytes that a request gets, however many it has room for: the host's
+/// kernel needs some microseconds for each kilobyte.
+const MAX_BYTES: usize = 4096;
+
+counters! {
+    /// What the device counts.
+    pub struct RngStats {
+        requests: "Requests that got random bytes.",
+        bytes: "Bytes that they got.",
+        failed: "Requests that got none: without room for any, or the host had none.",
+    }
+}
+
+/// A virtio-rng device.
+#[derive(Debug)]
+pub struct Rng {
+    stats: Arc<RngStats>,
+    worker: Worker,
+}
+
+impl Rng {
+    /// Makes the device and starts its thread.
+    ///
+    /// # Errors
+    /// When the system has no thread or file descriptor to give.
+    pub fn new() -> io::Result<Self> {
+        let stats = Arc::<RngStats>::default();
+        let backend = Queue {
+            stats: stats.clone(),
+            notices: Notices::new("rng".into()),
+            queue: None,
+        };
+        Ok(Self {
+            stats,
+            worker: Worker::new("rng", Role::Device, backend)?,
+        })
+    }
+
+    /// What the device counts.
+    pub fn stats(&self) -> Arc<RngStats> {
+        self.stats.clone()
+    }
+}
+
+impl VirtioDevice for Rng {
+    fn id(&self) -> u32 {
+        VIRTIO_ID_RNG
+    }
+
+    fn features(&self) -> u64 {
+        COMMON_FEATURES
+    }
+
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![QUEUE_SIZE]
+    }
+
+    /// There is no configuration space.
+    fn read_config(&self, _offset: u64, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn activate(&mut self, activation: Activation) {
+        self.worker.start(activation);
+    }
+
+    fn reset(&mut self) {
+        self.worker.stop();
+    }
+}
+
+/// The queue, on the thread.
+struct Queue {
+    stats: Arc<RngStats>,
+    notices: Notices,
+    queue: Option<ServedQueue>,
+}
+
+impl Backend for Queue {
+    fn start(&mut self, mut activation: Activation) {
+        self.queue = activation
+            .take(0)
+            .map(|queue| ServedQueue::new(queue, activation.memory, activation.interrupt));
+    }
+
+    fn stop(&mut self) {
+        self.queue = None;
+    }
+
+    fn sources(&self) -> Vec<Source<'_>> {
+        self.queue
+            .iter()
+            .map(|queue| Source {
+                file: queue.kick(),
+                number: 0,
+            })
+            .collect()
+    }
+
+    fn ready(&mut self, _number: usize) {
+        let Self {
+            stats,
+            notices,
+            queue,
+        } = self;
+        if let Some(queue) = queue {
+            queue.kicked();
+            queue.serve(|chain| fill(chain, stats, notices));
+        }
+    }
+}
+
+/// Writes random bytes to `chain`; returns how many.
+fn fill(chain: &mut Chain<'_>, stats: &RngStats, notices: &mut Notices) -> u32 {
+    let wanted = usize::try_from(total(&chain.writable)).unwrap_or(MAX_BYTES);
+    let mut bytes = [0; MAX_BYTES];
+    let (random, _) = bytes.split_at_mut(wanted.min(MAX_BYTES));
+    // The system call itself: libraries around it may want to open files.
+    let random = match rustix::rand::getrandom(&mut *random, GetRandomFlags::empty()) {
+        Ok(count) => random.get(..count).unwrap_or_default(),
+        Err(error) => {
+            notices.failed("getting random bytes", error);
+            stats.failed.add(1);
+            return 0;
+        }
+    };
+    let written = chain.write(random);
+    stats.bytes.add(written as u64);
+    if written == 0 {
+        stats.failed.add(1);
+    } else {
+        stats.requests.add(1);
+    }
+    // At most MAX_BYTES.
+    u32::try_from(written).unwrap_or_default()
+}

@@ -3,6 +3,7 @@
 //! can serve any of them, and several at a time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use virtio_queue::{Queue, QueueT};
 use virtio_tmem::device::{Device, EventQueue, Lane, RequestQueue, Step, work};
@@ -10,12 +11,8 @@ use virtio_tmem::wire;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::event;
+use crate::virtio::queue::TURN;
 use crate::virtio::{Activation, ActiveQueue, Doorbell, Interrupt, Memory};
-
-/// Requests that are served at one notification before others get their turn:
-/// with several vCPUs a driver could keep one in here for ever, and out of
-/// reach of a pause.
-const TURN: u32 = 1024;
 
 /// All queues of a device.
 #[derive(Debug)]
@@ -114,7 +111,7 @@ impl Doorbell for Lanes {
             device: &self.device,
             open,
             served,
-            left: TURN,
+            began: Instant::now(),
         });
         if more {
             // For the thread that hears of notifications.
@@ -128,12 +125,11 @@ struct Serving<'a> {
     device: &'a Device,
     open: &'a mut Open,
     served: &'a mut Work,
-    left: u32,
+    began: Instant,
 }
 
 impl Lane for Serving<'_> {
     fn step(&mut self) -> Step {
-        self.left = self.left.saturating_sub(1);
         let (memory, queue) = (&*self.open.memory, &mut self.open.queue);
         match self.served {
             Work::Events(events) => events.step(self.device, memory, queue),
@@ -161,6 +157,8 @@ impl Lane for Serving<'_> {
     }
 
     fn is_wanted(&mut self) -> bool {
-        self.left == 0
+        // With several vCPUs a driver could keep one in here for ever, and out of
+        // reach of a pause.
+        self.began.elapsed() >= TURN
     }
 }

@@ -21,7 +21,7 @@ use virtio_tmem::wire;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{Activation, Backend, COMMON_FEATURES, Doorbell, Source, VirtioDevice, Worker};
-use crate::confine::Role;
+use crate::confine::{self, Role};
 use crate::event;
 use lanes::Lanes;
 
@@ -48,7 +48,7 @@ impl TmemInProcess {
     pub fn new(options: &TmemOptions) -> Result<Self> {
         let store = Store::new(StoreConfig::with_limit(options.memory_limit))?;
         let compressor = store
-            .start_compressor()
+            .start_compressor_with(|| confine::enter(Role::Store))
             .context("cannot start a thread for the store")?;
         let client = store.add_client(ClientConfig {
             name: NAME.into(),
