@@ -9,12 +9,16 @@ use tmem_e2e::Daemon;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::Guest;
 use tmem_e2e::GuestOptions;
+use tmem_e2e::Machine;
 use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
 
 /// For the daemon to learn what the guest has freed: the guest gathers freed
 /// pages for a while before it flushes them.
 const SETTLE: Duration = Duration::from_secs(60);
+
+/// For a program to do what it does at once.
+pub(crate) const PROMPT: Duration = Duration::from_secs(30);
 
 /// Pages in a MiB.
 pub(crate) const MIB: u64 = 256;
@@ -51,7 +55,7 @@ pub(crate) fn settles(daemon: &Daemon, pointer: &str, holds: impl Fn(u64) -> boo
 }
 
 /// A program that needs `mib` MiB finds every page of it as it left it.
-pub(crate) fn swaps(guest: &Guest, mib: u64) -> Result<()> {
+pub(crate) fn swaps<M: Machine>(guest: &Guest<M>, mib: u64) -> Result<()> {
     let mut job = guest.workload(mib, 1)?;
     job.filled()?;
     job.order(Order::Verify)?;
@@ -60,7 +64,7 @@ pub(crate) fn swaps(guest: &Guest, mib: u64) -> Result<()> {
 }
 
 /// No page is lost, and no request was malformed.
-pub(crate) fn nothing_lost(guest: &Guest) -> Result<()> {
+pub(crate) fn nothing_lost<M: Machine>(guest: &Guest<M>) -> Result<()> {
     for counter in ["lost", "rejected", "io_errors"] {
         let value = guest.counter(counter)?;
         ensure!(value == 0, "the guest counts {counter} = {value}");

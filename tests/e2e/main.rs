@@ -7,6 +7,7 @@ mod boot;
 mod debian;
 mod lifecycle;
 mod neighbours;
+mod nested;
 mod quota;
 mod replug;
 mod swap;

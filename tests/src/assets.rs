@@ -21,7 +21,7 @@ pub struct Assets {
     pub qemu_data: Vec<PathBuf>,
     /// Directory of QEMU's own loadable modules.
     pub qemu_modules: PathBuf,
-    /// The guest's kernel.
+    /// The guest's kernel, unpacked.
     pub kernel: PathBuf,
     /// The initramfs of a small guest.
     pub initramfs: PathBuf,
@@ -29,8 +29,24 @@ pub struct Assets {
     pub debian: Option<PathBuf>,
     /// The daemon's program.
     pub daemon: PathBuf,
+    /// What guests of our own VMM need beside, where it was made.
+    pub vmm: Option<VmmAssets>,
     /// Where console logs of failed guests are kept.
     pub logs: PathBuf,
+}
+
+/// What guests of our own VMM need.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct VmmAssets {
+    /// The VMM's program, linked statically.
+    pub program: PathBuf,
+    /// The guest's kernel as Debian packs it, a bzImage.
+    pub vmlinuz: PathBuf,
+    /// The initramfs of a guest that the VMM and the daemon run in, with both
+    /// and all that their guests need (see [`crate::Host`]).
+    pub outer: PathBuf,
+    /// A disk of an ext4 file system: the root of a small guest.
+    pub disk: PathBuf,
 }
 
 impl Assets {
@@ -55,5 +71,15 @@ impl Assets {
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).context("cannot encode the assets")?;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// What guests of our own VMM need.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn vmm(&self) -> Result<&VmmAssets> {
+        self.vmm
+            .as_ref()
+            .context("the VMM and what its guests need were not made")
     }
 }

@@ -3,19 +3,17 @@
 
 use crate::assets::Assets;
 use crate::console;
-use crate::process::Process;
+use crate::host::Host;
+use crate::program::Program;
 use crate::wait::until;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use serde_json::Value;
-use std::io::Read;
-use std::io::Write;
-use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// For the daemon to start, to answer, or to end.
 const PROMPT: Duration = Duration::from_secs(30);
@@ -50,71 +48,89 @@ impl Default for DaemonOptions {
     }
 }
 
-/// A running daemon. Dropped without [`Daemon::stop`], as by a test that fails,
-/// it is killed and the end of its log is shown.
-pub struct Daemon {
-    process: Process,
-    dir: TempDir,
-    done: bool,
+/// Where a daemon has its sockets, whether it runs or not.
+#[derive(Clone)]
+pub struct DaemonPlace {
+    host: Arc<Host>,
+    options: DaemonOptions,
+    dir: PathBuf,
 }
 
-impl Daemon {
+impl DaemonPlace {
+    /// A place on `host`.
+    ///
+    /// # Errors
+    /// No directory can be made.
+    pub fn new(host: &Arc<Host>, options: DaemonOptions) -> Result<Self> {
+        let dir = host.fresh("daemon");
+        host.run(&format!("mkdir {}", dir.display()))?;
+        Ok(Self {
+            host: Arc::clone(host),
+            options,
+            dir,
+        })
+    }
+
+    /// The socket of the VM `name`.
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.sock"))
+    }
+
     /// Starts a daemon and waits until it listens.
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(assets: &Assets, options: &DaemonOptions) -> Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("tmem-daemon-")
-            .tempdir()
-            .context("cannot make a directory for the daemon")?;
-        let log = std::fs::File::create(dir.path().join("log")).context("cannot make a log")?;
-        let mut command = Command::new(&assets.daemon);
-        for vm in &options.vms {
-            command
-                .arg("--socket-path")
-                .arg(dir.path().join(format!("{vm}.sock")));
-        }
-        command
-            .arg("--control-socket")
-            .arg(dir.path().join("control.sock"))
-            .args(["--quota", options.quota])
-            .args(["--swap-size", options.swap_size])
-            .args(["--memory-limit", options.memory_limit])
-            .args(["--request-queues", &options.request_queues.to_string()])
-            .args(["--grace", &options.grace.to_string()])
-            .args(["--log-level", "info"])
-            .stdin(std::process::Stdio::null())
-            .stdout(log.try_clone().context("cannot share a log")?)
-            .stderr(log);
-        let process = Process::start("the daemon", &mut command)?;
-        let mut daemon = Self {
-            process,
-            dir,
+    pub fn start(&self) -> Result<Daemon> {
+        let log = self.host.fresh("daemon-log");
+        let argv = command(&self.host.files().daemon, &self.dir, &self.options);
+        let program = self.host.start("the daemon", argv, &log, || ())?;
+        let mut daemon = Daemon {
+            program,
+            place: self.clone(),
+            log,
             done: false,
         };
         until("the daemon to listen", PROMPT, || {
-            if let Some(status) = daemon.process.ended()? {
-                bail!("the daemon ended ({status}): {}", daemon.log());
+            if let Some(ended) = daemon.program.ended()? {
+                bail!("the daemon ended ({ended:?}): {}", daemon.log());
             }
             Ok(daemon.stats().ok())
         })?;
         Ok(daemon)
     }
+}
+
+/// A running daemon. Dropped without [`Daemon::stop`], as by a test that fails,
+/// it is killed and the end of its log is shown.
+pub struct Daemon {
+    program: Program,
+    place: DaemonPlace,
+    log: PathBuf,
+    done: bool,
+}
+
+impl Daemon {
+    /// Starts a daemon on this machine and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(assets: &Assets, options: &DaemonOptions) -> Result<Self> {
+        DaemonPlace::new(&Host::here(assets)?, options.clone())?.start()
+    }
 
     /// The socket of the VM `name`.
     pub fn socket(&self, name: &str) -> PathBuf {
-        self.dir.path().join(format!("{name}.sock"))
+        self.place.socket(name)
     }
 
     /// What the daemon has logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        self.place.host.read(&self.log).unwrap_or_default()
     }
 
-    /// The daemon's process id.
+    /// The daemon's process id, where it runs.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.program.pid()
     }
 
     /// Statistics, as the control socket gives them.
@@ -122,9 +138,12 @@ impl Daemon {
     /// # Errors
     /// It does not answer.
     pub fn stats(&self) -> Result<Stats> {
-        let text = self.get("/v1/stats")?;
-        let value = serde_json::from_str(&text).context("the statistics are no JSON")?;
-        Ok(Stats { value })
+        let socket = self.place.dir.join("control.sock");
+        let response = self.place.host.http(&socket, "GET", "/v1/stats", "")?;
+        if response.status != 200 {
+            bail!("GET /v1/stats: {response:?}");
+        }
+        Stats::parse(&response.body)
     }
 
     /// Asks it to end (SIGTERM); it must do so with exit code 0.
@@ -132,38 +151,35 @@ impl Daemon {
     /// # Errors
     /// It does not.
     pub fn stop(mut self) -> Result<()> {
-        let status = self.process.terminate(PROMPT)?;
-        if !status.success() {
-            bail!("the daemon ended with {status}: {}", self.log());
-        }
+        let ended = self.program.terminate(PROMPT)?;
         let log = self.log();
+        if ended.code != Some(0) {
+            bail!("the daemon ended with {ended:?}: {log}");
+        }
         if log.contains("panicked") {
             bail!("the daemon panicked: {log}");
         }
         self.done = true;
         Ok(())
     }
+}
 
-    fn get(&self, path: &str) -> Result<String> {
-        let mut stream = UnixStream::connect(self.dir.path().join("control.sock"))
-            .context("the control socket is closed")?;
-        stream.set_read_timeout(Some(PROMPT))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .context("the control socket does not answer")?;
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .context("the control socket speaks no HTTP")?;
-        if !head.starts_with("HTTP/1.1 200") {
-            bail!("GET {path}: {}", head.lines().next().unwrap_or_default());
-        }
-        Ok(body.to_string())
+/// What starts a daemon with its sockets in `dir`.
+fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let mut argv = vec![program.display().to_string()];
+    let mut add = |option: &str, value: String| argv.extend([option.to_string(), value]);
+    for vm in &options.vms {
+        add("--socket-path", at(&format!("{vm}.sock")));
     }
+    add("--control-socket", at("control.sock"));
+    add("--quota", options.quota.to_string());
+    add("--swap-size", options.swap_size.to_string());
+    add("--memory-limit", options.memory_limit.to_string());
+    add("--request-queues", options.request_queues.to_string());
+    add("--grace", options.grace.to_string());
+    add("--log-level", "info".to_string());
+    argv
 }
 
 impl Drop for Daemon {
@@ -177,13 +193,18 @@ impl Drop for Daemon {
     }
 }
 
-/// The daemon's statistics.
+/// Statistics of a daemon or a VMM.
 #[derive(Clone, Debug)]
 pub struct Stats {
     value: Value,
 }
 
 impl Stats {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let value = serde_json::from_str(text).context("the statistics are no JSON")?;
+        Ok(Self { value })
+    }
+
     /// The number at `pointer` (RFC 6901).
     ///
     /// # Errors

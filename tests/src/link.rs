@@ -88,6 +88,20 @@ impl Link {
         }
     }
 
+    /// Forgets the guest of before, which has ended, for another one that will
+    /// use the same line.
+    pub(crate) fn renew(&self) {
+        let ready = lock(&self.ready);
+        while ready.try_recv().is_ok() {}
+        lock(&self.waiting).replace(HashMap::new());
+    }
+
+    /// Has everybody know that the guest has ended, where the line itself does
+    /// not tell.
+    pub(crate) fn end(&self) {
+        lock(&self.waiting).take();
+    }
+
     pub(crate) fn send(&self, command: Command) -> Result<Replies> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (to, answers) = mpsc::channel();
@@ -105,6 +119,11 @@ impl Link {
 }
 
 impl Replies {
+    /// The next answer, however long it takes; none if the guest ends before.
+    pub(crate) fn wait(&self) -> Option<Answer> {
+        self.answers.recv().ok()
+    }
+
     /// The next answer; an answer that it failed is an error.
     pub(crate) fn next(&self, what: &str, limit: Duration) -> Result<Answer> {
         match self.answers.recv_timeout(limit) {

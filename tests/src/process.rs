@@ -43,17 +43,13 @@ impl Process {
         until(&what, limit, || self.ended())
     }
 
-    /// Asks it to end (SIGTERM) and waits for that.
-    pub(crate) fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
-        if self.ended()?.is_none()
-            && let Some(pid) = i32::try_from(self.pid())
-                .ok()
-                .and_then(rustix::process::Pid::from_raw)
-        {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-                .with_context(|| format!("cannot signal {}", self.name))?;
-        }
-        self.wait(limit)
+    /// Sends it `signal`, if it runs.
+    pub(crate) fn signal(&self, signal: i32) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let signal = rustix::process::Signal::from_named_raw(signal)
+            .with_context(|| format!("there is no signal {signal}"))?;
+        rustix::process::kill_process(pid, signal)
+            .with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// Ends it at once (SIGKILL).

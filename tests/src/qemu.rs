@@ -5,6 +5,7 @@ use crate::assets::Assets;
 use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// QEMU's generic vhost-user device knows no id 60; this one is reserved and
@@ -41,11 +42,16 @@ pub(crate) struct Machine<'a> {
     /// The daemon's socket and the device's properties, if it is there from
     /// the start.
     pub(crate) device: Option<(&'a Path, Value)>,
+    /// The image of a virtio disk.
+    pub(crate) disk: Option<&'a Path>,
+    /// For a guest in the guest: a socket for its agent's port and a file for
+    /// its console.
+    pub(crate) inner: Option<(PathBuf, PathBuf)>,
 }
 
 /// Whether the host's KVM can run a stock kernel: a hypervisor may offer a
 /// /dev/kvm without hardware behind it, which cannot.
-fn has_kvm() -> bool {
+pub(crate) fn has_kvm() -> bool {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let hardware = flags
         .split_whitespace()
@@ -102,6 +108,26 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
         .arg("-chardev")
         .arg(format!("socket,id=qmp,path={}", machine.monitor.display()))
         .args(["-mon", "chardev=qmp,mode=control"]);
+    if let Some((agent, console)) = &machine.inner {
+        // The guest's /dev/ttyS2 and ttyS3. By default they would share the
+        // interrupts of the first two, which an ISA bus cannot do well.
+        qemu.arg("-chardev")
+            .arg(format!("socket,id=inner-agent,path={}", agent.display()))
+            .arg("-device")
+            .arg("isa-serial,chardev=inner-agent,index=2,iobase=0x3e8,irq=10")
+            .arg("-chardev")
+            .arg(format!("file,id=inner-console,path={}", console.display()))
+            .arg("-device")
+            .arg("isa-serial,chardev=inner-console,index=3,iobase=0x2e8,irq=11");
+    }
+    if let Some(disk) = machine.disk {
+        qemu.arg("-drive")
+            .arg(format!(
+                "if=none,id=disk,format=raw,file={}",
+                disk.display()
+            ))
+            .args(["-device", "virtio-blk-pci,drive=disk"]);
+    }
     if let Some((socket, device)) = &machine.device {
         let mut device = device.clone();
         if let Some(device) = device.as_object_mut() {

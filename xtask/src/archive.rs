@@ -6,10 +6,16 @@ use crate::roots::Root;
 use anyhow::Context;
 use anyhow::Result;
 use cpio::newc;
+use std::ffi::OsStr;
 use std::fs;
+use std::fs::Permissions;
 use std::io::ErrorKind;
+use std::io::Read;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,6 +28,12 @@ pub(crate) const PROGRAM: u32 = 0o100_755;
 const LINK: u32 = 0o120_777;
 /// Mode of a character device.
 pub(crate) const CHARACTER_DEVICE: u32 = 0o020_600;
+
+/// The kind of file in a mode.
+const KIND: u32 = 0o170_000;
+const KIND_DIRECTORY: u32 = 0o040_000;
+const KIND_LINK: u32 = 0o120_000;
+const KIND_FILE: u32 = 0o100_000;
 
 /// A cpio archive in the making.
 #[derive(Default)]
@@ -123,12 +135,55 @@ impl Archive {
             .with_context(|| format!("cannot archive {name}"))
     }
 
+    /// Writes the archive to `to`, after the archives in the files `before`:
+    /// the kernel unpacks them one after the other.
+    pub(crate) fn finish_after(mut self, before: &[&Path], to: &Path) -> Result<()> {
+        let mut bytes = Vec::new();
+        for file in before {
+            let archive =
+                fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            bytes.extend(archive);
+            // An archive begins at a multiple of four bytes.
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        bytes.append(&mut self.bytes);
+        self.bytes = bytes;
+        self.finish(to)
+    }
+
     pub(crate) fn finish(mut self, to: &Path) -> Result<()> {
         newc::trailer(&mut self.bytes).context("cannot end the archive")?;
         let unfinished = to.with_extension("tmp");
         fs::write(&unfinished, &self.bytes)
             .and_then(|()| fs::rename(&unfinished, to))
             .with_context(|| format!("cannot write {}", to.display()))
+    }
+}
+
+/// Unpacks the archive in the file `from` into the directory `to`, all but
+/// devices.
+pub(crate) fn unpack(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let damaged = || format!("cannot unpack {}", from.display());
+    let mut left = bytes.as_slice();
+    loop {
+        let mut entry = newc::Reader::new(left).with_context(damaged)?;
+        if entry.entry().is_trailer() {
+            return Ok(());
+        }
+        let path = to.join(entry.entry().name());
+        let mode = entry.entry().mode();
+        let mut data = Vec::new();
+        entry.read_to_end(&mut data).with_context(damaged)?;
+        let made = match mode & KIND {
+            KIND_DIRECTORY => fs::create_dir_all(&path),
+            KIND_LINK => symlink(OsStr::from_bytes(&data), &path),
+            KIND_FILE => fs::write(&path, &data)
+                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(mode & 0o777))),
+            _ => Ok(()),
+        };
+        made.with_context(|| format!("cannot make {}", path.display()))?;
+        left = entry.finish().with_context(damaged)?;
     }
 }
 
@@ -171,19 +226,8 @@ mod tests {
         archive.add("a/b/c", FILE, None, b"text").unwrap();
         archive.link("a/b/d", "c").unwrap();
         archive.finish(&to).unwrap();
-        let bytes = fs::read(to).unwrap();
-        let mut names = Vec::new();
-        let mut left = bytes.as_slice();
-        loop {
-            let entry = newc::Reader::new(left).unwrap();
-            if entry.entry().is_trailer() {
-                break;
-            }
-            names.push((entry.entry().name().to_string(), entry.entry().mode()));
-            left = entry.finish().unwrap();
-        }
         assert_eq!(
-            names,
+            entries(&fs::read(to).unwrap()),
             [
                 ("a".to_string(), DIRECTORY),
                 ("a/b".to_string(), DIRECTORY),
@@ -191,5 +235,53 @@ mod tests {
                 ("a/b/d".to_string(), LINK),
             ]
         );
+    }
+
+    #[test]
+    fn a_second_archive_begins_where_the_kernel_looks_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, both) = (dir.path().join("first"), dir.path().join("both"));
+        let mut archive = Archive::default();
+        archive.add("a", FILE, None, b"one").unwrap();
+        archive.finish(&first).unwrap();
+        let length = fs::read(&first).unwrap().len().next_multiple_of(4);
+        let mut archive = Archive::default();
+        archive.add("b", FILE, None, b"two").unwrap();
+        archive.finish_after(&[&first], &both).unwrap();
+        let bytes = fs::read(both).unwrap();
+        assert_eq!(entries(&bytes), [("a".to_string(), FILE)]);
+        assert_eq!(entries(&bytes[length..]), [("b".to_string(), FILE)]);
+    }
+
+    #[test]
+    fn what_was_archived_is_unpacked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (archived, to) = (dir.path().join("a.cpio"), dir.path().join("to"));
+        fs::create_dir(&to).unwrap();
+        let mut archive = Archive::default();
+        archive
+            .add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])
+            .unwrap();
+        archive.add("bin/tool", PROGRAM, None, b"code").unwrap();
+        archive.link("bin/other", "tool").unwrap();
+        archive.finish(&archived).unwrap();
+        unpack(&archived, &to).unwrap();
+        assert!(to.join("dev").is_dir());
+        assert!(!to.join("dev/console").exists());
+        assert_eq!(fs::read(to.join("bin/other")).unwrap(), b"code");
+        let mode = fs::metadata(to.join("bin/tool")).unwrap().mode();
+        assert_eq!(mode, PROGRAM);
+    }
+
+    fn entries(mut left: &[u8]) -> Vec<(String, u32)> {
+        let mut names = Vec::new();
+        loop {
+            let entry = newc::Reader::new(left).unwrap();
+            if entry.entry().is_trailer() {
+                return names;
+            }
+            names.push((entry.entry().name().to_string(), entry.entry().mode()));
+            left = entry.finish().unwrap();
+        }
     }
 }

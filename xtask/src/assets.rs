@@ -4,6 +4,8 @@
 use crate::exec;
 use crate::guest;
 use crate::initramfs;
+use crate::outer;
+use crate::outer::Programs;
 use crate::project;
 use crate::roots;
 use crate::setup;
@@ -12,7 +14,7 @@ use anyhow::Result;
 use std::path::PathBuf;
 use tmem_e2e::Assets;
 
-/// How the daemon is built.
+/// How the daemon and the VMM are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     /// As it is shipped.
@@ -26,27 +28,32 @@ pub(crate) enum Profile {
 pub(crate) enum Guests {
     /// The agent's only.
     Small,
-    /// And a Debian system.
+    /// And a Debian system, and those of our own VMM.
     All,
 }
 
-/// Builds daemon, module, agent and initramfs.
+/// Where a program runs that is linked statically, so that it needs nothing of
+/// a guest.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let setup = setup::ensure(false)?;
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
-    println!("building the daemon and the guest's agent");
+    println!("building the daemon and what runs in guests");
     let daemon = daemon(profile)?;
     let agent = agent()?;
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(&setup, &module, &agent, &initramfs)?;
-    let debian = match guests {
-        Guests::Small => None,
+    let (debian, vmm) = match guests {
+        Guests::Small => (None, None),
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
             initramfs::write_debian(&setup, &module, &root, &agent, &debian)?;
-            Some(debian)
+            let vmm = outer::make(&setup, &programs(profile)?, &initramfs)?;
+            (Some(debian), Some(vmm))
         }
     };
     Ok(Assets {
@@ -59,6 +66,7 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
         initramfs,
         debian,
         daemon,
+        vmm,
         logs: made.join("failed-guests"),
     })
 }
@@ -85,16 +93,32 @@ pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
     Ok(project::target()?.join(dir).join("vhost-user-tmem"))
 }
 
-/// Builds the agent, static so that it needs nothing of the guest.
+/// Builds the agent.
 fn agent() -> Result<PathBuf> {
-    const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+    let dir = linked_statically("guest", &["tmem-agent"])?;
+    Ok(dir.join("tmem-agent"))
+}
+
+/// Builds the VMM and the daemon for an outer guest.
+fn programs(profile: Profile) -> Result<Programs> {
+    let profile = match profile {
+        Profile::Release => "release",
+        Profile::Dev => "guest",
+    };
+    let dir = linked_statically(profile, &["tmem-vmm", "vhost-user-tmem"])?;
+    Ok(Programs {
+        vmm: dir.join("tmem-vmm"),
+        daemon: dir.join("vhost-user-tmem"),
+    })
+}
+
+/// Builds the programs of `packages`; gives back the directory that they are in.
+fn linked_statically(profile: &str, packages: &[&str]) -> Result<PathBuf> {
     let mut cargo = project::cargo();
-    cargo
-        .args(["build", "--package", "tmem-agent", "--release"])
-        .args(["--target", TRIPLE])
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-    exec::shown(&mut cargo)?;
-    Ok(project::target()?.join(TRIPLE).join("release/tmem-agent"))
+    cargo.args(["build", "--profile", profile, "--target", TRIPLE]);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    exec::shown(cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
+    Ok(project::target()?.join(TRIPLE).join(profile))
 }

@@ -5,6 +5,7 @@ use crate::exec;
 use anyhow::Result;
 use anyhow::bail;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Keys that vouch for Debian's archive; apt has the first on Debian.
@@ -16,11 +17,14 @@ const KEYRINGS: [&str; 2] = [
 /// Debian packages that are missing on the host.
 pub(crate) fn missing() -> Vec<&'static str> {
     let mut missing = Vec::new();
-    if !on_path("mmdebstrap") {
+    if on_path("mmdebstrap").is_none() {
         missing.push("mmdebstrap");
     }
-    if !rustix::process::geteuid().is_root() && !on_path("newuidmap") {
+    if !rustix::process::geteuid().is_root() && on_path("newuidmap").is_none() {
         missing.push("uidmap");
+    }
+    if on_path("mke2fs").is_none() {
+        missing.push("e2fsprogs");
     }
     if !KEYRINGS.iter().any(|keys| Path::new(keys).exists()) {
         missing.push("debian-archive-keyring");
@@ -49,7 +53,13 @@ pub(crate) fn install(packages: &[&str], log: &Path) -> Result<()> {
     })
 }
 
-fn on_path(program: &str) -> bool {
+/// The file that `program` is run from.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    // Debian leaves these out of an ordinary user's PATH.
+    let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(more)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
 }

@@ -8,8 +8,8 @@ use crate::archive::CHARACTER_DEVICE;
 use crate::archive::DIRECTORY;
 use crate::archive::FILE;
 use crate::archive::PROGRAM;
-use crate::exec;
 use crate::guest::Module;
+use crate::modules;
 use crate::roots::Root;
 use crate::setup::Setup;
 use anyhow::Context;
@@ -27,19 +27,10 @@ const FILES: &[&str] = &[
     "usr/lib/x86_64-linux-gnu/libbfd-*-system.so",
 ];
 
-/// Files of the kernel's directory below /usr/lib/modules.
-const KERNEL_FILES: &[&str] = &[
-    "config",
-    "modules.builtin",
-    "modules.builtin.modinfo",
-    "modules.order",
-    "modules.symbols",
-];
-
 /// Names that kmod and busybox go by.
 const KMOD: &[&str] = &["modprobe", "rmmod", "lsmod", "modinfo"];
 const BUSYBOX: &[&str] = &[
-    "cat", "dmesg", "kill", "ls", "mkswap", "sh", "sleep", "swapoff", "swapon",
+    "cat", "dmesg", "kill", "ls", "mkdir", "mkswap", "sh", "sleep", "swapoff", "swapon",
 ];
 
 /// Old places of what /usr has.
@@ -88,6 +79,8 @@ pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> 
     archive.add("tmp", DIRECTORY, None, &[])?;
     archive.file("init", PROGRAM, agent)?;
     archive.link(WORKLOAD, "/init")?;
+    // Its place on a disk.
+    archive.link("usr/sbin/init", "/init")?;
     for pattern in FILES {
         let path = matching(build, pattern)?;
         archive.file(&path, PROGRAM, &build.file(&path))?;
@@ -99,7 +92,7 @@ pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> 
     for name in BUSYBOX {
         archive.link(&format!("usr/bin/{name}"), "busybox")?;
     }
-    modules(&mut archive, setup, module, &to.with_extension("work"))?;
+    modules::add(&mut archive, setup, module, &to.with_extension("work"))?;
     archive.finish(to)
 }
 
@@ -127,42 +120,8 @@ pub(crate) fn write_debian(
     )?;
     // The module's directory comes below; the rest as it was installed.
     archive.tree(&module.installed(), "usr", &|_| false)?;
-    modules(&mut archive, setup, module, &to.with_extension("work"))?;
+    modules::add(&mut archive, setup, module, &to.with_extension("work"))?;
     archive.finish(to)
-}
-
-/// Adds the kernel's modules directory with the module, indexed by depmod.
-fn modules(archive: &mut Archive, setup: &Setup, module: &Module, work: &Path) -> Result<()> {
-    let kernel = &setup.versions.kernel;
-    fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
-    let name = format!("usr/lib/modules/{kernel}");
-    let tree = work.join(&name);
-    // depmod looks below lib/modules.
-    let lib = work.join("lib");
-    if !lib.is_symlink() {
-        std::os::unix::fs::symlink("usr/lib", &lib).context("cannot make a link")?;
-    }
-    let updates = tree.join("updates");
-    if updates.exists() {
-        fs::remove_dir_all(&updates).context("cannot clear the tree of modules")?;
-    }
-    fs::create_dir_all(&updates).context("cannot make the tree of modules")?;
-    for file in KERNEL_FILES {
-        let file = format!("{name}/{file}");
-        copy(&setup.build.file(&file), &work.join(&file))?;
-    }
-    let installed = module
-        .installed()
-        .join(format!("lib/modules/{kernel}/updates"));
-    for entry in fs::read_dir(&installed)
-        .with_context(|| format!("`make install` made no {}", installed.display()))?
-    {
-        let entry = entry.context("cannot read a directory")?;
-        copy(&entry.path(), &updates.join(entry.file_name()))?;
-    }
-    let mut depmod = setup.build.program("usr/sbin/depmod");
-    exec::output(depmod.arg("-b").arg(work).arg(kernel))?;
-    archive.tree(work, &name, &|_| false)
 }
 
 /// The one file of `build` that `pattern`, with at most one `*` in its last
@@ -182,9 +141,4 @@ fn matching(build: &Root, pattern: &str) -> Result<String> {
         }
     }
     anyhow::bail!("the build root has no {pattern}")
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
 }

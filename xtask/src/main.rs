@@ -19,6 +19,8 @@ mod initramfs;
 mod kernel;
 mod man;
 mod mirror;
+mod modules;
+mod outer;
 mod pictures;
 mod project;
 mod roots;

@@ -1,28 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What process 1 does before it serves.
 
+use crate::root;
 use anyhow::Context;
 use anyhow::Result;
 use rustix::mm::MlockAllFlags;
 use rustix::mount::MountFlags;
 
-/// File systems of a guest, by type and place. /dev comes first: the rest is
-/// of no use if nobody can be told that it failed.
-const MOUNTS: [(&str, &str); 5] = [
-    ("devtmpfs", "/dev"),
-    ("proc", "/proc"),
-    ("sysfs", "/sys"),
-    ("debugfs", "/sys/kernel/debug"),
-    ("tmpfs", "/run"),
-];
+/// File systems of a guest, by type and place, that go along to a root on a
+/// disk. /dev comes first: the rest is of no use if nobody can be told that it
+/// failed.
+const EARLY: [(&str, &str); 3] = [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")];
 
-/// Mounts what programs expect to be there.
+/// Those of the last root.
+const LATE: [(&str, &str); 2] = [("debugfs", "/sys/kernel/debug"), ("tmpfs", "/run")];
+
+/// Mounts what programs expect to be there, and goes on to the root that the
+/// kernel's command line names.
 pub(crate) fn prepare() -> Result<()> {
-    for (kind, place) in MOUNTS {
+    mount(&EARLY)?;
+    root::switch(&EARLY.map(|(_, place)| place))?;
+    mount(&LATE)
+}
+
+fn mount(places: &[(&str, &str)]) -> Result<()> {
+    for (kind, place) in places {
         std::fs::create_dir_all(place).with_context(|| format!("cannot make {place}"))?;
-        rustix::mount::mount(kind, place, kind, MountFlags::empty(), None)
+        rustix::mount::mount(*kind, *place, *kind, MountFlags::empty(), None)
             .or_else(|error| match error {
-                // The kernel mounts /dev by itself when it is built so.
+                // The kernel mounts /dev by itself when it is built so, and
+                // what was mounted in the initramfs stays so.
                 rustix::io::Errno::BUSY => Ok(()),
                 other => Err(other),
             })

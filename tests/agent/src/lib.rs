@@ -4,6 +4,7 @@
 //!
 //! Each side writes one JSON object a line to a serial port.
 
+pub mod http;
 pub mod pages;
 pub mod protocol;
 pub mod workload;

@@ -2,7 +2,9 @@
 //! The agent: process 1 of a test guest, or a service in a larger one. Takes
 //! requests from the second serial port and answers there.
 
+mod background;
 mod init;
+mod root;
 mod serve;
 
 use anyhow::Context;

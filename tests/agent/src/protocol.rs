@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The lines of the protocol.
 
+use crate::http::Response;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -46,8 +47,36 @@ pub enum Command {
         /// The order.
         order: Order,
     },
+    /// Start a program and let it run. Answered with [`Answer::Started`], and
+    /// with [`Answer::Exited`] at its end.
+    Spawn {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// A file that is made anew for all its output.
+        output: String,
+    },
+    /// Signal a program that runs; answered with [`Answer::Done`].
+    Signal {
+        /// The id of the request that started it.
+        job: u64,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Make a request over HTTP; answered with [`Answer::Http`].
+    Http {
+        /// The unix socket's path.
+        socket: String,
+        /// As `GET`.
+        method: String,
+        /// As `/v1/stats`.
+        path: String,
+        /// The body.
+        body: String,
+    },
     /// Switch the machine off. Not answered.
     PowerOff,
+    /// Reset the machine. Not answered.
+    Reset,
 }
 
 /// A program that fills memory with known pages and checks them.
@@ -99,7 +128,14 @@ pub enum Answer {
     },
     /// News from a workload.
     Workload(News),
-    /// A workload has ended.
+    /// A program runs.
+    Started {
+        /// Its process id.
+        pid: u32,
+    },
+    /// What a server answered.
+    Http(Response),
+    /// A workload or another program has ended.
     Exited {
         /// Its exit code; none if a signal ended it.
         code: Option<i32>,

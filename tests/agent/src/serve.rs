@@ -2,6 +2,8 @@
 //! Requests in, replies out. Every request has a thread of its own, so that
 //! one that hangs in the kernel holds up no other.
 
+use crate::background::Background;
+use crate::root;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -20,6 +22,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use tmem_agent::http;
 use tmem_agent::protocol::Answer;
 use tmem_agent::protocol::Command;
 use tmem_agent::protocol::News;
@@ -40,6 +43,7 @@ struct Shared {
     port: Mutex<File>,
     /// The input of each running workload, by the id that started it.
     jobs: Mutex<HashMap<u64, ChildStdin>>,
+    background: Background,
 }
 
 /// Serves the host at `port` until it is closed.
@@ -59,8 +63,10 @@ pub(crate) fn serve(port: &Path) -> Result<()> {
     let shared = Arc::new(Shared {
         port: Mutex::new(open()?),
         jobs: Mutex::new(HashMap::new()),
+        background: Background::default(),
     });
-    shared.line(READY)?;
+    // On a line of its own, even if the port's last user died in one.
+    shared.line(&format!("\n{READY}"))?;
     for line in BufReader::new(input).lines() {
         let line = line.context("cannot read from the host")?;
         let request: Request = match serde_json::from_str(&line) {
@@ -102,9 +108,28 @@ impl Shared {
             }
             Command::Start(workload) => self.work(request.id, &workload),
             Command::Tell { job, order } => self.tell(job, order),
+            Command::Spawn { argv, output } => {
+                let started = |pid| self.reply(request.id, Answer::Started { pid });
+                self.background.run(request.id, &argv, &output, started)
+            }
+            Command::Signal { job, signal } => self.background.signal(job, signal),
+            Command::Http {
+                socket,
+                method,
+                path,
+                body,
+            } => {
+                let response = http::request(Path::new(&socket), &method, &path, &body)?;
+                Ok(Answer::Http(response))
+            }
             Command::PowerOff => {
-                rustix::fs::sync();
+                root::settle()?;
                 rustix::system::reboot(RebootCommand::PowerOff).context("cannot switch off")?;
+                Ok(Answer::Done)
+            }
+            Command::Reset => {
+                root::settle()?;
+                rustix::system::reboot(RebootCommand::Restart).context("cannot reset")?;
                 Ok(Answer::Done)
             }
         }
@@ -161,11 +186,17 @@ impl Shared {
     }
 }
 
+/// A program to be started, as a shell would find it.
+pub(crate) fn command(program: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
 fn run(argv: &[String]) -> Result<Answer> {
     let (program, arguments) = argv.split_first().context("no program is named")?;
-    let output = std::process::Command::new(program)
+    let output = command(program)
         .args(arguments)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start {program}"))?;

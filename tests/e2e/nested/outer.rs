@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The machine that the VMM runs on.
+
+use crate::bed;
+use crate::nested;
+use anyhow::Result;
+use std::sync::Arc;
+use tmem_e2e::Ended;
+use tmem_e2e::Host;
+
+#[test]
+fn an_outer_guest_has_kvm_and_runs_the_daemon() -> Result<()> {
+    let host = nested::host("outer")?;
+
+    let mut program = host.spawn(&["sleep", "600"])?;
+    assert_eq!(program.ended()?, None);
+    let ended = program.terminate(bed::PROMPT)?;
+    assert_eq!(
+        ended,
+        Ended {
+            code: None,
+            signal: Some(15)
+        }
+    );
+    let mut program = host.spawn(&["sh", "-c", "exit 3"])?;
+    assert_eq!(program.wait(bed::PROMPT)?.code, Some(3));
+
+    a_daemon_runs_twice(&host)?;
+    host.power_off()
+}
+
+fn a_daemon_runs_twice(host: &Arc<Host>) -> Result<()> {
+    let place = nested::daemon(host)?;
+    let daemon = place.start()?;
+    assert_eq!(daemon.stats()?.number("/vms/vm0/puts")?, 0);
+    let pid = daemon.pid();
+    daemon.stop()?;
+    let daemon = place.start()?;
+    assert_ne!(daemon.pid(), pid);
+    daemon.stop()
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The store inside the VMM.
+
+use crate::bed;
+use crate::bed::MIB;
+use crate::nested;
+use crate::nested::LARGE;
+use anyhow::Result;
+use anyhow::bail;
+use std::sync::Arc;
+use std::time::Duration;
+use tmem_e2e::Host;
+use tmem_e2e::VmOptions;
+use tmem_e2e::protocol::Order;
+use tmem_e2e::until;
+
+/// For the guest to hear of a new quota.
+const NEWS: Duration = Duration::from_secs(60);
+
+/// SIGKILL: what the OOM killer sends.
+const KILLED: i32 = 9;
+
+#[test]
+fn guests_swap_into_the_store_of_the_vmm() -> Result<()> {
+    let host = nested::host("store")?;
+    pages_come_back_also_after_a_pause(&host)?;
+    the_quota_changes_under_load(&host)?;
+    host.power_off()
+}
+
+/// One CPU; ended by its power button.
+fn pages_come_back_also_after_a_pause(host: &Arc<Host>) -> Result<()> {
+    let guest = nested::guest(
+        host,
+        VmOptions {
+            name: "paused".into(),
+            tmem: Some("quota=256M,swap-size=512M".into()),
+            ..VmOptions::default()
+        },
+    )?;
+    guest.swap_on()?;
+    let mut job = nested::large_job(&guest, 1)?;
+    assert!(guest.counter("succ_stores")? >= nested::OVER * MIB);
+
+    job.tell(Order::Churn)?;
+    job.moves()?;
+    guest.pause()?;
+    let moved = || -> Result<u64> {
+        let stats = guest.stats()?;
+        Ok(stats.number("/tmem/puts")? + stats.number("/tmem/gets")?)
+    };
+    let before = moved()?;
+    // Something that takes a while, in which the guest could do much.
+    host.run("sha256sum /boot/vmlinux")?;
+    assert_eq!(moved()?, before, "a paused guest does nothing");
+    guest.resume()?;
+    job.checked()?;
+    assert!(moved()? > before);
+    nested::ends_right(&guest, job)?;
+
+    guest.run("modprobe virtio_rng")?;
+    let source = guest.read("/sys/class/misc/hw_random/rng_current")?;
+    assert!(source.starts_with("virtio_rng"), "{source}");
+    let random = || guest.run("busybox xxd -p -l 64 /dev/hwrng");
+    assert_ne!(random()?, random()?);
+
+    // As a distribution's init does.
+    guest.sh("modprobe button; modprobe evdev; mkdir -p /etc/acpi/PWRF; \
+         echo 'busybox poweroff -f' >/etc/acpi/PWRF/00000080; \
+         busybox chmod +x /etc/acpi/PWRF/00000080; \
+         busybox acpid -l /dev/null -p /run/acpid.pid")?;
+    guest.shut_down(false)
+}
+
+/// Two CPUs; ended by a reset.
+fn the_quota_changes_under_load(host: &Arc<Host>) -> Result<()> {
+    let guest = nested::guest(
+        host,
+        VmOptions {
+            name: "quota".into(),
+            cpus: 2,
+            tmem: Some("quota=512M".into()),
+            ..VmOptions::default()
+        },
+    )?;
+    guest.swap_on()?;
+    assert_eq!(guest.counter("quota_bytes")?, 512 << 20);
+    let learns = |mib: u64| {
+        guest.set_quota(mib << 20)?;
+        until("the guest to hear of its quota", NEWS, || {
+            Ok((guest.counter("quota_bytes")? == mib << 20).then_some(()))
+        })
+    };
+
+    // This one fits into memory, as long as it is alone.
+    let mut modest = guest.precious_workload(32, 1)?;
+    modest.filled()?;
+    let mut greedy = guest.workload(LARGE, 2)?;
+    greedy.moves()?;
+    learns(8)?;
+    match greedy.outcome()? {
+        Err(ended) => assert_eq!(ended.signal, Some(KILLED), "{ended:?}"),
+        Ok(account) => bail!("a quota of 8 MiB held 48 MiB: {account:?}"),
+    }
+    assert!(guest.counter("failed_stores")? > 0);
+
+    let mut job = guest.workload(LARGE, 3)?;
+    learns(256)?;
+    job.filled()?;
+    job.tell(Order::Churn)?;
+    job.moves()?;
+    learns(512)?;
+    job.checked()?;
+    nested::ends_right(&guest, job)?;
+    modest.order(Order::Verify)?;
+    modest.end()?;
+    bed::nothing_lost(&guest)?;
+    guest.reset()
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A guest in QEMU.
+
+use crate::assets::Assets;
+use crate::console;
+use crate::guest::Console;
+use crate::guest::Guest;
+use crate::guest::Machine;
+use crate::guest::OFF;
+use crate::link::Link;
+use crate::link::lock;
+use crate::process::Process;
+use crate::qemu;
+use crate::qmp::Qmp;
+use crate::wait::until;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use serde_json::json;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// For a device to be unplugged.
+const UNPLUG: Duration = Duration::from_secs(60);
+
+/// What a guest is like.
+#[derive(Clone, Debug)]
+pub struct GuestOptions {
+    /// For messages.
+    pub name: String,
+    /// RAM in MiB.
+    pub memory_mib: u64,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Virtqueues of the device, the event queue included.
+    pub virtqueues: u32,
+    /// The daemon's socket, for a device that is there from the start.
+    pub device: Option<PathBuf>,
+    /// Whether it is a whole Debian system, with systemd, not just the agent.
+    pub debian: bool,
+    /// A virtio disk: a raw image.
+    pub disk: Option<PathBuf>,
+    /// Whether the VMM is to run in it.
+    pub hypervisor: bool,
+}
+
+impl Default for GuestOptions {
+    fn default() -> Self {
+        Self {
+            name: "guest".into(),
+            memory_mib: 160,
+            cpus: 2,
+            virtqueues: 3,
+            device: None,
+            debian: false,
+            disk: None,
+            hypervisor: false,
+        }
+    }
+}
+
+/// QEMU, as a guest's machine.
+pub struct Qemu {
+    process: Process,
+    qmp: Mutex<Qmp>,
+    virtqueues: u32,
+    plugs: u32,
+    backend: String,
+    /// Of a guest in the guest: the line to its agent, its console's log.
+    inner: Option<(Arc<Link>, PathBuf)>,
+    dir: TempDir,
+}
+
+impl Machine for Qemu {
+    fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    fn load(&self) -> Vec<String> {
+        // The id that QEMU knows.
+        let id = qemu::TEST_DEVICE_ID;
+        vec![format!("modprobe virtio_tmem test_device_id={id}")]
+    }
+
+    fn is_off(&mut self, limit: Duration) -> Result<()> {
+        self.process.wait(limit).map(|_| ())
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.process.kill().map(|_| ())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("qemu.log")).unwrap_or_default()
+    }
+}
+
+impl Guest<Qemu> {
+    /// Starts a guest and waits until its agent listens.
+    ///
+    /// # Errors
+    /// QEMU does not start or the guest does not boot; the error carries the
+    /// console's last lines.
+    pub fn boot(assets: &Assets, options: GuestOptions) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("tmem-guest-")
+            .tempdir()
+            .context("cannot make a directory for a guest")?;
+        let at = |name: &str| dir.path().join(name);
+        let (monitor, agent) = (listen(&at("qmp"))?, listen(&at("agent"))?);
+        let inner = options.hypervisor.then(|| listen(&at("inner")));
+        let inner = inner.transpose()?;
+        let console = at("console.log");
+        let initramfs = match (options.debian, options.hypervisor) {
+            (false, false) => &assets.initramfs,
+            (true, _) => {
+                let debian = assets.debian.as_ref();
+                debian.context("no Debian guest was made")?
+            }
+            (false, true) => &assets.vmm()?.outer,
+        };
+        let machine = qemu::Machine {
+            initramfs,
+            memory_mib: options.memory_mib,
+            cpus: options.cpus,
+            monitor: &at("qmp"),
+            agent: &at("agent"),
+            console: &console,
+            device: options
+                .device
+                .as_deref()
+                .map(|socket| (socket, qemu::device(options.virtqueues))),
+            disk: options.disk.as_deref(),
+            inner: inner
+                .is_some()
+                .then(|| (at("inner"), at("inner-console.log"))),
+        };
+        let log = std::fs::File::create(at("qemu.log")).context("cannot make QEMU's log")?;
+        let mut command = qemu::command(assets, &machine);
+        command.stdin(std::process::Stdio::null());
+        command.stdout(log.try_clone().context("cannot share QEMU's log")?);
+        command.stderr(log);
+        let mut process = Process::start("QEMU", &mut command)?;
+        let mut accept = |what: &str, socket: &UnixListener| -> Result<UnixStream> {
+            until(what, OFF, || {
+                if let Some(status) = process.ended()? {
+                    let text = std::fs::read_to_string(at("qemu.log")).unwrap_or_default();
+                    bail!("QEMU ended ({status}): {}", console::tail(&text, 5));
+                }
+                match socket.accept() {
+                    Ok((stream, _)) => {
+                        stream.set_nonblocking(false)?;
+                        Ok(Some(stream))
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+                    Err(error) => Err(error).context("cannot accept QEMU's connection"),
+                }
+            })
+        };
+        let agent = accept("QEMU's agent port", &agent)?;
+        let inner = match inner {
+            Some(socket) => {
+                let port = accept("QEMU's port for a guest in the guest", &socket)?;
+                Some((Arc::new(Link::new(port)?), at("inner-console.log")))
+            }
+            None => None,
+        };
+        let monitor = accept("QEMU's monitor", &monitor)?;
+        let guest = Self {
+            name: options.name,
+            link: Arc::new(Link::new(agent)?),
+            console: Console {
+                file: console,
+                from: 0,
+            },
+            logs: assets.logs.clone(),
+            done: false,
+            machine: Qemu {
+                qmp: Mutex::new(Qmp::new(monitor)?),
+                process,
+                virtqueues: options.virtqueues,
+                plugs: 0,
+                backend: qemu::DEVICE.into(),
+                inner,
+                dir,
+            },
+        };
+        guest.booted()
+    }
+
+    /// The line to the agent of a guest in this guest, and the file that its
+    /// console goes to, if there can be one.
+    pub(crate) fn inner(&self) -> Option<(&Arc<Link>, &Path)> {
+        let (link, console) = self.machine.inner.as_ref()?;
+        Some((link, console))
+    }
+
+    /// Unplugs the device: the guest's driver is removed, QEMU disconnects
+    /// from the daemon.
+    ///
+    /// # Errors
+    /// QEMU refuses, or the guest does not let go of it.
+    pub fn unplug(&self) -> Result<()> {
+        let mut qmp = lock(&self.machine.qmp);
+        qmp.execute("device_del", json!({ "id": qemu::DEVICE }))?;
+        qmp.event("DEVICE_DELETED", qemu::DEVICE, UNPLUG)?;
+        // The chardev stays busy until the device is wholly gone.
+        until("the chardev to be free", UNPLUG, || {
+            Ok(qmp
+                .execute("chardev-remove", json!({ "id": self.machine.backend }))
+                .ok())
+        })?;
+        Ok(())
+    }
+
+    /// Plugs in a device that the daemon serves at `socket`.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn plug(&mut self, socket: &Path) -> Result<()> {
+        let machine = &mut self.machine;
+        machine.plugs += 1;
+        machine.backend = format!("backend{}", machine.plugs);
+        let mut device = qemu::device(machine.virtqueues);
+        if let Some(device) = device.as_object_mut() {
+            device.insert("chardev".into(), machine.backend.clone().into());
+        }
+        let qmp = machine.qmp.get_mut().unwrap_or_else(|e| e.into_inner());
+        qmp.execute(
+            "chardev-add",
+            json!({
+                "id": machine.backend,
+                "backend": { "type": "socket", "data": {
+                    "addr": { "type": "unix", "data": { "path": socket } },
+                    "server": false,
+                } },
+            }),
+        )?;
+        qmp.execute("device_add", device)?;
+        Ok(())
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener> {
+    let socket =
+        UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
+    socket
+        .set_nonblocking(true)
+        .context("cannot make a socket non-blocking")?;
+    Ok(socket)
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A guest's directory of kernel modules: ours as `make modules_install` puts
+//! it there, and the few of the stock kernel's that the tests need.
+
+use crate::archive::Archive;
+use crate::exec;
+use crate::guest::Module;
+use crate::setup::Setup;
+use anyhow::Context;
+use anyhow::Result;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Files of the kernel's directory below /usr/lib/modules.
+const KERNEL_FILES: &[&str] = &[
+    "config",
+    "modules.builtin",
+    "modules.builtin.modinfo",
+    "modules.order",
+    "modules.symbols",
+];
+
+/// The stock kernel's modules that a guest has, with what they depend on.
+const STOCK: &[&str] = &[
+    // The devices of our VMM; on PCI, QEMU's.
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_rng",
+    // The VMM's button is pressed to ask a guest to switch off.
+    "button",
+    "evdev",
+    // What the VMM needs where it runs.
+    "kvm_amd",
+    "kvm_intel",
+    "tun",
+];
+
+/// Adds the modules directory, indexed by depmod, to `archive`. `work` is a
+/// directory for this to happen in.
+pub(crate) fn add(
+    archive: &mut Archive,
+    setup: &Setup,
+    module: &Module,
+    work: &Path,
+) -> Result<()> {
+    let kernel = &setup.versions.kernel;
+    let name = format!("usr/lib/modules/{kernel}");
+    let tree = work.join(&name);
+    if tree.exists() {
+        fs::remove_dir_all(&tree).context("cannot clear the tree of modules")?;
+    }
+    let updates = tree.join("updates");
+    fs::create_dir_all(&updates).context("cannot make the tree of modules")?;
+    // depmod looks below lib/modules.
+    let lib = work.join("lib");
+    if !lib.is_symlink() {
+        std::os::unix::fs::symlink("usr/lib", &lib).context("cannot make a link")?;
+    }
+    let stock = setup.build.file(&name);
+    let dependencies = fs::read_to_string(stock.join("modules.dep"))
+        .context("the kernel has no list of its modules")?;
+    let modules = with_dependencies(&dependencies, STOCK)?;
+    for file in KERNEL_FILES.iter().copied().chain(modules) {
+        copy(&stock.join(file), &tree.join(file))?;
+    }
+    let installed = module
+        .installed()
+        .join(format!("lib/modules/{kernel}/updates"));
+    for entry in fs::read_dir(&installed)
+        .with_context(|| format!("`make install` made no {}", installed.display()))?
+    {
+        let entry = entry.context("cannot read a directory")?;
+        copy(&entry.path(), &updates.join(entry.file_name()))?;
+    }
+    let mut depmod = setup.build.program("usr/sbin/depmod");
+    exec::output(depmod.arg("-b").arg(work).arg(kernel))?;
+    archive.tree(work, &name, &|_| false)
+}
+
+/// The files of the modules `names` and of all that they depend on, out of the
+/// text of `modules.dep`.
+fn with_dependencies<'a>(list: &'a str, names: &[&str]) -> Result<BTreeSet<&'a str>> {
+    let mut files = BTreeSet::new();
+    for name in names {
+        let (file, needs) = list
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(file, _)| module_name(file) == *name)
+            .with_context(|| format!("the kernel has no module {name}"))?;
+        files.insert(file);
+        files.extend(needs.split_whitespace());
+    }
+    Ok(files)
+}
+
+/// The module's name by that of its file: `kvm_amd` for `…/kvm-amd.ko.xz`.
+fn module_name(file: &str) -> String {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let name = name.split_once(".ko").map_or(name, |(name, _)| name);
+    name.replace('-', "_")
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "kernel/x86/kvm.ko.xz: kernel/lib/irqbypass.ko.xz\n\
+                        kernel/x86/kvm-amd.ko.xz: kernel/x86/kvm.ko.xz kernel/lib/irqbypass.ko.xz\n\
+                        kernel/net/tun.ko.xz:\n\
+                        kernel/lib/irqbypass.ko.xz:\n";
+
+    #[test]
+    fn a_module_comes_with_its_dependencies() {
+        let files = with_dependencies(LIST, &["kvm_amd"]).unwrap();
+        assert_eq!(
+            files.into_iter().collect::<Vec<_>>(),
+            [
+                "kernel/lib/irqbypass.ko.xz",
+                "kernel/x86/kvm-amd.ko.xz",
+                "kernel/x86/kvm.ko.xz"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_module_that_the_kernel_lacks_is_named() {
+        let error = with_dependencies(LIST, &["tun", "kvm_arm"]).unwrap_err();
+        assert!(error.to_string().contains("kvm_arm"), "{error}");
+    }
+}
