@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The program with guests of some dozen instructions, which any KVM can run.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod api;
+mod asm;
+mod guest;
+mod terminal;
+mod virtio;
+mod vmm;
+
+mod control;
+mod devices;
+mod ends;
+mod tmem;

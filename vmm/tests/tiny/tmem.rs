@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A guest's program that puts pages and gets them back.
+
+use virtio_bindings::bindings::virtio_mmio as register;
+use virtio_tmem::testing::{header, page_of, request};
+use virtio_tmem::wire::{
+    AnswerHeader, Config, DEVICE_ID, Event, EventKind, Hints, Op, PAGE_SIZE, PoolKind, PoolSpec,
+    Status,
+};
+
+use crate::api::ask;
+use crate::asm::Width;
+use crate::guest::Guest;
+use crate::virtio::{Device, Queue};
+use crate::vmm::{Vmm, can_run, run};
+
+const OBJECT: [u8; 24] = [9; 24];
+const INDEX: u64 = 1 << 40;
+
+/// An answer with this many pages, and the pages' statuses.
+fn answer(status: Status, pages: u64, statuses: &[Status]) -> Vec<u8> {
+    let header = AnswerHeader {
+        status,
+        hints: Hints::default(),
+        pages,
+    };
+    let mut bytes = header.encode().to_vec();
+    bytes.extend(statuses.iter().map(|status| status.0));
+    bytes
+}
+
+/// A request for one page, or none.
+fn ask_for(op: Op, count: u32, payload: &[u8]) -> Vec<u8> {
+    request(&header(op, 0, &OBJECT, INDEX, count), &[payload])
+}
+
+/// The program: puts a page, gets it back, flushes it, gets nothing.
+pub(crate) fn use_store(guest: &mut Guest, device: Device) {
+    device.negotiate(guest, DEVICE_ID);
+    guest.read(Width::Four, device.at(register::VIRTIO_MMIO_CONFIG));
+    guest.expect("the device's magic", Config::MAGIC.into());
+    let mut queue = Queue::new(guest, 1);
+    device.enable(guest, &queue);
+    device.run(guest);
+    let spec = PoolSpec {
+        kind: PoolKind::Persistent as u32,
+        flags: 0,
+    };
+    let page = page_of(7);
+    let ok = |pages, statuses: &[Status]| answer(Status::OK, pages, statuses);
+    let found = [ok(1, &[Status::OK]), page.to_vec()].concat();
+    let room = AnswerHeader::SIZE + 1 + PAGE_SIZE;
+    for (what, op, count, payload, room, expected) in [
+        (
+            "create",
+            Op::CreatePool,
+            0,
+            &spec.encode()[..],
+            16,
+            ok(0, &[]),
+        ),
+        ("put", Op::Put, 1, &page, 17, ok(1, &[Status::OK])),
+        ("get", Op::Get, 1, &[], room, found),
+        ("flush", Op::Flush, 1, &[], 16, ok(1, &[])),
+        ("miss", Op::Get, 1, &[], room, ok(0, &[Status::MISS])),
+        ("destroy", Op::DestroyPool, 0, &[], 16, ok(0, &[])),
+    ] {
+        let answer = queue.add(guest, &[&ask_for(op, count, payload)], room);
+        device.request(guest, &mut queue);
+        device.wait(guest, &queue);
+        guest.expect_bytes(what, answer, &expected);
+        device.interrupt(guest);
+    }
+}
+
+#[test]
+fn pages_are_put_and_got_back() {
+    if !can_run() {
+        return;
+    }
+    let mut guest = Guest::new();
+    // The random number device is the first.
+    use_store(&mut guest, Device(1));
+    guest.print("all there\n");
+    guest.power_off();
+    for serve in ["vcpu", "thread"] {
+        let tmem = format!("quota=16M,serve={serve}");
+        let ended = run(&guest, &["--tmem", &tmem]);
+        assert_eq!(ended.out, "all there\n", "{ended:?}");
+        ended.silently(0);
+    }
+}
+
+#[test]
+fn the_guest_hears_of_another_quota() {
+    if !can_run() {
+        return;
+    }
+    let device = Device(1);
+    let mut guest = Guest::new();
+    device.negotiate(&mut guest, DEVICE_ID);
+    let mut events = Queue::new(&mut guest, 0);
+    device.enable(&mut guest, &events);
+    device.run(&mut guest);
+    let event = events.add(&mut guest, &[], Event::SIZE);
+    device.request(&mut guest, &mut events);
+    guest.print("listening\n");
+    device.wait(&mut guest, &events);
+    let kind = EventKind::Limits as u32;
+    guest.expect_bytes("event", event, &Event { kind }.encode());
+    device.interrupt(&mut guest);
+    guest.print("heard\n");
+    guest.power_off();
+    for serve in ["vcpu", "thread"] {
+        let tmem = format!("quota=16M,serve={serve}");
+        let mut vmm = Vmm::start(&guest, &["--tmem", &tmem]);
+        vmm.see("listening\n");
+        ask(&vmm.api(), "PUT", "/v1/tmem", r#"{"quota": 8388608}"#);
+        let ended = vmm.end();
+        assert_eq!(ended.out, "heard\n", "{ended:?}");
+        ended.silently(0);
+    }
+}
