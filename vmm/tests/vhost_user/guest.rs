@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use tmem_vmm::bus::BusDevice;
-use tmem_vmm::confine::{self, Level};
 use tmem_vmm::event;
 use tmem_vmm::virtio::mmio::{self, MmioTransport};
 use tmem_vmm::virtio::vhost_user::{Counters, VhostUserTmem};
@@ -68,9 +67,6 @@ pub(crate) type GuestDriver<'m> = Driver<'m, GuestMemoryMmap, Bell>;
 
 impl Guest {
     pub(crate) fn new(socket: &Path, request_queues: u16) -> Self {
-        // As in the program; from the first test on. A call that the device's
-        // thread may not make ends the tests.
-        confine::set_level(Level::On).unwrap();
         let memory = memory();
         let device = VhostUserTmem::new(socket, request_queues, &memory).unwrap();
         let counters = device.counters().clone();
