@@ -77,7 +77,8 @@ pub struct Options {
     /// socket=PATH[,queues=N]
     ///   quota         most memory that the guest's pages take on the host
     ///   swap-size     swap disk that the guest is granted [default: twice the quota]
-    ///   memory-limit  most that the quota can be raised to [default: twice the quota]
+    ///   memory-limit  most that the quota can be raised to [default: twice the quota,
+    ///                 or the host's memory if that is less]
     ///   queues        request queues [default: 2]
     ///   serve         whether the thread of the vCPU serves a request itself
     ///                 or leaves it to another [default: vcpu]
