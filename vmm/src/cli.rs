@@ -8,6 +8,10 @@ use log::LevelFilter;
 use tmem_host::size;
 
 use crate::confine::Level;
+use crate::serial::Target;
+use crate::virtio::block::DiskOptions;
+use crate::virtio::net::NetOptions;
+use crate::virtio::tmem::Tmem;
 
 /// Run a virtual machine with transcendent memory
 ///
@@ -61,25 +65,26 @@ pub struct Options {
     /// Disk: a raw file or a block device; may be given many times:
     /// PATH or path=PATH[,readonly=on]
     #[arg(long, value_name = "DISK", verbatim_doc_comment)]
-    pub disk: Vec<String>,
+    pub disk: Vec<DiskOptions>,
 
     /// Network card on an existing tap; may be given many times:
     /// tap=NAME[,mac=MAC]
     #[arg(long, value_name = "NET", verbatim_doc_comment)]
-    pub net: Vec<String>,
+    pub net: Vec<NetOptions>,
 
     /// Transcendent memory, from a store in this process or from a daemon:
     /// quota=SIZE[,swap-size=SIZE][,memory-limit=SIZE][,queues=N][,serve=vcpu|thread]
     /// socket=PATH[,queues=N]
     ///   quota         most memory that the guest's pages take on the host
     ///   swap-size     swap disk that the guest is granted [default: twice the quota]
-    ///   memory-limit  most that the quota can be raised to [default: twice the quota]
+    ///   memory-limit  most that the quota can be raised to [default: twice the quota,
+    ///                 or the host's memory if that is less]
     ///   queues        request queues [default: 2]
     ///   serve         whether the thread of the vCPU serves a request itself
     ///                 or leaves it to another [default: vcpu]
     ///   socket        socket of vhost-user-tmem; it may come later, and come back
-    #[arg(long, value_name = "TMEM", verbatim_doc_comment)]
-    pub tmem: Option<String>,
+    #[arg(long, value_name = "TMEM", value_parser = Tmem::parse, verbatim_doc_comment)]
+    pub tmem: Option<Tmem>,
 
     /// Serial port; the first is ttyS0 [default: tty], the second ttyS1:
     /// tty          the terminal that this program runs on
@@ -88,7 +93,7 @@ pub struct Options {
     /// path=PATH    a character device
     /// socket=PATH  a Unix socket that somebody listens on
     #[arg(long, value_name = "PORT", verbatim_doc_comment)]
-    pub serial: Vec<String>,
+    pub serial: Vec<Target>,
 
     /// Unix socket for the API, over HTTP: GET /v1/vm, /v1/stats, /metrics;
     /// PUT /v1/vm/pause, /v1/vm/resume, /v1/vm/shutdown {"force": BOOL},

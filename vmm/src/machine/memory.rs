@@ -40,7 +40,7 @@ pub fn make(bytes: u64, huge: bool) -> Result<Memory> {
         "{shown} of memory is not a whole number of pages of {}; give another --memory",
         size::show(unit)
     );
-    let host = host_memory();
+    let host = of_host();
     ensure!(
         bytes <= host,
         "{shown} of memory is more than the host's {}; give less with --memory",
@@ -51,7 +51,7 @@ pub fn make(bytes: u64, huge: bool) -> Result<Memory> {
 }
 
 /// The host's memory in bytes.
-fn host_memory() -> u64 {
+pub fn of_host() -> u64 {
     let info = rustix::system::sysinfo();
     info.totalram.saturating_mul(u64::from(info.mem_unit))
 }

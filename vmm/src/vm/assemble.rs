@@ -25,11 +25,6 @@ use crate::virtio::vhost_user::VhostUserTmem;
 /// # Errors
 /// A sentence about what was asked for and cannot be.
 pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<SerialPort>)> {
-    let asked = options
-        .tmem
-        .as_deref()
-        .map(|text| Asked::parse(text).map_err(|mistake| anyhow!("--tmem {text}: {mistake}")));
-    let asked = asked.transpose()?;
     let targets = targets(&options.serial)?;
     let disks = open_disks(&options.disk)?;
     let partitioned = disks.first().map(Disk::is_partitioned);
@@ -45,7 +40,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     add_disks(&mut machine, disks, &mut reported)?;
     add_cards(&mut machine, cards, &mut reported)?;
     add_rng(&mut machine, &mut reported)?;
-    let tmem = add_tmem(&mut machine, asked, &mut reported)?;
+    let tmem = add_tmem(&mut machine, options.tmem.as_ref(), &mut reported)?;
     // Last, because it may change the terminal.
     let serial = add_serial(&mut machine, &targets, &events)?;
     let running = machine.start(true)?;
@@ -62,17 +57,11 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
 }
 
 /// What the serial ports are connected to.
-fn targets(texts: &[String]) -> Result<Vec<Target>> {
-    let mut targets = Vec::new();
-    for text in texts {
-        let target = text
-            .parse()
-            .map_err(|mistake| anyhow!("--serial {mistake}"))?;
-        targets.push(target);
-    }
-    if targets.is_empty() {
-        targets.push(Target::Tty);
-    }
+fn targets(asked: &[Target]) -> Result<Vec<Target>> {
+    let targets = match asked {
+        [] => vec![Target::Tty],
+        asked => asked.to_vec(),
+    };
     serial::check(&targets).map_err(|mistake| anyhow!("--serial: {mistake}"))?;
     Ok(targets)
 }
@@ -99,15 +88,9 @@ fn add_serial(
     Ok(ports)
 }
 
-fn open_disks(texts: &[String]) -> Result<Vec<Disk>> {
-    let mut disks = Vec::new();
-    for text in texts {
-        let asked: DiskOptions = text
-            .parse()
-            .map_err(|mistake| anyhow!("--disk {text}: {mistake}"))?;
-        disks.push(Disk::open(&asked.path, asked.read_only)?);
-    }
-    Ok(disks)
+fn open_disks(asked: &[DiskOptions]) -> Result<Vec<Disk>> {
+    let open = |disk: &DiskOptions| Ok(Disk::open(&disk.path, disk.read_only)?);
+    asked.iter().map(open).collect()
 }
 
 fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reported>) -> Result<()> {
@@ -122,12 +105,9 @@ fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reporte
     Ok(())
 }
 
-fn open_cards(texts: &[String]) -> Result<Vec<(Tap, MacAddress)>> {
+fn open_cards(asked: &[NetOptions]) -> Result<Vec<(Tap, MacAddress)>> {
     let mut cards = Vec::new();
-    for text in texts {
-        let asked: NetOptions = text
-            .parse()
-            .map_err(|mistake| anyhow!("--net {text}: {mistake}"))?;
+    for asked in asked {
         let mac = match asked.mac {
             Some(mac) => mac,
             None => MacAddress::random().context("cannot get random numbers")?,
@@ -163,13 +143,13 @@ fn add_rng(machine: &mut Machine, reported: &mut Vec<Reported>) -> Result<()> {
 
 fn add_tmem(
     machine: &mut Machine,
-    asked: Option<Asked>,
+    asked: Option<&Asked>,
     reported: &mut Vec<Reported>,
 ) -> Result<Tmem> {
     match asked {
         None => Ok(Tmem::None),
         Some(Asked::InProcess(options)) => {
-            let tmem = TmemInProcess::new(&options)?;
+            let tmem = TmemInProcess::new(options)?;
             let device = tmem
                 .virtio(options.serve)
                 .context("cannot make the tmem device")?;
@@ -177,7 +157,7 @@ fn add_tmem(
             Ok(Tmem::InProcess(tmem))
         }
         Some(Asked::Daemon { socket, queues }) => {
-            let device = VhostUserTmem::new(&socket, queues, machine.memory())
+            let device = VhostUserTmem::new(socket, *queues, machine.memory())
                 .with_context(|| format!("--tmem socket={}", socket.display()))?;
             let counters = device.counters().clone();
             reported.push(Reported::new("tmem", "tmem0".into(), move || {

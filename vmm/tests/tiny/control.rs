@@ -11,7 +11,7 @@ use tmem_vmm::machine::{layout, power};
 use crate::api::{ask, request};
 use crate::asm::{If, Reg, Width};
 use crate::guest::Guest;
-use crate::terminal::Terminal;
+use crate::terminal::Line;
 use crate::vmm::{PATIENCE, Vmm, can_run, machine};
 
 /// A guest that does nothing, once it has said so.
@@ -82,7 +82,7 @@ fn two_keys_end_the_machine_with_code_0() {
     }
     let dir = TempDir::new().unwrap();
     let program = machine(dir.path(), &idle(), &[]);
-    let (mut terminal, mut vmm) = Terminal::start(program, dir);
+    let (mut terminal, mut vmm) = Line::start(program, dir);
     vmm.see("idle\n");
     assert!(terminal.is_raw());
     terminal.press(b"\x03\x01x");

@@ -47,10 +47,7 @@ fn a_triple_fault_is_a_crash() {
         return;
     }
     let mut guest = Guest::new();
-    let empty = guest.space(10, 0, 8);
-    guest.code.set(Reg::Rbx, empty);
-    guest.code.load_idt(Reg::Rbx);
-    guest.code.undefined();
+    guest.crash();
     let ended = run(&guest, &[]);
     assert_eq!(ended.code(), Some(4), "{ended:?}");
     assert!(

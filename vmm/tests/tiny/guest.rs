@@ -183,6 +183,14 @@ impl Guest {
         self.halt();
     }
 
+    /// Ends in a triple fault.
+    pub(crate) fn crash(&mut self) {
+        let empty = self.space(10, 0, 8);
+        self.code.set(Reg::Rbx, empty);
+        self.code.load_idt(Reg::Rbx);
+        self.code.undefined();
+    }
+
     /// Does nothing any more.
     pub(crate) fn halt(&mut self) {
         let again = self.code.here();

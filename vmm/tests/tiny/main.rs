@@ -18,4 +18,7 @@ mod vmm;
 mod control;
 mod devices;
 mod ends;
+mod misuse;
+mod ports;
+mod refusals;
 mod tmem;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A terminal that the program runs on.
+//! Terminals.
 
 use std::fs::File;
-use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
@@ -11,50 +10,71 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
 use tempfile::TempDir;
 
-use crate::vmm::Vmm;
+use crate::vmm::{PATIENCE, Vmm, is_readable};
 
-/// A person's side of a terminal.
-pub(crate) struct Terminal {
-    person: File,
+/// A terminal from the side of the person, or of the device, at its end.
+pub(crate) struct Line {
+    end: File,
+    path: String,
     /// The settings before any program.
     before: Termios,
 }
 
-impl Terminal {
+impl Line {
+    /// A new terminal.
+    pub(crate) fn new() -> Self {
+        let end = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&end).unwrap();
+        unlockpt(&end).unwrap();
+        let path = ptsname(&end, Vec::new()).unwrap().into_string().unwrap();
+        Self {
+            before: tcgetattr(&end).unwrap(),
+            end: end.into(),
+            path,
+        }
+    }
+
     /// Starts `program` on a new terminal, stderr included.
     pub(crate) fn start(mut program: Command, dir: TempDir) -> (Self, Vmm) {
-        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&person).unwrap();
-        unlockpt(&person).unwrap();
-        let path = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
-        let line: OwnedFd = File::options()
+        let line = Self::new();
+        let file = File::options()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NOCTTY)
-            .open(path)
-            .unwrap()
-            .into();
-        let before = tcgetattr(&line).unwrap();
+            .open(&line.path)
+            .unwrap();
         program
-            .stdin(line.try_clone().unwrap())
-            .stdout(line.try_clone().unwrap())
-            .stderr(line);
+            .stdin(file.try_clone().unwrap())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
         let child = program.spawn().unwrap();
-        // With it goes our end of the line: a terminal ends with its programs.
+        // With these files: a terminal ends with the last that has it open.
         drop(program);
-        let person = File::from(person);
-        let screen = person.try_clone().unwrap();
+        let screen = line.end.try_clone().unwrap();
         let vmm = Vmm::watch(child, dir, screen, std::io::empty());
-        (Self { person, before }, vmm)
+        (line, vmm)
+    }
+
+    /// Its device.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Types.
     pub(crate) fn press(&mut self, keys: &[u8]) {
-        self.person.write_all(keys).unwrap();
+        self.end.write_all(keys).unwrap();
+    }
+
+    /// Reads what a program writes, if nobody else does.
+    pub(crate) fn read(&mut self, bytes: &mut [u8]) {
+        for byte in bytes.chunks_mut(1) {
+            assert!(is_readable(&self.end, PATIENCE), "nothing comes");
+            self.end.read_exact(byte).unwrap();
+        }
     }
 
     fn settings(&self) -> Termios {
-        tcgetattr(&self.person).unwrap()
+        tcgetattr(&self.end).unwrap()
     }
 
     /// Whether keys go to the program as they are pressed.

@@ -142,7 +142,7 @@ impl Vmm {
                 self.seen.drain(..at + text.len());
                 return;
             }
-            match self.more(PATIENCE.saturating_sub(began.elapsed())) {
+            match self.receive(PATIENCE.saturating_sub(began.elapsed())) {
                 Some(more) => self.seen.push_str(&more),
                 None => panic!("no '{text}': {:?}", self.kill()),
             }
@@ -155,6 +155,10 @@ impl Vmm {
         if !self.seen.is_empty() {
             return Some(std::mem::take(&mut self.seen));
         }
+        self.receive(patience)
+    }
+
+    fn receive(&mut self, patience: Duration) -> Option<String> {
         let bytes = self.out.recv_timeout(patience).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -13,7 +13,8 @@ pub use options::{Serve, Tmem, TmemOptions};
 use std::io;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use tmem_host::size;
 use tmem_store::{ClientConfig, Compressor, Store, StoreConfig};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_IN_ORDER;
 use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
@@ -23,6 +24,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::{Activation, Backend, COMMON_FEATURES, Doorbell, Source, VirtioDevice, Worker};
 use crate::confine::{self, Role};
 use crate::event;
+use crate::machine::memory;
 use lanes::Lanes;
 
 /// Descriptors of each queue: what drivers use of it is 256 with other VMMs
@@ -46,7 +48,8 @@ impl TmemInProcess {
     /// # Errors
     /// A sentence about a limit that cannot be, or what the system lacks.
     pub fn new(options: &TmemOptions) -> Result<Self> {
-        let store = Store::new(StoreConfig::with_limit(options.memory_limit))?;
+        let limit = limit(options, memory::of_host())?;
+        let store = Store::new(StoreConfig::with_limit(limit))?;
         let compressor = store
             .start_compressor_with(|| confine::enter(Role::Store))
             .context("cannot start a thread for the store")?;
@@ -87,6 +90,26 @@ impl TmemInProcess {
     pub fn virtio(&self, serve: Serve) -> io::Result<TmemVirtio> {
         TmemVirtio::new(self.device.clone(), serve)
     }
+}
+
+/// Most bytes that the store takes, on a host with `host` bytes of memory.
+fn limit(options: &TmemOptions, host: u64) -> Result<u64> {
+    let shown = size::show(host);
+    ensure!(
+        options.quota <= host,
+        "a quota of {} is more than the host's memory of {shown}; give less with --tmem quota=",
+        size::show(options.quota)
+    );
+    let Some(limit) = options.memory_limit else {
+        return Ok(options.quota.saturating_mul(2).min(host));
+    };
+    ensure!(
+        limit <= host,
+        "a memory limit of {} is more than the host's memory of {shown}; give less with --tmem \
+         quota=…,memory-limit=",
+        size::show(limit)
+    );
+    Ok(limit)
 }
 
 /// The device as the transport sees it.

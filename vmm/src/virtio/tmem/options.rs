@@ -34,7 +34,8 @@ pub struct TmemOptions {
     /// Most bytes held for the guest.
     pub quota: u64,
     /// Most bytes that the store takes: the quota can be raised up to here.
-    pub memory_limit: u64,
+    /// `None`: twice the quota, as far as the host has them.
+    pub memory_limit: Option<u64>,
     /// Bytes of the swap disk.
     pub swap_size: u64,
     /// Request queues.
@@ -148,11 +149,13 @@ fn in_process(keys: &Keys<'_>, quota: u64, queues: u16) -> Result<Tmem, String> 
             "a swap disk of {swap_size} bytes is of no use; give a size like 1G"
         ));
     }
-    let memory_limit = given(keys.memory_limit)?.unwrap_or_else(|| quota.saturating_mul(2));
-    if memory_limit < quota {
+    let memory_limit = given(keys.memory_limit)?;
+    if let Some(limit) = memory_limit
+        && limit < quota
+    {
         return Err(format!(
             "a memory limit of {} is below the quota of {}; raise it or leave it out",
-            size::show(memory_limit),
+            size::show(limit),
             size::show(quota)
         ));
     }

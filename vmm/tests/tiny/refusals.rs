@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What cannot be is refused in one sentence.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::guest::Guest;
+use crate::terminal::Line;
+use crate::vmm::{Ended, Vmm, can_run, kernel, machine, program, run};
+
+/// Exit codes: what was asked for cannot be; the command line is wrong.
+const FAILED: i32 = 1;
+const MISTAKE: i32 = 2;
+
+/// Runs the program with `args`: it must end with `code` and one sentence with
+/// each of `words`.
+fn refuses(args: &[&str], code: i32, words: &[&str]) {
+    let dir = TempDir::new().unwrap();
+    let mut child = program(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (out, said) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let ended = Vmm::watch(child, dir, out, said).end();
+    assert_eq!(ended.out, "", "{args:?}");
+    is_refusal(&ended, &ended.said, code, words);
+}
+
+fn is_refusal(ended: &Ended, said: &str, code: i32, words: &[&str]) {
+    assert_eq!(ended.code(), Some(code), "{ended:?}");
+    assert_eq!(said.lines().count(), 1, "{ended:?}");
+    assert!(said.starts_with("tmem-vmm: "), "{ended:?}");
+    for word in words {
+        assert!(said.contains(word), "'{word}' is not in: {said}");
+    }
+}
+
+/// A directory with a guest that switches off, and other files.
+struct Files {
+    dir: TempDir,
+    guest: String,
+}
+
+impl Files {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let mut guest = Guest::new();
+        guest.power_off();
+        let guest = kernel(dir.path(), &guest).to_str().unwrap().to_owned();
+        Self { dir, guest }
+    }
+
+    /// A path that may or may not exist.
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A path as text.
+    fn at(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// A file with `content`.
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        fs::write(self.path(name), content).unwrap();
+        self.at(name)
+    }
+
+    /// A good guest with `args` is refused.
+    fn refuse(&self, args: &[&str], code: i32, words: &[&str]) {
+        let all = [&["--kernel", &self.guest], args].concat();
+        refuses(&all, code, words);
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_code_2() {
+    refuses(&[], MISTAKE, &["--kernel", "--help"]);
+    let wrong = |args: &[&str], words: &[&str]| {
+        refuses(&[&["--kernel", "k"], args].concat(), MISTAKE, words);
+    };
+    wrong(&["--bogus"], &["--bogus", "--help"]);
+    wrong(&["--memory"], &["--memory"]);
+    wrong(&["--memory", "1.5G"], &["'1.5G'", "K, M, G or T"]);
+    wrong(&["--cpus", "0"], &["0", "1..=254"]);
+    wrong(&["--cpus", "255"], &["255", "1..=254"]);
+    wrong(&["--seccomp", "maybe"], &["maybe", "on, log, off"]);
+    wrong(&["--log-level", "loud"], &["loud"]);
+    wrong(&["--tmem", "4G"], &["'4G' is not a setting"]);
+    wrong(&["--tmem", "quota=0"], &["holds no page"]);
+    wrong(&["--tmem", "quota=1G,serve=fast"], &["serve=fast"]);
+    wrong(&["--tmem", "quota=1G,size=1G"], &["no setting 'size'"]);
+    wrong(
+        &["--tmem", "quota=1G,memory-limit=1M"],
+        &["below the quota"],
+    );
+    wrong(&["--tmem", "socket="], &["needs the path"]);
+    wrong(&["--serial", "stdio"], &["'stdio'", "socket=PATH"]);
+    wrong(&["--serial", "file="], &["write file=PATH"]);
+    wrong(&["--disk", ""], &["is missing"]);
+    wrong(&["--net", "tap0"], &["'tap0' is no option"]);
+    wrong(&["--net", "tap=t,mac=x"], &["mac=x"]);
+    wrong(&["--disk", "path=x,size=1G"], &["'size=1G' is no option"]);
+}
+
+#[test]
+fn files_that_are_missing_or_of_another_kind_are_named() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    let (missing, dir) = (files.at("missing"), files.at("."));
+    let empty = files.file("empty", b"");
+    let text = files.file("text", b"#!/bin/sh\nexit\n");
+    for (kernel, words) in [
+        (&missing, ["cannot open the kernel", "No such file"]),
+        (&dir, ["the kernel", "is not a file"]),
+        (&empty, ["is no kernel", "ELF"]),
+        (&text, ["is no kernel", "ELF"]),
+    ] {
+        refuses(&["--kernel", kernel], FAILED, &[kernel, words[0], words[1]]);
+    }
+    for (option, path, words) in [
+        ("--initrd", &missing, "cannot open the initrd"),
+        ("--initrd", &empty, "is empty"),
+        ("--initrd", &dir, "is not a file"),
+        ("--disk", &missing, "there is no disk"),
+        ("--disk", &dir, "is a directory"),
+        ("--disk", &empty, "is empty"),
+        ("--disk", &text, "no multiple of 512"),
+    ] {
+        files.refuse(&[option, path], FAILED, &[path, words]);
+    }
+    let tap = ["--net", "tap=no-such-tap"];
+    files.refuse(&tap, FAILED, &["no-such-tap"]);
+    let socket = files.at("socket");
+    for (serial, words) in [
+        (format!("socket={socket}"), "something must listen"),
+        (format!("path={text}"), "is no character device"),
+        (format!("path={missing}"), "cannot open"),
+        (format!("file={missing}/log"), "cannot open"),
+    ] {
+        files.refuse(&["--serial", &serial], FAILED, &[words]);
+    }
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    files.refuse(&["--memory", "0"], FAILED, &["too little", "--memory"]);
+    let words = ["more than the host's", "--memory"];
+    files.refuse(&["--memory", "1000T"], FAILED, &words);
+    files.refuse(&["--memory", "5000001"], FAILED, &["whole number of pages"]);
+    for tmem in ["quota=1000T", "quota=1G,memory-limit=1000T"] {
+        let words = ["1000 TiB", "more than the host's", "--tmem"];
+        files.refuse(&["--tmem", tmem], FAILED, &words);
+    }
+    let large = files.file("large", &vec![1; 16 << 20]);
+    let args = ["--memory", "8M", "--initrd", &large];
+    files.refuse(&args, FAILED, &["does not fit", "--memory"]);
+    let line = "x".repeat(70_000);
+    files.refuse(&["--cmdline", &line], FAILED, &["70000 bytes", "65535"]);
+}
+
+#[test]
+fn more_devices_than_there_is_room_for_are_refused() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    let disks: Vec<_> = (0..18)
+        .map(|nth| files.file(&format!("disk{nth}"), &[0; 512]))
+        .collect();
+    let args: Vec<_> = disks.iter().flat_map(|disk| ["--disk", disk]).collect();
+    files.refuse(&args, FAILED, &["18 devices"]);
+    let null = ["--serial", "null"].repeat(3);
+    files.refuse(&null, FAILED, &["3 serial ports"]);
+    let tty = ["--serial", "tty"].repeat(2);
+    files.refuse(&tty, FAILED, &["only one serial port", "terminal"]);
+}
+
+#[test]
+fn what_another_process_uses_is_refused_and_left_to_it() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    let disk = files.file("disk", &[0; 512]);
+    let mut guest = Guest::new();
+    guest.print("idle\n");
+    guest.halt();
+    let mut vmm = Vmm::start(&guest, &["--disk", &disk]);
+    vmm.see("idle\n");
+    files.refuse(&["--disk", &disk], FAILED, &[&disk, "in use"]);
+    let api = vmm.api();
+    let api = api.to_str().unwrap();
+    files.refuse(&["--api-socket", api], FAILED, &[api, "listens"]);
+    vmm.signal(Signal::TERM);
+    vmm.end().silently(0);
+    assert!(!fs::exists(api).unwrap());
+}
+
+#[test]
+fn an_api_socket_that_cannot_be_made_is_named() {
+    let files = Files::new();
+    let file = files.file("precious", b"precious");
+    files.refuse(&["--api-socket", &file], FAILED, &[&file, "is no socket"]);
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+    let nowhere = files.at("nowhere/api");
+    files.refuse(&["--api-socket", &nowhere], FAILED, &[&nowhere]);
+    let listener = UnixListener::bind(files.path("used")).unwrap();
+    let used = files.at("used");
+    files.refuse(&["--api-socket", &used], FAILED, &[&used, "listens"]);
+    drop(listener);
+}
+
+#[test]
+fn an_api_socket_that_was_left_over_is_replaced() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    drop(UnixListener::bind(files.path("api")).unwrap());
+    let child = program(&["--kernel", &files.guest, "--api-socket", &files.at("api")])
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(child.success());
+    assert!(!files.path("api").exists());
+}
+
+#[test]
+fn a_refusal_leaves_the_terminal_as_it_was() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    let missing = files.at("missing");
+    for args in [
+        ["--disk", &missing],
+        ["--initrd", &missing],
+        ["--memory", "0"],
+        ["--tmem", "quota=1G,memory-limit=1000T"],
+    ] {
+        let mut program = program(&["--kernel", &files.guest]);
+        program.args(args);
+        let (line, vmm) = Line::start(program, TempDir::new().unwrap());
+        let ended = vmm.end();
+        is_refusal(&ended, &ended.out, FAILED, &[]);
+        line.is_as_before();
+    }
+}
+
+#[test]
+fn a_crash_leaves_the_terminal_as_it_was() {
+    if !can_run() {
+        return;
+    }
+    let mut guest = Guest::new();
+    guest.print("crash\n");
+    guest.crash();
+    let dir = TempDir::new().unwrap();
+    let program = machine(dir.path(), &guest, &[]);
+    let (line, mut vmm) = Line::start(program, dir);
+    vmm.see("crash\n");
+    let ended = vmm.end();
+    is_refusal(&ended, &ended.out, 4, &["triple fault"]);
+    line.is_as_before();
+}
+
+#[test]
+fn a_kernel_that_needs_no_file_beside_it_is_run() {
+    if !can_run() {
+        return;
+    }
+    let mut guest = Guest::new();
+    guest.power_off();
+    run(&guest, &["--initrd", "none"]).silently(0);
+}
