@@ -43,6 +43,8 @@ const WORKLOAD: &str = "usr/bin/workload";
 const NOT_IN_GUEST: &[&str] = &[
     "boot",
     "dev",
+    // That of the machine where it was made.
+    "etc/hostname",
     "proc",
     "run",
     "sys",
@@ -67,14 +69,11 @@ const DEBIAN_FILES: &[(&str, &str)] = &[
 ];
 
 /// What a Debian system for people has.
-const CONSOLE_FILES: &[(&str, &str)] = &[
-    ("etc/hostname", "debian\n"),
-    (
-        "etc/systemd/system/serial-getty@ttyS0.service.d/root.conf",
-        "[Service]\nExecStart=\n\
+const CONSOLE_FILES: &[(&str, &str)] = &[(
+    "etc/systemd/system/serial-getty@ttyS0.service.d/root.conf",
+    "[Service]\nExecStart=\n\
          ExecStart=-/usr/sbin/agetty --autologin root --noclear --keep-baud 115200 %I vt220\n",
-    ),
-];
+)];
 
 /// Writes the small initramfs to `to`: the agent is process 1.
 pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> Result<()> {
