@@ -105,6 +105,11 @@ impl Host {
         Self::with_files(files)
     }
 
+    /// Whether this machine's KVM can run stock kernels.
+    pub fn is_virtualised() -> bool {
+        qemu::has_kvm()
+    }
+
     /// A machine whose KVM can run stock kernels: this one, if it has such a
     /// KVM, else an outer guest.
     ///

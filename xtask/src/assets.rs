@@ -94,7 +94,7 @@ pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
 }
 
 /// Builds the agent.
-fn agent() -> Result<PathBuf> {
+pub(crate) fn agent() -> Result<PathBuf> {
     let dir = linked_statically("guest", &["tmem-agent"])?;
     Ok(dir.join("tmem-agent"))
 }

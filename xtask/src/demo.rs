@@ -14,7 +14,11 @@ use tmem_e2e::Daemon;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::Guest;
 use tmem_e2e::GuestOptions;
+use tmem_e2e::Host;
+use tmem_e2e::HostOptions;
 use tmem_e2e::Job;
+use tmem_e2e::Machine;
+use tmem_e2e::VmOptions;
 use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
 
@@ -40,9 +44,13 @@ pub(crate) struct Options {
 
 /// `cargo xtask demo`.
 pub(crate) fn command(options: &Options) -> Result<()> {
-    let assets = assets::make(Profile::Release, Guests::Small)?;
+    let guests = if Host::is_virtualised() {
+        Guests::All
+    } else {
+        Guests::Small
+    };
+    let assets = assets::make(Profile::Release, guests)?;
     let memory = options.memory;
-    let need = 3 * memory;
     println!();
 
     let daemon = Daemon::start(
@@ -57,15 +65,37 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     )?;
     println!("started vhost-user-tmem, process {}", daemon.pid());
     let start = Instant::now();
-    let guest = Guest::boot(
-        &assets,
-        GuestOptions {
+    if Host::is_virtualised() {
+        println!("this machine's KVM runs stock kernels: the guest is tmem-vmm's");
+        let host = Host::with_kvm(&assets, HostOptions::default())?;
+        let options = VmOptions {
+            name: VM.into(),
+            memory_mib: memory,
+            cpus: 2,
+            tmem: Some(format!("socket={}", daemon.socket(VM).display())),
+            ..VmOptions::default()
+        };
+        let guest = Guest::launch(&assets, &host, &options)?;
+        show(guest, &daemon, start, memory)?;
+    } else {
+        println!(
+            "this machine's KVM cannot run stock kernels: the guest is QEMU's, on an emulated CPU"
+        );
+        let options = GuestOptions {
             name: VM.into(),
             memory_mib: memory,
             device: Some(daemon.socket(VM)),
             ..GuestOptions::default()
-        },
-    )?;
+        };
+        let guest = Guest::boot(&assets, options)?;
+        show(guest, &daemon, start, memory)?;
+    }
+    daemon.stop()
+}
+
+/// Shows what `guest`, started at `start`, does without and with the module.
+fn show<M: Machine>(guest: Guest<M>, daemon: &Daemon, start: Instant, memory: u64) -> Result<()> {
+    let need = 3 * memory;
     let kernel = guest.run("busybox uname -r")?;
     println!(
         "booted the stock kernel {} with {memory} MiB in {:.1} s",
@@ -83,9 +113,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     }
 
     println!("\nwith the module:");
-    for step in [Guest::load_module, Guest::disk_appears] {
-        step(&guest)?;
-    }
+    guest.load_module()?;
+    guest.disk_appears()?;
     println!("  modprobe virtio_tmem");
     for line in ["mkswap /dev/tmem0", "swapon /dev/tmem0"] {
         println!("  {line}");
@@ -142,8 +171,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     }
     println!();
     job.end().context("the program did not end well")?;
-    guest.power_off()?;
-    daemon.stop()
+    guest.power_off()
 }
 
 /// Shows how far the program is, each tenth of the way.
@@ -162,7 +190,7 @@ fn watched(job: Job) -> Job {
 }
 
 /// The kernel's line about the killed program.
-fn last_words(guest: &Guest) -> String {
+fn last_words<M: Machine>(guest: &Guest<M>) -> String {
     let log = guest.console();
     let line = log.lines().rfind(|line| line.contains("Killed process"));
     line.unwrap_or("out of memory").trim().to_string()

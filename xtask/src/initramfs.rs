@@ -43,6 +43,8 @@ const WORKLOAD: &str = "usr/bin/workload";
 const NOT_IN_GUEST: &[&str] = &[
     "boot",
     "dev",
+    // That of the machine where it was made.
+    "etc/hostname",
     "proc",
     "run",
     "sys",
@@ -64,9 +66,14 @@ const DEBIAN_FILES: &[(&str, &str)] = &[
         "[Unit]\nDescription=Agent of the end-to-end tests\n\n\
          [Service]\nExecStart=/usr/bin/tmem-agent\n",
     ),
-    // Whole and empty: the machine's id is made at its first boot.
-    ("etc/machine-id", ""),
 ];
+
+/// What a Debian system for people has.
+const CONSOLE_FILES: &[(&str, &str)] = &[(
+    "etc/systemd/system/serial-getty@ttyS0.service.d/root.conf",
+    "[Service]\nExecStart=\n\
+         ExecStart=-/usr/sbin/agetty --autologin root --noclear --keep-baud 115200 %I vt220\n",
+)];
 
 /// Writes the small initramfs to `to`: the agent is process 1.
 pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> Result<()> {
@@ -106,8 +113,6 @@ pub(crate) fn write_debian(
     to: &Path,
 ) -> Result<()> {
     let mut archive = Archive::default();
-    archive.add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])?;
-    archive.tree(debian.dir(), "", &|path| NOT_IN_GUEST.contains(&path))?;
     archive.link("init", "usr/lib/systemd/systemd")?;
     archive.file("usr/bin/tmem-agent", PROGRAM, agent)?;
     archive.link(WORKLOAD, "tmem-agent")?;
@@ -118,6 +123,36 @@ pub(crate) fn write_debian(
         "etc/systemd/system/multi-user.target.wants/tmem-agent.service",
         "/etc/systemd/system/tmem-agent.service",
     )?;
+    finish_debian(archive, setup, module, debian, to)
+}
+
+/// Writes a Debian system to `to` on whose console root is logged in, with
+/// what `make install` in `guest/` installs.
+pub(crate) fn write_console(
+    setup: &Setup,
+    module: &Module,
+    debian: &Root,
+    to: &Path,
+) -> Result<()> {
+    let mut archive = Archive::default();
+    for (path, text) in CONSOLE_FILES {
+        archive.add(path, FILE, None, text.as_bytes())?;
+    }
+    finish_debian(archive, setup, module, debian, to)
+}
+
+/// Adds the system itself, the module, and what is installed with it.
+fn finish_debian(
+    mut archive: Archive,
+    setup: &Setup,
+    module: &Module,
+    debian: &Root,
+    to: &Path,
+) -> Result<()> {
+    // Whole and empty: the machine's id is made at its first boot.
+    archive.add("etc/machine-id", FILE, None, b"")?;
+    archive.add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])?;
+    archive.tree(debian.dir(), "", &|path| NOT_IN_GUEST.contains(&path))?;
     // The module's directory comes below; the rest as it was installed.
     archive.tree(&module.installed(), "usr", &|_| false)?;
     modules::add(&mut archive, setup, module, &to.with_extension("work"))?;

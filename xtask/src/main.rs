@@ -11,10 +11,12 @@ mod assets;
 mod bench;
 mod cache;
 mod demo;
+mod disk;
 mod e2e;
 mod exec;
 mod guest;
 mod host;
+mod image;
 mod initramfs;
 mod kernel;
 mod man;
@@ -54,6 +56,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the guest module for the stock Debian kernel.
     Guest,
+    /// Make a small Debian system to try the VMM with.
+    Image(image::Options),
     /// Run the end-to-end tests only.
     E2e(e2e::Options),
     /// Render the daemon's man page.
@@ -69,6 +73,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Test => test::command(),
         Command::Bench(options) => bench::command(options),
         Command::Guest => guest::command(),
+        Command::Image(options) => image::command(options),
         Command::E2e(options) => e2e::command(options),
         Command::Man => man::command(),
         Command::Pictures => pictures::run(project::root()),

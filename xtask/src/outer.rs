@@ -2,13 +2,10 @@
 //! What guests of our own VMM need: the initramfs of an outer guest for the
 //! VMM to run in, and a disk.
 
-use crate::archive;
 use crate::archive::Archive;
 use crate::archive::FILE;
 use crate::archive::PROGRAM;
-use crate::cache;
-use crate::exec;
-use crate::host;
+use crate::disk;
 use crate::project;
 use crate::setup::Setup;
 use anyhow::Context;
@@ -16,14 +13,10 @@ use anyhow::Result;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
 use tmem_e2e::VmmAssets;
 
 /// The disk's size, as mke2fs takes it.
 const DISK_SIZE: &str = "96M";
-
-/// Where file systems in memory are mounted, and nothing is.
-const MOUNT_POINTS: &[&str] = &["dev", "proc", "sys", "run", "tmp"];
 
 /// Programs for the outer guest, linked statically.
 pub(crate) struct Programs {
@@ -56,38 +49,11 @@ pub(crate) fn make(setup: &Setup, programs: &Programs, initramfs: &Path) -> Resu
     archive.tree(&made, "boot", &|_| false)?;
     archive.finish_after(&[initramfs], &outer)?;
     let disk = made.join("disk.raw");
-    make_disk(initramfs, &disk)?;
+    disk::make(initramfs, DISK_SIZE, &disk)?;
     Ok(VmmAssets {
         program: programs.vmm.clone(),
         vmlinuz,
         outer,
         disk,
     })
-}
-
-/// Makes a disk with an ext4 file system that holds what `initramfs` does,
-/// without mounting it.
-fn make_disk(initramfs: &Path, disk: &Path) -> Result<()> {
-    let tree = disk.with_extension("work");
-    if tree.exists() {
-        cache::remove_tree(&tree)?;
-    }
-    for name in MOUNT_POINTS {
-        fs::create_dir_all(tree.join(name)).context("cannot make the disk's tree")?;
-    }
-    archive::unpack(initramfs, &tree)?;
-    let unfinished = disk.with_extension("tmp");
-    let program = host::on_path("mke2fs").context("mke2fs is not installed")?;
-    let mut command = Command::new(program);
-    command
-        .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
-        .args(["-L", "tmem-root", "-m", "0"])
-        .args(["-E", "root_owner=0:0,lazy_itable_init=0", "-d"])
-        .arg(&tree)
-        .arg(&unfinished)
-        .arg(DISK_SIZE);
-    // A file from before would keep its size.
-    let _ = fs::remove_file(&unfinished);
-    exec::output(&mut command)?;
-    fs::rename(&unfinished, disk).with_context(|| format!("cannot write {}", disk.display()))
 }
