@@ -47,8 +47,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .context("cannot start a thread for signals")?;
     let api = socket.map(|socket| Api::start(socket, vm.clone()));
     let api = api.transpose()?;
-    confine::enter(Role::Main);
+    // Makes a socket.
     ready::tell();
+    confine::enter(Role::Main);
     vm.resume();
     let event = happened.recv().unwrap_or(Event::Quit);
     // The API's thread has the machine, too.

@@ -10,6 +10,8 @@
 
 mod api;
 mod asm;
+#[path = "../vhost_user/daemon.rs"]
+mod daemon;
 mod guest;
 mod terminal;
 mod virtio;
@@ -18,7 +20,9 @@ mod vmm;
 mod control;
 mod devices;
 mod ends;
+mod help;
 mod misuse;
+mod places;
 mod ports;
 mod refusals;
 mod tmem;

@@ -14,7 +14,7 @@ use virtio_bindings::bindings::virtio_mmio as register;
 use crate::asm::{If, Reg, Width};
 use crate::devices::{OLD, use_rng};
 use crate::guest::Guest;
-use crate::tmem::use_store;
+use crate::tmem::{Store, use_store};
 use crate::virtio::Device;
 use crate::vmm::{can_run, run};
 
@@ -275,7 +275,7 @@ fn registers_may_be_used_in_any_way() {
         misuse(&mut guest, seed);
         // What was written to it may be anything now.
         use_rng(&mut guest, Device(1));
-        use_store(&mut guest, Device(2));
+        use_store(&mut guest, Device(2), Store::InProcess);
         guest.power_off();
         let tmem = format!("quota=16M,serve={serve}");
         let disk = disk.to_str().unwrap();

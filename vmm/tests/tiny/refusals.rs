@@ -21,14 +21,7 @@ const MISTAKE: i32 = 2;
 /// each of `words`.
 fn refuses(args: &[&str], code: i32, words: &[&str]) {
     let dir = TempDir::new().unwrap();
-    let mut child = program(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (out, said) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let ended = Vmm::watch(child, dir, out, said).end();
+    let ended = Vmm::spawn(program(args), dir).end();
     assert_eq!(ended.out, "", "{args:?}");
     is_refusal(&ended, &ended.said, code, words);
 }

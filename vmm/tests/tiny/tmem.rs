@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A guest's program that puts pages and gets them back.
 
+use rustix::process::Signal;
 use virtio_bindings::bindings::virtio_mmio as register;
 use virtio_tmem::testing::{header, page_of, request};
 use virtio_tmem::wire::{
@@ -8,8 +9,9 @@ use virtio_tmem::wire::{
     Status,
 };
 
-use crate::api::ask;
-use crate::asm::Width;
+use crate::api::{ask, request as request_to};
+use crate::asm::{If, Reg, Width};
+use crate::daemon::Host;
 use crate::guest::Guest;
 use crate::virtio::{Device, Queue};
 use crate::vmm::{Vmm, can_run, run};
@@ -34,8 +36,16 @@ fn ask_for(op: Op, count: u32, payload: &[u8]) -> Vec<u8> {
     request(&header(op, 0, &OBJECT, INDEX, count), &[payload])
 }
 
+/// Where the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    InProcess,
+    /// It writes to the interrupt line itself.
+    Daemon,
+}
+
 /// The program: puts a page, gets it back, flushes it, gets nothing.
-pub(crate) fn use_store(guest: &mut Guest, device: Device) {
+pub(crate) fn use_store(guest: &mut Guest, device: Device, store: Store) {
     device.negotiate(guest, DEVICE_ID);
     guest.read(Width::Four, device.at(register::VIRTIO_MMIO_CONFIG));
     guest.expect("the device's magic", Config::MAGIC.into());
@@ -69,7 +79,9 @@ pub(crate) fn use_store(guest: &mut Guest, device: Device) {
         device.request(guest, &mut queue);
         device.wait(guest, &queue);
         guest.expect_bytes(what, answer, &expected);
-        device.interrupt(guest);
+        if store == Store::InProcess {
+            device.interrupt(guest);
+        }
     }
 }
 
@@ -80,7 +92,7 @@ fn pages_are_put_and_got_back() {
     }
     let mut guest = Guest::new();
     // The random number device is the first.
-    use_store(&mut guest, Device(1));
+    use_store(&mut guest, Device(1), Store::InProcess);
     guest.print("all there\n");
     guest.power_off();
     for serve in ["vcpu", "thread"] {
@@ -120,4 +132,49 @@ fn the_guest_hears_of_another_quota() {
         assert_eq!(ended.out, "heard\n", "{ended:?}");
         ended.silently(0);
     }
+}
+
+#[test]
+fn a_daemon_may_come_later() {
+    if !can_run() {
+        return;
+    }
+    let device = Device(1);
+    let mut guest = Guest::new();
+    guest.print("alone\n");
+    // A reset shows who is there now: nobody has an instance of zeros.
+    let again = guest.code.here();
+    device.write(&mut guest, register::VIRTIO_MMIO_STATUS, 0);
+    let instance = device.at(register::VIRTIO_MMIO_CONFIG) + 16;
+    guest.read(Width::Eight, instance);
+    guest.code.compare(Reg::Rax, 0);
+    guest.code.jump_if(If::Equal, again);
+    use_store(&mut guest, device, Store::Daemon);
+    guest.print("all there\n");
+    guest.power_off();
+    let host = Host::new();
+    let socket = format!("socket={}", host.socket().display());
+    let mut vmm = Vmm::start(&guest, &["--tmem", &socket]);
+    vmm.see("alone\n");
+    assert_eq!(ask(&vmm.api(), "GET", "/v1/vm", "")["tmem"], "daemon");
+    let (status, answer) = request_to(&vmm.api(), "PUT", "/v1/tmem", r#"{"quota": 8192}"#);
+    assert_eq!(status, 409, "{answer}");
+    let _daemon = host.serve(&host.pools(2));
+    let ended = vmm.end();
+    assert_eq!(ended.out, "all there\n", "{ended:?}");
+    ended.silently(0);
+}
+
+#[test]
+fn a_daemon_may_stay_away() {
+    if !can_run() {
+        return;
+    }
+    let mut guest = Guest::new();
+    guest.print("alone\n");
+    guest.halt();
+    let mut vmm = Vmm::start(&guest, &["--tmem", "socket=/nowhere/at/all"]);
+    vmm.see("alone\n");
+    vmm.signal(Signal::TERM);
+    vmm.end().silently(0);
 }

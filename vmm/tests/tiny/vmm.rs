@@ -89,7 +89,12 @@ impl Vmm {
     /// Starts `guest` with its console on pipes.
     pub(crate) fn start(guest: &Guest, args: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
-        let mut child = machine(dir.path(), guest, args)
+        Self::spawn(machine(dir.path(), guest, args), dir)
+    }
+
+    /// Starts a program with its console on pipes.
+    pub(crate) fn spawn(mut program: Command, dir: TempDir) -> Self {
+        let mut child = program
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
