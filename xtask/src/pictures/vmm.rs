@@ -17,12 +17,7 @@ pub(super) fn picture() -> String {
     to.area(whole(16, 92), GUEST);
     to.text(36, 38, "font-weight=\"bold\"", "guest: a stock kernel");
     to.area(whole(152, 252), HOST);
-    to.text(
-        36,
-        174,
-        "font-weight=\"bold\"",
-        "tmem-vmm: no privileges, each thread with the system calls of its role",
-    );
+    to.text(36, 174, "font-weight=\"bold\"", "tmem-vmm");
     let cell = |column: usize, y, h| {
         let (x, w) = COLUMNS.get(column).copied().unwrap_or_default();
         Area { x, y, w, h }
