@@ -23,7 +23,7 @@ pub(super) fn placeholder(request_queues: u16) -> Config {
             .union(Capabilities::GET_REMOVE)
             .union(Capabilities::FLUSH_EXTENTS)
             .union(Capabilities::EVENTS),
-        instance: NOBODY,
+        instance: Config::NO_BACK_END,
         page_shift: PAGE_SHIFT,
         max_run: MAX_RUN,
         max_extents: MAX_EXTENTS,
@@ -31,9 +31,6 @@ pub(super) fn placeholder(request_queues: u16) -> Config {
         request_queues: request_queues.into(),
     }
 }
-
-/// The instance while no daemon has come.
-pub(super) const NOBODY: [u8; 16] = [0; 16];
 
 /// The configuration space of a daemon that says `config` and has `rings`
 /// queues in all, for a device with at most `request_queues`.
@@ -59,7 +56,7 @@ pub(super) fn of_daemon(
             Config::VERSION
         ));
     }
-    if !config.is_supported() || config.instance == NOBODY {
+    if !config.is_supported() || config.instance == Config::NO_BACK_END {
         return Err(format!("its configuration makes no sense: {config:?}"));
     }
     let rings = rings.saturating_sub(FIRST_REQUEST_QUEUE.into());
@@ -127,7 +124,7 @@ mod tests {
                 ..config()
             },
             Config {
-                instance: NOBODY,
+                instance: Config::NO_BACK_END,
                 ..config()
             },
         ];
