@@ -2,8 +2,8 @@
 //! What the driver is shown of the device.
 
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_IN_ORDER;
-use virtio_tmem::device::{MAX_EXTENTS, MAX_POOLS, MAX_RUN};
-use virtio_tmem::wire::{Capabilities, Config, FIRST_REQUEST_QUEUE, PAGE_SHIFT};
+use virtio_tmem::device::DeviceConfig;
+use virtio_tmem::wire::{Config, FIRST_REQUEST_QUEUE};
 
 use crate::virtio::COMMON_FEATURES;
 
@@ -15,21 +15,13 @@ pub(super) const FEATURES: u64 = COMMON_FEATURES | 1 << VIRTIO_F_IN_ORDER;
 /// that of no pools; a driver that has seen it is asked to reset the device
 /// when a daemon comes.
 pub(super) fn placeholder(request_queues: u16) -> Config {
-    Config {
-        magic: Config::MAGIC,
-        version: Config::VERSION,
-        capabilities: Capabilities::PERSISTENT
-            .union(Capabilities::EPHEMERAL)
-            .union(Capabilities::GET_REMOVE)
-            .union(Capabilities::FLUSH_EXTENTS)
-            .union(Capabilities::EVENTS),
+    DeviceConfig {
+        name: String::new(),
         instance: Config::NO_BACK_END,
-        page_shift: PAGE_SHIFT,
-        max_run: MAX_RUN,
-        max_extents: MAX_EXTENTS,
-        max_pools: MAX_POOLS,
+        swap_pages: 0,
         request_queues: request_queues.into(),
     }
+    .to_wire()
 }
 
 /// The configuration space of a daemon that says `config` and has `rings`
