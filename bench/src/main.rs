@@ -9,6 +9,7 @@ mod report;
 mod samples;
 mod store;
 mod vhost;
+mod vmm;
 mod zram;
 
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ struct Args {
     only: Option<What>,
     #[command(flatten)]
     peers: vhost::Args,
+    #[command(flatten)]
+    vmm: vmm::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -42,18 +45,26 @@ enum What {
     Store,
     /// The daemon through its socket, beside QEMU's storage daemon.
     Vhost,
+    /// The VMM, beside QEMU.
+    Vmm,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let corpus = Corpus::collect(usize::try_from(args.pages)?)?;
-    println!("{}", corpus.describe());
     let mut report = Report::default();
-    if args.only != Some(What::Vhost) {
-        store::run(&corpus, &mut report)?;
+    let wants = |what| args.only.is_none_or(|only| only == what);
+    if wants(What::Store) || wants(What::Vhost) {
+        let corpus = Corpus::collect(usize::try_from(args.pages)?)?;
+        println!("{}", corpus.describe());
+        if wants(What::Store) {
+            store::run(&corpus, &mut report)?;
+        }
+        if wants(What::Vhost) {
+            vhost::run(&args.peers, &corpus, &mut report)?;
+        }
     }
-    if args.only != Some(What::Store) {
-        vhost::run(&args.peers, &corpus, &mut report)?;
+    if wants(What::Vmm) {
+        vmm::run(&args.vmm, &mut report)?;
     }
     report.print();
     if let Some(path) = args.json {

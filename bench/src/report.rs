@@ -72,6 +72,14 @@ impl Report {
         self.verdict(what, ratio, &Target::AtLeast(limit));
     }
 
+    /// Says whether `value` is below `limit`, both in `unit`.
+    pub(crate) fn limit(&mut self, what: &str, value: f64, unit: &str, limit: f64) {
+        let word = if value < limit { "met" } else { "MISSED" };
+        self.verdicts.push(format!(
+            "{what}: {value:.1} {unit}, target below {limit} {unit}: {word}"
+        ));
+    }
+
     /// Something a reader of the figures must know.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());

@@ -18,8 +18,7 @@ use super::{
 use core::ptr::NonNull;
 use kernel::{
     error::to_result,
-    impl_has_delayed_work,
-    new_delayed_work,
+    impl_has_delayed_work, new_delayed_work,
     prelude::*,
     sync::{
         atomic::{

@@ -388,9 +388,7 @@ impl<T: Driver> Callbacks<T> {
                     core::ptr::from_ref(&*binding).cast_mut().cast(),
                 )
             };
-            binding
-                .probe(vdev)
-                .inspect_err(|_| binding.renewal.end())?;
+            binding.probe(vdev).inspect_err(|_| binding.renewal.end())?;
             // SAFETY: The value is not moved: it goes back into a pinned box in `remove`.
             let _ = KBox::into_raw(unsafe { Pin::into_inner_unchecked(binding) });
             Ok(0)

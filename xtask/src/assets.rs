@@ -58,9 +58,7 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     };
     Ok(Assets {
         qemu: qemu(&setup),
-        qemu_data: ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"]
-            .map(|dir| setup.qemu.file(dir))
-            .into(),
+        qemu_data: qemu_data(&setup),
         qemu_modules: setup.qemu.file("usr/lib/x86_64-linux-gnu/qemu"),
         kernel: setup.kernel,
         initramfs,
@@ -69,6 +67,13 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
         vmm,
         logs: made.join("failed-guests"),
     })
+}
+
+/// Directories of QEMU's firmware.
+pub(crate) fn qemu_data(setup: &Setup) -> Vec<PathBuf> {
+    ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"]
+        .map(|dir| setup.qemu.file(dir))
+        .into()
 }
 
 fn qemu(setup: &Setup) -> Vec<PathBuf> {

@@ -6,15 +6,18 @@ use crate::assets::Profile;
 use crate::exec;
 use crate::project;
 use crate::setup;
+use crate::setup::Setup;
 use anyhow::Result;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
+use tmem_e2e::Host;
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure; both if not given.
-    #[arg(value_parser = ["store", "vhost"])]
+    /// What to measure; everything if not given.
+    #[arg(value_parser = ["store", "vhost", "vmm"])]
     only: Option<String>,
     /// Also write the figures to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
@@ -30,14 +33,19 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     println!("building the daemon and the benchmarks");
     let daemon = assets::daemon(Profile::Release)?;
     exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-bench"]))?;
+    exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-vmm"]))?;
 
     let mut bench = Command::new(daemon.with_file_name("tmem-bench"));
     bench.arg("--daemon").arg(&daemon);
-    let (loader, words) = setup.qemu.loaded("usr/bin/qemu-storage-daemon");
-    for word in std::iter::once(loader.into_os_string()).chain(words) {
-        let mut argument = std::ffi::OsString::from("--storage-daemon=");
-        argument.push(word);
-        bench.arg(argument);
+    bench.arg("--vmm").arg(daemon.with_file_name("tmem-vmm"));
+    if Host::is_virtualised() {
+        bench.arg("--stock-kernel").arg(&setup.kernel);
+    }
+    add_words(&mut bench, &setup, "storage-daemon", "qemu-storage-daemon");
+    add_words(&mut bench, &setup, "qemu", "qemu-system-x86_64");
+    for dir in assets::qemu_data(&setup) {
+        bench.arg("--qemu=-L");
+        bench.arg(concat("--qemu=", dir.into_os_string()));
     }
     if let Some(only) = &options.only {
         bench.args(["--only", only]);
@@ -49,4 +57,18 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         bench.args(["--pages", &pages.to_string()]);
     }
     exec::shown(&mut bench)
+}
+
+/// Gives the benchmark a program of QEMU's root, word by word.
+fn add_words(bench: &mut Command, setup: &Setup, option: &str, program: &str) {
+    let (loader, words) = setup.qemu.loaded(&format!("usr/bin/{program}"));
+    for word in std::iter::once(loader.into_os_string()).chain(words) {
+        bench.arg(concat(&format!("--{option}="), word));
+    }
+}
+
+fn concat(head: &str, tail: OsString) -> OsString {
+    let mut whole = OsString::from(head);
+    whole.push(tail);
+    whole
 }

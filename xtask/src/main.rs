@@ -52,7 +52,7 @@ enum Command {
     Demo(demo::Options),
     /// Run every check and every test, the end-to-end ones included.
     Test,
-    /// Measure the store and the daemon beside their peers.
+    /// Measure the store, the daemon and the VMM beside their peers.
     Bench(bench::Options),
     /// Build the guest module for the stock Debian kernel.
     Guest,
@@ -60,7 +60,7 @@ enum Command {
     Image(image::Options),
     /// Run the end-to-end tests only.
     E2e(e2e::Options),
-    /// Render the daemon's man page.
+    /// Render the programs' man pages.
     Man,
     /// Draw the pictures of the documentation.
     Pictures,

@@ -2,6 +2,8 @@
 //! The pictures of `docs/pictures`, drawn here so that a change of the words is
 //! a change of this file. `cargo xtask pictures` writes them.
 
+mod vmm;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -21,8 +23,12 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn all() -> [(&'static str, String); 2] {
-    [("overview.svg", overview()), ("request.svg", request())]
+fn all() -> [(&'static str, String); 3] {
+    [
+        ("overview.svg", overview()),
+        ("request.svg", request()),
+        ("vmm.svg", vmm::picture()),
+    ]
 }
 
 /// An SVG in the making. Lengths are in pixels at 100 %.

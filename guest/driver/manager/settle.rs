@@ -39,11 +39,13 @@ impl Manager {
     /// # Errors
     ///
     /// Any: the caller detaches it.
-    pub(super) fn attach(self: &Arc<Self>, state: &mut State, session: Session, count: usize) -> Result {
-        let Session {
-            queues, config, run, ..
-        } = &session;
-        let (queues, config, run) = (queues.clone(), *config, *run);
+    pub(super) fn attach(
+        self: &Arc<Self>,
+        state: &mut State,
+        session: Session,
+        count: usize,
+    ) -> Result {
+        let (queues, config, run) = (session.queues.clone(), session.config, session.run);
         // From here on `detach` undoes what is done.
         state.session = Some(session);
         self.events

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Our VMM: how long it takes to start a guest, what it costs in memory, and
+//! where requests to its store are best served. With a guest of a few dozen
+//! instructions, so that it runs on any KVM; a stock kernel where one can run.
+
+mod guest;
+mod process;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use self::guest::{Requests, Said};
+use self::process::{Running, median};
+use crate::report::Report;
+
+/// Guests that are started for a median.
+const STARTS: usize = 9;
+
+/// Requests of each sort for a rate.
+const REQUESTS: u32 = 20_000;
+
+/// What the project wants.
+const MOST_MEMORY_MIB: f64 = 20.0;
+const MOST_START_MS: f64 = 150.0;
+
+/// Memory of a guest, which does not count.
+const GUEST_MIB: &str = "256M";
+
+/// The VMM and its peer.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Our VMM.
+    #[arg(long, value_name = "PROGRAM")]
+    vmm: Option<PathBuf>,
+    /// A stock kernel, an ELF file, where this machine's KVM can run it.
+    #[arg(long, value_name = "FILE")]
+    stock_kernel: Option<PathBuf>,
+    /// QEMU; once for each word of the command, if it takes several.
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    qemu: Vec<std::ffi::OsString>,
+}
+
+/// Measures it.
+pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
+    let Some(vmm) = &args.vmm else {
+        report.note("no VMM given: it is left out");
+        return Ok(());
+    };
+    if let Err(error) = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+    {
+        report.note(format!(
+            "/dev/kvm cannot be used ({error}): the VMM is left out"
+        ));
+        return Ok(());
+    }
+    let dir = tempfile::tempdir().context("cannot make a directory")?;
+    let idle = dir.path().join("idle.elf");
+    std::fs::write(&idle, guest::idle()).context("cannot write a guest's program")?;
+
+    let mut starts = Vec::new();
+    let mut resident = Vec::new();
+    for _ in 0..STARTS {
+        let start = Instant::now();
+        let mut running = Running::start(vmm, &idle, GUEST_MIB, &["--tmem", "quota=1G"])?;
+        running.says(Said::Up)?;
+        starts.push(millis(start.elapsed()));
+        resident.push(running.resident_mib()?);
+    }
+    let start = median(&mut starts)?;
+    report.figure("tmem-vmm, start to a guest's first word", start, "ms");
+    let memory = median(&mut resident)?;
+    match process::qemu_resident_mib(&args.qemu, GUEST_MIB) {
+        Ok(peer) => report.against(
+            "tmem-vmm, resident without guest memory",
+            memory,
+            "MiB",
+            "QEMU microvm, idle",
+            peer,
+        ),
+        Err(error) => {
+            report.figure("tmem-vmm, resident without guest memory", memory, "MiB");
+            report.note(format!("QEMU is left out: {error:#}"));
+        }
+    }
+    report.limit("tmem-vmm, resident", memory, "MiB", MOST_MEMORY_MIB);
+    match &args.stock_kernel {
+        Some(kernel) => stock(vmm, kernel, report)?,
+        None => report.note(
+            "this machine's KVM cannot run stock kernels: the time to the first kernel line is \
+             left out",
+        ),
+    }
+    serve(vmm, dir.path(), report)
+}
+
+/// Start to the first line of a stock kernel.
+fn stock(vmm: &std::path::Path, kernel: &std::path::Path, report: &mut Report) -> Result<()> {
+    let line = "earlycon=uart8250,io,0x3f8 console=ttyS0";
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        let start = Instant::now();
+        let mut running = Running::start(vmm, kernel, GUEST_MIB, &["--cmdline", line])?;
+        running.hears(b"Linux version")?;
+        starts.push(millis(start.elapsed()));
+    }
+    let start = median(&mut starts)?;
+    report.figure("tmem-vmm, start to the first kernel line", start, "ms");
+    report.limit("tmem-vmm, first kernel line", start, "ms", MOST_START_MS);
+    Ok(())
+}
+
+/// Puts and gets of one page each, one after the other, on the vCPU's own
+/// thread and on another.
+fn serve(vmm: &std::path::Path, dir: &std::path::Path, report: &mut Report) -> Result<()> {
+    let program = dir.join("requests.elf");
+    let requests = Requests { count: REQUESTS };
+    std::fs::write(&program, requests.program()).context("cannot write a guest's program")?;
+    let mut rates = Vec::new();
+    for mode in ["vcpu", "thread"] {
+        let (mut puts, mut gets) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let tmem = format!("quota=64M,serve={mode}");
+            let mut running = Running::start(vmm, &program, GUEST_MIB, &["--tmem", &tmem])?;
+            running.says(Said::Up)?;
+            for times in [&mut puts, &mut gets] {
+                let start = Instant::now();
+                running.says(Said::Done)?;
+                times.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(REQUESTS));
+            }
+            ensure!(running.ends_well()?, "the guest did not find its page");
+        }
+        rates.push((median(&mut puts)?, median(&mut gets)?));
+    }
+    if let [vcpu, thread] = rates[..] {
+        for (what, here, there) in [("put", vcpu.0, thread.0), ("get", vcpu.1, thread.1)] {
+            let name = format!("{what} of a page from a guest, serve=vcpu");
+            report.against(name, here, "µs", "serve=thread", there);
+        }
+    }
+    Ok(())
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
