@@ -127,12 +127,8 @@ fn the_power_button_is_pressed_once() {
     }
     let mut guest = Guest::new();
     guest.print("idle\n");
-    let happened = layout::POWER + power::HAPPENED;
-    let again = guest.code.here();
-    guest.input(Width::One, happened);
-    guest.code.compare(Reg::Rax, power::BUTTON.into());
-    guest.code.jump_if(If::Different, again);
-    guest.input(Width::One, happened);
+    guest.wait_for_button();
+    guest.input(Width::One, layout::POWER + power::HAPPENED);
     guest.expect("the button", 0);
     guest.print("pressed\n");
     guest.power_off();

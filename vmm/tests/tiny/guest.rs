@@ -2,7 +2,7 @@
 //! A guest: a program and its data, as an ELF file, and what programs often do.
 
 use tmem_vmm::machine::layout;
-use tmem_vmm::machine::power::{RESET, RESET_VALUE, SLEEP_CONTROL, SOFT_OFF};
+use tmem_vmm::machine::power::{BUTTON, HAPPENED, RESET, RESET_VALUE, SLEEP_CONTROL, SOFT_OFF};
 
 use crate::asm::{Code, If, Reg, Width};
 
@@ -175,6 +175,14 @@ impl Guest {
     pub(crate) fn power_off(&mut self) {
         self.out(layout::POWER + SLEEP_CONTROL, 1 << 5 | SOFT_OFF << 2);
         self.halt();
+    }
+
+    /// Waits until the power button is pressed.
+    pub(crate) fn wait_for_button(&mut self) {
+        let again = self.code.here();
+        self.input(Width::One, layout::POWER + HAPPENED);
+        self.code.compare(Reg::Rax, BUTTON.into());
+        self.code.jump_if(If::Different, again);
     }
 
     /// Resets as ACPI says, and waits for it.

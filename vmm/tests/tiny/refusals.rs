@@ -2,19 +2,16 @@
 //! What cannot be is refused in one sentence.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::guest::Guest;
-use crate::terminal::Line;
-use crate::vmm::{Ended, Vmm, can_run, kernel, machine, program, run};
+use crate::vmm::{Ended, Vmm, can_run, kernel, program};
 
 /// Exit codes: what was asked for cannot be; the command line is wrong.
-const FAILED: i32 = 1;
+pub(crate) const FAILED: i32 = 1;
 const MISTAKE: i32 = 2;
 
 /// Runs the program with `args`: it must end with `code` and one sentence with
@@ -26,7 +23,7 @@ fn refuses(args: &[&str], code: i32, words: &[&str]) {
     is_refusal(&ended, &ended.said, code, words);
 }
 
-fn is_refusal(ended: &Ended, said: &str, code: i32, words: &[&str]) {
+pub(crate) fn is_refusal(ended: &Ended, said: &str, code: i32, words: &[&str]) {
     assert_eq!(ended.code(), Some(code), "{ended:?}");
     assert_eq!(said.lines().count(), 1, "{ended:?}");
     assert!(said.starts_with("tmem-vmm: "), "{ended:?}");
@@ -36,13 +33,13 @@ fn is_refusal(ended: &Ended, said: &str, code: i32, words: &[&str]) {
 }
 
 /// A directory with a guest that switches off, and other files.
-struct Files {
+pub(crate) struct Files {
     dir: TempDir,
-    guest: String,
+    pub(crate) guest: String,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let mut guest = Guest::new();
         guest.power_off();
@@ -51,23 +48,23 @@ impl Files {
     }
 
     /// A path that may or may not exist.
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A path as text.
-    fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
     /// A file with `content`.
-    fn file(&self, name: &str, content: &[u8]) -> String {
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
         fs::write(self.path(name), content).unwrap();
         self.at(name)
     }
 
     /// A good guest with `args` is refused.
-    fn refuse(&self, args: &[&str], code: i32, words: &[&str]) {
+    pub(crate) fn refuse(&self, args: &[&str], code: i32, words: &[&str]) {
         let all = [&["--kernel", &self.guest], args].concat();
         refuses(&all, code, words);
     }
@@ -201,82 +198,4 @@ fn what_another_process_uses_is_refused_and_left_to_it() {
     vmm.signal(Signal::TERM);
     vmm.end().silently(0);
     assert!(!fs::exists(api).unwrap());
-}
-
-#[test]
-fn an_api_socket_that_cannot_be_made_is_named() {
-    let files = Files::new();
-    let file = files.file("precious", b"precious");
-    files.refuse(&["--api-socket", &file], FAILED, &[&file, "is no socket"]);
-    assert_eq!(fs::read(&file).unwrap(), b"precious");
-    let nowhere = files.at("nowhere/api");
-    files.refuse(&["--api-socket", &nowhere], FAILED, &[&nowhere]);
-    let listener = UnixListener::bind(files.path("used")).unwrap();
-    let used = files.at("used");
-    files.refuse(&["--api-socket", &used], FAILED, &[&used, "listens"]);
-    drop(listener);
-}
-
-#[test]
-fn an_api_socket_that_was_left_over_is_replaced() {
-    if !can_run() {
-        return;
-    }
-    let files = Files::new();
-    drop(UnixListener::bind(files.path("api")).unwrap());
-    let child = program(&["--kernel", &files.guest, "--api-socket", &files.at("api")])
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(child.success());
-    assert!(!files.path("api").exists());
-}
-
-#[test]
-fn a_refusal_leaves_the_terminal_as_it_was() {
-    if !can_run() {
-        return;
-    }
-    let files = Files::new();
-    let missing = files.at("missing");
-    for args in [
-        ["--disk", &missing],
-        ["--initrd", &missing],
-        ["--memory", "0"],
-        ["--tmem", "quota=1G,memory-limit=1000T"],
-    ] {
-        let mut program = program(&["--kernel", &files.guest]);
-        program.args(args);
-        let (line, vmm) = Line::start(program, TempDir::new().unwrap());
-        let ended = vmm.end();
-        is_refusal(&ended, &ended.out, FAILED, &[]);
-        line.is_as_before();
-    }
-}
-
-#[test]
-fn a_crash_leaves_the_terminal_as_it_was() {
-    if !can_run() {
-        return;
-    }
-    let mut guest = Guest::new();
-    guest.print("crash\n");
-    guest.crash();
-    let dir = TempDir::new().unwrap();
-    let program = machine(dir.path(), &guest, &[]);
-    let (line, mut vmm) = Line::start(program, dir);
-    vmm.see("crash\n");
-    let ended = vmm.end();
-    is_refusal(&ended, &ended.out, 4, &["triple fault"]);
-    line.is_as_before();
-}
-
-#[test]
-fn a_kernel_that_needs_no_file_beside_it_is_run() {
-    if !can_run() {
-        return;
-    }
-    let mut guest = Guest::new();
-    guest.power_off();
-    run(&guest, &["--initrd", "none"]).silently(0);
 }

@@ -16,6 +16,9 @@ use crate::guest::Guest;
 use crate::virtio::{Device, Queue};
 use crate::vmm::{Vmm, can_run, run};
 
+/// Not one that a guest has made by misuse.
+const POOL: u32 = 21;
+
 const OBJECT: [u8; 24] = [9; 24];
 const INDEX: u64 = 1 << 40;
 
@@ -33,7 +36,7 @@ fn answer(status: Status, pages: u64, statuses: &[Status]) -> Vec<u8> {
 
 /// A request for one page, or none.
 fn ask_for(op: Op, count: u32, payload: &[u8]) -> Vec<u8> {
-    request(&header(op, 0, &OBJECT, INDEX, count), &[payload])
+    request(&header(op, POOL, &OBJECT, INDEX, count), &[payload])
 }
 
 /// Where the store is.

@@ -140,19 +140,27 @@ impl Queue {
     /// Adds a request: what the device may read, then room for so many bytes
     /// that it may write. Returns the address of that.
     pub(crate) fn add(&mut self, guest: &mut Guest, readable: &[&[u8]], room: usize) -> u64 {
+        let readable = readable
+            .iter()
+            .map(|part| (guest.put(part, 16), part.len(), 0));
+        let mut parts: Vec<_> = readable.collect();
         // What is not written stays.
         let answer = guest.space(room, 0xee, 16);
+        if room > 0 {
+            parts.push((answer, room, WRITE));
+        }
         let entry = self.available + 4 + 2 * u64::from(self.requests);
         guest.poke(entry, &self.filled.to_le_bytes());
         self.requests += 1;
-        for part in readable {
-            let at = guest.put(part, 16);
-            self.descriptor(guest, at, part.len(), NEXT);
+        let last = parts.len() - 1;
+        for (nth, (at, len, flags)) in parts.into_iter().enumerate() {
+            let next = if nth == last { 0 } else { NEXT };
+            self.descriptor(guest, at, len, flags | next);
         }
-        self.descriptor(guest, answer, room, WRITE);
         answer
     }
 
+    /// Adds a descriptor, which goes on in the next one if it goes on.
     fn descriptor(&mut self, guest: &mut Guest, at: u64, len: usize, flags: u16) {
         assert!(self.filled < SIZE, "the queue is full");
         let entry = self.descriptors + 16 * u64::from(self.filled);

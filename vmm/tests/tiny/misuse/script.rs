@@ -1,28 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A guest that uses the registers of all devices in any way.
-//!
-//! The test makes up the accesses, the guest's program does them one after the
-//! other, and then uses the devices as one should.
+//! Accesses that are made up, and the guest's program that does them one after
+//! the other.
 
-use std::fs;
-
-use tempfile::TempDir;
 use tmem_vmm::machine::{i8042, layout, power};
 use tmem_vmm::virtio::mmio;
 use virtio_bindings::bindings::virtio_mmio as register;
 
+use super::scratch::{AVAILABLE, Dice, SCRATCH, SIZE, STRIDE, USED, scratch};
 use crate::asm::{If, Reg, Width};
-use crate::devices::{OLD, use_rng};
 use crate::guest::Guest;
-use crate::tmem::{Store, use_store};
 use crate::virtio::Device;
-use crate::vmm::{can_run, run};
 
 /// Accesses of each guest.
 const ROUNDS: usize = 6000;
-
-/// Disk, random numbers, store; one more is not there.
-const DEVICES: u64 = 3;
 
 const WIDTHS: [Width; 4] = [Width::One, Width::Two, Width::Four, Width::Eight];
 
@@ -52,38 +42,16 @@ enum Direction {
     Write,
 }
 
-/// Numbers that look random (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        (self.roll() >> 16) % end
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-}
-
 /// The accesses, as the program reads them.
 struct Script {
     dice: Dice,
+    devices: u64,
     /// Memory that devices may use, with anything in it.
     scratch: u64,
     kinds: Vec<(Space, Direction, Width)>,
     /// Kind, address and value of each.
     steps: Vec<[u64; 3]>,
 }
-
-/// Bytes of [`Script::scratch`].
-const SCRATCH: u64 = 0x1_0000;
 
 impl Script {
     fn step(&mut self, kind: (Space, Direction, Width), at: u64, value: u64) {
@@ -99,7 +67,8 @@ impl Script {
 
     /// Any access to a device.
     fn any_register(&mut self) {
-        let device = Device(self.dice.below(DEVICES + 1));
+        // One more than there are.
+        let device = Device(self.dice.below(self.devices + 1));
         let usual = self.dice.below(4) != 0;
         let at = match self.dice.below(8) {
             0 => self.dice.below(mmio::SIZE),
@@ -151,7 +120,7 @@ impl Script {
 
     /// Starts a device properly, but for the queues, which may be anything.
     fn start(&mut self) {
-        let device = Device(self.dice.below(DEVICES));
+        let device = Device(self.dice.below(self.devices));
         for status in [0, 1, 3] {
             self.write(device, register::VIRTIO_MMIO_STATUS, status);
         }
@@ -164,13 +133,15 @@ impl Script {
         self.write(device, register::VIRTIO_MMIO_STATUS, 0xb);
         for queue in 0..3 {
             self.write(device, register::VIRTIO_MMIO_QUEUE_SEL, queue);
-            self.write(device, register::VIRTIO_MMIO_QUEUE_NUM, 16);
-            for part in [
-                register::VIRTIO_MMIO_QUEUE_DESC_LOW,
-                register::VIRTIO_MMIO_QUEUE_AVAIL_LOW,
-                register::VIRTIO_MMIO_QUEUE_USED_LOW,
+            self.write(device, register::VIRTIO_MMIO_QUEUE_NUM, SIZE);
+            let descriptors = self.dice.below(AVAILABLE / SIZE - SIZE) * 16;
+            let rings = self.dice.below((USED - AVAILABLE) / STRIDE) * STRIDE;
+            for (part, at) in [
+                (register::VIRTIO_MMIO_QUEUE_DESC_LOW, descriptors),
+                (register::VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAILABLE + rings),
+                (register::VIRTIO_MMIO_QUEUE_USED_LOW, USED + rings),
             ] {
-                let address = self.scratch + self.dice.below(SCRATCH / 32) * 16;
+                let address = self.scratch + at;
                 self.write(device, part, address);
             }
             self.write(device, register::VIRTIO_MMIO_QUEUE_READY, 1);
@@ -183,47 +154,33 @@ impl Script {
 
     /// Resets a device.
     fn reset(&mut self) {
-        let device = Device(self.dice.below(DEVICES));
+        let device = Device(self.dice.below(self.devices));
         self.write(device, register::VIRTIO_MMIO_STATUS, 0);
     }
 }
 
-/// Words that can be descriptors and rings.
-fn garbage(dice: &mut Dice, at: u64) -> Vec<u8> {
-    let mut words = Vec::new();
-    for _ in 0..SCRATCH / 16 {
-        let address = match dice.below(8) {
-            0 => dice.roll() | 1 << 31,
-            _ => at + dice.below(SCRATCH / 2),
-        };
-        let len = dice.below(0x1000);
-        let (flags, next) = (dice.below(8), dice.below(16));
-        words.extend([address, len | flags << 32 | next << 48]);
-    }
-    words.into_iter().flat_map(u64::to_le_bytes).collect()
-}
-
-/// Has the guest do the accesses that `seed` gives.
-fn misuse(guest: &mut Guest, seed: u64) {
-    let scratch = guest.space(SCRATCH as usize, 0, 16);
+/// Has the guest do the accesses to that many devices that `seed` gives.
+pub(super) fn misuse(guest: &mut Guest, seed: u64, devices: u64) {
     let mut dice = Dice(seed);
-    let content = garbage(&mut dice, scratch);
-    guest.poke(scratch, &content);
+    // The longest buffer goes beyond the end.
+    let at = guest.space(SCRATCH as usize + 4096, 0, 16);
+    guest.poke(at, &scratch(&mut dice, at));
     let mut script = Script {
         dice,
-        scratch,
+        devices,
+        scratch: at,
         kinds: kinds(),
         steps: Vec::new(),
     };
     while script.steps.len() < ROUNDS {
         match script.dice.below(100) {
-            0..2 => script.start(),
-            2..4 => script.reset(),
-            4..30 => script.any_port(),
+            0..4 => script.start(),
+            4..6 => script.reset(),
+            6..30 => script.any_port(),
             _ => script.any_register(),
         }
     }
-    for device in 0..DEVICES {
+    for device in 0..devices {
         script.write(Device(device), register::VIRTIO_MMIO_STATUS, 0);
     }
     let bytes: Vec<u8> = script
@@ -260,32 +217,4 @@ fn misuse(guest: &mut Guest, seed: u64) {
     code.place(next);
     code.jump(again);
     code.place(done);
-}
-
-#[test]
-fn registers_may_be_used_in_any_way() {
-    if !can_run() {
-        return;
-    }
-    for (seed, serve) in [(1, "vcpu"), (2, "thread"), (3, "vcpu"), (4, "thread")] {
-        let dir = TempDir::new().unwrap();
-        let disk = dir.path().join("disk.raw");
-        fs::write(&disk, [OLD; 4096]).unwrap();
-        let mut guest = Guest::new();
-        misuse(&mut guest, seed);
-        // What was written to it may be anything now.
-        use_rng(&mut guest, Device(1));
-        use_store(&mut guest, Device(2), Store::InProcess);
-        guest.power_off();
-        let tmem = format!("quota=16M,serve={serve}");
-        let disk = disk.to_str().unwrap();
-        let ended = run(
-            &guest,
-            &[
-                "--disk", disk, "--tmem", &tmem, "--serial", "null", "--serial", "null",
-            ],
-        );
-        assert_eq!(ended.code(), Some(0), "{seed}: {ended:?}");
-        assert!(!ended.said.contains("panic"), "{seed}: {ended:?}");
-    }
 }
