@@ -4,6 +4,7 @@
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -53,6 +54,21 @@ fn host_socket() -> UdpSocket {
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     socket
+}
+
+/// Waits until the host's kernel has noticed that somebody has opened the tap:
+/// before, it drops what is sent there.
+fn wait_for_link() {
+    let end = Instant::now() + Duration::from_secs(20);
+    let is_up = || {
+        let shown = Command::new("ip")
+            .args(["-o", "link", "show", "tap0"])
+            .output();
+        shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).contains("state UP"))
+    };
+    while !is_up() {
+        assert!(Instant::now() < end, "the tap has no link");
+    }
 }
 
 /// Ones' complement sum, as the internet protocols have it.
@@ -177,6 +193,7 @@ fn the_guest_gets_what_the_host_sends_finished_or_not_as_it_wants() {
             let memory = memory();
             let mut driver = Driver::new(&memory, Tap::open("tap0").unwrap(), without, 64);
             let spaces: Vec<_> = (0..40).map(|_| driver.offer(2000)).collect();
+            wait_for_link();
             let payload = frame(3, 8001);
             let to = (std::net::Ipv4Addr::from(GUEST), PORT);
             assert_eq!(host_socket().send_to(&payload, to).unwrap(), 8001);
