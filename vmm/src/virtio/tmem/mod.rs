@@ -195,6 +195,7 @@ impl VirtioDevice for TmemVirtio {
     }
 
     fn reset(&mut self) {
+        self.lanes.begin_to_close();
         for worker in &self.workers {
             worker.stop();
         }
