@@ -7,6 +7,8 @@
 
 mod lanes;
 mod options;
+#[cfg(test)]
+mod tests;
 
 pub use options::{Serve, Tmem, TmemOptions};
 
