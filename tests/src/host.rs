@@ -290,6 +290,12 @@ impl Host {
         self.outer()?.inner()
     }
 
+    /// Whether the kernel of an outer guest has broken. It runs nothing of ours
+    /// in the kernel: what broke is the emulated processor.
+    pub fn is_broken(&self) -> bool {
+        self.outer().is_some_and(|outer| outer.healthy().is_err())
+    }
+
     /// Switches off an outer guest, and checks that its kernel stayed healthy.
     ///
     /// # Errors

@@ -20,17 +20,19 @@ const NUMBERS: &str = "busybox seq 1000000 2500000";
 #[test]
 fn what_a_guest_writes_to_its_disk_is_there_at_the_next_boot() -> Result<()> {
     let disk = Disk::new(&bed::assets()?)?;
-    let host = Host::with_kvm(
-        &bed::assets()?,
-        HostOptions {
-            name: "disk".into(),
-            disk: Some(disk.path()),
-            ..HostOptions::default()
-        },
-    )?;
-    let path = host.files().disk.clone().context("there is no disk")?;
+    let options = HostOptions {
+        disk: Some(disk.path()),
+        ..nested::machine("disk")
+    };
+    nested::on_host(&options, |host| {
+        let path = host.files().disk.as_deref().context("there is no disk")?;
+        content_survives(host, path)
+    })?;
+    disk.check()
+}
 
-    let guest = launch(&host, "writer", &path, true)?;
+fn content_survives(host: &Arc<Host>, path: &Path) -> Result<()> {
+    let guest = launch(host, "writer", path, true)?;
     let sum = guest.sh(&format!(
         "{NUMBERS} | busybox tee /numbers | busybox sha256sum"
     ))?;
@@ -40,11 +42,11 @@ fn what_a_guest_writes_to_its_disk_is_there_at_the_next_boot() -> Result<()> {
     assert_eq!(read_back(&guest)?, sum);
     guest.power_off()?;
 
-    let guest = launch(&host, "reader", &path, false)?;
+    let guest = launch(host, "reader", path, false)?;
     assert_eq!(read_back(&guest)?, sum);
     // A disk that is only read is what the file is, and stays so.
     let file = host.files().initramfs.display().to_string();
-    let theirs = host.run(&format!("sha256sum {file}"))?;
+    let theirs = host.run(&format!("busybox sha256sum {file}"))?;
     let ours = guest.run("busybox sha256sum /dev/vdb")?;
     assert_eq!(ours.split(' ').next(), theirs.split(' ').next());
     assert_ne!(
@@ -53,10 +55,7 @@ fn what_a_guest_writes_to_its_disk_is_there_at_the_next_boot() -> Result<()> {
             .0,
         0
     );
-    guest.power_off()?;
-
-    host.power_off()?;
-    disk.check()
+    guest.power_off()
 }
 
 /// The checksum of what is on the disk, not in memory.

@@ -4,7 +4,9 @@
 use crate::nested;
 use anyhow::Context;
 use anyhow::Result;
+use std::sync::Arc;
 use std::time::Duration;
+use tmem_e2e::Host;
 use tmem_e2e::VmOptions;
 use tmem_e2e::until;
 
@@ -13,7 +15,10 @@ const LISTENS: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_guest_exchanges_files_with_the_machine_of_the_vmm() -> Result<()> {
-    let host = nested::host("net")?;
+    nested::on_host(&nested::machine("net"), files_go_both_ways)
+}
+
+fn files_go_both_ways(host: &Arc<Host>) -> Result<()> {
     let Some(outer) = host.outer() else {
         // Taps and addresses of this machine are not for a test to change.
         return Ok(());
@@ -27,7 +32,7 @@ fn a_guest_exchanges_files_with_the_machine_of_the_vmm() -> Result<()> {
         outer.run(line)?;
     }
     let guest = nested::guest(
-        &host,
+        host,
         VmOptions {
             name: "net".into(),
             cpus: 2,
@@ -69,5 +74,5 @@ fn a_guest_exchanges_files_with_the_machine_of_the_vmm() -> Result<()> {
     );
     guest.power_off()?;
     drop(server);
-    host.power_off()
+    Ok(())
 }

@@ -10,8 +10,13 @@ use tmem_e2e::Host;
 
 #[test]
 fn an_outer_guest_has_kvm_and_runs_the_daemon() -> Result<()> {
-    let host = nested::host("outer")?;
+    nested::on_host(&nested::machine("outer"), |host| {
+        programs_run(host)?;
+        a_daemon_runs_twice(host)
+    })
+}
 
+fn programs_run(host: &Arc<Host>) -> Result<()> {
     let mut program = host.spawn(&["sleep", "600"])?;
     assert_eq!(program.ended()?, None);
     let ended = program.terminate(bed::PROMPT)?;
@@ -24,9 +29,7 @@ fn an_outer_guest_has_kvm_and_runs_the_daemon() -> Result<()> {
     );
     let mut program = host.spawn(&["sh", "-c", "exit 3"])?;
     assert_eq!(program.wait(bed::PROMPT)?.code, Some(3));
-
-    a_daemon_runs_twice(&host)?;
-    host.power_off()
+    Ok(())
 }
 
 fn a_daemon_runs_twice(host: &Arc<Host>) -> Result<()> {

@@ -17,10 +17,10 @@ const BUS_ERROR: i32 = 7;
 
 #[test]
 fn guests_swap_into_the_daemon() -> Result<()> {
-    let host = nested::host("daemon")?;
-    the_daemon_comes_after_the_module(&host)?;
-    the_daemon_is_restarted_under_load(&host)?;
-    host.power_off()
+    nested::on_host(&nested::machine("daemon"), |host| {
+        the_daemon_comes_after_the_module(host)?;
+        the_daemon_is_restarted_under_load(host)
+    })
 }
 
 fn the_daemon_comes_after_the_module(host: &Arc<Host>) -> Result<()> {

@@ -30,9 +30,10 @@ const CONNECTS: Duration = Duration::from_secs(60);
 const OUTER_CONSOLE: &str = "/dev/ttyS3";
 const OUTER_AGENT: &str = "/dev/ttyS2";
 
-/// The kernel's command line. What follows the first line is for an emulated
-/// CPU, where each spares seconds.
-const CMDLINE: &str = "console=ttyS0 loglevel=7 panic=-1 oops=panic \
+/// The kernel's command line: the first file system stays in memory, so that a
+/// swapping guest swaps its programs' memory only. What follows the first line
+/// is for an emulated CPU, where each spares seconds.
+const CMDLINE: &str = "console=ttyS0 loglevel=7 panic=-1 oops=panic rootfstype=ramfs \
      mitigations=off no_timer_check tsc=reliable lpj=1000000 nokaslr cryptomgr.notests";
 
 /// What a guest of the VMM is like.

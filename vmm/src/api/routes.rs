@@ -101,6 +101,14 @@ fn change(vm: &Vm, request: &Request) -> Response {
     };
     match &vm.tmem {
         Tmem::InProcess(tmem) => {
+            let most = tmem.store().stats().memory_limit_bytes;
+            if change.quota > most {
+                let sentence = format!(
+                    "the store was started with a memory limit of {}; a quota can be that at most",
+                    size::show(most)
+                );
+                return Response::error(400, &sentence);
+            }
             tmem.device().set_quota(change.quota);
             log::info!("quota set to {}", size::show(change.quota));
             Response::json(&stats::of_tmem(tmem).into())

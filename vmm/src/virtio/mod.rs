@@ -13,6 +13,7 @@ mod interrupt;
 pub mod mmio;
 pub mod net;
 mod notice;
+mod one_queue;
 mod queue;
 pub mod rng;
 #[cfg(test)]

@@ -33,7 +33,8 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
-    pub(super) fn to_wire(&self) -> Config {
+    /// The configuration space of such a device.
+    pub fn to_wire(&self) -> Config {
         Config {
             magic: Config::MAGIC,
             version: Config::VERSION,

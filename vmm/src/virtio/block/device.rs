@@ -9,7 +9,8 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use super::execute::Executor;
 use super::{BlockStats, Disk, layout};
 use crate::confine::Role;
-use crate::virtio::{Activation, Backend, ServedQueue, Source, VirtioDevice, Worker, config};
+use crate::virtio::one_queue::{OneQueue, Serve};
+use crate::virtio::{Activation, Chain, VirtioDevice, Worker, config};
 
 /// A virtio-blk device.
 #[derive(Debug)]
@@ -30,10 +31,7 @@ impl Block {
         let stats = Arc::<BlockStats>::default();
         let features = layout::features(&disk);
         let space = layout::space(&disk);
-        let backend = Queue {
-            executor: Executor::new(name, disk, stats.clone()),
-            queue: None,
-        };
+        let backend = OneQueue::new(Executor::new(name, disk, stats.clone()));
         Ok(Self {
             features,
             space,
@@ -74,38 +72,12 @@ impl VirtioDevice for Block {
     }
 }
 
-/// The queue, on the thread.
-struct Queue {
-    executor: Executor,
-    queue: Option<ServedQueue>,
-}
-
-impl Backend for Queue {
-    fn start(&mut self, mut activation: Activation) {
-        self.executor.negotiated(activation.features);
-        self.queue = activation
-            .take(0)
-            .map(|queue| ServedQueue::new(queue, activation.memory, activation.interrupt));
+impl Serve for Executor {
+    fn negotiated(&mut self, features: u64) {
+        self.set_features(features);
     }
 
-    fn stop(&mut self) {
-        self.queue = None;
-    }
-
-    fn sources(&self) -> Vec<Source<'_>> {
-        self.queue
-            .iter()
-            .map(|queue| Source {
-                file: queue.kick(),
-                number: 0,
-            })
-            .collect()
-    }
-
-    fn ready(&mut self, _number: usize) {
-        if let Some(queue) = &mut self.queue {
-            queue.kicked();
-            queue.serve(|chain| self.executor.serve(chain));
-        }
+    fn serve(&mut self, chain: &mut Chain<'_>) -> u32 {
+        self.answer(chain)
     }
 }

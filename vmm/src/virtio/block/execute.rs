@@ -54,7 +54,7 @@ impl Executor {
     }
 
     /// From now on `features` are negotiated.
-    pub(super) fn negotiated(&mut self, features: u64) {
+    pub(super) fn set_features(&mut self, features: u64) {
         self.features = features;
     }
 
@@ -63,7 +63,7 @@ impl Executor {
     }
 
     /// Runs the request in `chain`, and says how many bytes were written there.
-    pub(super) fn serve(&mut self, chain: &mut Chain<'_>) -> u32 {
+    pub(super) fn answer(&mut self, chain: &mut Chain<'_>) -> u32 {
         let Some(status) = chain.split_last_writable() else {
             self.stats.malformed.add(1);
             return 0;

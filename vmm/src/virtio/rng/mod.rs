@@ -12,9 +12,8 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
 use super::counters::counters;
 use super::notice::Notices;
-use super::{
-    Activation, Backend, COMMON_FEATURES, Chain, ServedQueue, Source, VirtioDevice, Worker, total,
-};
+use super::one_queue::{OneQueue, Serve};
+use super::{Activation, COMMON_FEATURES, Chain, VirtioDevice, Worker, total};
 use crate::confine::Role;
 
 /// Descriptors of the queue.
@@ -47,11 +46,10 @@ impl Rng {
     /// When the system has no thread or file descriptor to give.
     pub fn new() -> io::Result<Self> {
         let stats = Arc::<RngStats>::default();
-        let backend = Queue {
+        let backend = OneQueue::new(Filler {
             stats: stats.clone(),
             notices: Notices::new("rng".into()),
-            queue: None,
-        };
+        });
         Ok(Self {
             stats,
             worker: Worker::new("rng", Role::Device, backend)?,
@@ -91,68 +89,34 @@ impl VirtioDevice for Rng {
     }
 }
 
-/// The queue, on the thread.
-struct Queue {
+/// Fills requests.
+struct Filler {
     stats: Arc<RngStats>,
     notices: Notices,
-    queue: Option<ServedQueue>,
 }
 
-impl Backend for Queue {
-    fn start(&mut self, mut activation: Activation) {
-        self.queue = activation
-            .take(0)
-            .map(|queue| ServedQueue::new(queue, activation.memory, activation.interrupt));
-    }
-
-    fn stop(&mut self) {
-        self.queue = None;
-    }
-
-    fn sources(&self) -> Vec<Source<'_>> {
-        self.queue
-            .iter()
-            .map(|queue| Source {
-                file: queue.kick(),
-                number: 0,
-            })
-            .collect()
-    }
-
-    fn ready(&mut self, _number: usize) {
-        let Self {
-            stats,
-            notices,
-            queue,
-        } = self;
-        if let Some(queue) = queue {
-            queue.kicked();
-            queue.serve(|chain| fill(chain, stats, notices));
+impl Serve for Filler {
+    fn serve(&mut self, chain: &mut Chain<'_>) -> u32 {
+        let wanted = usize::try_from(total(&chain.writable)).unwrap_or(MAX_BYTES);
+        let mut bytes = [0; MAX_BYTES];
+        let (random, _) = bytes.split_at_mut(wanted.min(MAX_BYTES));
+        // The system call itself: libraries around it may want to open files.
+        let random = match rustix::rand::getrandom(&mut *random, GetRandomFlags::empty()) {
+            Ok(count) => random.get(..count).unwrap_or_default(),
+            Err(error) => {
+                self.notices.failed("getting random bytes", error);
+                self.stats.failed.add(1);
+                return 0;
+            }
+        };
+        let written = chain.write(random);
+        self.stats.bytes.add(written as u64);
+        if written == 0 {
+            self.stats.failed.add(1);
+        } else {
+            self.stats.requests.add(1);
         }
+        // At most MAX_BYTES.
+        u32::try_from(written).unwrap_or_default()
     }
-}
-
-/// Writes random bytes to `chain`; returns how many.
-fn fill(chain: &mut Chain<'_>, stats: &RngStats, notices: &mut Notices) -> u32 {
-    let wanted = usize::try_from(total(&chain.writable)).unwrap_or(MAX_BYTES);
-    let mut bytes = [0; MAX_BYTES];
-    let (random, _) = bytes.split_at_mut(wanted.min(MAX_BYTES));
-    // The system call itself: libraries around it may want to open files.
-    let random = match rustix::rand::getrandom(&mut *random, GetRandomFlags::empty()) {
-        Ok(count) => random.get(..count).unwrap_or_default(),
-        Err(error) => {
-            notices.failed("getting random bytes", error);
-            stats.failed.add(1);
-            return 0;
-        }
-    };
-    let written = chain.write(random);
-    stats.bytes.add(written as u64);
-    if written == 0 {
-        stats.failed.add(1);
-    } else {
-        stats.requests.add(1);
-    }
-    // At most MAX_BYTES.
-    u32::try_from(written).unwrap_or_default()
 }

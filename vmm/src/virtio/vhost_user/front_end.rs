@@ -15,7 +15,6 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::counters::Counters;
 use super::link::{Broken, Deadline};
-use super::offer;
 use super::session::{Greeting, Session};
 use super::shown::Shown;
 use crate::event;
@@ -251,7 +250,7 @@ impl FrontEnd {
             driver.is_to_reset = true;
             self.counters.ask_for_reset();
             // To a driver that waited for the first daemon nothing happened.
-            if driver.config.instance != offer::NOBODY {
+            if driver.config.instance != Config::NO_BACK_END {
                 let path = self.path.display();
                 let why = match driver.config.instance == session.config().instance {
                     false => "does not have this machine's pages",

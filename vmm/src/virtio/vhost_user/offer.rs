@@ -2,8 +2,8 @@
 //! What the driver is shown of the device.
 
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_IN_ORDER;
-use virtio_tmem::device::{MAX_EXTENTS, MAX_POOLS, MAX_RUN};
-use virtio_tmem::wire::{Capabilities, Config, FIRST_REQUEST_QUEUE, PAGE_SHIFT};
+use virtio_tmem::device::DeviceConfig;
+use virtio_tmem::wire::{Config, FIRST_REQUEST_QUEUE};
 
 use crate::virtio::COMMON_FEATURES;
 
@@ -15,25 +15,14 @@ pub(super) const FEATURES: u64 = COMMON_FEATURES | 1 << VIRTIO_F_IN_ORDER;
 /// that of no pools; a driver that has seen it is asked to reset the device
 /// when a daemon comes.
 pub(super) fn placeholder(request_queues: u16) -> Config {
-    Config {
-        magic: Config::MAGIC,
-        version: Config::VERSION,
-        capabilities: Capabilities::PERSISTENT
-            .union(Capabilities::EPHEMERAL)
-            .union(Capabilities::GET_REMOVE)
-            .union(Capabilities::FLUSH_EXTENTS)
-            .union(Capabilities::EVENTS),
-        instance: NOBODY,
-        page_shift: PAGE_SHIFT,
-        max_run: MAX_RUN,
-        max_extents: MAX_EXTENTS,
-        max_pools: MAX_POOLS,
+    DeviceConfig {
+        name: String::new(),
+        instance: Config::NO_BACK_END,
+        swap_pages: 0,
         request_queues: request_queues.into(),
     }
+    .to_wire()
 }
-
-/// The instance while no daemon has come.
-pub(super) const NOBODY: [u8; 16] = [0; 16];
 
 /// The configuration space of a daemon that says `config` and has `rings`
 /// queues in all, for a device with at most `request_queues`.
@@ -59,7 +48,7 @@ pub(super) fn of_daemon(
             Config::VERSION
         ));
     }
-    if !config.is_supported() || config.instance == NOBODY {
+    if !config.is_supported() || config.instance == Config::NO_BACK_END {
         return Err(format!("its configuration makes no sense: {config:?}"));
     }
     let rings = rings.saturating_sub(FIRST_REQUEST_QUEUE.into());
@@ -127,7 +116,7 @@ mod tests {
                 ..config()
             },
             Config {
-                instance: NOBODY,
+                instance: Config::NO_BACK_END,
                 ..config()
             },
         ];
