@@ -2,6 +2,7 @@
 //! The queues in service: each behind a lock of its own, so that any thread
 //! can serve any of them, and several at a time.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +20,9 @@ use crate::virtio::{Activation, ActiveQueue, Doorbell, Interrupt, Memory};
 pub(super) struct Lanes {
     device: Arc<Device>,
     lanes: Vec<Mutex<OneLane>>,
+    /// The driver is going: nobody begins to serve. Whoever waits for a lock
+    /// would otherwise not get it from somebody who takes it again and again.
+    closing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,7 @@ impl Lanes {
         Self {
             device,
             lanes: (0..queues).map(lane).collect(),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +78,12 @@ impl Lanes {
                 });
             }
         }
+        self.closing.store(false, SeqCst);
+    }
+
+    /// The driver is going: whoever serves a queue stops soon.
+    pub(super) fn begin_to_close(&self) {
+        self.closing.store(true, SeqCst);
     }
 
     /// The driver is gone: lets go of its memory, once whoever serves a queue
@@ -97,6 +108,9 @@ impl Lanes {
 
 impl Doorbell for Lanes {
     fn ring(&self, queue: u16) {
+        if self.closing.load(SeqCst) {
+            return;
+        }
         let Some(mut lane) = self.lock(queue) else {
             return;
         };
@@ -108,7 +122,7 @@ impl Doorbell for Lanes {
             return;
         };
         let more = work(&mut Serving {
-            device: &self.device,
+            lanes: self,
             open,
             served,
             began: Instant::now(),
@@ -122,7 +136,7 @@ impl Doorbell for Lanes {
 
 /// A lane whose lock is held.
 struct Serving<'a> {
-    device: &'a Device,
+    lanes: &'a Lanes,
     open: &'a mut Open,
     served: &'a mut Work,
     began: Instant,
@@ -132,8 +146,8 @@ impl Lane for Serving<'_> {
     fn step(&mut self) -> Step {
         let (memory, queue) = (&*self.open.memory, &mut self.open.queue);
         match self.served {
-            Work::Events(events) => events.step(self.device, memory, queue),
-            Work::Requests(requests) => requests.step(self.device, memory, queue),
+            Work::Events(events) => events.step(&self.lanes.device, memory, queue),
+            Work::Requests(requests) => requests.step(&self.lanes.device, memory, queue),
         }
     }
 
@@ -146,7 +160,7 @@ impl Lane for Serving<'_> {
         let more = self.open.queue.enable_notification(&*self.open.memory);
         // Event buffers wait for news.
         let wanted = match self.served {
-            Work::Events(_) => self.device.events().is_pending(),
+            Work::Events(_) => self.lanes.device.events().is_pending(),
             Work::Requests(_) => true,
         };
         more.unwrap_or(false) && wanted
@@ -159,6 +173,6 @@ impl Lane for Serving<'_> {
     fn is_wanted(&mut self) -> bool {
         // With several vCPUs a driver could keep one in here for ever, and out of
         // reach of a pause.
-        self.began.elapsed() >= TURN
+        self.began.elapsed() >= TURN || self.lanes.closing.load(SeqCst)
     }
 }

@@ -7,6 +7,8 @@
 
 mod lanes;
 mod options;
+#[cfg(test)]
+mod tests;
 
 pub use options::{Serve, Tmem, TmemOptions};
 
@@ -195,6 +197,7 @@ impl VirtioDevice for TmemVirtio {
     }
 
     fn reset(&mut self) {
+        self.lanes.begin_to_close();
         for worker in &self.workers {
             worker.stop();
         }
