@@ -28,6 +28,10 @@ use tmem_e2e::protocol::Order;
 /// RAM of a guest in MiB; the kernel and its first file system take half of it.
 const MEMORY: u64 = 128;
 
+/// RAM of a guest whose kernel unpacks itself, in MiB: the packed kernel, the
+/// unpacked one and the initramfs are there at the same time.
+const PACKED_MEMORY: u64 = 256;
+
 /// What a program needs that does not fit into it, and how much of it is in
 /// swap at least, in MiB.
 const LARGE: u64 = 88;
@@ -79,8 +83,13 @@ fn daemon(host: &Arc<Host>) -> Result<DaemonPlace> {
 /// A guest of the VMM.
 fn guest(host: &Arc<Host>, options: VmOptions) -> Result<Guest<Vmm>> {
     let name = options.name.clone();
+    let memory = if options.packed {
+        PACKED_MEMORY
+    } else {
+        MEMORY
+    };
     let options = VmOptions {
-        memory_mib: MEMORY,
+        memory_mib: memory,
         ..options
     };
     Guest::launch(&bed::assets()?, host, &options).with_context(|| format!("the guest {name}"))

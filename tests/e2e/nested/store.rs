@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The store inside the VMM.
 
-use crate::bed;
 use crate::bed::MIB;
 use crate::nested;
 use crate::nested::LARGE;
 use anyhow::Result;
-use anyhow::bail;
 use std::sync::Arc;
 use std::time::Duration;
 use tmem_e2e::Host;
@@ -16,9 +14,6 @@ use tmem_e2e::until;
 
 /// For the guest to hear of a new quota.
 const NEWS: Duration = Duration::from_secs(60);
-
-/// SIGKILL: what the OOM killer sends.
-const KILLED: i32 = 9;
 
 #[test]
 fn guests_swap_into_the_store_of_the_vmm() -> Result<()> {
@@ -97,28 +92,15 @@ fn the_quota_changes_under_load(host: &Arc<Host>) -> Result<()> {
         })
     };
 
-    // This one fits into memory, as long as it is alone.
-    let mut modest = guest.precious_workload(32, 1)?;
-    modest.filled()?;
-    let mut greedy = guest.workload(LARGE, 2)?;
-    greedy.moves()?;
-    learns(8)?;
-    match greedy.outcome()? {
-        Err(ended) => assert_eq!(ended.signal, Some(KILLED), "{ended:?}"),
-        Ok(account) => bail!("a quota of 8 MiB held 48 MiB: {account:?}"),
-    }
-    assert!(guest.counter("failed_stores")? > 0);
-
-    let mut job = guest.workload(LARGE, 3)?;
-    learns(256)?;
+    let mut job = guest.workload(LARGE, 2)?;
+    job.moves()?;
+    learns(96)?;
     job.filled()?;
     job.tell(Order::Churn)?;
     job.moves()?;
-    learns(512)?;
+    learns(256)?;
     job.checked()?;
+    assert!(guest.stats()?.number("/tmem/puts")? >= nested::OVER * MIB);
     nested::ends_right(&guest, job)?;
-    modest.order(Order::Verify)?;
-    modest.end()?;
-    bed::nothing_lost(&guest)?;
     guest.reset()
 }
