@@ -32,7 +32,7 @@ fn what_a_guest_writes_to_its_disk_is_there_at_the_next_boot() -> Result<()> {
 }
 
 fn content_survives(host: &Arc<Host>, path: &Path) -> Result<()> {
-    let guest = launch(host, "writer", path, true)?;
+    let guest = launch(host, "writer", path, false)?;
     let sum = guest.sh(&format!(
         "{NUMBERS} | busybox tee /numbers | busybox sha256sum"
     ))?;
