@@ -16,7 +16,7 @@ use tmem_agent::protocol::Workload;
 
 /// Between two reports of progress, on an emulated CPU that shares a busy
 /// machine.
-const STALL: Duration = Duration::from_secs(240);
+const STALL: Duration = Duration::from_secs(900);
 
 /// For an order to reach it.
 const TOLD: Duration = Duration::from_secs(60);

@@ -17,6 +17,9 @@ use tmem_e2e::Vmm;
 /// 11 MB in which no two sectors are equal.
 const NUMBERS: &str = "busybox seq 1000000 2500000";
 
+/// A disk that is only read.
+const READ_ONLY: &str = "/tmp/tmem-e2e-read-only";
+
 #[test]
 fn what_a_guest_writes_to_its_disk_is_there_at_the_next_boot() -> Result<()> {
     let disk = Disk::new(&bed::assets()?)?;
@@ -32,6 +35,11 @@ fn what_a_guest_writes_to_its_disk_is_there_at_the_next_boot() -> Result<()> {
 }
 
 fn content_survives(host: &Arc<Host>, path: &Path) -> Result<()> {
+    // Of whole sectors.
+    let from = host.files().initramfs.display();
+    host.run(&format!(
+        "busybox dd if={from} of={READ_ONLY} bs=512 count=20000"
+    ))?;
     let guest = launch(host, "writer", path, false)?;
     let sum = guest.sh(&format!(
         "{NUMBERS} | busybox tee /numbers | busybox sha256sum"
@@ -45,8 +53,7 @@ fn content_survives(host: &Arc<Host>, path: &Path) -> Result<()> {
     let guest = launch(host, "reader", path, false)?;
     assert_eq!(read_back(&guest)?, sum);
     // A disk that is only read is what the file is, and stays so.
-    let file = host.files().initramfs.display().to_string();
-    let theirs = host.run(&format!("busybox sha256sum {file}"))?;
+    let theirs = host.run(&format!("busybox sha256sum {READ_ONLY}"))?;
     let ours = guest.run("busybox sha256sum /dev/vdb")?;
     assert_eq!(ours.split(' ').next(), theirs.split(' ').next());
     assert_ne!(
@@ -65,7 +72,6 @@ fn read_back(guest: &Guest<Vmm>) -> Result<String> {
 }
 
 fn launch(host: &Arc<Host>, name: &str, disk: &Path, packed: bool) -> Result<Guest<Vmm>> {
-    let initramfs = host.files().initramfs.display();
     let guest = nested::guest(
         host,
         VmOptions {
@@ -75,7 +81,7 @@ fn launch(host: &Arc<Host>, name: &str, disk: &Path, packed: bool) -> Result<Gue
             cmdline: "root=/dev/vda rw".into(),
             disks: vec![
                 disk.display().to_string(),
-                format!("path={initramfs},readonly=on"),
+                format!("path={READ_ONLY},readonly=on"),
             ],
             ..VmOptions::default()
         },
