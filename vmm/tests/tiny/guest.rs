@@ -132,8 +132,14 @@ impl Guest {
         let expected = self.put(bytes, 1);
         self.code.set(Reg::Rsi, at);
         self.code.set(Reg::Rdi, expected);
-        self.code.set(Reg::Rcx, bytes.len() as u64);
-        self.code.compare_strings();
+        let len = bytes.len();
+        // Where instructions are emulated, each comparison takes its time.
+        let width = match len % 8 {
+            0 => Width::Eight,
+            _ => Width::One,
+        };
+        self.code.set(Reg::Rcx, (len / width as usize) as u64);
+        self.code.compare_strings(width);
         self.or_reset(what);
     }
 
