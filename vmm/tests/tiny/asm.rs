@@ -181,9 +181,14 @@ impl Code {
         self.emit(&[REP, 0x6e]);
     }
 
-    /// `repe cmpsb`: `rcx` bytes at `[rsi]` with those at `[rdi]`.
-    pub(crate) fn compare_strings(&mut self) {
-        self.emit(&[REP, 0xa6]);
+    /// `repe cmpsb` (`cmpsq`): `rcx` bytes (eights of bytes) at `[rsi]` with
+    /// those at `[rdi]`.
+    pub(crate) fn compare_strings(&mut self, width: Width) {
+        match width {
+            Width::One => self.emit(&[REP, 0xa6]),
+            Width::Eight => self.emit(&[REP, LONG, 0xa7]),
+            Width::Two | Width::Four => panic!("not needed so far"),
+        }
     }
 
     /// `hlt`

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The ways in which a guest ends, each with its exit code.
 
+use std::fs;
+
+use tempfile::TempDir;
 use tmem_vmm::machine::{i8042, layout};
 
 use crate::asm::{Reg, Width};
 use crate::guest::Guest;
-use crate::vmm::{can_run, run};
+use crate::guest::file::COMMAND_LINE;
+use crate::refusals::{FAILED, is_refusal};
+use crate::vmm::{Vmm, can_run, program, run};
 
 #[test]
 fn what_the_guest_writes_is_shown_until_it_switches_off() {
@@ -106,4 +111,31 @@ fn what_nobody_answers_reads_as_ones_and_takes_anything() {
     let ended = run(&guest, &[]);
     ended.silently(0);
     assert_eq!(ended.out, "ones\n");
+}
+
+#[test]
+fn a_bzimage_is_a_kernel_like_any_other() {
+    if !can_run() {
+        return;
+    }
+    let mut guest = Guest::new();
+    guest.print("Hello\n");
+    guest.power_off();
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("vmlinuz");
+    fs::write(&path, guest.bzimage(4 << 20)).unwrap();
+    let run = |args: &[&str]| {
+        let mut program = program(&["--kernel", path.to_str().unwrap()]);
+        program.args(args);
+        Vmm::spawn(program, TempDir::new().unwrap()).end()
+    };
+    let longest = "x".repeat(COMMAND_LINE);
+    let ended = run(&["--memory", "4M", "--cmdline", &longest]);
+    ended.silently(0);
+    assert_eq!(ended.out, "Hello\n");
+
+    let ended = run(&["--memory", "3M"]);
+    is_refusal(&ended, &ended.said, FAILED, &["needs 4 MiB", "--memory"]);
+    let ended = run(&["--cmdline", &format!("{longest}x")]);
+    is_refusal(&ended, &ended.said, FAILED, &["256 bytes", "at most 255"]);
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A guest: a program and its data, as an ELF file, and what programs often do.
+//! A guest: a program and its data, and what programs often do.
+
+pub(crate) mod file;
 
 use tmem_vmm::machine::layout;
 use tmem_vmm::machine::power::{BUTTON, HAPPENED, RESET, RESET_VALUE, SLEEP_CONTROL, SOFT_OFF};
@@ -50,12 +52,24 @@ impl Guest {
 
     /// The ELF file: one segment with the code and then the data.
     pub(crate) fn elf(&self) -> Vec<u8> {
-        let mut segment = self.code.finish();
+        file::elf(CODE, &self.memory(0))
+    }
+
+    /// The same as a bzImage, for which memory must have this many bytes.
+    pub(crate) fn bzimage(&self, needed: u32) -> Vec<u8> {
+        file::bzimage(needed, &self.memory(file::ENTRY_64))
+    }
+
+    /// What is in memory from [`CODE`] on, with the program's begin this far
+    /// behind it.
+    fn memory(&self, entry: usize) -> Vec<u8> {
+        let mut memory = vec![0; entry];
+        memory.extend(self.code.finish());
         let gap = usize::try_from(DATA - CODE).unwrap();
-        assert!(segment.len() <= gap, "the code is too long");
-        segment.resize(gap, 0);
-        segment.extend(&self.data);
-        elf(&segment)
+        assert!(memory.len() <= gap, "the code is too long");
+        memory.resize(gap, 0);
+        memory.extend(&self.data);
+        memory
     }
 
     /// Puts `bytes` into the data; their address is a multiple of `align`.
@@ -118,8 +132,14 @@ impl Guest {
         let expected = self.put(bytes, 1);
         self.code.set(Reg::Rsi, at);
         self.code.set(Reg::Rdi, expected);
-        self.code.set(Reg::Rcx, bytes.len() as u64);
-        self.code.compare_strings();
+        let len = bytes.len();
+        // Where instructions are emulated, each comparison takes its time.
+        let width = match len % 8 {
+            0 => Width::Eight,
+            _ => Width::One,
+        };
+        self.code.set(Reg::Rcx, (len / width as usize) as u64);
+        self.code.compare_strings(width);
         self.or_reset(what);
     }
 
@@ -205,42 +225,4 @@ impl Guest {
         self.code.halt();
         self.code.jump(again);
     }
-}
-
-/// An ELF file with one segment, loaded to and entered at [`CODE`].
-fn elf(segment: &[u8]) -> Vec<u8> {
-    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
-    file.resize(16, 0);
-    let half = |value: u16| value.to_le_bytes().to_vec();
-    let word = |value: u32| value.to_le_bytes().to_vec();
-    let long = |value: u64| value.to_le_bytes().to_vec();
-    let fields = [
-        // An executable for x86-64.
-        half(2),
-        half(62),
-        word(1),
-        long(CODE),
-        // Program headers follow this one, which has 64 bytes.
-        long(64),
-        long(0),
-        word(0),
-        half(64),
-        half(56),
-        half(1),
-        half(64),
-        half(0),
-        half(0),
-        // To be loaded: where it is in the file and in memory, and how long.
-        word(1),
-        word(7),
-        long(120),
-        long(CODE),
-        long(CODE),
-        long(segment.len() as u64),
-        long(segment.len() as u64),
-        long(1),
-    ];
-    file.extend(fields.concat());
-    file.extend_from_slice(segment);
-    file
 }

@@ -26,5 +26,6 @@ mod misuse;
 mod network;
 mod places;
 mod ports;
+mod pressure;
 mod refusals;
 mod tmem;

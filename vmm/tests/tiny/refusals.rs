@@ -158,6 +158,11 @@ fn sizes_that_cannot_be_are_refused() {
     let large = files.file("large", &vec![1; 16 << 20]);
     let args = ["--memory", "8M", "--initrd", &large];
     files.refuse(&args, FAILED, &["does not fit", "--memory"]);
+    let free = fs::read_to_string("/proc/meminfo").unwrap();
+    if free.contains("HugePages_Free:        0") {
+        let args = ["--memory", "8M", "--hugepages"];
+        files.refuse(&args, FAILED, &["huge pages", "--hugepages"]);
+    }
     let line = "x".repeat(70_000);
     files.refuse(&["--cmdline", &line], FAILED, &["70000 bytes", "65535"]);
 }

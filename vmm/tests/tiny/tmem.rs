@@ -23,7 +23,7 @@ const OBJECT: [u8; 24] = [9; 24];
 const INDEX: u64 = 1 << 40;
 
 /// An answer with this many pages, and the pages' statuses.
-fn answer(status: Status, pages: u64, statuses: &[Status]) -> Vec<u8> {
+pub(crate) fn answer(status: Status, pages: u64, statuses: &[Status]) -> Vec<u8> {
     let header = AnswerHeader {
         status,
         hints: Hints::default(),
@@ -35,7 +35,7 @@ fn answer(status: Status, pages: u64, statuses: &[Status]) -> Vec<u8> {
 }
 
 /// A request for one page, or none.
-fn ask_for(op: Op, count: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ask_for(op: Op, count: u32, payload: &[u8]) -> Vec<u8> {
     request(&header(op, POOL, &OBJECT, INDEX, count), &[payload])
 }
 

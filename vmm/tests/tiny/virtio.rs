@@ -160,6 +160,27 @@ impl Queue {
         answer
     }
 
+    /// Adds a request that can be made as often as one likes; the last one to
+    /// be added. Returns the addresses of what the device may read, and write.
+    pub(crate) fn add_for_ever(
+        &mut self,
+        guest: &mut Guest,
+        readable: &[u8],
+        room: usize,
+    ) -> (u64, u64) {
+        let at = guest.put(readable, 16);
+        let head = self.filled;
+        let answer = guest.space(room, 0xee, 16);
+        self.descriptor(guest, at, readable.len(), NEXT);
+        self.descriptor(guest, answer, room, WRITE);
+        for made in self.requests..self.requests + SIZE {
+            let entry = self.available + 4 + 2 * u64::from(made % SIZE);
+            guest.poke(entry, &head.to_le_bytes());
+        }
+        self.requests = u16::MAX;
+        (at, answer)
+    }
+
     /// Adds a descriptor, which goes on in the next one if it goes on.
     fn descriptor(&mut self, guest: &mut Guest, at: u64, len: usize, flags: u16) {
         assert!(self.filled < SIZE, "the queue is full");

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use linux_loader::loader::bootparam::setup_header;
 use linux_loader::loader::{BzImage, Elf, KernelLoader};
 use rustix::io::pread;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use tmem_host::size;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::machine::layout;
 
@@ -75,6 +76,15 @@ impl Kernel {
         );
         // It unpacks itself to its preferred address, and needs init_size there.
         let unpacked = header.pref_address.saturating_add(header.init_size.into());
+        let low = memory
+            .find_region(GuestAddress(0))
+            .map_or(0, GuestMemoryRegion::len);
+        ensure!(
+            unpacked <= low,
+            "it needs {} of memory to start, of which there are {}; give more with --memory",
+            size::show(unpacked),
+            size::show(low)
+        );
         Ok(Self {
             entry: loaded.kernel_load.0 + ENTRY_64,
             end: loaded.kernel_end.max(unpacked),
@@ -91,6 +101,21 @@ impl Kernel {
             end: loaded.kernel_end,
             header: None,
         })
+    }
+}
+
+impl Kernel {
+    /// Most bytes of a command line that the kernel takes.
+    pub fn longest_command_line(&self) -> usize {
+        let room = layout::COMMAND_LINE_SIZE - 1;
+        match self.header {
+            // Before version 2.06 of the protocol, which has no 64-bit entry
+            // point either, it is not said.
+            Some(header) if header.cmdline_size != 0 => {
+                usize::try_from(header.cmdline_size).map_or(room, |most| most.min(room))
+            }
+            _ => room,
+        }
     }
 }
 

@@ -43,18 +43,19 @@ pub fn load(memory: &GuestMemoryMmap, boot: &Boot<'_>) -> Result<u64> {
         .initrd
         .map(|path| Initrd::load(memory, path, &kernel))
         .transpose()?;
-    let size = write_command_line(memory, boot.command_line)?;
+    let most = kernel.longest_command_line();
+    let size = write_command_line(memory, boot.command_line, most)?;
     params::write(memory, &kernel, initrd, size, boot.acpi)?;
     Ok(kernel.entry)
 }
 
 /// Writes the command line; returns its length without the final zero.
-fn write_command_line(memory: &GuestMemoryMmap, text: &str) -> Result<u32> {
+fn write_command_line(memory: &GuestMemoryMmap, text: &str, most: usize) -> Result<u32> {
     ensure!(
-        text.len() < layout::COMMAND_LINE_SIZE,
-        "the kernel command line has {} bytes; at most {} are possible",
-        text.len(),
-        layout::COMMAND_LINE_SIZE - 1
+        text.len() <= most,
+        "the kernel command line has {} bytes, and this kernel takes at most {most}; give a \
+         shorter --cmdline",
+        text.len()
     );
     ensure!(
         !text.contains('\0'),

@@ -12,7 +12,7 @@ use crate::guest::Guest;
 use crate::virtio::Device;
 
 /// Accesses of each guest.
-const ROUNDS: usize = 6000;
+const ROUNDS: usize = 4000;
 
 const WIDTHS: [Width; 4] = [Width::One, Width::Two, Width::Four, Width::Eight];
 
