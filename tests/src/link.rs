@@ -56,12 +56,12 @@ impl Link {
                 if line == READY {
                     // A receiver that is gone no longer waits for it.
                     let _ = announce.send(());
-                } else if let Ok(reply) = serde_json::from_str::<Reply>(line)
-                    && let Some(waiting) = lock(&shared).as_mut()
-                    && let Some(to) = waiting.get(&reply.id)
-                    && to.send(reply.answer).is_err()
-                {
-                    waiting.remove(&reply.id);
+                } else if !line.is_empty() {
+                    match serde_json::from_str::<Reply>(line) {
+                        Ok(reply) => hand_over(&shared, reply),
+                        // Who waits for it will say what is missing.
+                        Err(error) => eprintln!("the guest's agent says {line:?}: {error}"),
+                    }
                 }
             }
             // The guest is gone: nobody gets an answer any more.
@@ -134,6 +134,15 @@ impl Replies {
             }
             Err(RecvTimeoutError::Disconnected) => bail!("{what}: the guest has ended"),
         }
+    }
+}
+
+fn hand_over(waiting: &Waiting, reply: Reply) {
+    if let Some(waiting) = lock(waiting).as_mut()
+        && let Some(to) = waiting.get(&reply.id)
+        && to.send(reply.answer).is_err()
+    {
+        waiting.remove(&reply.id);
     }
 }
 
