@@ -40,7 +40,7 @@ fn content_survives(host: &Arc<Host>, path: &Path) -> Result<()> {
     host.run(&format!(
         "busybox dd if={from} of={READ_ONLY} bs=512 count=20000"
     ))?;
-    let guest = launch(host, "writer", path, false)?;
+    let guest = launch(host, "writer", path, true)?;
     let sum = guest.sh(&format!(
         "{NUMBERS} | busybox tee /numbers | busybox sha256sum"
     ))?;
