@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 OR BSD-3-Clause
+//! What `tmemctl` and the module say to each other: ioctls of `/dev/tmem`.
+//!
+//! This file is compiled as it stands into both, so it is `no_std`, depends on nothing and needs no
+//! `unsafe`. All integers are in the machine's byte order; reserved fields are zero.
+
+/// The name of the device file below `/dev`.
+pub const DEVICE_NAME: &str = "tmem";
+
+/// The version of this interface, in [`Status`]: tool and module must agree.
+pub const VERSION: u32 = 1;
+
+/// The letter of the ioctls' numbers.
+const LETTER: u32 = 0xb8;
+
+/// The number of an ioctl as `_IOC()` makes it: which way the argument goes, its number and size.
+const fn number(direction: u32, number: u32, size: usize) -> u32 {
+    direction << 30 | (size as u32) << 16 | LETTER << 8 | number
+}
+
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+
+/// Attaches a filter to a block device: takes a [`Target`].
+///
+/// `EEXIST` when one is attached already, `ENXIO` when there is no such block device, `EOPNOTSUPP`
+/// when the device cannot have one, `EINVAL` for an unknown kind, `ENOMEM`.
+pub const ATTACH: u32 = number(WRITE, 1, Target::SIZE);
+
+/// Detaches a filter, bringing home first what only the host has: takes a [`Target`]. May take long;
+/// a signal ends it with `EINTR`, and the filter stays attached.
+///
+/// `ENOENT` when none is attached, `EBUSY` when it is being detached already, `EAGAIN` when the host
+/// is away and has pages that are needed, `EIO` when pages could not be brought home.
+pub const DETACH: u32 = number(WRITE, 2, Target::SIZE);
+
+/// Reads one [`Filter`]; its field `position` says which, counted from 0.
+///
+/// `ENOENT` when there are not as many.
+pub const GET_FILTER: u32 = number(READ | WRITE, 3, Filter::SIZE);
+
+/// Reads the [`Status`].
+pub const GET_STATUS: u32 = number(READ, 4, Status::SIZE);
+
+/// What the pages of a filter are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// Clean blocks of a filesystem; in an ephemeral pool.
+    Precache = 1,
+    /// Pages that are swapped out; in a persistent pool.
+    Preswap = 2,
+}
+
+impl Kind {
+    /// The kind with this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Precache),
+            2 => Some(Self::Preswap),
+            _ => None,
+        }
+    }
+}
+
+/// How a filter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// The host's device is not there: everything goes to the disk.
+    Waiting = 1,
+    /// Pages go to the host.
+    Active = 2,
+    /// Pages are being brought home.
+    Detaching = 3,
+    /// The disk is gone: the filter goes, too, as soon as nobody uses it.
+    Gone = 4,
+}
+
+impl State {
+    /// The state with this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Waiting, Self::Active, Self::Detaching, Self::Gone]
+            .into_iter()
+            .find(|state| *state as u32 == number)
+    }
+}
+
+/// Copies the bytes at `at`; those beyond the end of `from` read as zero.
+fn take<const N: usize>(from: &[u8], at: usize) -> [u8; N] {
+    let mut field = [0; N];
+    if let Some(bytes) = from.get(at..at + N) {
+        field.copy_from_slice(bytes);
+    }
+    field
+}
+
+/// Copies `field` to `at`; one that does not fit whole is left out.
+fn give(to: &mut [u8], at: usize, field: &[u8]) {
+    if let Some(bytes) = to.get_mut(at..at + field.len()) {
+        bytes.copy_from_slice(field);
+    }
+}
+
+/// A block device, and what is to be attached to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// A [`Kind`]; not looked at by [`DETACH`].
+    pub kind: u32,
+}
+
+impl Target {
+    /// Bytes of the structure; the last 4 are reserved.
+    pub const SIZE: usize = 16;
+
+    /// Writes the structure.
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut to = [0; Self::SIZE];
+        give(&mut to, 0, &self.major.to_ne_bytes());
+        give(&mut to, 4, &self.minor.to_ne_bytes());
+        give(&mut to, 8, &self.kind.to_ne_bytes());
+        to
+    }
+
+    /// Reads the structure. Judges nothing.
+    pub fn decode(from: &[u8; Self::SIZE]) -> Self {
+        Self {
+            major: u32::from_ne_bytes(take(from, 0)),
+            minor: u32::from_ne_bytes(take(from, 4)),
+            kind: u32::from_ne_bytes(take(from, 8)),
+        }
+    }
+}
+
+/// An attached filter. All counts are of pages, and since it was attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Which filter, counted from 0: the one field that [`GET_FILTER`] reads.
+    pub position: u32,
+    /// Major number of its block device.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// A [`Kind`].
+    pub kind: u32,
+    /// A [`State`].
+    pub state: u32,
+    /// Pages that the host should have now.
+    pub pages: u64,
+    /// Pages read from the host.
+    pub hits: u64,
+    /// Pages that were read from the disk.
+    pub misses: u64,
+    /// Pages that the host has taken.
+    pub puts: u64,
+    /// Pages that the host has refused.
+    pub refused: u64,
+    /// Pages that were not put: read once only, or no room to copy them to.
+    pub skipped: u64,
+    /// Pages that are no longer valid on the host, because they were written, discarded or freed.
+    pub invalidates: u64,
+    /// Pages that the host was asked for and did not have any more.
+    pub vanished: u64,
+    /// Pages brought home to the disk.
+    pub brought_home: u64,
+    /// Pages that were lost with the host, or could not be read or written.
+    pub errors: u64,
+}
+
+impl Filter {
+    /// Bytes of the structure; those not named are reserved.
+    pub const SIZE: usize = 160;
+
+    /// Writes the structure.
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut to = [0; Self::SIZE];
+        let words = [
+            self.position,
+            self.major,
+            self.minor,
+            self.kind,
+            self.state,
+        ];
+        for (i, word) in words.into_iter().enumerate() {
+            give(&mut to, i * 4, &word.to_ne_bytes());
+        }
+        for (i, count) in self.counts().into_iter().enumerate() {
+            give(&mut to, 24 + i * 8, &count.to_ne_bytes());
+        }
+        to
+    }
+
+    /// Reads the structure. Judges nothing.
+    pub fn decode(from: &[u8; Self::SIZE]) -> Self {
+        let word = |i: usize| u32::from_ne_bytes(take(from, i * 4));
+        let count = |i: usize| u64::from_ne_bytes(take(from, 24 + i * 8));
+        Self {
+            position: word(0),
+            major: word(1),
+            minor: word(2),
+            kind: word(3),
+            state: word(4),
+            pages: count(0),
+            hits: count(1),
+            misses: count(2),
+            puts: count(3),
+            refused: count(4),
+            skipped: count(5),
+            invalidates: count(6),
+            vanished: count(7),
+            brought_home: count(8),
+            errors: count(9),
+        }
+    }
+
+    fn counts(&self) -> [u64; 10] {
+        [
+            self.pages,
+            self.hits,
+            self.misses,
+            self.puts,
+            self.refused,
+            self.skipped,
+            self.invalidates,
+            self.vanished,
+            self.brought_home,
+            self.errors,
+        ]
+    }
+}
+
+/// The module and its device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// 1 when the device is there and answers.
+    pub is_attached: u32,
+    /// Bytes that the host grants this machine.
+    pub quota_bytes: u64,
+    /// Bytes that it held when last asked.
+    pub held_bytes: u64,
+    /// Pages on the swap disk `/dev/tmem0`, 0 when there is none.
+    pub swap_pages: u64,
+}
+
+impl Status {
+    /// Bytes of the structure; those not named are reserved.
+    pub const SIZE: usize = 64;
+
+    /// Writes the structure.
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut to = [0; Self::SIZE];
+        give(&mut to, 0, &self.version.to_ne_bytes());
+        give(&mut to, 4, &self.is_attached.to_ne_bytes());
+        give(&mut to, 8, &self.quota_bytes.to_ne_bytes());
+        give(&mut to, 16, &self.held_bytes.to_ne_bytes());
+        give(&mut to, 24, &self.swap_pages.to_ne_bytes());
+        to
+    }
+
+    /// Reads the structure. Judges nothing.
+    pub fn decode(from: &[u8; Self::SIZE]) -> Self {
+        Self {
+            version: u32::from_ne_bytes(take(from, 0)),
+            is_attached: u32::from_ne_bytes(take(from, 4)),
+            quota_bytes: u64::from_ne_bytes(take(from, 8)),
+            held_bytes: u64::from_ne_bytes(take(from, 16)),
+            swap_pages: u64::from_ne_bytes(take(from, 24)),
+        }
+    }
+}
