@@ -2,6 +2,7 @@
 
 //! The driver's logic. No `unsafe` and no C bindings here: those are in `sys`.
 
+pub(crate) mod chardev;
 pub(crate) mod control;
 pub(crate) mod counters;
 pub(crate) mod engine;

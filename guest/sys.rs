@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Safe abstractions over what the kernel crate does not have: virtio, bios,
-//! bio-based disks, plugs, a lock for interrupt context, cancellable work.
+//! bio-based disks, plugs, a lock for interrupt context, cancellable work,
+//! misc devices that hold the module.
 //!
 //! All of the module's `unsafe` code and all uses of C bindings are below here.
 
@@ -10,6 +11,7 @@ pub(crate) mod bio;
 pub(crate) mod chain;
 pub(crate) mod disk;
 pub(crate) mod irq_lock;
+pub(crate) mod misc;
 pub(crate) mod plug;
 pub(crate) mod reclaim;
 pub(crate) mod renewal;

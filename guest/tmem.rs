@@ -15,18 +15,27 @@
 
 mod driver;
 mod sys;
+#[expect(dead_code, unreachable_pub, reason = "tmemctl uses the rest")]
+mod uapi;
 #[expect(dead_code, unreachable_pub, reason = "the device uses the rest")]
 mod wire;
 
 use crate::{
     driver::{
+        chardev::{
+            self,
+            Control, //
+        },
         counters::{
             self,
             Counters, //
         },
         manager::Manager, //
     },
-    sys::virtio::Registration, //
+    sys::{
+        misc,
+        virtio::Registration, //
+    },
 };
 use kernel::{
     debugfs::Scope,
@@ -53,8 +62,31 @@ module! {
     },
 }
 
+/// There are no filters yet.
+struct NoFilters;
+
+impl Control for NoFilters {
+    fn attach(&self, _: &uapi::Target) -> Result {
+        Err(ENODEV)
+    }
+
+    fn detach(&self, _: &uapi::Target) -> Result {
+        Err(ENOENT)
+    }
+
+    fn filter(&self, _: u32) -> Option<uapi::Filter> {
+        None
+    }
+
+    fn status(&self) -> uapi::Status {
+        uapi::Status::default()
+    }
+}
+
 /// The loaded module. The fields are dropped in order.
 struct Tmem {
+    /// None until the rest is there.
+    control: Option<Pin<KBox<misc::Registration<NoFilters>>>>,
     /// None once the module is being unloaded.
     registration: Option<Pin<KBox<Registration<Manager>>>>,
     manager: Arc<Manager>,
@@ -81,11 +113,15 @@ impl kernel::Module for Tmem {
         let registration = KBox::pin_init(registration, GFP_KERNEL).inspect_err(|_| {
             manager.cancel_work();
         })?;
-        Ok(Self {
+        let mut tmem = Self {
+            control: None,
             registration: Some(registration),
             manager,
             _counters: shown,
-        })
+        };
+        let control = chardev::register(Arc::new(NoFilters, GFP_KERNEL)?);
+        tmem.control = Some(KBox::pin_init(control, GFP_KERNEL)?);
+        Ok(tmem)
     }
 }
 
