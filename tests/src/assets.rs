@@ -6,6 +6,7 @@ use anyhow::Context;
 use anyhow::Result;
 use serde::Deserialize;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ pub struct Assets {
     pub daemon: PathBuf,
     /// What guests of our own VMM need beside, where it was made.
     pub vmm: Option<VmmAssets>,
+    /// What guests with disks need, where it was made.
+    pub storage: Option<StorageAssets>,
     /// Where console logs of failed guests are kept.
     pub logs: PathBuf,
 }
@@ -47,6 +50,16 @@ pub struct VmmAssets {
     pub outer: PathBuf,
     /// A disk of an ext4 file system: the root of a small guest.
     pub disk: PathBuf,
+}
+
+/// What guests with disks need.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StorageAssets {
+    /// The initramfs of a small guest with file systems, drivers and `load`.
+    pub initramfs: PathBuf,
+    /// What makes and checks file systems on this machine: by name, the
+    /// program and the arguments that come before all others.
+    pub tools: BTreeMap<String, Vec<PathBuf>>,
 }
 
 impl Assets {
@@ -81,5 +94,15 @@ impl Assets {
         self.vmm
             .as_ref()
             .context("the VMM and what its guests need were not made")
+    }
+
+    /// What guests with disks need.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn storage(&self) -> Result<&StorageAssets> {
+        self.storage
+            .as_ref()
+            .context("what guests with disks need was not made")
     }
 }

@@ -3,6 +3,7 @@
 //! in which /dev/kvm is real.
 
 use crate::assets::Assets;
+use crate::drive::Drive;
 use crate::guest::Guest;
 use crate::guest::GuestOptions;
 use crate::link::Link;
@@ -133,7 +134,7 @@ impl Host {
             GuestOptions {
                 name: options.name,
                 memory_mib: options.memory_mib,
-                disk: options.disk,
+                drives: options.disk.map(Drive::new).into_iter().collect(),
                 hypervisor: true,
                 ..GuestOptions::default()
             },

@@ -141,7 +141,7 @@ impl Program {
         self.wait(GONE)
     }
 
-    fn signal(&mut self, signal: i32) -> Result<()> {
+    pub(crate) fn signal(&mut self, signal: i32) -> Result<()> {
         if self.ended()?.is_some() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 //! QEMU's command line.
 
 use crate::assets::Assets;
+use crate::drive::Drive;
 use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
@@ -42,8 +43,7 @@ pub(crate) struct Machine<'a> {
     /// The daemon's socket and the device's properties, if it is there from
     /// the start.
     pub(crate) device: Option<(&'a Path, Value)>,
-    /// The image of a virtio disk.
-    pub(crate) disk: Option<&'a Path>,
+    pub(crate) drives: &'a [Drive],
     /// For a guest in the guest: a socket for its agent's port and a file for
     /// its console.
     pub(crate) inner: Option<(PathBuf, PathBuf)>,
@@ -120,13 +120,8 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
             .arg("-device")
             .arg("isa-serial,chardev=inner-console,index=3,iobase=0x2e8,irq=11");
     }
-    if let Some(disk) = machine.disk {
-        qemu.arg("-drive")
-            .arg(format!(
-                "if=none,id=disk,format=raw,file={}",
-                disk.display()
-            ))
-            .args(["-device", "virtio-blk-pci,drive=disk"]);
+    for (number, drive) in machine.drives.iter().enumerate() {
+        qemu.args(drive.words(number));
     }
     if let Some((socket, device)) = &machine.device {
         let mut device = device.clone();

@@ -3,6 +3,7 @@
 
 use crate::exec;
 use crate::guest;
+use crate::guest::Module;
 use crate::initramfs;
 use crate::outer;
 use crate::outer::Programs;
@@ -11,8 +12,10 @@ use crate::roots;
 use crate::setup;
 use crate::setup::Setup;
 use anyhow::Result;
+use std::path::Path;
 use std::path::PathBuf;
 use tmem_e2e::Assets;
+use tmem_e2e::StorageAssets;
 
 /// How the daemon and the VMM are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,16 @@ pub(crate) enum Guests {
 /// a guest.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
+/// What makes file systems and checks them, in the root of tools.
+const TOOLS: &[&str] = &[
+    "usr/sbin/mke2fs",
+    "usr/sbin/e2fsck",
+    "usr/sbin/mkfs.xfs",
+    "usr/sbin/xfs_repair",
+    "usr/bin/mkfs.btrfs",
+    "usr/bin/btrfs",
+];
+
 /// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let setup = setup::ensure(false)?;
@@ -46,14 +59,15 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(&setup, &module, &agent, &initramfs)?;
-    let (debian, vmm) = match guests {
-        Guests::Small => (None, None),
+    let (debian, vmm, storage) = match guests {
+        Guests::Small => (None, None, None),
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
             initramfs::write_debian(&setup, &module, &root, &agent, &debian)?;
             let vmm = outer::make(&setup, &programs(profile)?, &initramfs)?;
-            (Some(debian), Some(vmm))
+            let storage = storage(&setup, &module, &agent)?;
+            (Some(debian), Some(vmm), Some(storage))
         }
     };
     Ok(Assets {
@@ -65,7 +79,26 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
         debian,
         daemon,
         vmm,
+        storage,
         logs: made.join("failed-guests"),
+    })
+}
+
+/// Makes what guests with disks need.
+fn storage(setup: &Setup, module: &Module, agent: &Path) -> Result<StorageAssets> {
+    let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
+    let initramfs = project::made()?.join("storage.cpio");
+    initramfs::write_storage(setup, module, agent, &load, &initramfs)?;
+    let root = roots::tools(&setup.cache, &setup.versions)?;
+    let tools = TOOLS.iter().map(|path| {
+        let (loader, arguments) = root.loaded(path);
+        let words = std::iter::once(loader).chain(arguments.into_iter().map(PathBuf::from));
+        let name = path.rsplit('/').next().unwrap_or(path);
+        (name.to_string(), words.collect())
+    });
+    Ok(StorageAssets {
+        initramfs,
+        tools: tools.collect(),
     })
 }
 

@@ -39,6 +39,9 @@ const USR_LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
 /// The agent under the name that the kernel's messages should show.
 const WORKLOAD: &str = "usr/bin/workload";
 
+/// The load for disks and file systems.
+const LOAD: &str = "usr/bin/load";
+
 /// Of a Debian system, what a guest has no use for, or gets from the kernel.
 const NOT_IN_GUEST: &[&str] = &[
     "boot",
@@ -77,6 +80,31 @@ const CONSOLE_FILES: &[(&str, &str)] = &[(
 
 /// Writes the small initramfs to `to`: the agent is process 1.
 pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> Result<()> {
+    let mut archive = small(setup, agent)?;
+    let work = to.with_extension("work");
+    modules::add(&mut archive, setup, module, &[modules::STOCK], &work)?;
+    archive.finish(to)
+}
+
+/// Writes the initramfs of a guest that has disks and uses them: the small one
+/// with more drivers, file systems, and the program `load`.
+pub(crate) fn write_storage(
+    setup: &Setup,
+    module: &Module,
+    agent: &Path,
+    load: &Path,
+    to: &Path,
+) -> Result<()> {
+    let mut archive = small(setup, agent)?;
+    archive.file(LOAD, PROGRAM, load)?;
+    let work = to.with_extension("work");
+    let lists = [modules::STOCK, modules::STORAGE];
+    modules::add(&mut archive, setup, module, &lists, &work)?;
+    archive.finish(to)
+}
+
+/// What both have, but for the kernel's modules.
+fn small(setup: &Setup, agent: &Path) -> Result<Archive> {
     let build = &setup.build;
     let mut archive = Archive::default();
     archive.add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])?;
@@ -99,8 +127,7 @@ pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> 
     for name in BUSYBOX {
         archive.link(&format!("usr/bin/{name}"), "busybox")?;
     }
-    modules::add(&mut archive, setup, module, &to.with_extension("work"))?;
-    archive.finish(to)
+    Ok(archive)
 }
 
 /// Writes a Debian system to `to`, with what `make install` in `guest/`
@@ -155,7 +182,8 @@ fn finish_debian(
     archive.tree(debian.dir(), "", &|path| NOT_IN_GUEST.contains(&path))?;
     // The module's directory comes below; the rest as it was installed.
     archive.tree(&module.installed(), "usr", &|_| false)?;
-    modules::add(&mut archive, setup, module, &to.with_extension("work"))?;
+    let work = to.with_extension("work");
+    modules::add(&mut archive, setup, module, &[modules::STOCK], &work)?;
     archive.finish(to)
 }
 

@@ -21,8 +21,8 @@ const KERNEL_FILES: &[&str] = &[
     "modules.symbols",
 ];
 
-/// The stock kernel's modules that a guest has, with what they depend on.
-const STOCK: &[&str] = &[
+/// The stock kernel's modules that every guest has, with what they depend on.
+pub(crate) const STOCK: &[&str] = &[
     // The devices of our VMM; on PCI, QEMU's.
     "virtio_mmio",
     "virtio_blk",
@@ -37,12 +37,29 @@ const STOCK: &[&str] = &[
     "tun",
 ];
 
-/// Adds the modules directory, indexed by depmod, to `archive`. `work` is a
-/// directory for this to happen in.
+/// Those that a guest with disks has beside.
+pub(crate) const STORAGE: &[&str] = &[
+    "xfs",
+    "btrfs",
+    "loop",
+    "dm_mod",
+    "dm_snapshot",
+    "dm_flakey",
+    "nvme",
+    "virtio_scsi",
+    "sd_mod",
+    "scsi_debug",
+    "null_blk",
+];
+
+/// Adds the modules directory with ours and those of the stock kernel's that
+/// `lists` name, indexed by depmod, to `archive`. `work` is a directory for
+/// this to happen in.
 pub(crate) fn add(
     archive: &mut Archive,
     setup: &Setup,
     module: &Module,
+    lists: &[&[&str]],
     work: &Path,
 ) -> Result<()> {
     let kernel = &setup.versions.kernel;
@@ -61,7 +78,7 @@ pub(crate) fn add(
     let stock = setup.build.file(&name);
     let dependencies = fs::read_to_string(stock.join("modules.dep"))
         .context("the kernel has no list of its modules")?;
-    let modules = with_dependencies(&dependencies, STOCK)?;
+    let modules = with_dependencies(&dependencies, &lists.concat())?;
     for file in KERNEL_FILES.iter().copied().chain(modules) {
         copy(&stock.join(file), &tree.join(file))?;
     }

@@ -18,12 +18,14 @@ use std::process::Command;
 const BUILD_REVISION: u32 = 1;
 const QEMU_REVISION: u32 = 1;
 const GUEST_REVISION: u32 = 1;
+const TOOLS_REVISION: u32 = 1;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
 pub(crate) const QEMU_SIZE: &str = "0.2 GB on disk, 60 MB download";
 
 const GUEST_SIZE: &str = "0.2 GB on disk, 60 MB download";
+const TOOLS_SIZE: &str = "0.1 GB on disk, 20 MB download";
 
 /// Beside the kernel's packages: compilers, and the guest's programs.
 const BUILD_PACKAGES: &[&str] = &[
@@ -45,6 +47,9 @@ const QEMU_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "ip
 
 /// What a small Debian server has beyond the essential packages.
 const GUEST_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "kmod"];
+
+/// What makes file systems and checks them.
+const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs"];
 
 /// Left out of the build root: nothing here reads documentation, or links
 /// against LLVM, or builds anything of Rust's sources but its library.
@@ -82,6 +87,12 @@ pub(crate) fn qemu_name(versions: &Versions) -> String {
 /// The cache's name of the guest's root.
 pub(crate) fn guest_name(versions: &Versions) -> String {
     format!("guest-{}-{GUEST_REVISION}", versions.kernel_package)
+}
+
+/// The cache's name of the root with the tools for file systems. Debian's
+/// stable release fixes them, if at all, without changing what they do.
+pub(crate) fn tools_name() -> String {
+    format!("tools-trixie-{TOOLS_REVISION}")
 }
 
 /// The root to build in, made if it is not there.
@@ -139,6 +150,24 @@ pub(crate) fn guest(cache: &Cache, versions: &Versions) -> Result<Root> {
             .arg(dir)
             .args(apt::sources(&versions.mirror));
         run(&mut make, "guest root", &cache.log(&name))
+    })?;
+    Ok(Root { dir })
+}
+
+/// The root that the tools for file systems run out of, made if it is not
+/// there.
+pub(crate) fn tools(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let packages: Vec<String> = TOOLS_PACKAGES.iter().map(|p| (*p).into()).collect();
+    let name = tools_name();
+    if !cache.has(&name) {
+        println!("to be made: tools for file systems, {TOOLS_SIZE}: {name}");
+    }
+    let dir = cache.entry(&name, |dir| {
+        let mut make = debootstrap(cache, "extract", &packages)?;
+        make.arg("trixie")
+            .arg(dir)
+            .args(apt::sources(&versions.mirror));
+        run(&mut make, "tools root", &cache.log(&name))
     })?;
     Ok(Root { dir })
 }

@@ -68,6 +68,7 @@ fn prune(setup: &Setup) -> Result<()> {
         roots::build_name(versions),
         roots::qemu_name(versions),
         roots::guest_name(versions),
+        roots::tools_name(),
         kernel::name(versions),
     ];
     let headers = guest::rust_headers_name(versions)?;

@@ -3,6 +3,7 @@
 
 use crate::assets::Assets;
 use crate::console;
+use crate::drive::Drive;
 use crate::guest::Console;
 use crate::guest::Guest;
 use crate::guest::Machine;
@@ -44,8 +45,10 @@ pub struct GuestOptions {
     pub device: Option<PathBuf>,
     /// Whether it is a whole Debian system, with systemd, not just the agent.
     pub debian: bool,
-    /// A virtio disk: a raw image.
-    pub disk: Option<PathBuf>,
+    /// Disks, in the order in which the guest finds them.
+    pub drives: Vec<Drive>,
+    /// Whether it uses disks: it has more drivers, file systems and `load`.
+    pub storage: bool,
     /// Whether the VMM is to run in it.
     pub hypervisor: bool,
 }
@@ -59,7 +62,8 @@ impl Default for GuestOptions {
             virtqueues: 3,
             device: None,
             debian: false,
-            disk: None,
+            drives: Vec::new(),
+            storage: false,
             hypervisor: false,
         }
     }
@@ -118,6 +122,7 @@ impl Guest<Qemu> {
         let inner = inner.transpose()?;
         let console = at("console.log");
         let initramfs = match (options.debian, options.hypervisor) {
+            (false, false) if options.storage => &assets.storage()?.initramfs,
             (false, false) => &assets.initramfs,
             (true, _) => {
                 let debian = assets.debian.as_ref();
@@ -136,7 +141,7 @@ impl Guest<Qemu> {
                 .device
                 .as_deref()
                 .map(|socket| (socket, qemu::device(options.virtqueues))),
-            disk: options.disk.as_deref(),
+            drives: &options.drives,
             inner: inner
                 .is_some()
                 .then(|| (at("inner"), at("inner-console.log"))),
@@ -217,6 +222,17 @@ impl Guest<Qemu> {
                 .ok())
         })?;
         Ok(())
+    }
+
+    /// Unplugs the disk `number`, counted from 0, whatever it is used for.
+    ///
+    /// # Errors
+    /// QEMU refuses, or the guest does not let go of it.
+    pub fn unplug_drive(&self, number: usize) -> Result<()> {
+        let id = Drive::device_id(number);
+        let mut qmp = lock(&self.machine.qmp);
+        qmp.execute("device_del", json!({ "id": id }))?;
+        qmp.event("DEVICE_DELETED", &id, UNPLUG)
     }
 
     /// Plugs in a device that the daemon serves at `socket`.

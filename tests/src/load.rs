@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Verifying load in a guest.
+
+use crate::guest::Guest;
+use crate::guest::Machine;
+use crate::link::Link;
+use crate::program::Program;
+use crate::wait::until;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tmem_agent::protocol::Answer;
+use tmem_agent::protocol::Command;
+use tmem_load::report::News;
+use tmem_load::report::Report;
+
+/// The program.
+const PROGRAM: &str = "/usr/bin/load";
+
+/// For everything to be read from the disk and compared, on an emulated CPU.
+const CHECK: Duration = Duration::from_secs(600);
+
+/// SIGUSR1, which asks for a check, and SIGTERM.
+const CHECK_NOW: i32 = 10;
+const END: i32 = 15;
+
+/// Makes the names of outputs different.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A running load.
+pub struct Load {
+    program: Program,
+    link: Arc<Link>,
+    what: String,
+    output: String,
+    checks: u64,
+}
+
+impl<M: Machine> Guest<M> {
+    /// Starts `load` with these arguments.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn load(&self, arguments: &str) -> Result<Load> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let output = format!("/run/load-{number}");
+        let mut argv = vec![PROGRAM.to_string()];
+        argv.extend(arguments.split_whitespace().map(str::to_string));
+        let link = Arc::clone(self.link());
+        let program = Program::outer("load", &link, argv, output.clone(), || ())?;
+        Ok(Load {
+            program,
+            link,
+            what: format!("load {arguments}"),
+            output,
+            checks: 0,
+        })
+    }
+}
+
+impl Load {
+    /// Has it read everything from the disk and compare it; gives back how
+    /// many bytes.
+    ///
+    /// # Errors
+    /// Something is wrong, or it has ended.
+    pub fn check(&mut self) -> Result<u64> {
+        self.program.signal(CHECK_NOW)?;
+        let wanted = self.checks + 1;
+        let what = format!("a check of {}", self.what);
+        let bytes = until(&what, CHECK, || {
+            let ended = self.program.ended()?;
+            let news = self.news()?;
+            let found = news.iter().find_map(|news| match news {
+                News::Checked { round, bytes } if *round == wanted => Some(*bytes),
+                _ => None,
+            });
+            match (found, ended) {
+                (None, Some(ended)) => bail!("{}", self.verdict(&news, &format!("{ended:?}"))),
+                (found, _) => Ok(found),
+            }
+        })?;
+        self.checks = wanted;
+        Ok(bytes)
+    }
+
+    /// Fails if it has ended: only a wrong byte makes it end early.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn goes_on(&mut self) -> Result<()> {
+        match self.program.ended()? {
+            None => Ok(()),
+            Some(ended) => bail!("{}", self.verdict(&self.news()?, &format!("{ended:?}"))),
+        }
+    }
+
+    /// Has it compare everything a last time, and end; gives back what it did.
+    ///
+    /// # Errors
+    /// Something is wrong.
+    pub fn end(&mut self) -> Result<Report> {
+        self.program.signal(END)?;
+        self.outcome()?
+            .map_err(|wrong| anyhow::anyhow!("{}: {wrong}", self.what))
+    }
+
+    /// Waits for its end: what it did, or what was wrong.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn outcome(&mut self) -> Result<std::result::Result<Report, String>> {
+        let ended = self.program.wait(CHECK)?;
+        let news = self.news()?;
+        Ok(match (news.last(), ended.code) {
+            (Some(News::Done(report)), Some(0)) => Ok(report.clone()),
+            _ => Err(self.verdict(&news, &format!("{ended:?}"))),
+        })
+    }
+
+    /// How far it is.
+    ///
+    /// # Errors
+    /// The guest does not answer.
+    pub fn progress(&self) -> Result<Option<Report>> {
+        let news = self.news()?;
+        Ok(news.into_iter().rev().find_map(|news| match news {
+            News::Progress(report) | News::Done(report) => Some(report),
+            _ => None,
+        }))
+    }
+
+    fn verdict(&self, news: &[News], ended: &str) -> String {
+        let found = news.iter().find_map(|news| match news {
+            News::Wrong(text) => Some(format!("WRONG BYTES: {text}")),
+            News::Failed(text) => Some(text.clone()),
+            _ => None,
+        });
+        let found = found.unwrap_or_else(|| self.text().unwrap_or_default());
+        format!("{} ended ({ended}): {found}", self.what)
+    }
+
+    fn text(&self) -> Result<String> {
+        let replies = self.link.send(Command::Read {
+            path: self.output.clone(),
+        })?;
+        match replies.next("what the load says", CHECK)? {
+            Answer::Text(text) => Ok(text),
+            other => bail!("what the load says: {other:?}"),
+        }
+    }
+
+    fn news(&self) -> Result<Vec<News>> {
+        let text = self.text()?;
+        let lines = text.lines().filter(|line| line.starts_with('{'));
+        lines
+            // The last one may not be whole yet.
+            .filter(|line| line.ends_with('}'))
+            .map(|line| serde_json::from_str(line).with_context(|| format!("the load says {line}")))
+            .collect()
+    }
+}
