@@ -67,7 +67,7 @@ struct NoFilters;
 
 impl Control for NoFilters {
     fn attach(&self, _: &uapi::Target) -> Result {
-        Err(ENODEV)
+        Err(ENXIO)
     }
 
     fn detach(&self, _: &uapi::Target) -> Result {
