@@ -36,23 +36,31 @@ pub(crate) enum Guests {
 /// a guest.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
+/// The programs of this project that run in guests.
+pub(crate) struct InGuest {
+    /// Process 1 of a small guest, or a service.
+    pub(crate) agent: PathBuf,
+    /// What attaches filters.
+    pub(crate) tmemctl: PathBuf,
+}
+
 /// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let setup = setup::ensure(false)?;
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     println!("building the daemon and what runs in guests");
     let daemon = daemon(profile)?;
-    let agent = agent()?;
+    let programs = in_guest()?;
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
-    initramfs::write(&setup, &module, &agent, &initramfs)?;
+    initramfs::write(&setup, &module, &programs, &initramfs)?;
     let (debian, vmm) = match guests {
         Guests::Small => (None, None),
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
-            initramfs::write_debian(&setup, &module, &root, &agent, &debian)?;
-            let vmm = outer::make(&setup, &programs(profile)?, &initramfs)?;
+            initramfs::write_debian(&setup, &module, &root, &programs, &debian)?;
+            let vmm = outer::make(&setup, &outer_programs(profile)?, &initramfs)?;
             (Some(debian), Some(vmm))
         }
     };
@@ -98,14 +106,22 @@ pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
     Ok(project::target()?.join(dir).join("vhost-user-tmem"))
 }
 
-/// Builds the agent.
-pub(crate) fn agent() -> Result<PathBuf> {
-    let dir = linked_statically("guest", &["tmem-agent"])?;
-    Ok(dir.join("tmem-agent"))
+/// Builds what runs in guests.
+pub(crate) fn in_guest() -> Result<InGuest> {
+    let dir = linked_statically("guest", &["tmem-agent", "tmemctl"])?;
+    Ok(InGuest {
+        agent: dir.join("tmem-agent"),
+        tmemctl: dir.join("tmemctl"),
+    })
+}
+
+/// Builds tmemctl as people install it.
+pub(crate) fn tmemctl() -> Result<PathBuf> {
+    Ok(linked_statically("release", &["tmemctl"])?.join("tmemctl"))
 }
 
 /// Builds the VMM and the daemon for an outer guest.
-fn programs(profile: Profile) -> Result<Programs> {
+fn outer_programs(profile: Profile) -> Result<Programs> {
     let profile = match profile {
         Profile::Release => "release",
         Profile::Dev => "guest",

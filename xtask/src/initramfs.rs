@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The guests' initramfs. The small one: the agent as process 1, Debian's busybox and
-//! modprobe, the module where `make modules_install` puts it, and programs
+//! The guests' initramfs. The small one: the agent as process 1, tmemctl, Debian's busybox
+//! and modprobe, the module where `make modules_install` puts it, and programs
 //! and text of Debian's /usr/lib as real content to fill memory with.
 
 use crate::archive::Archive;
@@ -8,6 +8,7 @@ use crate::archive::CHARACTER_DEVICE;
 use crate::archive::DIRECTORY;
 use crate::archive::FILE;
 use crate::archive::PROGRAM;
+use crate::assets::InGuest;
 use crate::guest::Module;
 use crate::modules;
 use crate::roots::Root;
@@ -38,6 +39,9 @@ const USR_LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
 
 /// The agent under the name that the kernel's messages should show.
 const WORKLOAD: &str = "usr/bin/workload";
+
+/// Where `make install` puts tmemctl.
+const TMEMCTL: &str = "usr/sbin/tmemctl";
 
 /// Of a Debian system, what a guest has no use for, or gets from the kernel.
 const NOT_IN_GUEST: &[&str] = &[
@@ -76,7 +80,7 @@ const CONSOLE_FILES: &[(&str, &str)] = &[(
 )];
 
 /// Writes the small initramfs to `to`: the agent is process 1.
-pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> Result<()> {
+pub(crate) fn write(setup: &Setup, module: &Module, programs: &InGuest, to: &Path) -> Result<()> {
     let build = &setup.build;
     let mut archive = Archive::default();
     archive.add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])?;
@@ -84,7 +88,8 @@ pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> 
         archive.link(name, &format!("usr/{name}"))?;
     }
     archive.add("tmp", DIRECTORY, None, &[])?;
-    archive.file("init", PROGRAM, agent)?;
+    archive.file("init", PROGRAM, &programs.agent)?;
+    archive.file("usr/bin/tmemctl", PROGRAM, &programs.tmemctl)?;
     archive.link(WORKLOAD, "/init")?;
     // Its place on a disk.
     archive.link("usr/sbin/init", "/init")?;
@@ -109,12 +114,13 @@ pub(crate) fn write_debian(
     setup: &Setup,
     module: &Module,
     debian: &Root,
-    agent: &Path,
+    programs: &InGuest,
     to: &Path,
 ) -> Result<()> {
     let mut archive = Archive::default();
     archive.link("init", "usr/lib/systemd/systemd")?;
-    archive.file("usr/bin/tmem-agent", PROGRAM, agent)?;
+    archive.file("usr/bin/tmem-agent", PROGRAM, &programs.agent)?;
+    archive.file(TMEMCTL, PROGRAM, &programs.tmemctl)?;
     archive.link(WORKLOAD, "tmem-agent")?;
     for (path, text) in DEBIAN_FILES {
         archive.add(path, FILE, None, text.as_bytes())?;
@@ -132,9 +138,11 @@ pub(crate) fn write_console(
     setup: &Setup,
     module: &Module,
     debian: &Root,
+    tmemctl: &Path,
     to: &Path,
 ) -> Result<()> {
     let mut archive = Archive::default();
+    archive.file(TMEMCTL, PROGRAM, tmemctl)?;
     for (path, text) in CONSOLE_FILES {
         archive.add(path, FILE, None, text.as_bytes())?;
     }
