@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use rustix::fs::{FallocateFlags, MemfdFlags};
 use tmem_host::size;
 use vm_memory::mmap::FromRangesError;
@@ -23,27 +23,40 @@ const HUGE_PAGE: u64 = 2 << 20;
 /// Bytes of a page.
 const PAGE: u64 = 4 << 10;
 
+/// Checks whether a guest can have `bytes` of memory, of huge pages if `huge`,
+/// on any host.
+///
+/// # Errors
+/// A sentence about a size that cannot be.
+pub fn check(bytes: u64, huge: bool) -> Result<(), String> {
+    let shown = size::show(bytes);
+    if bytes < LEAST {
+        return Err(format!(
+            "{shown} of memory is too little for a guest; give at least --memory {}",
+            size::show(LEAST)
+        ));
+    }
+    let unit = if huge { HUGE_PAGE } else { PAGE };
+    if !bytes.is_multiple_of(unit) {
+        return Err(format!(
+            "{shown} of memory is not a whole number of pages of {}; give another --memory",
+            size::show(unit)
+        ));
+    }
+    Ok(())
+}
+
 /// Makes `bytes` of memory, of huge pages if `huge`.
 ///
 /// # Errors
 /// A sentence about a size that cannot be, or about what the host lacks.
 pub fn make(bytes: u64, huge: bool) -> Result<Memory> {
-    let shown = size::show(bytes);
-    ensure!(
-        bytes >= LEAST,
-        "{shown} of memory is too little for a guest; give at least --memory {}",
-        size::show(LEAST)
-    );
-    let unit = if huge { HUGE_PAGE } else { PAGE };
-    ensure!(
-        bytes.is_multiple_of(unit),
-        "{shown} of memory is not a whole number of pages of {}; give another --memory",
-        size::show(unit)
-    );
+    check(bytes, huge).map_err(Error::msg)?;
     let host = of_host();
     ensure!(
         bytes <= host,
-        "{shown} of memory is more than the host's {}; give less with --memory",
+        "{} of memory is more than the host's {}; give less with --memory",
+        size::show(bytes),
         size::show(host)
     );
     let file = memfd(bytes, huge)?;
