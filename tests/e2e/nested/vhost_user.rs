@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The daemon beside the VMM.
 
+use crate::bed;
 use crate::bed::MIB;
 use crate::nested;
 use anyhow::Result;
@@ -11,6 +12,7 @@ use tmem_e2e::Host;
 use tmem_e2e::VmOptions;
 use tmem_e2e::Vmm;
 use tmem_e2e::protocol::Order;
+use tmem_e2e::until;
 
 /// How the kernel ends a program whose page cannot be brought back (SIGBUS), or
 /// for which there is no memory while nothing can be swapped out (SIGKILL).
@@ -57,14 +59,14 @@ fn the_daemon_is_restarted_under_load(host: &Arc<Host>) -> Result<()> {
     }
     drop(job);
 
-    // Swapped on anew, it is as good as ever.
-    for line in [
-        "swapoff /dev/tmem0",
-        "mkswap /dev/tmem0",
-        "swapon /dev/tmem0",
-    ] {
-        guest.run(line)?;
-    }
+    // Swapped on anew, it is as good as ever. It is another disk, which is there
+    // a moment after the lost one is closed.
+    guest.run("swapoff /dev/tmem0")?;
+    until("the new disk", bed::PROMPT, || {
+        let (code, _) = guest.try_run("mkswap /dev/tmem0")?;
+        Ok((code == 0).then_some(()))
+    })?;
+    guest.run("swapon /dev/tmem0")?;
     let mut job = nested::large_job(&guest, 2)?;
     job.order(Order::Churn)?;
     job.order(Order::Verify)?;
