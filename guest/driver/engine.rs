@@ -114,6 +114,8 @@ pub(crate) struct Engine {
     queues: Pin<KBox<[Queue]>>,
     /// Queues that the device has.
     active: Atomic<usize>,
+    /// Pages that fit into any request.
+    most_pages: Atomic<u32>,
     /// The queues send bios.
     is_open: Atomic<bool>,
     /// The device may come back: writers wait for it.
@@ -181,6 +183,7 @@ impl Engine {
             pin_init!(Self {
                 queues,
                 active: Atomic::new(1),
+                most_pages: Atomic::new(1),
                 is_open: Atomic::new(false),
                 away: Atomic::new(false),
                 answers: Atomic::new(0),
@@ -595,6 +598,11 @@ impl Engine {
         }
     }
 
+    /// Pages that fit into any request, wherever they are in memory.
+    pub(crate) fn most_pages(&self) -> u32 {
+        self.most_pages.load(Relaxed)
+    }
+
     /// Parts of memory that fit into any request.
     pub(crate) fn segments(&self) -> u16 {
         let least = self.queues.iter().filter_map(Queue::segments).min();
@@ -627,6 +635,8 @@ impl Engine {
                 .min(tuning::SEGMENTS);
             queue.attach(vq, Room { run, segments });
         }
+        let segments = self.segments();
+        self.most_pages.store(run.min(segments.into()), Relaxed);
         self.active.store(count, Release);
         Ok(())
     }

@@ -53,7 +53,9 @@ use crate::{
         bio::{
             Bio,
             BioList,
-            Op, //
+            Op,
+            Pages,
+            PAGE_SECTORS, //
         },
         blockdev::{
             BlockDevice,
@@ -208,6 +210,17 @@ impl Filter {
         if let Some(clone) = clones.clone_of(bio, self.shadow.target(), purpose) {
             clone.submit();
         }
+    }
+
+    /// The first pages of a bio, as many as fit into a request, if the host can read or write their
+    /// memory. Gives nothing when it was ended.
+    fn fitting(&self, bio: Bio, pages: Pages, count: u32) -> Option<(Bio, Pages)> {
+        let count = count.min(self.engine.most_pages()).max(1);
+        if count >= pages.count {
+            return Some((bio, pages));
+        }
+        let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
+        Some((bio.split_at(at)?, Pages { count, ..pages }))
     }
 
     /// A bio that the engine takes in the place of another.

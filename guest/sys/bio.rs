@@ -198,6 +198,15 @@ impl Bio {
         unsafe { bindings::tmem_bio_is_plain(self.raw()) }
     }
 
+    /// Whether the host can read or write the bio's memory page by page: it is made of as many parts
+    /// as pages at most, and plain.
+    pub(crate) fn is_movable(&self) -> bool {
+        let (from, to) = self.sectors();
+        let mut parts = 0;
+        self.for_each_segment(super::chain::SEGMENT_BYTES, |_| parts += 1);
+        parts <= (to - from).div_ceil(PAGE_SECTORS) && self.is_plain()
+    }
+
     /// Whether the bio's memory is the kernel's own: no program can change it before the bio ends.
     pub(crate) fn is_kernels(&self) -> bool {
         // SAFETY: By the type invariant; the memory of a bio is valid until it ends.

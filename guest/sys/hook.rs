@@ -7,6 +7,12 @@
 //! while `submit_bio` runs, so nothing is seen half done, and once the operations are put back and
 //! the queue was frozen, nobody is in here any more.
 //!
+//! But it looks whether a block device has a `submit_bio` before it holds the queue. So a bio that
+//! was looked at before a filter came may pass it by after that: `attach` waits for all such before
+//! the filter does anything. And one that was looked at before the last filter went may come after
+//! that: until none can, the disk has operations whose `submit_bio` is the kernel's own
+//! `submit_bio_noacct`, which looks again.
+//!
 //! # Invariants
 //!
 //! - A disk has one hook, and that has at least one filter, but while it is made or taken off.
@@ -197,6 +203,10 @@ pub(crate) struct Hook<F: Filter> {
     operations: Opaque<kernel::bindings::block_device_operations>,
     /// What the disk had before.
     original: *const kernel::bindings::block_device_operations,
+    /// What it has after the last filter, until no bio can come any more that was for that.
+    #[pin]
+    parting: Opaque<kernel::bindings::block_device_operations>,
+    is_mq: bool,
     disk: NonNull<kernel::bindings::gendisk>,
     /// Of this disk; changed while the queue is frozen.
     filters: Registry<F>,
@@ -221,9 +231,10 @@ impl<F: Filter> Hook<F> {
         let disk = NonNull::new(device.disk()).ok_or(ENXIO)?;
         // SAFETY: The disk is valid because the device is open. Its own block device lives as long,
         // and the shadow is dropped with the hook: see `detach`.
-        let (original, whole) = unsafe {
+        let (original, whole, is_mq) = unsafe {
             let part = NonNull::new((*disk.as_ptr()).part0).ok_or(ENXIO)?;
-            ((*disk.as_ptr()).fops, Shadow::new(part)?)
+            let is_mq = bindings::tmem_disk_is_mq(disk.as_ptr());
+            ((*disk.as_ptr()).fops, Shadow::new(part)?, is_mq)
         };
         let gate = Gate::new()?;
         Arc::pin_init(
@@ -240,6 +251,18 @@ impl<F: Filter> Hook<F> {
                     },
                 ),
                 original,
+                parting <- Opaque::ffi_init(
+                    |slot: *mut kernel::bindings::block_device_operations| {
+                        // SAFETY: As above.
+                        unsafe {
+                            slot.write(core::ptr::read(*original));
+                            if is_mq {
+                                (*slot).submit_bio = Some(kernel::bindings::submit_bio_noacct);
+                            }
+                        }
+                    },
+                ),
+                is_mq,
                 disk,
                 filters: Registry::new(),
                 whole,
@@ -283,7 +306,8 @@ impl<F: Filter> Hook<F> {
         unsafe { Shadow::new(bdev) }
     }
 
-    /// From here on `filter` gets the bios for its sectors. One task at a time.
+    /// From here on `filter` gets all bios for its sectors; some it got before this returns. One
+    /// task at a time.
     ///
     /// # Errors
     ///
@@ -307,7 +331,27 @@ impl<F: Filter> Hook<F> {
             return Err(err);
         }
         F::registry().publish(all);
+        self.pass_over(None);
+        // Those that have passed the filter by have ended after this.
+        self.settle();
         Ok(())
+    }
+
+    /// Waits for bios that were looked at before the disk's block devices were told something else;
+    /// then gives the disk other operations.
+    fn pass_over(&self, operations: Option<*const kernel::bindings::block_device_operations>) {
+        if self.is_mq {
+            let operations = operations.unwrap_or(core::ptr::null());
+            // SAFETY: The disk is valid while one of its devices is open. The operations are those
+            // of its driver.
+            unsafe { bindings::tmem_disk_pass_over(self.disk.as_ptr(), operations) };
+        }
+    }
+
+    /// Waits until all requests have ended that are under way.
+    fn settle(&self) {
+        // SAFETY: The disk is valid while one of its devices is open.
+        unsafe { bindings::tmem_disk_settle(self.disk.as_ptr()) };
     }
 
     /// From here on `filter` gets no bio any more. It must pass on all of them already. Waits for
@@ -335,9 +379,11 @@ impl<F: Filter> Hook<F> {
             return Err(err);
         }
         F::registry().publish(all);
+        if self.is_empty() {
+            self.pass_over(Some(self.original));
+        }
         super::wait_until(|| gate.is_empty() && (!self.is_empty() || self.gate.is_empty()));
-        // SAFETY: The disk is valid while one of its devices is open.
-        unsafe { bindings::tmem_disk_settle(self.disk.as_ptr()) };
+        self.settle();
         Ok(())
     }
 
@@ -351,7 +397,7 @@ impl<F: Filter> Hook<F> {
             spans.push(bindings::tmem_span { from, to }, GFP_KERNEL)?;
         }
         let operations = if filters.is_empty() {
-            self.original
+            self.parting.get().cast_const()
         } else {
             self.operations.get().cast_const()
         };

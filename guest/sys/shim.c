@@ -5,9 +5,11 @@
 #include <linux/blk-crypto.h>
 #include <linux/blk-integrity.h>
 #include <linux/blk-mq.h>
+#include <linux/delay.h>
 #include <linux/kdev_t.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/virtio_config.h>
@@ -268,6 +270,42 @@ void tmem_disk_refit(struct gendisk *disk, const struct block_device_operations 
 	}
 	blk_mq_unfreeze_queue(disk->queue, memflags);
 	mutex_unlock(&disk->open_mutex);
+}
+
+static bool tmem_is_quiet(struct gendisk *disk)
+{
+	struct request_queue *q = disk->queue;
+
+	/* Nobody enters the queue of a disk that is gone. */
+	return !disk_live(disk) ||
+	       (!q->mq_freeze_depth && !waitqueue_active(&q->mq_freeze_wq) &&
+		!blk_queue_pm_only(q));
+}
+
+void tmem_disk_pass_over(struct gendisk *disk, const struct block_device_operations *fops)
+{
+	struct request_queue *q = disk->queue;
+	bool done;
+
+	/*
+	 * __submit_bio() looks at the flag first and enters the queue then. Between the two a task
+	 * does not sleep, but for a frozen queue. So while nobody can freeze it, and nobody waits
+	 * for it, each task that has looked is preempted at most, and that is what RCU for tasks
+	 * waits for.
+	 */
+	do {
+		mutex_lock(&q->mq_freeze_lock);
+		done = tmem_is_quiet(disk);
+		if (done) {
+			synchronize_rcu_tasks();
+			done = tmem_is_quiet(disk);
+		}
+		if (done && fops)
+			WRITE_ONCE(disk->fops, fops);
+		mutex_unlock(&q->mq_freeze_lock);
+		if (!done)
+			msleep(1);
+	} while (!done);
 }
 
 void tmem_disk_settle(struct gendisk *disk)

@@ -67,6 +67,12 @@ bool tmem_disk_is_mq(struct gendisk *disk);
 void tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *fops,
 		     void **slot, void *value, const struct tmem_span *spans,
 		     unsigned int count);
+/*
+ * Waits until all who looked at the flags that tmem_disk_refit() sets, before it did, have entered
+ * the disk's queue; then sets the operations to those given, if any. Not for a disk that is not
+ * blk-mq.
+ */
+void tmem_disk_pass_over(struct gendisk *disk, const struct block_device_operations *fops);
 /* Waits until no request of the disk is under way. */
 void tmem_disk_settle(struct gendisk *disk);
 

@@ -156,6 +156,7 @@ impl Filters {
             self.engine.remove_area(&filter.area);
             return Err(err);
         }
+        filter.reopen();
         if !list.hooks.iter().any(|hook| Arc::ptr_eq(hook, &filter.hook)) {
             // There is room.
             let _ = list.hooks.push_within_capacity(filter.hook.clone());
@@ -201,7 +202,8 @@ impl Filters {
                 origin: from,
                 gate,
                 outs,
-                is_closing: Atomic::new(false),
+                // Until all bios come to it.
+                is_closing: Atomic::new(true),
                 homing <- new_irq_lock!((0, 0), "tmem::homing"),
                 retries <- new_irq_lock!(BioList::new(), "tmem::retries"),
                 retry <- new_delayed_work!("tmem::retry"),

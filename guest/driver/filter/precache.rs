@@ -31,13 +31,16 @@ use kernel::{
 impl Filter {
     /// A read of the disk.
     pub(super) fn read_block(self: &Arc<Self>, bio: Bio) {
-        let pages = bio.pages_from(self.origin).filter(|_| bio.is_plain());
-        let from_host = pages.is_some_and(|pages| {
-            self.is_serving() && self.area.cache(|blocks| blocks.look(pages)) == Some(Way::Host)
-        });
-        if !from_host {
+        let is_there = |pages: &Pages| {
+            self.is_serving() && self.area.cache(|blocks| blocks.look(*pages)) == Some(Way::Host)
+        };
+        let pages = bio.pages_from(self.origin);
+        let Some(pages) = pages.filter(|_| bio.is_movable()).filter(is_there) else {
             return self.read_from_disk(bio);
-        }
+        };
+        let Some((bio, _)) = self.fitting(bio, pages, pages.count) else {
+            return;
+        };
         let flight = self.gate.enter();
         let carrier = self.carrier(bio, |original| {
             Purpose::Get(original, self.clone(), flight)

@@ -31,11 +31,14 @@ impl Filter {
     pub(super) fn swap_out(self: &Arc<Self>, bio: Bio) {
         // Entered before it is known whether the filter is closing: see `close`.
         let out = self.outs.enter();
-        let whole = bio.pages_from(self.origin).is_some() && bio.is_plain();
-        if !(whole && self.is_serving()) {
+        let pages = bio.pages_from(self.origin).filter(|_| bio.is_movable());
+        let Some(pages) = pages.filter(|_| self.is_serving()) else {
             drop(out);
             return self.overwrite(bio);
-        }
+        };
+        let Some((bio, _)) = self.fitting(bio, pages, pages.count) else {
+            return;
+        };
         let flight = self.gate.enter();
         let carrier = self.carrier(bio, |original| {
             Purpose::Out(original, self.clone(), out, flight)
@@ -91,7 +94,7 @@ impl Filter {
 
     /// A read of slots.
     pub(super) fn swap_in(self: &Arc<Self>, bio: Bio) {
-        let Some(pages) = bio.pages_from(self.origin).filter(|_| bio.is_plain()) else {
+        let Some(pages) = bio.pages_from(self.origin).filter(|_| bio.is_movable()) else {
             return self.pass(bio);
         };
         let alike = self.area.swap(|handles| {
@@ -103,14 +106,8 @@ impl Filter {
         let Some((count, is_held, is_lost)) = alike else {
             return self.pass(bio);
         };
-        let bio = if count < pages.count {
-            let at = bio.sectors().0 + u64::from(count) * crate::sys::bio::PAGE_SECTORS;
-            match bio.split_at(at) {
-                Some(front) => front,
-                None => return,
-            }
-        } else {
-            bio
+        let Some((bio, Pages { count, .. })) = self.fitting(bio, pages, count) else {
+            return;
         };
         if is_lost {
             self.area.counts.errors.add(count.into());
