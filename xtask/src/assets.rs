@@ -28,7 +28,9 @@ pub(crate) enum Profile {
 pub(crate) enum Guests {
     /// The agent's only.
     Small,
-    /// And a Debian system, and those of our own VMM.
+    /// And those of our own VMM.
+    Vmm,
+    /// And a Debian system.
     All,
 }
 
@@ -46,14 +48,17 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(&setup, &module, &agent, &initramfs)?;
-    let (debian, vmm) = match guests {
-        Guests::Small => (None, None),
+    let vmm = match guests {
+        Guests::Small => None,
+        Guests::Vmm | Guests::All => Some(outer::make(&setup, &programs(profile)?, &initramfs)?),
+    };
+    let debian = match guests {
+        Guests::Small | Guests::Vmm => None,
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
             initramfs::write_debian(&setup, &module, &root, &agent, &debian)?;
-            let vmm = outer::make(&setup, &programs(profile)?, &initramfs)?;
-            (Some(debian), Some(vmm))
+            Some(debian)
         }
     };
     Ok(Assets {

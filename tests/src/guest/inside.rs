@@ -158,6 +158,16 @@ impl<M: Machine> Guest<M> {
         })
     }
 
+    /// Has the agent measure [`tmem_agent::first_line::time`].
+    pub(crate) fn time_to_first_line(&self, vmm: &Path, kernel: &Path) -> Result<Duration> {
+        let [vmm, kernel] = [vmm, kernel].map(|path| path.display().to_string());
+        let replies = self.link.send(Command::FirstLine { vmm, kernel })?;
+        match replies.next("the kernel's first line", RUN)? {
+            Answer::Took { microseconds } => Ok(Duration::from_micros(microseconds)),
+            other => bail!("the time was not taken: {other:?}"),
+        }
+    }
+
     /// Loads the module and swaps on its disk.
     ///
     /// # Errors
