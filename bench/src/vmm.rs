@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Our VMM: how long it takes to start a guest, what it costs in memory, and
 //! where requests to its store are best served. With a guest of a few dozen
-//! instructions, so that it runs on any KVM; a stock kernel where one can run.
+//! instructions, so that it runs on any KVM; a stock kernel where one can run,
+//! which elsewhere is measured in an outer guest by who starts us.
 
 mod guest;
 mod process;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -37,6 +38,10 @@ pub(crate) struct Args {
     /// A stock kernel, an ELF file, where this machine's KVM can run it.
     #[arg(long, value_name = "FILE")]
     stock_kernel: Option<PathBuf>,
+    /// A time to a stock kernel's first line that was measured where KVM itself
+    /// is emulated, in ms; once for each start.
+    #[arg(long, value_name = "MS")]
+    nested_start: Vec<f64>,
     /// QEMU; once for each word of the command, if it takes several.
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     qemu: Vec<std::ffi::OsString>,
@@ -48,13 +53,14 @@ pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
         report.note("no VMM given: it is left out");
         return Ok(());
     };
+    first_line(args, vmm, report)?;
     if let Err(error) = std::fs::File::options()
         .read(true)
         .write(true)
         .open("/dev/kvm")
     {
         report.note(format!(
-            "/dev/kvm cannot be used ({error}): the VMM is left out"
+            "/dev/kvm cannot be used ({error}): the rest of the VMM is left out"
         ));
         return Ok(());
     }
@@ -88,35 +94,40 @@ pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
         }
     }
     report.limit("tmem-vmm, resident", memory, "MiB", MOST_MEMORY_MIB);
-    match &args.stock_kernel {
-        Some(kernel) => stock(vmm, kernel, report)?,
-        None => report.note(
-            "this machine's KVM cannot run stock kernels: the time to the first kernel line is \
-             left out",
-        ),
-    }
     serve(vmm, dir.path(), report)
 }
 
 /// Start to the first line of a stock kernel.
-fn stock(vmm: &std::path::Path, kernel: &std::path::Path, report: &mut Report) -> Result<()> {
-    let line = "earlycon=uart8250,io,0x3f8 console=ttyS0";
-    let mut starts = Vec::new();
-    for _ in 0..STARTS {
-        let start = Instant::now();
-        let mut running = Running::start(vmm, kernel, GUEST_MIB, &["--cmdline", line])?;
-        running.hears(b"Linux version")?;
-        starts.push(millis(start.elapsed()));
+fn first_line(args: &Args, vmm: &Path, report: &mut Report) -> Result<()> {
+    if let Some(kernel) = &args.stock_kernel {
+        let mut starts = Vec::new();
+        for _ in 0..STARTS {
+            starts.push(millis(tmem_agent::first_line::time(vmm, kernel)?));
+        }
+        let start = median(&mut starts)?;
+        report.figure("tmem-vmm, start to the first kernel line", start, "ms");
+        report.limit("tmem-vmm, first kernel line", start, "ms", MOST_START_MS);
+        return Ok(());
     }
-    let start = median(&mut starts)?;
-    report.figure("tmem-vmm, start to the first kernel line", start, "ms");
-    report.limit("tmem-vmm, first kernel line", start, "ms", MOST_START_MS);
+    let mut starts = args.nested_start.clone();
+    let nested = match median(&mut starts) {
+        Ok(start) => {
+            report.figure("tmem-vmm, first kernel line, nested", start, "ms");
+            "nested: KVM inside QEMU's TCG, which is many times slower; compare no times with other \
+             machines"
+        }
+        Err(_) => "the time to the first kernel line is left out",
+    };
+    report.note(format!(
+        "{nested}. The target below {MOST_START_MS} ms needs a KVM with hardware behind it, which \
+         this machine does not have"
+    ));
     Ok(())
 }
 
 /// Puts and gets of one page each, one after the other, on the vCPU's own
 /// thread and on another.
-fn serve(vmm: &std::path::Path, dir: &std::path::Path, report: &mut Report) -> Result<()> {
+fn serve(vmm: &Path, dir: &Path, report: &mut Report) -> Result<()> {
     let program = dir.join("requests.elf");
     let requests = Requests { count: REQUESTS };
     std::fs::write(&program, requests.program()).context("cannot write a guest's program")?;

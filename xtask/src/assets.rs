@@ -30,7 +30,9 @@ pub(crate) enum Profile {
 pub(crate) enum Guests {
     /// The agent's only.
     Small,
-    /// And a Debian system, and those of our own VMM.
+    /// And those of our own VMM.
+    Vmm,
+    /// And a Debian system.
     All,
 }
 
@@ -66,15 +68,22 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(&setup, &module, &programs, &initramfs)?;
-    let (debian, vmm, storage) = match guests {
-        Guests::Small => (None, None, None),
+    let vmm = match guests {
+        Guests::Small => None,
+        Guests::Vmm | Guests::All => Some(outer::make(
+            &setup,
+            &outer_programs(profile)?,
+            &initramfs,
+        )?),
+    };
+    let (debian, storage) = match guests {
+        Guests::Small | Guests::Vmm => (None, None),
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
             initramfs::write_debian(&setup, &module, &root, &programs, &debian)?;
-            let vmm = outer::make(&setup, &outer_programs(profile)?, &initramfs)?;
             let storage = storage(&setup, &module, &programs)?;
-            (Some(debian), Some(vmm), Some(storage))
+            (Some(debian), Some(storage))
         }
     };
     Ok(Assets {

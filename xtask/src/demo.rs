@@ -45,7 +45,7 @@ pub(crate) struct Options {
 /// `cargo xtask demo`.
 pub(crate) fn command(options: &Options) -> Result<()> {
     let guests = if Host::is_virtualised() {
-        Guests::All
+        Guests::Vmm
     } else {
         Guests::Small
     };

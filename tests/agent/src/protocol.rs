@@ -73,6 +73,13 @@ pub enum Command {
         /// The body.
         body: String,
     },
+    /// Measure [`crate::first_line::time`]; answered with [`Answer::Took`].
+    FirstLine {
+        /// The VMM's path.
+        vmm: String,
+        /// The kernel's.
+        kernel: String,
+    },
     /// Switch the machine off. Not answered.
     PowerOff,
     /// Reset the machine. Not answered.
@@ -135,6 +142,11 @@ pub enum Answer {
     },
     /// What a server answered.
     Http(Response),
+    /// How long it took.
+    Took {
+        /// On the guest's clock.
+        microseconds: u64,
+    },
     /// A workload or another program has ended.
     Exited {
         /// Its exit code; none if a signal ended it.

@@ -22,6 +22,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use tmem_agent::first_line;
 use tmem_agent::http;
 use tmem_agent::protocol::Answer;
 use tmem_agent::protocol::Command;
@@ -121,6 +122,12 @@ impl Shared {
             } => {
                 let response = http::request(Path::new(&socket), &method, &path, &body)?;
                 Ok(Answer::Http(response))
+            }
+            Command::FirstLine { vmm, kernel } => {
+                let time = first_line::time(Path::new(&vmm), Path::new(&kernel))?;
+                Ok(Answer::Took {
+                    microseconds: u64::try_from(time.as_micros())?,
+                })
             }
             Command::PowerOff => {
                 root::settle()?;

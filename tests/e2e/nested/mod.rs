@@ -13,7 +13,6 @@ mod vhost_user;
 use crate::bed;
 use anyhow::Context;
 use anyhow::Result;
-use anyhow::bail;
 use std::sync::Arc;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::DaemonPlace;
@@ -37,26 +36,10 @@ const PACKED_MEMORY: u64 = 256;
 const LARGE: u64 = 88;
 const OVER: u64 = 32;
 
-/// Machines that a test is tried on. QEMU's emulation of SVM breaks the outer
-/// kernel now and then (it reads its own per-CPU data through a stale
-/// translation), which says nothing about what runs in it.
-const MACHINES: u32 = 4;
-
 /// Runs `test` on a machine for the VMM; on another one if the machine itself
 /// broke.
 fn on_host(options: &HostOptions, test: impl Fn(&Arc<Host>) -> Result<()>) -> Result<()> {
-    for left in (0..MACHINES).rev() {
-        let host = Host::with_kvm(&bed::assets()?, options.clone())?;
-        match test(&host) {
-            Ok(()) if !host.is_broken() => return host.power_off(),
-            Err(error) if !host.is_broken() => return Err(error),
-            outcome => eprintln!(
-                "the emulated machine {} broke ({outcome:?}); {left} tries left",
-                options.name
-            ),
-        }
-    }
-    bail!("{MACHINES} emulated machines broke one after the other");
+    Host::used_by(&bed::assets()?, options, test)
 }
 
 /// A machine for the VMM that is called `name`.
