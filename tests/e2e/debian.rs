@@ -41,6 +41,18 @@ fn swap_is_on_after_boot_without_hands() -> Result<()> {
     job.order(Order::Verify)?;
     assert!(daemon.stats()?.number("/vms/vm0/persistent_pages")? > 32 * MIB);
     job.end()?;
+
+    // The other unit has found nothing to attach: the root is no disk.
+    let unit = "tmem-attach.service";
+    let is_active = || {
+        let (_, state) = guest.try_run(&format!("systemctl is-active {unit}"))?;
+        Ok((state.trim() == "active").then_some(()))
+    };
+    until(unit, STARTED, is_active)?;
+    guest.run(&format!("systemctl reload {unit}"))?;
+    guest.run(&format!("systemctl stop {unit}"))?;
+    let status = guest.run("tmemctl status")?;
+    assert!(status.contains("Nothing is attached"), "{status}");
     bed::nothing_lost(&guest)?;
     guest.power_off()?;
     daemon.stop()

@@ -11,3 +11,4 @@ mod nested;
 mod quota;
 mod replug;
 mod swap;
+mod tmemctl;
