@@ -24,6 +24,9 @@ const PROGRAM: &str = "/usr/bin/load";
 /// For everything to be read from the disk and compared, on an emulated CPU.
 const CHECK: Duration = Duration::from_secs(600);
 
+/// For it to start.
+const STARTS: Duration = Duration::from_secs(120);
+
 /// SIGUSR1, which asks for a check, and SIGTERM.
 const CHECK_NOW: i32 = 10;
 const END: i32 = 15;
@@ -52,13 +55,20 @@ impl<M: Machine> Guest<M> {
         argv.extend(arguments.split_whitespace().map(str::to_string));
         let link = Arc::clone(self.link());
         let program = Program::outer("load", &link, argv, output.clone(), || ())?;
-        Ok(Load {
+        let mut load = Load {
             program,
             link,
             what: format!("load {arguments}"),
             output,
             checks: 0,
-        })
+        };
+        // A signal before it heeds them would end it.
+        until(&load.what.clone(), STARTS, || {
+            load.goes_on()?;
+            let started = |news: &News| matches!(news, News::Started { .. });
+            Ok(load.news()?.iter().any(started).then_some(()))
+        })?;
+        Ok(load)
     }
 }
 

@@ -45,7 +45,6 @@ pub(crate) const STORAGE: &[&str] = &[
     "dm_mod",
     "dm_snapshot",
     "dm_flakey",
-    "nvme",
     "virtio_scsi",
     "sd_mod",
     "scsi_debug",
