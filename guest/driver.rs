@@ -2,10 +2,15 @@
 
 //! The driver's logic. No `unsafe` and no C bindings here: those are in `sys`.
 
+pub(crate) mod area;
+pub(crate) mod bits;
+pub(crate) mod blocks;
+pub(crate) mod chardev;
 pub(crate) mod control;
 pub(crate) mod counters;
 pub(crate) mod engine;
 pub(crate) mod events;
+pub(crate) mod filter;
 pub(crate) mod flush;
 pub(crate) mod handles;
 pub(crate) mod manager;

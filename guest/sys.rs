@@ -1,18 +1,51 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Safe abstractions over what the kernel crate does not have: virtio, bios,
-//! bio-based disks, plugs, a lock for interrupt context, cancellable work.
+//! bio-based disks, filters on other disks, plugs, a lock for interrupt context,
+//! cancellable work, misc devices that hold the module.
 //!
 //! All of the module's `unsafe` code and all uses of C bindings are below here.
 
 mod bindings;
 pub(crate) mod bio;
+pub(crate) mod blockdev;
 pub(crate) mod chain;
+pub(crate) mod clone;
 pub(crate) mod disk;
+pub(crate) mod hook;
 pub(crate) mod irq_lock;
+pub(crate) mod misc;
+pub(crate) mod module;
 pub(crate) mod plug;
 pub(crate) mod reclaim;
 pub(crate) mod renewal;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;
 pub(crate) mod work;
+
+use kernel::time::{
+    delay::fsleep,
+    Delta, //
+};
+
+/// Between two looks at a condition, in microseconds.
+const POLL_MICROS: i64 = 500;
+
+/// Sleeps until the condition holds.
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        fsleep(Delta::from_micros(POLL_MICROS));
+    }
+}
+
+/// Whether a signal waits for the running task.
+pub(crate) fn signal_pending() -> bool {
+    // SAFETY: Reads flags of the running task, which is always allowed.
+    unsafe { bindings::tmem_signal_pending() }
+}
+
+/// Pages of memory that the kernel manages.
+pub(crate) fn memory_pages() -> u64 {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::tmem_memory_pages() }
+}

@@ -3,30 +3,39 @@
 //! virtio-tmem: swapping into a store on the host.
 //!
 //! The module drives virtio-tmem devices and provides `/dev/tmem0`, a swap disk whose pages live in
-//! the host's store. Layers, each knowing only what is below it:
+//! the host's store. To other disks it attaches filters, while they are in use: see `driver::filter`. Layers, each knowing only what is below it:
 //!
 //! - `driver`: what is done. States, requests, what becomes of bios. No `unsafe`.
 //! - `sys`: with what. Safe abstractions over the kernel's C interfaces.
 //! - `wire`: what device and driver say to each other; the device compiles the same file.
 //!
-//! The disk takes bios, not blk-mq requests. A filter for other disks will feed the same engine
-//! with their bios; tags would block reclaim, also that of the worker that brings a device back;
+//! The disk takes bios, not blk-mq requests. Filters feed the same engine with their bios; tags would block reclaim, also that of the worker that brings a device back;
 //! and neither a tag set nor a scheduler has anything to add to a queue of copies.
 
 mod driver;
 mod sys;
+#[expect(dead_code, unreachable_pub, reason = "tmemctl uses the rest")]
+mod uapi;
 #[expect(dead_code, unreachable_pub, reason = "the device uses the rest")]
 mod wire;
 
 use crate::{
     driver::{
+        chardev,
         counters::{
             self,
             Counters, //
         },
+        filter::list::{
+            self,
+            Filters, //
+        },
         manager::Manager, //
     },
-    sys::virtio::Registration, //
+    sys::{
+        misc,
+        virtio::Registration, //
+    },
 };
 use kernel::{
     debugfs::Scope,
@@ -46,6 +55,10 @@ module! {
             default: 60,
             description: "Seconds that I/O waits for a device that is gone, or that does not answer, before it fails (default 60)",
         },
+        precache_eager: u32 {
+            default: 0,
+            description: "1 to put blocks that were read once, too; 0 to put them when they are read again (default)",
+        },
         test_device_id: u32 {
             default: 0,
             description: "Another virtio device id to bind to, for front ends that cannot offer 60; 0 for none (default)",
@@ -55,8 +68,11 @@ module! {
 
 /// The loaded module. The fields are dropped in order.
 struct Tmem {
+    /// None until the rest is there.
+    control: Option<Pin<KBox<misc::Registration<list::Shared>>>>,
     /// None once the module is being unloaded.
     registration: Option<Pin<KBox<Registration<Manager>>>>,
+    filters: Arc<Filters>,
     manager: Arc<Manager>,
     _counters: Pin<KBox<Scope<Arc<Counters>>>>,
 }
@@ -68,7 +84,9 @@ impl kernel::Module for Tmem {
         // Up to 7.2 a parameter's value is a reference, since 7.3 it is a copy: this takes both.
         let timeout = u32::clone(&module_parameters::reattach_timeout.value());
         let test_id = u32::clone(&module_parameters::test_device_id.value());
+        let is_eager = u32::clone(&module_parameters::precache_eager.value()) != 0;
         let manager = Manager::new(counters, timeout)?;
+        let filters = Filters::new(manager.clone(), is_eager)?;
         let ids = [wire::DEVICE_ID, test_id];
         let ids = if test_id == 0 { &ids[..1] } else { &ids[..] };
         let registration = Registration::new(
@@ -81,11 +99,16 @@ impl kernel::Module for Tmem {
         let registration = KBox::pin_init(registration, GFP_KERNEL).inspect_err(|_| {
             manager.cancel_work();
         })?;
-        Ok(Self {
+        let mut tmem = Self {
+            control: None,
             registration: Some(registration),
+            filters: filters.clone(),
             manager,
             _counters: shown,
-        })
+        };
+        let control = chardev::register(Arc::new(list::Shared(filters), GFP_KERNEL)?);
+        tmem.control = Some(KBox::pin_init(control, GFP_KERNEL)?);
+        Ok(tmem)
     }
 }
 
@@ -94,6 +117,7 @@ impl Drop for Tmem {
         // While the device is still there, so that the host frees the pages at once.
         self.manager.end();
         drop(self.registration.take());
+        self.filters.cancel_work();
         self.manager.cancel_work();
     }
 }

@@ -178,13 +178,7 @@ impl Filter {
     /// Writes the structure.
     pub fn encode(&self) -> [u8; Self::SIZE] {
         let mut to = [0; Self::SIZE];
-        let words = [
-            self.position,
-            self.major,
-            self.minor,
-            self.kind,
-            self.state,
-        ];
+        let words = [self.position, self.major, self.minor, self.kind, self.state];
         for (i, word) in words.into_iter().enumerate() {
             give(&mut to, i * 4, &word.to_ne_bytes());
         }

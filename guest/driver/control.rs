@@ -8,6 +8,7 @@
 use super::{
     engine::Engine,
     request::{
+        Control,
         Kind,
         Request, //
     },
@@ -17,7 +18,8 @@ use crate::{
     sys::virtio::QueueSet,
     wire::{
         Limits,
-        Op,
+        ObjectId,
+        PoolKind,
         Status, //
     }, //
 };
@@ -33,7 +35,7 @@ use kernel::{
 };
 
 impl Engine {
-    /// Sends a request about the pool as a whole to the device with the queues `set`, and waits
+    /// Sends a request about a pool as a whole to the device with the queues `set`, and waits
     /// for the answer, `patience` milliseconds at most.
     ///
     /// # Errors
@@ -43,7 +45,7 @@ impl Engine {
     fn control(
         self: &Arc<Self>,
         set: &QueueSet,
-        op: Op,
+        op: Control,
         patience: i64,
     ) -> Result<(Status, Limits)> {
         if let Some(request) = self.unsent(op)? {
@@ -75,7 +77,7 @@ impl Engine {
     }
 
     /// The request, made one for `op`, or none when an answer to that has come late.
-    fn unsent(&self, op: Op) -> Result<Option<KBox<Request>>> {
+    fn unsent(&self, op: Control) -> Result<Option<KBox<Request>>> {
         let mut answer = self.answer.lock();
         let (mut request, answered) = answer.take().ok_or(EBUSY)?;
         if answered && request.kind() == Kind::Control(op) {
@@ -106,13 +108,19 @@ impl Engine {
         }
     }
 
-    /// Makes the pool. Gives whether it was there already.
+    /// Makes a pool. Gives whether it was there already.
     ///
     /// # Errors
     ///
     /// `EIO` when the device refuses, else as [`Self::control`].
-    pub(crate) fn create_pool(self: &Arc<Self>, set: &QueueSet, patience: i64) -> Result<bool> {
-        match self.control(set, Op::CreatePool, patience)?.0 {
+    pub(crate) fn create_pool(
+        self: &Arc<Self>,
+        set: &QueueSet,
+        pool: u32,
+        kind: PoolKind,
+        patience: i64,
+    ) -> Result<bool> {
+        match self.control(set, Control::CreatePool(pool, kind), patience)?.0 {
             Status::OK => Ok(false),
             Status::EXISTS => Ok(true),
             status => {
@@ -128,7 +136,7 @@ impl Engine {
     ///
     /// `EIO` when the device refuses, else as [`Self::control`].
     pub(crate) fn limits(self: &Arc<Self>, set: &QueueSet) -> Result<Limits> {
-        let (status, limits) = self.control(set, Op::GetLimits, tuning::CONTROL_MS)?;
+        let (status, limits) = self.control(set, Control::GetLimits, tuning::CONTROL_MS)?;
         if !status.is_ok() {
             pr_err!(
                 "the device refused to tell its limits with status {:#x}\n",
@@ -136,18 +144,37 @@ impl Engine {
             );
             return Err(EIO);
         }
-        self.counters.quota_bytes.set(limits.quota_bytes);
-        self.counters.held_bytes.set(limits.held_bytes);
+        self.shared.counters.quota_bytes.set(limits.quota_bytes);
+        self.shared.counters.held_bytes.set(limits.held_bytes);
         Ok(limits)
     }
 
-    /// Removes the pool with all its pages. That the device has none is fine.
+    /// Removes a pool with all its pages. That the device has none is fine.
     ///
     /// # Errors
     ///
     /// As [`Self::control`].
-    pub(crate) fn destroy_pool(self: &Arc<Self>, set: &QueueSet) -> Result {
-        self.control(set, Op::DestroyPool, tuning::CONTROL_MS)
+    pub(crate) fn destroy_pool(self: &Arc<Self>, set: &QueueSet, pool: u32) -> Result {
+        self.control(set, Control::DestroyPool(pool), tuning::CONTROL_MS)
             .map(|_| ())
+    }
+
+    /// Removes all pages of an object.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::control`].
+    pub(crate) fn flush_object(
+        self: &Arc<Self>,
+        set: &QueueSet,
+        pool: u32,
+        object: ObjectId,
+    ) -> Result {
+        self.control(
+            set,
+            Control::FlushObject(pool, object),
+            tuning::CONTROL_MS,
+        )
+        .map(|_| ())
     }
 }

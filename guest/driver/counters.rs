@@ -19,7 +19,8 @@ use kernel::{
 pub(crate) struct Counter(Atomic<u64>);
 
 impl Counter {
-    fn new() -> Self {
+    /// Zero.
+    pub(crate) fn new() -> Self {
         Self(Atomic::new(0))
     }
 

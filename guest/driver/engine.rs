@@ -31,12 +31,19 @@
 //! 1. the device's own, of the bus and the driver core; see `renewal`,
 //! 2. the manager's mutex,
 //! 3. `Queue::inner`, one for each queue,
-//! 4. `Engine::handles`, which `swap_slot_free_notify` takes under locks of the swap code,
-//! 5. `Engine::flusher`, `Engine::answer`.
+//! 4. `Area::known`, one for each area, which `swap_slot_free_notify` takes under locks of the swap
+//!    code,
+//! 5. `Area::flusher`, `Engine::answer`, `Engine::areas`.
 //!
 //! Bios are ended, doorbells are rung and work is scheduled without any of them.
 
 use super::{
+    area::{
+        Area,
+        Known,
+        DISK_POOL,
+        PRECACHE_POOL, //
+    },
     counters::Counters,
     handles::{
         Admission,
@@ -45,7 +52,8 @@ use super::{
     queue::{
         one,
         Mode,
-        Queue, //
+        Queue,
+        Shared, //
     },
     ratelimit::RateLimit,
     request::{
@@ -63,6 +71,7 @@ use crate::sys::{
         Op as BioOp,
         Outcome, //
     },
+    clone::Clones,
     irq_lock::{
         new_irq_lock,
         IrqLock, //
@@ -111,17 +120,17 @@ pub(crate) struct Engine {
     away: Atomic<bool>,
     /// Answers of any kind, for the watchdog.
     answers: Atomic<u64>,
+    /// The pages of the open swap disk are lost: its bios fail.
+    is_disk_lost: Atomic<bool>,
+    /// Those of filters.
     #[pin]
-    pub(super) handles: IrqLock<Handles>,
-    /// The request for flushes, unless it is in flight.
-    #[pin]
-    pub(super) flusher: IrqLock<Option<KBox<Request>>>,
+    areas: IrqLock<KVec<Arc<Area>>>,
     /// Extents in a flush; 0 for a device that takes only one at a time.
     pub(super) extents: Atomic<usize>,
     /// The request that was awaited and has come back, and whether it was answered.
     #[pin]
     pub(super) answer: IrqLock<Option<(KBox<Request>, bool)>>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) shared: Shared,
     pub(super) workqueue: WorkQueue,
     #[pin]
     flush_work: DelayedWork<Engine>,
@@ -137,7 +146,7 @@ impl kernel::workqueue::WorkItem for Engine {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.flush();
+        this.flush_all();
         this.send_all();
     }
 }
@@ -160,8 +169,13 @@ impl Engine {
         workqueue: WorkQueue,
     ) -> Result<Arc<Self>> {
         let queues = KBox::pin_slice(|_| Queue::new(), queues, GFP_KERNEL)?;
-        let handles = Handles::new(0)?;
-        let flusher = Request::for_flush()?;
+        let disk = Area::new(DISK_POOL, [0; 24], Known::Swap(Handles::new(0)?))?;
+        disk.set_ready(true);
+        let shared = Shared {
+            counters,
+            disk,
+            clones: KBox::pin_init(Clones::new(), GFP_KERNEL)?,
+        };
         let answer = Request::for_control()?;
         Arc::pin_init(
             pin_init!(Self {
@@ -170,11 +184,11 @@ impl Engine {
                 is_open: Atomic::new(false),
                 away: Atomic::new(false),
                 answers: Atomic::new(0),
-                handles <- new_irq_lock!(handles, "tmem::handles"),
-                flusher <- new_irq_lock!(Some(flusher), "tmem::flusher"),
+                is_disk_lost: Atomic::new(false),
+                areas <- new_irq_lock!(KVec::new(), "tmem::areas"),
                 extents: Atomic::new(0),
                 answer <- new_irq_lock!(Some((answer, false)), "tmem::answer"),
-                counters,
+                shared,
                 workqueue,
                 flush_work <- new_delayed_work!("tmem::flush"),
                 refusals: RateLimit::new(),
@@ -199,6 +213,14 @@ impl Engine {
             BioOp::Read | BioOp::Discard => (),
             BioOp::Other => return bio.end(Outcome::Unsupported),
         }
+        if self.is_disk_lost.load(Relaxed) {
+            return self.fail(one(bio));
+        }
+        self.gather(bio);
+    }
+
+    /// Takes a bio, perhaps to wait in the task's plug. In process context.
+    pub(crate) fn gather(self: &Arc<Self>, bio: Bio) {
         if let Some(bio) = plug::gather(self, bio, tuning::PLUG) {
             self.dispatch(one(bio));
         }
@@ -209,7 +231,7 @@ impl Engine {
         if !self.is_congested() || !reclaim::may_wait() {
             return;
         }
-        self.counters.throttled.add(1);
+        self.shared.counters.throttled.add(1);
         let mut waited = 0;
         while waited < tuning::WRITE_WAIT_MS && self.is_congested() {
             fsleep(Delta::from_millis(tuning::WRITE_POLL_MS));
@@ -220,29 +242,34 @@ impl Engine {
     /// Lets a page stay in memory, because the device is away: see [`tuning::SWAP_OUT_MS`].
     fn postpone(&self, bio: Bio) {
         let count = bio.pages().map_or(0, |pages| pages.count);
-        self.counters.postponed.add(u64::from(count));
+        self.shared.counters.postponed.add(u64::from(count));
         bio.end(Outcome::Again);
     }
 
-    fn is_congested(&self) -> bool {
-        self.away.load(Relaxed) || self.counters.backlog.get() > tuning::BACKLOG
+    /// Whether more bios would only pile up.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.away.load(Relaxed) || self.shared.counters.backlog.get() > tuning::BACKLOG
     }
 
     /// Sends bios, or lets them wait.
-    pub(super) fn dispatch(self: &Arc<Self>, mut bios: BioList) {
+    pub(crate) fn dispatch(self: &Arc<Self>, mut bios: BioList) {
         let mut admitted = BioList::new();
         while let Some(bio) = bios.pop() {
             let Some(pages) = bio.pages() else {
                 bio.end(Outcome::IoError);
                 continue;
             };
-            let admission = self.handles.lock().admit(bio, pages);
+            let area = self.shared.area_of(&bio);
+            let admission = match &mut *area.known.lock() {
+                Known::Swap(handles) => handles.admit(bio, pages, area.is_disk()),
+                Known::Cache(_) => Admission::Send(bio),
+            };
             match admission {
                 Admission::Send(bio) => admitted.push(bio),
-                Admission::Deferred => self.counters.deferred.add(1),
+                Admission::Deferred => self.shared.counters.deferred.add(1),
                 Admission::Empty(mut bio) => {
                     bio.zero(0, pages.count);
-                    self.counters.misses.add(u64::from(pages.count));
+                    self.shared.counters.misses.add(u64::from(pages.count));
                     bio.end(Outcome::Ok);
                 }
             }
@@ -253,8 +280,8 @@ impl Engine {
         let cpu = u32::from(CpuId::current()) as usize;
         let active = self.active.load(Relaxed).max(1);
         if let Some(queue) = self.queues.get(cpu % active) {
-            let (sent, failed) = queue.enqueue(admitted, &self.counters);
-            if sent.ring(&self.counters) {
+            let (sent, failed) = queue.enqueue(admitted, &self.shared);
+            if sent.ring(&self.shared.counters) {
                 self.retry();
             }
             self.fail(failed);
@@ -266,9 +293,9 @@ impl Engine {
         let Some(queue) = self.queues.first() else {
             return self.return_request(request, false);
         };
-        match queue.enqueue_ready(request, &self.counters) {
+        match queue.enqueue_ready(request, &self.shared) {
             Ok(sent) => {
-                if sent.ring(&self.counters) {
+                if sent.ring(&self.shared.counters) {
                     self.retry();
                 }
             }
@@ -279,7 +306,7 @@ impl Engine {
     /// Sends what waits in any queue.
     pub(super) fn send_all(self: &Arc<Self>) {
         for queue in self.queues.iter() {
-            if queue.send(&self.counters).ring(&self.counters) {
+            if queue.send(&self.shared).ring(&self.shared.counters) {
                 self.retry();
             }
         }
@@ -313,14 +340,14 @@ impl Engine {
             }
         }
         self.answers.fetch_add(answers, Relaxed);
-        if queue.recycle(free, &self.counters).ring(&self.counters) {
+        if queue.recycle(free, &self.shared).ring(&self.shared.counters) {
             self.retry();
         }
         awaited
     }
 
     /// Gives back a request that is not for I/O.
-    fn return_request(self: &Arc<Self>, request: KBox<Request>, answered: bool) {
+    pub(super) fn return_request(self: &Arc<Self>, request: KBox<Request>, answered: bool) {
         match request.kind() {
             Kind::Flush => self.flushed(request, answered),
             _ => *self.answer.lock() = Some((request, answered)),
@@ -331,9 +358,12 @@ impl Engine {
     fn finish(&self, request: &mut Request, op: Op) {
         let status = request.answer().status;
         let run = request.pages();
-        let started = request.started();
+        let Some(area) = request.area().cloned() else {
+            // There is none without.
+            return;
+        };
         if !status.is_ok() {
-            self.counters.rejected.add(1);
+            self.shared.counters.rejected.add(1);
             if self.errors.is_due() {
                 pr_err!(
                     "the device refused a request {:?} for {} pages from {} with status {:#x}: this is a bug in the driver or the device\n",
@@ -350,25 +380,26 @@ impl Engine {
             let count = bio.pages().map_or(0, |pages| pages.count);
             let outcome = match op {
                 _ if !status.is_ok() => {
-                    self.counters.io_errors.add(u64::from(count));
+                    self.shared.counters.io_errors.add(u64::from(count));
                     Outcome::IoError
                 }
-                Op::Put => self.finish_put(request, offset, count),
-                Op::Get => self.finish_get(request, offset, &mut bio, count),
-                _ => self.finish_discard(request, count),
+                _ if area.pool == PRECACHE_POOL => finish_cache(&area, request, op, offset, count),
+                Op::Put => self.finish_put(&area, request, offset, count),
+                Op::Get => self.finish_get(&area, request, offset, &mut bio, count),
+                _ => self.finish_discard(&area, request, count),
             };
             offset += count;
-            bio.end_accounting(started);
+            request.end_accounting(&bio);
             bio.end(outcome);
         }
+        request.clear();
     }
 
-    fn finish_put(&self, request: &Request, offset: u32, count: u32) -> Outcome {
+    fn finish_put(&self, area: &Area, request: &Request, offset: u32, count: u32) -> Outcome {
         let first = request.pages().index + u64::from(offset);
         let mut refused = 0;
         let mut failed = 0;
-        {
-            let mut handles = self.handles.lock();
+        area.swap(|handles| {
             for i in 0..count {
                 let page = first + u64::from(i);
                 let status = request.page_status(offset + i);
@@ -386,18 +417,22 @@ impl Engine {
                     }
                 }
             }
-            self.counters.stored_pages.set(handles.stored());
+        });
+        let accepted = u64::from(count - refused - failed);
+        area.counts.puts.add(accepted);
+        area.counts.refused.add(refused.into());
+        let counters = &self.shared.counters;
+        counters.succ_stores.add(accepted);
+        counters.failed_stores.add(u64::from(refused));
+        if area.is_disk() {
+            counters.stored_pages.set(area.pages());
+            counters.io_errors.add(u64::from(failed));
         }
-        self.counters
-            .succ_stores
-            .add(u64::from(count - refused - failed));
-        self.counters.failed_stores.add(u64::from(refused));
-        self.counters.io_errors.add(u64::from(failed));
         if refused > 0 && self.refusals.is_due() {
             pr_warn!(
-                "the device refuses pages (status {:#x}), so they stay in memory; refused so far: {}\n",
+                "the device refuses pages (status {:#x}), so they stay in memory, or go to the disk; refused so far: {}\n",
                 request.page_status(offset).code().0,
-                self.counters.failed_stores.get(),
+                counters.failed_stores.get(),
             );
         }
         match (failed, refused) {
@@ -407,20 +442,36 @@ impl Engine {
         }
     }
 
-    fn finish_get(&self, request: &Request, offset: u32, bio: &mut Bio, count: u32) -> Outcome {
+    fn finish_get(
+        &self,
+        area: &Area,
+        request: &Request,
+        offset: u32,
+        bio: &mut Bio,
+        count: u32,
+    ) -> Outcome {
         let first = request.pages().index + u64::from(offset);
+        let counters = &self.shared.counters;
         let mut failed = 0u32;
+        let mut moved = false;
         for i in 0..count {
             match request.page_status(offset + i).code() {
-                Status::OK => self.counters.loads.add(1),
+                Status::OK => {
+                    counters.loads.add(1);
+                    area.counts.hits.add(1);
+                }
                 Status::MISS => {
                     // The device leaves the page alone; nothing of it may be seen.
                     bio.zero(i, 1);
-                    if self.handles.lock().is_stored(first + u64::from(i)) {
-                        self.counters.lost.add(1);
+                    let page = first + u64::from(i);
+                    if area.swap(|handles| handles.is_stored(page)) == Some(true) {
+                        counters.lost.add(1);
                         failed += 1;
+                    } else if area.is_disk() {
+                        counters.misses.add(1);
                     } else {
-                        self.counters.misses.add(1);
+                        // It was brought home meanwhile: read again.
+                        moved = true;
                     }
                 }
                 _ => {
@@ -430,48 +481,59 @@ impl Engine {
             }
         }
         if failed == 0 {
-            return Outcome::Ok;
+            return if moved { Outcome::Again } else { Outcome::Ok };
         }
-        self.counters.io_errors.add(u64::from(failed));
+        area.counts.errors.add(failed.into());
+        counters.io_errors.add(u64::from(failed));
         if self.errors.is_due() {
             pr_err!(
                 "{} stored pages from {} on could not be read back; pages lost so far: {}\n",
                 failed,
                 first,
-                self.counters.lost.get(),
+                counters.lost.get(),
             );
         }
         Outcome::IoError
     }
 
-    fn finish_discard(&self, request: &Request, count: u32) -> Outcome {
+    fn finish_discard(&self, area: &Area, request: &Request, count: u32) -> Outcome {
         let first = request.pages().index;
-        let mut handles = self.handles.lock();
-        for page in first..first + u64::from(count) {
-            handles.set_empty(page);
-        }
-        self.counters.stored_pages.set(handles.stored());
-        self.counters.invalidates.add(u64::from(count));
+        area.swap(|handles| {
+            for page in first..first + u64::from(count) {
+                handles.set_empty(page);
+            }
+        });
+        self.shared.counters.stored_pages.set(area.pages());
+        self.shared.counters.invalidates.add(u64::from(count));
         Outcome::Ok
     }
 
-    /// Fails bios that were not sent.
+    /// Fails bios that were not sent. What belongs to a filter goes to its disk, if it can.
     fn fail(&self, mut bios: BioList) {
         while let Some(bio) = bios.pop() {
-            let count = bio.pages().map_or(0, |pages| pages.count);
-            self.counters.io_errors.add(u64::from(count));
-            bio.end(Outcome::IoError);
+            if self.shared.may_wait(&bio) {
+                let count = bio.pages().map_or(0, |pages| pages.count);
+                self.shared.counters.io_errors.add(u64::from(count));
+                bio.end(Outcome::IoError);
+            } else {
+                bio.end(Outcome::Again);
+            }
         }
     }
 
     /// Whether the queues send bios.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Acquire)
     }
 
     /// Whether the device is gone and may come back.
     pub(crate) fn is_away(&self) -> bool {
         self.away.load(Acquire)
+    }
+
+    /// Where work is done that memory may be waiting for.
+    pub(crate) fn workqueue(&self) -> &WorkQueue {
+        &self.workqueue
     }
 
     /// Queues that the device has.
@@ -481,7 +543,56 @@ impl Engine {
 
     /// Pages that the device should have.
     pub(crate) fn stored_pages(&self) -> u64 {
-        self.handles.lock().stored()
+        self.shared.disk.pages()
+    }
+
+    /// The area at `at`: first that of the swap disk, then those of filters.
+    pub(crate) fn area(&self, at: usize) -> Option<Arc<Area>> {
+        match at.checked_sub(1) {
+            None => Some(self.shared.disk.clone()),
+            Some(at) => self.areas.lock().get(at).cloned(),
+        }
+    }
+
+    /// Adds the area of a filter.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn add_area(&self, area: Arc<Area>) -> Result {
+        let mut room = KVec::with_capacity(self.areas.lock().len() + 1, GFP_KERNEL)?;
+        let mut areas = self.areas.lock();
+        // There is room for all.
+        for area in areas.drain_all() {
+            let _ = room.push_within_capacity(area);
+        }
+        let _ = room.push_within_capacity(area);
+        let old = core::mem::replace(&mut *areas, room);
+        drop(areas);
+        drop(old);
+        Ok(())
+    }
+
+    /// Removes the area of a filter.
+    pub(crate) fn remove_area(&self, area: &Arc<Area>) {
+        let mut areas = self.areas.lock();
+        let at = areas.iter().position(|other| Arc::ptr_eq(other, area));
+        let removed = at.and_then(|at| areas.remove(at).ok());
+        drop(areas);
+        drop(removed);
+    }
+
+    /// Whether bios of the swap disk fail because their pages are lost.
+    pub(crate) fn set_disk_lost(&self, is_lost: bool) {
+        self.is_disk_lost.store(is_lost, Release);
+        if is_lost {
+            for queue in self.queues.iter() {
+                self.fail(queue.take_of_disk(&self.shared));
+            }
+            if let Some(deferred) = self.shared.disk.swap(|handles| handles.take_deferred()) {
+                self.fail(deferred);
+            }
+        }
     }
 
     /// Parts of memory that fit into any request.
@@ -526,17 +637,17 @@ impl Engine {
         self.away.store(false, Release);
         self.is_open.store(true, Release);
         for (i, queue) in self.queues.iter().enumerate() {
-            drop(queue.set_mode(Mode::Open, &self.counters));
+            drop(queue.set_mode(Mode::Open, &self.shared));
             // A device that came back with fewer queues serves the bios of all.
             if i >= active {
-                let bios = queue.take_backlog(&self.counters);
+                let bios = queue.take_backlog(&self.shared);
                 if !bios.is_empty() {
                     self.dispatch(bios);
                 }
             }
         }
         self.send_all();
-        self.schedule_flush();
+        self.workqueue.schedule(self, 0);
     }
 
     /// Lets bios wait, as long as the device may come back.
@@ -544,7 +655,18 @@ impl Engine {
         self.away.store(away, Release);
         self.is_open.store(false, Release);
         for queue in self.queues.iter() {
-            drop(queue.set_mode(Mode::Hold, &self.counters));
+            drop(queue.set_mode(Mode::Hold, &self.shared));
+        }
+        self.divert();
+    }
+
+    /// Ends what should not wait for the device; it goes to a disk instead.
+    fn divert(&self) {
+        for queue in self.queues.iter() {
+            let mut bios = queue.take_impatient(&self.shared);
+            while let Some(bio) = bios.pop() {
+                bio.end(Outcome::Again);
+            }
         }
     }
 
@@ -553,10 +675,22 @@ impl Engine {
         self.away.store(false, Release);
         self.is_open.store(false, Release);
         for queue in self.queues.iter() {
-            self.fail(queue.set_mode(Mode::Fail, &self.counters));
+            self.fail(queue.set_mode(Mode::Fail, &self.shared));
         }
-        let deferred = self.handles.lock().take_deferred();
-        self.fail(deferred);
+        self.fail(self.take_deferred());
+    }
+
+    /// Takes the bios of all areas that wait for flushes.
+    fn take_deferred(&self) -> BioList {
+        let mut all = BioList::new();
+        let mut at = 0;
+        while let Some(area) = self.area(at) {
+            if let Some(deferred) = area.swap(|handles| handles.take_deferred()) {
+                all.append(deferred);
+            }
+            at += 1;
+        }
+        all
     }
 
     /// Fails bios, also those that wait, if the device is away. Says whether it is. May run beside
@@ -566,20 +700,23 @@ impl Engine {
             return false;
         }
         for queue in self.queues.iter() {
-            self.fail(queue.fail_if_held(&self.counters));
+            self.fail(queue.fail_if_held(&self.shared));
         }
-        let deferred = self.handles.lock().take_deferred();
-        self.fail(deferred);
+        self.fail(self.take_deferred());
         true
     }
 
     /// Ends the swap writes that wait for the device. All other bios wait on.
     pub(crate) fn postpone_swap_out(&self) {
-        let deferred = self.handles.lock().take_deferred();
-        self.postpone_among(deferred, |rest| self.handles.lock().defer(rest));
+        let disk = &self.shared.disk;
+        if let Some(deferred) = disk.swap(|handles| handles.take_deferred()) {
+            self.postpone_among(deferred, |rest| {
+                disk.swap(|handles| handles.defer(rest));
+            });
+        }
         for queue in self.queues.iter() {
-            let waiting = queue.take_backlog(&self.counters);
-            self.postpone_among(waiting, |rest| queue.give_backlog(rest, &self.counters));
+            let waiting = queue.take_backlog(&self.shared);
+            self.postpone_among(waiting, |rest| queue.give_backlog(rest, &self.shared));
         }
     }
 
@@ -603,12 +740,13 @@ impl Engine {
         }
         let quiesced = set.reset();
         for queue in self.queues.iter() {
-            let mut orphans = queue.detach(&quiesced, &self.counters);
+            let mut orphans = queue.detach(&quiesced, &self.shared);
             while let Some(request) = orphans.pop() {
                 self.return_request(request, false);
             }
         }
         self.forget_answer();
+        self.divert();
     }
 
     /// Answers so far, and requests that wait for one.
@@ -624,9 +762,10 @@ impl Engine {
     /// `ENOMEM`.
     pub(crate) fn reset_pages(&self, pages: u64) -> Result {
         let handles = Handles::new(pages)?;
-        let old = core::mem::replace(&mut *self.handles.lock(), handles);
-        self.counters.stored_pages.set(0);
-        self.counters.pending_flushes.set(0);
+        let disk = &self.shared.disk;
+        let old = core::mem::replace(&mut *disk.known.lock(), Known::Swap(handles));
+        self.shared.counters.stored_pages.set(0);
+        self.shared.counters.pending_flushes.set(0);
         drop(old);
         Ok(())
     }
@@ -634,5 +773,33 @@ impl Engine {
     /// Ends work that is scheduled.
     pub(crate) fn cancel_work(self: &Arc<Self>) {
         self.workqueue.cancel_sync(self);
+    }
+}
+
+/// What has become of copies of blocks.
+fn finish_cache(area: &Area, request: &Request, op: Op, offset: u32, count: u32) -> Outcome {
+    let first = request.pages().index + u64::from(offset);
+    let mut failed = 0;
+    for i in 0..count {
+        let page = first + u64::from(i);
+        let is_ok = request.page_status(offset + i).is_ok();
+        if op == Op::Put {
+            if is_ok {
+                area.counts.puts.add(1);
+            } else {
+                area.counts.refused.add(1);
+            }
+            area.cache(|blocks| blocks.answer_put(page, is_ok));
+        } else if !is_ok {
+            area.cache(|blocks| blocks.vanish(page));
+            area.counts.vanished.add(1);
+            failed += 1;
+        }
+    }
+    // Of a put, the answer for each page was noted; a read goes to the disk.
+    if failed == 0 {
+        Outcome::Ok
+    } else {
+        Outcome::Again
     }
 }

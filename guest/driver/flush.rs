@@ -6,6 +6,10 @@
 //! marked pages, one request at a time, when there are many or after a short while.
 
 use super::{
+    area::{
+        Area,
+        Known, //
+    },
     engine::Engine,
     request::Request,
     tuning, //
@@ -18,82 +22,116 @@ use kernel::{
     },
 };
 
+impl Area {
+    /// Pages or extents that the device is yet to be told of.
+    fn pending(&self) -> usize {
+        match &*self.known.lock() {
+            Known::Swap(handles) => handles.pending(),
+            Known::Cache(blocks) => blocks.garbage(),
+        }
+    }
+
+    /// Takes some of them.
+    fn take_pending(&self) -> Option<crate::wire::Extent> {
+        match &mut *self.known.lock() {
+            Known::Swap(handles) => handles.take_pending(),
+            Known::Cache(blocks) => blocks.take_garbage(),
+        }
+    }
+}
+
 impl Engine {
-    /// The swap slot at `page` was freed. In any context.
-    pub(crate) fn slot_freed(self: &Arc<Self>, page: u64) {
-        let (before, after) = {
-            let mut handles = self.handles.lock();
+    /// The swap slot at `page` of an area was freed. In any context.
+    pub(crate) fn slot_freed(self: &Arc<Self>, area: &Area, page: u64) {
+        let freed = area.swap(|handles| {
             let before = handles.pending();
             handles.free(page);
             (before, handles.pending())
-        };
+        });
         // Scheduled when the first page comes and when there are enough, not for each.
-        if after > before && (after == 1 || after % tuning::FLUSH_PAGES == 0) {
-            self.schedule_flush();
+        if freed.is_some_and(|(before, after)| {
+            after > before && (after == 1 || after % tuning::FLUSH_PAGES == 0)
+        }) {
+            self.schedule_flush(area);
         }
     }
 
     /// Has freed pages flushed: now when there are many, else in a while.
-    pub(super) fn schedule_flush(self: &Arc<Self>) {
-        let (pending, stored) = {
-            let handles = self.handles.lock();
-            (handles.pending(), handles.stored())
-        };
-        self.counters.pending_flushes.set(pending as u64);
-        self.counters.stored_pages.set(stored);
+    pub(crate) fn schedule_flush(self: &Arc<Self>, area: &Area) {
+        let pending = area.pending();
+        if area.is_disk() {
+            self.shared.counters.pending_flushes.set(pending as u64);
+            self.shared.counters.stored_pages.set(area.pages());
+        }
         if pending >= tuning::FLUSH_PAGES {
             self.workqueue.schedule(self, 0);
         } else if pending > 0 {
-            self.workqueue.schedule(self, tuning::flush_delay());
+            // One that waits already is not put off.
+            self.workqueue.queue(self, tuning::flush_delay());
         }
     }
 
-    /// Sends a flush of freed pages, unless one is under way.
-    pub(super) fn flush(self: &Arc<Self>) {
+    /// Sends a flush of freed pages of each area, unless one is under way.
+    pub(super) fn flush_all(self: &Arc<Self>) {
         if !self.is_open() {
             // Opening schedules this again.
             return;
         }
-        let Some(mut request) = self.flusher.lock().take() else {
+        let mut at = 0;
+        while let Some(area) = self.area(at) {
+            if area.is_ready() {
+                self.flush(&area);
+            }
+            at += 1;
+        }
+    }
+
+    fn flush(self: &Arc<Self>, area: &Arc<Area>) {
+        let Some(mut request) = area.flusher.lock().take() else {
             return;
         };
         let extents = self.extents.load(Relaxed);
         // The lock is taken for each extent, so that interrupts are not off for long.
-        let mut pending = core::iter::from_fn(|| self.handles.lock().take_pending());
+        let mut pending = core::iter::from_fn(|| area.take_pending());
         if extents > 0 {
-            request.set_extents(pending.take(extents));
+            request.set_extents(area, pending.take(extents));
         } else if let Some(extent) = pending.next() {
-            request.set_extent(extent);
+            request.set_extent(area, extent);
         }
         if request.pages_to_flush() > 0 {
-            self.counters.flush_requests.add(1);
+            self.shared.counters.flush_requests.add(1);
             self.send_ready(request);
         } else {
-            *self.flusher.lock() = Some(request);
+            request.clear();
+            *area.flusher.lock() = Some(request);
         }
     }
 
     /// A flush has ended.
     pub(super) fn flushed(self: &Arc<Self>, mut request: KBox<Request>, answered: bool) {
+        let Some(area) = request.area().cloned() else {
+            // There is none without.
+            return;
+        };
         let status = request.answer().status;
         if answered && !status.is_ok() {
             // The pages stay on the device until they are replaced; nothing of the guest is lost.
-            self.counters.rejected.add(1);
+            self.shared.counters.rejected.add(1);
         }
         let mut pages = 0;
         for extent in request.extents() {
-            self.handles.lock().flushed(extent, answered);
+            area.swap(|handles| handles.flushed(extent, answered));
             pages += u64::from(extent.count);
         }
-        let deferred = self.handles.lock().take_deferred();
+        let deferred = area.swap(|handles| handles.take_deferred());
         if answered && status.is_ok() {
-            self.counters.invalidates.add(pages);
+            self.shared.counters.invalidates.add(pages);
         }
         request.clear();
-        *self.flusher.lock() = Some(request);
-        if !deferred.is_empty() {
+        *area.flusher.lock() = Some(request);
+        if let Some(deferred) = deferred.filter(|deferred| !deferred.is_empty()) {
             self.dispatch(deferred);
         }
-        self.schedule_flush();
+        self.schedule_flush(&area);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the driver knows about each page of the swap disk.
+//! What the driver knows about each page of the swap disk, or of a swap partition with a filter.
 //!
 //! The device does not order operations on one handle between queues, and a freed swap slot may be
 //! written again at once. So a page is in one of these states:
@@ -15,8 +15,14 @@
 //!
 //! A write to a pending page takes the page off the flush: the put replaces what is there. A write
 //! to a page in flight waits until the flush is answered.
+//!
+//! A stored page is *lost* when the device comes back without it: reading it fails until it is
+//! written or its slot is freed.
 
-use super::tuning;
+use super::{
+    bits::Bits,
+    tuning, //
+};
 use crate::sys::bio::{
     Bio,
     BioList,
@@ -25,47 +31,6 @@ use crate::sys::bio::{
 };
 use crate::wire::Extent;
 use kernel::prelude::*;
-
-/// One bit for each page.
-struct Bits(KVVec<u64>);
-
-impl Bits {
-    fn new(pages: u64) -> Result<Self> {
-        let words = usize::try_from(pages.div_ceil(64))?;
-        Ok(Self(KVVec::from_elem(0, words, GFP_KERNEL)?))
-    }
-
-    fn get(&self, page: u64) -> bool {
-        let word = self.0.get((page / 64) as usize).copied().unwrap_or(0);
-        word >> (page % 64) & 1 != 0
-    }
-
-    /// Sets the bit of `page` and says whether that changed it.
-    fn set(&mut self, page: u64, value: bool) -> bool {
-        let Some(word) = self.0.get_mut((page / 64) as usize) else {
-            return false;
-        };
-        let mask = 1 << (page % 64);
-        let changed = (*word & mask != 0) != value;
-        if changed {
-            *word ^= mask;
-        }
-        changed
-    }
-
-    /// The first set bit at or after `page`.
-    fn next(&self, page: u64) -> Option<u64> {
-        let first = (page / 64) as usize;
-        let mut mask = u64::MAX << (page % 64);
-        for (i, word) in self.0.iter().enumerate().skip(first) {
-            if word & mask != 0 {
-                return Some(i as u64 * 64 + u64::from((word & mask).trailing_zeros()));
-            }
-            mask = u64::MAX;
-        }
-        None
-    }
-}
 
 /// What becomes of a bio.
 pub(crate) enum Admission {
@@ -82,7 +47,9 @@ pub(crate) struct Handles {
     stored: Bits,
     pending: Bits,
     in_flight: Bits,
+    lost: Bits,
     stored_count: u64,
+    lost_count: u64,
     pending_count: usize,
     /// Where the next flush starts to look for pending pages.
     cursor: u64,
@@ -100,7 +67,9 @@ impl Handles {
             stored: Bits::new(pages)?,
             pending: Bits::new(pages)?,
             in_flight: Bits::new(pages)?,
+            lost: Bits::new(pages)?,
             stored_count: 0,
+            lost_count: 0,
             pending_count: 0,
             cursor: 0,
             deferred: BioList::new(),
@@ -117,12 +86,13 @@ impl Handles {
         self.pending_count
     }
 
-    /// Looks at a bio before it is sent.
-    pub(crate) fn admit(&mut self, bio: Bio, pages: Pages) -> Admission {
+    /// Looks at a bio before it is sent. On a `plain` disk, pages that were never stored are empty;
+    /// behind a filter they are not sent at all.
+    pub(crate) fn admit(&mut self, bio: Bio, pages: Pages, plain: bool) -> Admission {
         let mut all = pages.index..pages.index + u64::from(pages.count);
         match bio.op() {
             Op::Read => {
-                if all.any(|page| self.stored.get(page)) {
+                if !plain || all.any(|page| self.stored.get(page)) {
                     Admission::Send(bio)
                 } else {
                     Admission::Empty(bio)
@@ -150,13 +120,57 @@ impl Handles {
 
     /// The device has `page`, or may have it.
     pub(crate) fn set_stored(&mut self, page: u64) {
+        self.set_found(page);
         if self.stored.set(page, true) {
             self.stored_count += 1;
         }
     }
 
+    fn set_found(&mut self, page: u64) {
+        if self.lost.set(page, false) {
+            self.lost_count -= 1;
+        }
+    }
+
+    /// Whether the device came back without `page`, and nothing else is in its place yet.
+    pub(crate) fn is_lost(&self, page: u64) -> bool {
+        self.lost.get(page)
+    }
+
+    /// Pages that are lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost_count
+    }
+
+    /// The device came back without any page: those that it had are lost, and there is nothing to
+    /// be removed. Gives how many are lost.
+    pub(crate) fn lose_all(&mut self) -> u64 {
+        self.lost.take_all(&mut self.stored);
+        self.lost_count += core::mem::take(&mut self.stored_count);
+        self.pending.clear_all();
+        self.pending_count = 0;
+        self.lost_count
+    }
+
+    /// The first stored page at or after `page`.
+    pub(crate) fn next_stored(&self, page: u64) -> Option<u64> {
+        self.stored.next(page)
+    }
+
+    /// How many pages from the first of `pages` on are as that one is, stored or not; and whether it
+    /// is stored.
+    pub(crate) fn alike(&self, pages: Pages) -> (u32, bool) {
+        let is_held = |page| self.stored.get(page) || self.lost.get(page);
+        let first = is_held(pages.index);
+        let count = (1..pages.count)
+            .find(|i| is_held(pages.index + u64::from(*i)) != first)
+            .unwrap_or(pages.count);
+        (count, first)
+    }
+
     /// The device does not have `page` any more.
     pub(crate) fn set_empty(&mut self, page: u64) {
+        self.set_found(page);
         if self.stored.set(page, false) {
             self.stored_count -= 1;
         }
@@ -164,6 +178,7 @@ impl Handles {
 
     /// Nobody needs `page` any more. A page that the device does not have needs no flush.
     pub(crate) fn free(&mut self, page: u64) {
+        self.set_found(page);
         if self.stored.get(page) {
             self.set_empty(page);
             self.set_pending(page, true);

@@ -7,6 +7,10 @@
 mod settle;
 
 use super::{
+    area::{
+        DISK_POOL,
+        FILTER_POOLS, //
+    },
     engine::Engine,
     events::Events,
     tuning, //
@@ -26,6 +30,7 @@ use crate::{
         },
         work::WorkQueue, //
     },
+    uapi,
     wire::{
         self,
         Capabilities,
@@ -36,6 +41,11 @@ use kernel::{
     cpu, impl_has_delayed_work, new_delayed_work, new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
         Arc,
         ArcBorrow,
         Mutex, //
@@ -77,6 +87,8 @@ struct Session {
     run: u32,
     /// Whether the device had the pool when it was first asked for it. None until it has answered.
     had_pool: Option<bool>,
+    /// The same for the pools of filters.
+    had_filter_pools: [Option<bool>; FILTER_POOLS.len()],
     /// Whether it is clear what the device is to the disk.
     is_settled: bool,
 }
@@ -87,8 +99,12 @@ struct State {
     disk: Option<Disk<Manager>>,
     /// Whose pages the disk has.
     instance: [u8; 16],
+    /// Whose pages the filters have.
+    filters_instance: [u8; 16],
     /// Pages in a request when the disk was made.
     run: u32,
+    /// Pages of the disk.
+    swap_pages: u64,
     /// When an answer was last seen to have come, and how many there were.
     progress: (Instant<Monotonic>, u64),
     /// The module is being unloaded: no disk may be made.
@@ -102,6 +118,8 @@ pub(crate) struct Manager {
     workqueue: Arc<WorkQueue>,
     /// In seconds.
     reattach_timeout: u32,
+    /// The device that is there has the pools of filters, and their areas know what is in them.
+    are_pools_ready: Atomic<bool>,
     #[pin]
     events: Events,
     #[pin]
@@ -225,6 +243,7 @@ impl virtio::Driver for Manager {
             config,
             run: config.max_run.min(tuning::RUN),
             had_pool: None,
+            had_filter_pools: [None; FILTER_POOLS.len()],
             is_settled: false,
         };
         this.attach(&mut state, session, queues)
@@ -261,7 +280,7 @@ impl disk::Backend for Manager {
     }
 
     fn slot_freed(this: ArcBorrow<'_, Self>, page: u64) {
-        this.engine.slot_freed(page);
+        this.engine.slot_freed(&this.engine.shared.disk, page);
     }
 
     fn closed(this: ArcBorrow<'_, Self>) {
@@ -315,7 +334,9 @@ impl Manager {
             session: None,
             disk: None,
             instance: [0; 16],
+            filters_instance: [0; 16],
             run: 0,
+            swap_pages: 0,
             progress: (Instant::now(), 0),
             is_ending: false,
         };
@@ -324,6 +345,7 @@ impl Manager {
                 engine,
                 workqueue,
                 reattach_timeout,
+                are_pools_ready: Atomic::new(false),
                 events <- Events::new(),
                 state <- new_mutex!(state, "tmem::Manager"),
                 timeout <- new_delayed_work!("tmem::timeout"),
@@ -342,6 +364,55 @@ impl Manager {
         self.workqueue.clone()
     }
 
+    /// What bios are given to.
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        self.engine.clone()
+    }
+
+    /// Whether the areas of filters that are added from here on are ready: the device that is there
+    /// has the pools. An area is added first, then this is asked: when the device goes in between,
+    /// nothing is sent until it is back, and then the area is brought up to date.
+    pub(crate) fn pools_are_ready(&self) -> bool {
+        self.are_pools_ready.load(Acquire)
+    }
+
+    /// Sets it, also for the areas that are there.
+    fn set_pools_ready(&self, are_ready: bool) {
+        self.are_pools_ready.store(are_ready, Release);
+        // The first is the swap disk's.
+        let mut at = 1;
+        while let Some(area) = self.engine.area(at) {
+            area.set_ready(are_ready);
+            at += 1;
+        }
+    }
+
+    /// Removes the pages of an object from the device, if it is there.
+    pub(crate) fn flush_object(&self, pool: u32, object: wire::ObjectId) {
+        let state = self.state.lock();
+        if let Some(session) = state.session.as_ref().filter(|session| session.is_settled) {
+            // What went wrong was said; the pages go with the pool.
+            let _ = self.engine.flush_object(&session.queues, pool, object);
+        }
+    }
+
+    /// How the device stands.
+    pub(crate) fn status(&self) -> uapi::Status {
+        let state = self.state.lock();
+        if let Some(session) = state.session.as_ref().filter(|session| session.is_settled) {
+            // Else what was known before.
+            let _ = self.engine.limits(&session.queues);
+        }
+        let counters = &self.engine.shared.counters;
+        uapi::Status {
+            version: uapi::VERSION,
+            is_attached: u32::from(state.session.as_ref().is_some_and(|s| s.is_settled)),
+            quota_bytes: counters.quota_bytes.get(),
+            held_bytes: counters.held_bytes.get(),
+            swap_pages: state.disk.as_ref().map_or(0, |_| state.swap_pages),
+        }
+    }
+
     /// How long to wait for the device to come back, or to answer.
     fn patience(&self) -> Jiffies {
         msecs_to_jiffies(self.reattach_timeout.saturating_mul(1000))
@@ -357,17 +428,19 @@ impl Manager {
         let Some(session) = state.session.take() else {
             return;
         };
+        self.set_pools_ready(false);
         self.engine.detach(&session.queues);
         self.events.detach(&session.queues.reset());
         match state.link {
             Link::Absent => return self.engine.hold(false),
-            Link::Failed | Link::Lost => return self.engine.shut(),
+            Link::Failed => return self.engine.shut(),
+            // Filters may have pages on it.
+            Link::Lost => (),
             // Also when it has come back, but could not be used.
-            Link::Attached | Link::Away => (),
+            Link::Attached | Link::Away => state.link = Link::Away,
         }
         self.engine.hold(true);
-        state.link = Link::Away;
-        if state.is_disk_open() {
+        if state.link == Link::Away && state.is_disk_open() {
             pr_warn!(
                 "the device is gone; /dev/tmem0 waits {} s for it to come back\n",
                 self.reattach_timeout,
@@ -438,7 +511,10 @@ impl Manager {
         drop(state.disk.take());
         if let (Link::Attached, Some(session)) = (state.link, &state.session) {
             // The host frees the pool by itself later, if this fails.
-            let _ = self.engine.destroy_pool(&session.queues);
+            let _ = self.engine.destroy_pool(&session.queues, DISK_POOL);
+            for (pool, _) in FILTER_POOLS {
+                let _ = self.engine.destroy_pool(&session.queues, pool);
+            }
         }
         state.link = Link::Absent;
     }

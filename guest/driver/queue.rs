@@ -4,7 +4,9 @@
 //! there.
 
 use super::{
+    area::Area,
     counters::Counters,
+    filter::purpose::Purpose,
     request::{
         Kind,
         Request,
@@ -18,6 +20,7 @@ use crate::sys::{
         Bio,
         BioList, //
     },
+    clone::Clones,
     irq_lock::{
         new_irq_lock,
         IrqLock, //
@@ -28,7 +31,31 @@ use crate::sys::{
         Virtqueue, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What all queues share.
+pub(crate) struct Shared {
+    pub(crate) counters: Arc<Counters>,
+    /// The area of bios that have no purpose.
+    pub(crate) disk: Arc<Area>,
+    pub(crate) clones: Pin<KBox<Clones<Purpose>>>,
+}
+
+impl Shared {
+    /// Where the pages of a bio are.
+    pub(crate) fn area_of(&self, bio: &Bio) -> Arc<Area> {
+        let purpose = self.clones.purpose(bio);
+        purpose.and_then(Purpose::area).unwrap_or(&self.disk).clone()
+    }
+
+    /// Whether a bio waits for a device that may come back. Others have a way to go on.
+    pub(super) fn may_wait(&self, bio: &Bio) -> bool {
+        self.clones.purpose(bio).is_none_or(Purpose::may_wait)
+    }
+}
 
 /// What a queue does with bios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,33 +133,48 @@ impl Queue {
     }
 
     /// Takes bios. Gives back those that are to fail.
-    pub(crate) fn enqueue(&self, bios: BioList, counters: &Counters) -> (Sent, BioList) {
+    pub(crate) fn enqueue(&self, bios: BioList, shared: &Shared) -> (Sent, BioList) {
         let mut inner = self.inner.lock();
-        if inner.mode == Mode::Fail {
-            return (Sent::default(), bios);
+        let (waiting, failed) = match inner.mode {
+            Mode::Fail => return (Sent::default(), bios),
+            Mode::Hold => divide(bios, |bio| shared.may_wait(bio)),
+            Mode::Open => (bios, BioList::new()),
+        };
+        shared.counters.backlog.add(waiting.pages());
+        inner.backlog.append(waiting);
+        (inner.send(shared), failed)
+    }
+
+    /// Takes the bios that wait, but should not.
+    pub(crate) fn take_impatient(&self, shared: &Shared) -> BioList {
+        let mut inner = self.inner.lock();
+        if inner.mode != Mode::Hold {
+            return BioList::new();
         }
-        counters.backlog.add(bios.pages());
-        inner.backlog.append(bios);
-        (inner.send(counters), BioList::new())
+        let all = inner.take_backlog(shared);
+        let (waiting, impatient) = divide(all, |bio| shared.may_wait(bio));
+        shared.counters.backlog.add(waiting.pages());
+        inner.backlog = waiting;
+        impatient
     }
 
     /// Sends a request before all bios. Gives it back when there is no device.
     pub(crate) fn enqueue_ready(
         &self,
         request: KBox<Request>,
-        counters: &Counters,
+        shared: &Shared,
     ) -> Result<Sent, KBox<Request>> {
         let mut inner = self.inner.lock();
         if !inner.is_attached() {
             return Err(request);
         }
         inner.ready.push(request);
-        Ok(inner.send(counters))
+        Ok(inner.send(shared))
     }
 
     /// Sends what waits.
-    pub(crate) fn send(&self, counters: &Counters) -> Sent {
-        self.inner.lock().send(counters)
+    pub(crate) fn send(&self, shared: &Shared) -> Sent {
+        self.inner.lock().send(shared)
     }
 
     /// Takes the requests that the device has used.
@@ -154,12 +196,12 @@ impl Queue {
     }
 
     /// Takes back requests for I/O whose bios have ended, and sends what waits.
-    pub(crate) fn recycle(&self, mut requests: Stack, counters: &Counters) -> Sent {
+    pub(crate) fn recycle(&self, mut requests: Stack, shared: &Shared) -> Sent {
         let mut inner = self.inner.lock();
         while let Some(request) = requests.pop() {
             inner.free.push(request);
         }
-        inner.send(counters)
+        inner.send(shared)
     }
 
     /// Requests that the device has not answered.
@@ -181,35 +223,45 @@ impl Queue {
     }
 
     /// Sets what becomes of bios. In [`Mode::Fail`] gives those that waited.
-    pub(crate) fn set_mode(&self, mode: Mode, counters: &Counters) -> BioList {
+    pub(crate) fn set_mode(&self, mode: Mode, shared: &Shared) -> BioList {
         let mut inner = self.inner.lock();
         inner.mode = mode;
         if mode == Mode::Fail {
-            inner.take_backlog(counters)
+            inner.take_backlog(shared)
         } else {
             BioList::new()
         }
     }
 
     /// Fails bios from here on if they wait, and gives those that waited.
-    pub(crate) fn fail_if_held(&self, counters: &Counters) -> BioList {
+    pub(crate) fn fail_if_held(&self, shared: &Shared) -> BioList {
         let mut inner = self.inner.lock();
         if inner.mode == Mode::Hold {
             inner.mode = Mode::Fail;
-            return inner.take_backlog(counters);
+            return inner.take_backlog(shared);
         }
         BioList::new()
     }
 
+    /// Takes the bios of the swap disk that wait.
+    pub(crate) fn take_of_disk(&self, shared: &Shared) -> BioList {
+        let mut inner = self.inner.lock();
+        let all = inner.take_backlog(shared);
+        let (disk, others) = divide(all, |bio| shared.clones.purpose(bio).is_none());
+        shared.counters.backlog.add(others.pages());
+        inner.backlog = others;
+        disk
+    }
+
     /// Takes the bios that wait, for another queue.
-    pub(crate) fn take_backlog(&self, counters: &Counters) -> BioList {
-        self.inner.lock().take_backlog(counters)
+    pub(crate) fn take_backlog(&self, shared: &Shared) -> BioList {
+        self.inner.lock().take_backlog(shared)
     }
 
     /// Lets bios wait, even when others would fail.
-    pub(crate) fn give_backlog(&self, bios: BioList, counters: &Counters) {
+    pub(crate) fn give_backlog(&self, bios: BioList, shared: &Shared) {
         let mut inner = self.inner.lock();
-        counters.backlog.add(bios.pages());
+        shared.counters.backlog.add(bios.pages());
         inner.backlog.append(bios);
     }
 
@@ -222,7 +274,7 @@ impl Queue {
 
     /// The device is gone. Bios of requests that it has not answered wait again. Gives the requests
     /// that carried none.
-    pub(crate) fn detach(&self, quiesced: &Quiesced, counters: &Counters) -> Stack {
+    pub(crate) fn detach(&self, quiesced: &Quiesced, shared: &Shared) -> Stack {
         let (vq, mut orphans) = {
             let mut inner = self.inner.lock();
             let ready = core::mem::replace(&mut inner.ready, Stack::new());
@@ -235,7 +287,7 @@ impl Queue {
             if matches!(request.kind(), Kind::Io(_)) {
                 let bios = request.unload();
                 let mut inner = self.inner.lock();
-                counters.backlog.add(bios.pages());
+                shared.counters.backlog.add(bios.pages());
                 inner.backlog.append(bios);
                 inner.free.push(request);
             } else {
@@ -252,12 +304,12 @@ impl Inner {
         self.vq.is_some() && self.room.run > 0
     }
 
-    fn take_backlog(&mut self, counters: &Counters) -> BioList {
-        counters.backlog.sub(self.backlog.pages());
+    fn take_backlog(&mut self, shared: &Shared) -> BioList {
+        shared.counters.backlog.sub(self.backlog.pages());
         core::mem::replace(&mut self.backlog, BioList::new())
     }
 
-    fn send(&mut self, counters: &Counters) -> Sent {
+    fn send(&mut self, shared: &Shared) -> Sent {
         let attached = self.is_attached();
         let Self {
             mode,
@@ -285,14 +337,14 @@ impl Inner {
                 break;
             };
             let before = backlog.pages();
-            request.load(backlog, *room);
+            request.load(backlog, *room, &|bio: &Bio| shared.area_of(bio));
             let pages = request.pages().count;
             match vq.add(request) {
                 Ok(()) => {
                     added = true;
-                    counters.requests.add(1);
-                    counters.request_pages.add(u64::from(pages));
-                    counters.backlog.sub(before - backlog.pages());
+                    shared.counters.requests.add(1);
+                    shared.counters.request_pages.add(u64::from(pages));
+                    shared.counters.backlog.sub(before - backlog.pages());
                 }
                 Err(mut request) => {
                     let mut bios = request.unload();
@@ -308,6 +360,19 @@ impl Inner {
             stuck: full && vq.in_flight() == 0,
         }
     }
+}
+
+/// Divides bios into those that `are` and those that are not.
+fn divide(mut bios: BioList, are: impl Fn(&Bio) -> bool) -> (BioList, BioList) {
+    let (mut those, mut others) = (BioList::new(), BioList::new());
+    while let Some(bio) = bios.pop() {
+        if are(&bio) {
+            those.push(bio);
+        } else {
+            others.push(bio);
+        }
+    }
+    (those, others)
 }
 
 /// A list of one bio.

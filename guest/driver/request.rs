@@ -2,7 +2,10 @@
 
 //! Requests: what the wire format says, around the memory that carries it.
 
-use super::tuning;
+use super::{
+    area::Area,
+    tuning, //
+};
 use crate::sys::{
     bio::{
         Bio,
@@ -29,13 +32,10 @@ use crate::wire::{
     RequestHeader,
     Status, //
 };
-use kernel::prelude::*;
-
-/// The pool that the swap disk is in.
-pub(crate) const POOL: u32 = 0;
-
-/// The object that the swap disk is.
-const OBJECT: ObjectId = [0; 24];
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// What answers are filled with before the device writes them: no status that the device has.
 const UNWRITTEN: u8 = 0x7f;
@@ -50,13 +50,28 @@ pub(crate) enum Kind {
     /// Removes freed pages.
     Flush,
     /// Is awaited by whoever sent it.
-    Control(Op),
+    Control(Control),
+}
+
+/// What is asked for beside pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Make a pool.
+    CreatePool(u32, PoolKind),
+    /// Remove a pool with all its pages.
+    DestroyPool(u32),
+    /// Remove the pages of an object.
+    FlushObject(u32, ObjectId),
+    /// Tell the limits.
+    GetLimits,
 }
 
 /// A request, and room for its answer.
 pub(crate) struct Request {
     chain: Chain,
     kind: Kind,
+    /// Where its pages are. None for a request that is free, or about a pool as a whole.
+    area: Option<Arc<Area>>,
     pages: Pages,
     started: Started,
     next: Option<KBox<Request>>,
@@ -82,6 +97,7 @@ impl Request {
         let request = Self {
             chain: Chain::new(segments, payload, AnswerHeader::SIZE + answer)?,
             kind: Kind::Idle,
+            area: None,
             pages: Pages { index: 0, count: 0 },
             started: Started::default(),
             next: None,
@@ -126,17 +142,25 @@ impl Request {
         self.pages
     }
 
-    /// When its bios were sent.
-    pub(crate) fn started(&self) -> Started {
-        self.started
+    /// Where its pages are.
+    pub(crate) fn area(&self) -> Option<&Arc<Area>> {
+        self.area.as_ref()
     }
 
     fn set_header(&mut self, op: Op, pages: Pages) {
+        let (pool, object) = match &self.area {
+            Some(area) => (area.pool, area.object),
+            None => (0, ObjectId::default()),
+        };
+        self.set_header_for(op, pool, object, pages);
+    }
+
+    fn set_header_for(&mut self, op: Op, pool: u32, object: ObjectId, pages: Pages) {
         let header = RequestHeader {
             op: op as u16,
             flags: RequestFlags::default(),
-            pool: POOL,
-            object: OBJECT,
+            pool,
+            object,
             index: pages.index,
             count: pages.count,
         };
@@ -148,8 +172,13 @@ impl Request {
             .expect_answer(AnswerHeader::SIZE + bytes, UNWRITTEN);
     }
 
-    /// Takes from the head of `bios` what makes one run.
-    pub(crate) fn load(&mut self, bios: &mut BioList, room: Room) {
+    /// Takes from the head of `bios` what makes one run. `area_of` tells where a bio's pages are.
+    pub(crate) fn load(
+        &mut self,
+        bios: &mut BioList,
+        room: Room,
+        area_of: &impl Fn(&Bio) -> Arc<Area>,
+    ) {
         let Some(first) = bios.pop() else {
             return;
         };
@@ -165,15 +194,19 @@ impl Request {
             _ => Data::None,
         });
         let mut run = first.pages().unwrap_or(Pages { index: 0, count: 0 });
-        self.started = first.start_accounting();
+        let area = area_of(&first);
+        self.start(&area, &first);
         self.chain.push_bio(first);
         if wire_op != Op::Flush {
-            while let Some(bio) = Self::next_in_run(bios, op, run, &self.chain, room) {
+            while let Some(bio) = Self::next_in_run(bios, op, run, &self.chain, room, |bio| {
+                Arc::ptr_eq(&area_of(bio), &area)
+            }) {
                 run.count += bio.pages().map_or(0, |pages| pages.count);
-                self.started = bio.start_accounting();
+                self.start(&area, &bio);
                 self.chain.push_bio(bio);
             }
         }
+        self.area = Some(area);
         self.kind = Kind::Io(wire_op);
         self.pages = run;
         self.set_header(wire_op, run);
@@ -184,19 +217,35 @@ impl Request {
         });
     }
 
+    /// Starts the accounting of a bio, unless it is one of the module's own.
+    fn start(&mut self, area: &Area, bio: &Bio) {
+        if area.is_disk() {
+            self.started = bio.start_accounting();
+        }
+    }
+
+    /// Ends the accounting of a bio.
+    pub(crate) fn end_accounting(&self, bio: &Bio) {
+        if self.area.as_ref().is_some_and(|area| area.is_disk()) {
+            bio.end_accounting(self.started);
+        }
+    }
+
     fn next_in_run(
         bios: &mut BioList,
         op: BioOp,
         run: Pages,
         chain: &Chain,
         room: Room,
+        is_of_area: impl FnOnce(&Bio) -> bool,
     ) -> Option<Bio> {
         let bio = bios.front()?;
         let pages = bio.pages()?;
         let fits = bio.op() == op
             && pages.index == run.index + u64::from(run.count)
             && pages.count <= room.run.saturating_sub(run.count)
-            && chain.has_room_for(bio, room.segments);
+            && chain.has_room_for(bio, room.segments)
+            && is_of_area(bio);
         if fits {
             bios.pop()
         } else {
@@ -206,10 +255,11 @@ impl Request {
 
     /// Takes the bios back, to be sent again.
     pub(crate) fn unload(&mut self) -> BioList {
-        let bios = self.take_bios();
+        let bios = self.chain.take_bios();
         for bio in bios.iter() {
-            bio.end_accounting(self.started);
+            self.end_accounting(bio);
         }
+        self.clear();
         bios
     }
 
@@ -219,8 +269,13 @@ impl Request {
         self.chain.take_bios()
     }
 
-    /// Makes the request a flush of `extents`, at most [`tuning::EXTENTS`].
-    pub(crate) fn set_extents(&mut self, extents: impl Iterator<Item = Extent>) {
+    /// Makes the request a flush of `extents` of `area`, at most [`tuning::EXTENTS`].
+    pub(crate) fn set_extents(
+        &mut self,
+        area: &Arc<Area>,
+        extents: impl Iterator<Item = Extent>,
+    ) {
+        self.area = Some(area.clone());
         self.chain.clear_payload();
         let mut run = Pages { index: 0, count: 0 };
         for extent in extents.take(tuning::EXTENTS) {
@@ -234,7 +289,8 @@ impl Request {
     }
 
     /// Makes the request a flush of one extent, for a device without `FLUSH_EXTENTS`.
-    pub(crate) fn set_extent(&mut self, extent: Extent) {
+    pub(crate) fn set_extent(&mut self, area: &Arc<Area>, extent: Extent) {
+        self.area = Some(area.clone());
         self.chain.clear_payload();
         self.kind = Kind::Flush;
         self.pages = Pages {
@@ -268,24 +324,31 @@ impl Request {
     /// Forgets what the request was for.
     pub(crate) fn clear(&mut self) {
         self.chain.clear_payload();
+        self.area = None;
         self.kind = Kind::Idle;
         self.pages = Pages { index: 0, count: 0 };
     }
 
     /// Makes the request one that is awaited.
-    pub(crate) fn set_control(&mut self, op: Op) {
+    pub(crate) fn set_control(&mut self, control: Control) {
         self.chain.clear_payload();
-        if op == Op::CreatePool {
+        if let Control::CreatePool(_, kind) = control {
             let spec = PoolSpec {
-                kind: PoolKind::Persistent as u32,
+                kind: kind as u32,
                 flags: 0,
             };
             // Fits: the room is for this.
             let _ = self.chain.push_payload(&spec.encode());
         }
-        self.kind = Kind::Control(op);
-        self.set_header(op, Pages { index: 0, count: 0 });
-        self.expect(if op == Op::GetLimits { Limits::SIZE } else { 0 });
+        self.kind = Kind::Control(control);
+        let (op, pool, object, answer) = match control {
+            Control::CreatePool(pool, _) => (Op::CreatePool, pool, ObjectId::default(), 0),
+            Control::DestroyPool(pool) => (Op::DestroyPool, pool, ObjectId::default(), 0),
+            Control::FlushObject(pool, object) => (Op::FlushObject, pool, object, 0),
+            Control::GetLimits => (Op::GetLimits, 0, ObjectId::default(), Limits::SIZE),
+        };
+        self.set_header_for(op, pool, object, Pages { index: 0, count: 0 });
+        self.expect(answer);
     }
 
     /// The answer as a whole.

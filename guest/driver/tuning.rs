@@ -84,3 +84,28 @@ pub(crate) fn flush_delay() -> Jiffies {
 pub(crate) fn retry_delay() -> Jiffies {
     msecs_to_jiffies(10)
 }
+
+/// Copies of blocks that are on their way to the host at most, four pages each: 2 MiB.
+pub(crate) const COPIES: usize = 128;
+
+/// Where writes to a disk's blocks are counted. With more, fewer of them share one.
+pub(crate) const BUCKETS: usize = 4096;
+
+/// Pages that lie beside each other and share a bucket: what readahead reads at once.
+pub(crate) const BUCKET_PAGES: u32 = 32;
+
+/// Extents of copies that the host is yet to be told to free. When a disk is written to faster than
+/// they are flushed, the host drops the rest when they are old.
+pub(crate) const GARBAGE: usize = 4096;
+
+/// Parts of four pages that are brought home at a time. Writes to them wait meanwhile.
+pub(crate) const HOME_PARTS: usize = 32;
+
+/// Of how many pages, in multiples of the guest's memory, it is remembered that they were read.
+/// What is read again later than that is as if it was read once.
+pub(crate) const SEEN_MEMORIES: u64 = 4;
+
+/// How often it is looked whether the disks of filters are still there.
+pub(crate) fn disk_watch() -> Jiffies {
+    msecs_to_jiffies(1000)
+}

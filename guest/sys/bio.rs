@@ -15,6 +15,9 @@ use kernel::prelude::*;
 /// Binary logarithm of the sectors in a page.
 const PAGE_SECTORS_SHIFT: u32 = kernel::page::PAGE_SHIFT as u32 - 9;
 
+/// Sectors in a page.
+pub(crate) const PAGE_SECTORS: u64 = 1 << PAGE_SECTORS_SHIFT;
+
 /// What a bio asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -89,7 +92,11 @@ impl Bio {
         self.0.as_ptr()
     }
 
-    fn into_raw(self) -> NonNull<kernel::bindings::bio> {
+    pub(super) fn as_ptr(&self) -> *mut kernel::bindings::bio {
+        self.raw()
+    }
+
+    pub(super) fn into_raw(self) -> NonNull<kernel::bindings::bio> {
         ManuallyDrop::new(self).0
     }
 
@@ -108,9 +115,7 @@ impl Bio {
     /// Whether this writes a page out of memory. When that fails the page stays in memory, and is
     /// written again another time.
     pub(crate) fn is_swap_out(&self) -> bool {
-        // SAFETY: By the type invariant.
-        let opf = unsafe { (*self.raw()).bi_opf };
-        self.op() == Op::Write && opf & (1 << kernel::bindings::req_flag_bits___REQ_SWAP) != 0
+        self.op() == Op::Write && self.has_flag(kernel::bindings::req_flag_bits___REQ_SWAP)
     }
 
     /// The pages that the bio names, unless it is not made of whole pages.
@@ -129,6 +134,83 @@ impl Bio {
         })
     }
 
+    /// The first sector that the bio names, and the one after the last.
+    pub(crate) fn sectors(&self) -> (u64, u64) {
+        // SAFETY: By the type invariant. The structure is packed, so its fields are copied.
+        let (sector, bytes) = unsafe {
+            let iter = (*self.raw()).bi_iter;
+            (iter.bi_sector, iter.bi_size)
+        };
+        (sector, sector + u64::from(bytes >> 9))
+    }
+
+    /// The pages that the bio names when they are counted from the sector `origin` on, unless it is
+    /// not made of whole pages.
+    pub(crate) fn pages_from(&self, origin: u64) -> Option<Pages> {
+        let (from, to) = self.sectors();
+        let (from, to) = (from.checked_sub(origin)?, to.checked_sub(origin)?);
+        let whole = from % PAGE_SECTORS == 0 && to % PAGE_SECTORS == 0 && from < to;
+        whole.then_some(Pages {
+            index: from / PAGE_SECTORS,
+            count: u32::try_from((to - from) / PAGE_SECTORS).ok()?,
+        })
+    }
+
+    /// The pages that the bio touches, counted from the sector `origin` on; it lies behind that.
+    pub(crate) fn pages_touched(&self, origin: u64) -> Pages {
+        let (from, to) = self.sectors();
+        let first = from.saturating_sub(origin) / PAGE_SECTORS;
+        let end = to.saturating_sub(origin).div_ceil(PAGE_SECTORS);
+        Pages {
+            index: first,
+            count: u32::try_from(end - first).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Counts the bio's sectors from `origin` on. Only for a bio that is not submitted to a disk.
+    pub(crate) fn rebase(&mut self, origin: u64) {
+        // SAFETY: By the type invariant.
+        unsafe {
+            let iter = &raw mut (*self.raw()).bi_iter;
+            (*iter).bi_sector = (*iter).bi_sector.wrapping_sub(origin);
+        }
+    }
+
+    /// The bio's sectors are those of the disk, also when it is for a partition.
+    pub(crate) fn set_checked(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::tmem_bio_set_checked(self.raw()) }
+    }
+
+    /// Whether whoever submits the bio must not be made to wait.
+    pub(crate) fn is_nowait(&self) -> bool {
+        self.has_flag(kernel::bindings::req_flag_bits___REQ_NOWAIT)
+    }
+
+    fn has_flag(&self, bit: u32) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { (*self.raw()).bi_opf & (1 << bit) != 0 }
+    }
+
+    /// Whether nothing is transferred but the content of the bio's memory: no checksums, no keys.
+    pub(crate) fn is_plain(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::tmem_bio_is_plain(self.raw()) }
+    }
+
+    /// Whether the bio's memory is the kernel's own: no program can change it before the bio ends.
+    pub(crate) fn is_kernels(&self) -> bool {
+        // SAFETY: By the type invariant; the memory of a bio is valid until it ends.
+        unsafe { bindings::tmem_bio_is_kernels(self.raw()) }
+    }
+
+    /// Copies the memory of `from` into that of this bio, from the byte `offset` on and as much as
+    /// fits.
+    pub(crate) fn copy_from(&mut self, from: &Self, offset: u32) {
+        // SAFETY: Both are valid; the callee stays inside of both.
+        unsafe { bindings::tmem_bio_copy(self.raw(), from.raw(), offset) }
+    }
+
     /// Pages of memory that the bio carries.
     fn carries(&self) -> u64 {
         match self.op() {
@@ -145,6 +227,31 @@ impl Bio {
         let bio = unsafe { kernel::bindings::bio_split_to_limits(self.into_raw().as_ptr()) };
         // SAFETY: As above, what comes back is owned by the caller.
         NonNull::new(bio).map(|bio| unsafe { Self::from_raw(bio) })
+    }
+
+    /// Cuts the bio before the sector `at`, which lies within it; the rest is submitted anew. Ends
+    /// the bio and gives nothing when it can't be cut. Only while the bio is being submitted.
+    pub(crate) fn split_at(self, at: u64) -> Option<Self> {
+        let sectors = at.saturating_sub(self.sectors().0);
+        let bio = self.into_raw().as_ptr();
+        // SAFETY: The bio is owned and handed over; the callee gives back its first part, which
+        // is owned, too, or has ended it. The disk is the one that it is submitted to.
+        let front = unsafe {
+            let disk = (*(*bio).bi_bdev).bd_disk;
+            kernel::bindings::bio_submit_split_bioset(
+                bio,
+                sectors as c_uint,
+                &raw mut (*disk).bio_split,
+            )
+        };
+        // SAFETY: As above.
+        NonNull::new(front).map(|bio| unsafe { Self::from_raw(bio) })
+    }
+
+    /// Submits the bio to the disk that it names. In process context.
+    pub(crate) fn submit(self) {
+        // SAFETY: The bio is owned and handed over.
+        unsafe { kernel::bindings::submit_bio_noacct(self.into_raw().as_ptr()) };
     }
 
     /// Calls `visit` for each physically contiguous part of the memory, none longer than `longest`.
@@ -197,17 +304,21 @@ impl Bio {
 
     /// Ends the bio.
     pub(crate) fn end(self, outcome: Outcome) {
+        self.end_as(match outcome {
+            Outcome::Ok => Status::OK,
+            Outcome::IoError => Status(BLK_STS_IOERR),
+            Outcome::Again => Status(BLK_STS_TRANSPORT),
+            Outcome::NoSpace => Status(BLK_STS_NOSPC),
+            Outcome::Unsupported => Status(BLK_STS_NOTSUPP),
+        });
+    }
+
+    /// Ends the bio as another one ended.
+    pub(crate) fn end_as(self, status: Status) {
         let bio = self.into_raw().as_ptr();
-        let status = match outcome {
-            Outcome::Ok => kernel::bindings::BLK_STS_OK as u8,
-            Outcome::IoError => BLK_STS_IOERR,
-            Outcome::Again => BLK_STS_TRANSPORT,
-            Outcome::NoSpace => BLK_STS_NOSPC,
-            Outcome::Unsupported => BLK_STS_NOTSUPP,
-        };
         // SAFETY: The bio is owned, and given up here.
         unsafe {
-            (*bio).bi_status = status;
+            (*bio).bi_status = status.0;
             kernel::bindings::bio_endio(bio);
         }
     }
@@ -220,6 +331,31 @@ impl Drop for Bio {
     }
 }
 
+/// How a bio ended, as the block layer says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status(u8);
+
+impl Status {
+    /// Done.
+    pub(crate) const OK: Self = Self(kernel::bindings::BLK_STS_OK as u8);
+    /// Whoever must not wait would have to.
+    pub(crate) const AGAIN: Self = Self(BLK_STS_AGAIN);
+
+    pub(super) fn from_raw(status: u8) -> Self {
+        Self(status)
+    }
+
+    /// Whether it ended well.
+    pub(crate) fn is_ok(self) -> bool {
+        self == Self::OK
+    }
+
+    /// Whether it ended with [`Outcome::Again`].
+    pub(crate) fn is_again(self) -> bool {
+        self == Self(BLK_STS_TRANSPORT)
+    }
+}
+
 /// When the accounting of a bio started.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Started(c_ulong);
@@ -229,6 +365,7 @@ const BLK_STS_NOTSUPP: u8 = 1;
 const BLK_STS_NOSPC: u8 = 3;
 const BLK_STS_TRANSPORT: u8 = 4;
 const BLK_STS_IOERR: u8 = 10;
+const BLK_STS_AGAIN: u8 = 12;
 
 /// A queue of bios, linked through themselves. Dropping it ends them with an error.
 ///

@@ -6,6 +6,7 @@
 #ifndef TMEM_SHIM_H
 #define TMEM_SHIM_H
 
+#include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/scatterlist.h>
 #include <linux/spinlock.h>
@@ -43,5 +44,46 @@ void tmem_unplug(struct blk_plug_cb *cb);
 bool tmem_may_wait_for_reclaim(void);
 struct workqueue_struct *tmem_alloc_workqueue(bool freezable);
 unsigned int tmem_disk_openers(struct gendisk *disk);
+
+/* A run of sectors, from the first to the one after the last. */
+struct tmem_span {
+	sector_t from;
+	sector_t to;
+};
+
+struct file *tmem_bdev_open(unsigned int major, unsigned int minor);
+void tmem_bdev_close(struct file *file);
+/* Whether it is a disk of this module's. */
+bool tmem_bdev_is_own(struct block_device *bdev);
+bool tmem_bdev_is_zoned(struct block_device *bdev);
+/* A private copy, to submit to in the place of bdev; without submit_bio when it is for blk-mq. */
+struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq);
+
+bool tmem_disk_is_mq(struct gendisk *disk);
+/*
+ * With the disk's queue frozen: sets its operations and *slot, and has bios for its block devices
+ * that touch one of the spans go through submit_bio.
+ */
+void tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *fops,
+		     void **slot, void *value, const struct tmem_span *spans,
+		     unsigned int count);
+/* Waits until no request of the disk is under way. */
+void tmem_disk_settle(struct gendisk *disk);
+
+/* The bio goes where its original would have gone: it is past the checks of submit_bio. */
+void tmem_bio_as_checked(struct bio *clone, struct bio *original);
+/* The bio's sectors are those of the disk, also when it is for a partition. */
+void tmem_bio_set_checked(struct bio *bio);
+/* Whether nothing but the bio's pages is read or written for it. */
+bool tmem_bio_is_plain(struct bio *bio);
+/* Whether no program can write to the bio's memory. */
+bool tmem_bio_is_kernels(struct bio *bio);
+/* Copies from offset on in the bio's memory to the one of another bio, as much as fits there. */
+void tmem_bio_copy(struct bio *to, struct bio *from, unsigned int offset);
+
+void tmem_module_get(void);
+void tmem_module_put(void);
+bool tmem_signal_pending(void);
+u64 tmem_memory_pages(void);
 
 #endif

@@ -46,10 +46,29 @@ impl Exit {
 /// # Errors
 /// When it asks for help or is not understood.
 pub fn parse<T: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<T, Exit> {
-    T::try_parse_from(args).map_err(|error| Exit {
+    parse_checked(args, |_| Ok(()))
+}
+
+/// As [`parse`], for options that can be right one by one and wrong together:
+/// `check` says how, in a sentence.
+///
+/// # Errors
+/// As [`parse`], or what `check` says.
+pub fn parse_checked<T: Parser>(
+    args: impl IntoIterator<Item = OsString>,
+    check: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<T, Exit> {
+    let exit = |error| Exit {
         program: T::command().get_name().to_owned(),
         error,
-    })
+    };
+    let options = T::try_parse_from(args).map_err(exit)?;
+    match check(&options) {
+        Ok(()) => Ok(options),
+        Err(mistake) => Err(exit(
+            T::command().error(ErrorKind::ValueValidation, mistake),
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +98,19 @@ mod tests {
         assert!(!sentence.contains('\n'), "{sentence}");
         let exit = try_parse(&["x"]).unwrap_err();
         assert!(exit.sentence().contains("--number"), "{}", exit.sentence());
+    }
+
+    #[test]
+    fn options_that_do_not_go_together_are_a_mistake_too() {
+        let check = |options: &Options| match options.number {
+            0..=7 => Ok(()),
+            number => Err(format!("{number} is too many")),
+        };
+        let parse = |number: &str| {
+            let args = ["x", "--number", number].map(OsString::from);
+            parse_checked(args, check)
+        };
+        assert_eq!(parse("7").unwrap().number, 7);
+        assert_eq!(parse("8").unwrap_err().sentence(), "8 is too many");
     }
 }

@@ -8,7 +8,8 @@ use log::LevelFilter;
 use tmem_host::size;
 
 use crate::confine::Level;
-use crate::serial::Target;
+use crate::machine::{layout, memory};
+use crate::serial::{self, Target};
 use crate::virtio::block::DiskOptions;
 use crate::virtio::net::NetOptions;
 use crate::virtio::tmem::Tmem;
@@ -109,6 +110,26 @@ pub struct Options {
     /// What to log to stderr: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub log_level: LevelFilter,
+}
+
+impl Options {
+    /// Looks for what cannot be on any machine.
+    ///
+    /// # Errors
+    /// A sentence about the first mistake.
+    pub fn check(&self) -> Result<(), String> {
+        serial::check(&self.serial).map_err(|mistake| format!("--serial: {mistake}"))?;
+        // Beside these there is the random number device.
+        let devices = self.disk.len() + self.net.len() + usize::from(self.tmem.is_some()) + 1;
+        let room = layout::VIRTIO_GSIS.count();
+        if devices > room {
+            return Err(format!(
+                "a machine has room for {room} devices, and these are {devices}; leave out some \
+                 of --disk and --net"
+            ));
+        }
+        memory::check(self.memory, self.hugepages)
+    }
 }
 
 /// The command line's definition, for the man page.

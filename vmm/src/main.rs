@@ -7,7 +7,7 @@ use tmem_host::{cli, logging};
 use tmem_vmm::cli::Options;
 
 fn main() -> ExitCode {
-    let options: Options = match cli::parse(std::env::args_os()) {
+    let options: Options = match cli::parse_checked(std::env::args_os(), Options::check) {
         Ok(options) => options,
         Err(exit) => return exit.print(),
     };

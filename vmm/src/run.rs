@@ -51,6 +51,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     ready::tell();
     confine::enter(Role::Main);
     vm.resume();
+    // Not before: the guest would go on although a client has paused it.
+    if let Some(api) = &api {
+        api.open();
+    }
     let event = happened.recv().unwrap_or(Event::Quit);
     // The API's thread has the machine, too.
     drop(api);

@@ -12,7 +12,6 @@ use crate::roots;
 use crate::setup;
 use crate::setup::Setup;
 use anyhow::Result;
-use std::path::Path;
 use std::path::PathBuf;
 use tmem_e2e::Assets;
 use tmem_e2e::StorageAssets;
@@ -49,24 +48,32 @@ const TOOLS: &[&str] = &[
     "usr/bin/btrfs",
 ];
 
+/// The programs of this project that run in guests.
+pub(crate) struct InGuest {
+    /// Process 1 of a small guest, or a service.
+    pub(crate) agent: PathBuf,
+    /// What attaches filters.
+    pub(crate) tmemctl: PathBuf,
+}
+
 /// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let setup = setup::ensure(false)?;
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     println!("building the daemon and what runs in guests");
     let daemon = daemon(profile)?;
-    let agent = agent()?;
+    let programs = in_guest()?;
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
-    initramfs::write(&setup, &module, &agent, &initramfs)?;
+    initramfs::write(&setup, &module, &programs, &initramfs)?;
     let (debian, vmm, storage) = match guests {
         Guests::Small => (None, None, None),
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
-            initramfs::write_debian(&setup, &module, &root, &agent, &debian)?;
-            let vmm = outer::make(&setup, &programs(profile)?, &initramfs)?;
-            let storage = storage(&setup, &module, &agent)?;
+            initramfs::write_debian(&setup, &module, &root, &programs, &debian)?;
+            let vmm = outer::make(&setup, &outer_programs(profile)?, &initramfs)?;
+            let storage = storage(&setup, &module, &programs)?;
             (Some(debian), Some(vmm), Some(storage))
         }
     };
@@ -85,10 +92,10 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
 }
 
 /// Makes what guests with disks need.
-fn storage(setup: &Setup, module: &Module, agent: &Path) -> Result<StorageAssets> {
+fn storage(setup: &Setup, module: &Module, programs: &InGuest) -> Result<StorageAssets> {
     let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
     let initramfs = project::made()?.join("storage.cpio");
-    initramfs::write_storage(setup, module, agent, &load, &initramfs)?;
+    initramfs::write_storage(setup, module, programs, &load, &initramfs)?;
     let root = roots::tools(&setup.cache, &setup.versions)?;
     let tools = TOOLS.iter().map(|path| {
         let (loader, arguments) = root.loaded(path);
@@ -131,14 +138,22 @@ pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
     Ok(project::target()?.join(dir).join("vhost-user-tmem"))
 }
 
-/// Builds the agent.
-pub(crate) fn agent() -> Result<PathBuf> {
-    let dir = linked_statically("guest", &["tmem-agent"])?;
-    Ok(dir.join("tmem-agent"))
+/// Builds what runs in guests.
+pub(crate) fn in_guest() -> Result<InGuest> {
+    let dir = linked_statically("guest", &["tmem-agent", "tmemctl"])?;
+    Ok(InGuest {
+        agent: dir.join("tmem-agent"),
+        tmemctl: dir.join("tmemctl"),
+    })
+}
+
+/// Builds tmemctl as people install it.
+pub(crate) fn tmemctl() -> Result<PathBuf> {
+    Ok(linked_statically("release", &["tmemctl"])?.join("tmemctl"))
 }
 
 /// Builds the VMM and the daemon for an outer guest.
-fn programs(profile: Profile) -> Result<Programs> {
+fn outer_programs(profile: Profile) -> Result<Programs> {
     let profile = match profile {
         Profile::Release => "release",
         Profile::Dev => "guest",

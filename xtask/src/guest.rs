@@ -2,6 +2,7 @@
 //! Builds the guest module in the build root, as one would on the guest: first
 //! the package of Rust metadata that Debian's headers lack, then the module.
 
+use crate::assets;
 use crate::cache::Cache;
 use crate::exec;
 use crate::project;
@@ -33,7 +34,9 @@ const MADE: [&str; 8] = ["ko", "o", "mod", "c", "cmd", "order", "symvers", "d"];
 pub(crate) fn command() -> Result<()> {
     let setup = setup::ensure(false)?;
     let module = module(&setup.cache, &setup.build, &setup.versions)?;
+    let tmemctl = assets::tmemctl()?;
     println!("{}", module.file().display());
+    println!("{}", tmemctl.display());
     Ok(())
 }
 

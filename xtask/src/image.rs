@@ -30,7 +30,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     let setup = setup::ensure(false)?;
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     let root = roots::guest(&setup.cache, &setup.versions)?;
-    let agent = assets::agent()?;
+    let programs = assets::in_guest()?;
     let made = project::made()?;
     let dir = options.directory.clone().unwrap_or(made.join("image"));
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -41,13 +41,13 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         setup.versions.kernel
     ));
     let initrd = made.join("initramfs.cpio");
-    initramfs::write(&setup, &module, &agent, &initrd)?;
+    initramfs::write(&setup, &module, &programs, &initrd)?;
     for (from, name) in [(&packed, "vmlinuz"), (&initrd, "initrd.img")] {
         fs::copy(from, dir.join(name))
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
     let system = made.join("console.cpio");
-    initramfs::write_console(&setup, &module, &root, &system)?;
+    initramfs::write_console(&setup, &module, &root, &assets::tmemctl()?, &system)?;
     disk::make(&system, DISK_SIZE, &dir.join("debian.raw"))?;
     fs::remove_file(&system).with_context(|| format!("cannot remove {}", system.display()))?;
 

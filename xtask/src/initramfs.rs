@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The guests' initramfs. The small one: the agent as process 1, Debian's busybox and
-//! modprobe, the module where `make modules_install` puts it, and programs
+//! The guests' initramfs. The small one: the agent as process 1, tmemctl, Debian's busybox
+//! and modprobe, the module where `make modules_install` puts it, and programs
 //! and text of Debian's /usr/lib as real content to fill memory with.
 
 use crate::archive::Archive;
@@ -8,6 +8,7 @@ use crate::archive::CHARACTER_DEVICE;
 use crate::archive::DIRECTORY;
 use crate::archive::FILE;
 use crate::archive::PROGRAM;
+use crate::assets::InGuest;
 use crate::guest::Module;
 use crate::modules;
 use crate::roots::Root;
@@ -41,6 +42,9 @@ const WORKLOAD: &str = "usr/bin/workload";
 
 /// The load for disks and file systems.
 const LOAD: &str = "usr/bin/load";
+
+/// Where `make install` puts tmemctl.
+const TMEMCTL: &str = "usr/sbin/tmemctl";
 
 /// Of a Debian system, what a guest has no use for, or gets from the kernel.
 const NOT_IN_GUEST: &[&str] = &[
@@ -79,8 +83,8 @@ const CONSOLE_FILES: &[(&str, &str)] = &[(
 )];
 
 /// Writes the small initramfs to `to`: the agent is process 1.
-pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> Result<()> {
-    let mut archive = small(setup, agent)?;
+pub(crate) fn write(setup: &Setup, module: &Module, programs: &InGuest, to: &Path) -> Result<()> {
+    let mut archive = small(setup, programs)?;
     let work = to.with_extension("work");
     modules::add(&mut archive, setup, module, &[modules::STOCK], &work)?;
     archive.finish(to)
@@ -91,11 +95,11 @@ pub(crate) fn write(setup: &Setup, module: &Module, agent: &Path, to: &Path) -> 
 pub(crate) fn write_storage(
     setup: &Setup,
     module: &Module,
-    agent: &Path,
+    programs: &InGuest,
     load: &Path,
     to: &Path,
 ) -> Result<()> {
-    let mut archive = small(setup, agent)?;
+    let mut archive = small(setup, programs)?;
     archive.file(LOAD, PROGRAM, load)?;
     let work = to.with_extension("work");
     let lists = [modules::STOCK, modules::STORAGE];
@@ -104,7 +108,7 @@ pub(crate) fn write_storage(
 }
 
 /// What both have, but for the kernel's modules.
-fn small(setup: &Setup, agent: &Path) -> Result<Archive> {
+fn small(setup: &Setup, programs: &InGuest) -> Result<Archive> {
     let build = &setup.build;
     let mut archive = Archive::default();
     archive.add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])?;
@@ -112,7 +116,8 @@ fn small(setup: &Setup, agent: &Path) -> Result<Archive> {
         archive.link(name, &format!("usr/{name}"))?;
     }
     archive.add("tmp", DIRECTORY, None, &[])?;
-    archive.file("init", PROGRAM, agent)?;
+    archive.file("init", PROGRAM, &programs.agent)?;
+    archive.file("usr/bin/tmemctl", PROGRAM, &programs.tmemctl)?;
     archive.link(WORKLOAD, "/init")?;
     // Its place on a disk.
     archive.link("usr/sbin/init", "/init")?;
@@ -136,12 +141,13 @@ pub(crate) fn write_debian(
     setup: &Setup,
     module: &Module,
     debian: &Root,
-    agent: &Path,
+    programs: &InGuest,
     to: &Path,
 ) -> Result<()> {
     let mut archive = Archive::default();
     archive.link("init", "usr/lib/systemd/systemd")?;
-    archive.file("usr/bin/tmem-agent", PROGRAM, agent)?;
+    archive.file("usr/bin/tmem-agent", PROGRAM, &programs.agent)?;
+    archive.file(TMEMCTL, PROGRAM, &programs.tmemctl)?;
     archive.link(WORKLOAD, "tmem-agent")?;
     for (path, text) in DEBIAN_FILES {
         archive.add(path, FILE, None, text.as_bytes())?;
@@ -159,9 +165,11 @@ pub(crate) fn write_console(
     setup: &Setup,
     module: &Module,
     debian: &Root,
+    tmemctl: &Path,
     to: &Path,
 ) -> Result<()> {
     let mut archive = Archive::default();
+    archive.file(TMEMCTL, PROGRAM, tmemctl)?;
     for (path, text) in CONSOLE_FILES {
         archive.add(path, FILE, None, text.as_bytes())?;
     }

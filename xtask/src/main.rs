@@ -54,7 +54,7 @@ enum Command {
     Test,
     /// Measure the store, the daemon and the VMM beside their peers.
     Bench(bench::Options),
-    /// Build the guest module for the stock Debian kernel.
+    /// Build the guest module for the stock Debian kernel, and tmemctl.
     Guest,
     /// Make a small Debian system to try the VMM with.
     Image(image::Options),

@@ -16,14 +16,16 @@ pub(crate) fn command() -> Result<()> {
 
 #[cfg(feature = "man")]
 fn render(dir: &Path) -> Result<()> {
-    for command in [vhost_user_tmem::cli::command(), tmem_vmm::cli::command()] {
-        let page = dir.join(format!("{}.1", command.get_name()));
-        let mut text = Vec::new();
-        clap_mangen::Man::new(command)
-            .render(&mut text)
-            .context("cannot render a man page")?;
-        std::fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
-        println!("{}", page.display());
+    for command in [
+        vhost_user_tmem::cli::command(),
+        tmem_vmm::cli::command(),
+        tmemctl::cli::command(),
+    ] {
+        // One page for the program, and one for each of its subcommands.
+        let name = command.get_name().to_string();
+        clap_mangen::generate_to(command, dir)
+            .with_context(|| format!("cannot make man pages of {name}"))?;
+        println!("{}", dir.join(format!("{name}.1")).display());
     }
     Ok(())
 }

@@ -7,7 +7,13 @@
 //! answer comes.
 
 use super::{
-    super::tuning,
+    super::{
+        area::{
+            DISK_POOL,
+            FILTER_POOLS, //
+        },
+        tuning, //
+    },
     Link,
     Manager,
     Session,
@@ -24,7 +30,8 @@ use crate::{
     },
     wire::{
         self,
-        Capabilities, //
+        Capabilities,
+        PoolKind, //
     },
 };
 use kernel::{
@@ -80,12 +87,19 @@ impl Manager {
             // Asked once only: after that there is a pool.
             None => *session
                 .had_pool
-                .insert(self.engine.create_pool(&session.queues, patience)?),
+                .insert(self.engine.create_pool(
+                    &session.queues,
+                    DISK_POOL,
+                    PoolKind::Persistent,
+                    patience,
+                )?),
         };
         let (instance, run) = (session.config.instance, session.run);
         let has_pages = instance == state.instance
             && (had_pool || self.engine.stored_pages() == 0)
             && state.link != Link::Lost;
+        // Before any bio is sent.
+        self.settle_filters(state)?;
         let keeps_disk = state.disk.is_some() && (has_pages || state.is_disk_open());
         if !keeps_disk {
             self.start_fresh(state)?;
@@ -104,6 +118,61 @@ impl Manager {
         self.workqueue
             .schedule::<_, WATCHDOG>(self, self.watch_interval());
         Ok(())
+    }
+
+    /// Makes the pools of filters, and brings their areas up to date. May be repeated, too.
+    fn settle_filters(self: &Arc<Self>, state: &mut State) -> Result {
+        let session = state.session.as_mut().ok_or(ENODEV)?;
+        let instance = session.config.instance;
+        let is_same = instance == state.filters_instance;
+        let caps = session.config.capabilities;
+        for ((pool, kind), had) in FILTER_POOLS.into_iter().zip(&mut session.had_filter_pools) {
+            if pool >= session.config.max_pools
+                || (kind == PoolKind::Ephemeral && !caps.contains(Capabilities::EPHEMERAL))
+            {
+                pr_warn!("the device has no pool {} for filters: what is attached goes to the disk\n", pool);
+                state.filters_instance = [0; 16];
+                return Ok(());
+            }
+            let create = || {
+                let queues = &session.queues;
+                self.engine
+                    .create_pool(queues, pool, kind, tuning::CONTROL_MS)
+            };
+            if had.is_none() {
+                let there = create()?;
+                if there && !is_same {
+                    // Of a module that was there before.
+                    self.engine.destroy_pool(&session.queues, pool)?;
+                    create()?;
+                }
+                *had = Some(there && is_same);
+            }
+            if *had == Some(false) {
+                self.lose_pages_in(pool);
+            }
+        }
+        state.filters_instance = instance;
+        self.set_pools_ready(true);
+        Ok(())
+    }
+
+    /// The device has none of the pages that filters have in `pool`.
+    fn lose_pages_in(&self, pool: u32) {
+        // The first is the swap disk's.
+        let mut at = 1;
+        while let Some(area) = self.engine.area(at) {
+            if area.pool == pool {
+                let lost = area.lose_all();
+                if lost > 0 {
+                    pr_err!(
+                        "the device came back without {} pages of a swap partition: reading them fails until they are written again; swap it off, or restart the guest\n",
+                        lost,
+                    );
+                }
+            }
+            at += 1;
+        }
     }
 
     /// Goes on with [`Self::settle`] when an answer has come for which the probe did not wait.
@@ -138,7 +207,7 @@ impl Manager {
             return Err(EINVAL);
         }
         pr_info!("the device is back with all pages; going on\n");
-        self.engine.counters.reattaches.add(1);
+        self.engine.shared.counters.reattaches.add(1);
         state.link = Link::Attached;
         self.engine.open();
         Ok(())
@@ -151,13 +220,15 @@ impl Manager {
             self.engine.stored_pages(),
         );
         state.link = Link::Lost;
-        self.engine.shut();
+        self.engine.set_disk_lost(true);
+        self.engine.open();
     }
 
     /// Removes the disk, which nobody has open.
     pub(super) fn drop_disk(&self, state: &mut State) {
         self.engine.hold(false);
         drop(state.disk.take());
+        self.engine.set_disk_lost(false);
         state.link = Link::Absent;
     }
 
@@ -167,15 +238,21 @@ impl Manager {
         let session = state.session.as_ref().ok_or(ENODEV)?;
         let swap_pages = self.engine.limits(&session.queues)?.swap_pages;
         // Whatever is left in the pool belongs to a disk that is no more.
-        self.engine.destroy_pool(&session.queues)?;
-        self.engine
-            .create_pool(&session.queues, tuning::CONTROL_MS)?;
+        self.engine.destroy_pool(&session.queues, DISK_POOL)?;
+        self.engine.create_pool(
+            &session.queues,
+            DISK_POOL,
+            PoolKind::Persistent,
+            tuning::CONTROL_MS,
+        )?;
         self.engine.reset_pages(swap_pages)?;
         state.instance = session.config.instance;
         state.run = session.run;
+        state.swap_pages = swap_pages;
         if swap_pages == 0 {
             pr_warn!("the device grants no pages for swapping, so there is no /dev/tmem0\n");
             state.link = Link::Attached;
+            self.engine.open();
             return Ok(());
         }
         let limits = disk::Limits {

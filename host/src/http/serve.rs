@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -32,7 +33,8 @@ pub fn serve(listener: &UnixListener, stop: &impl AsFd, answer: impl Fn(&Request
             return;
         }
         match listener.accept() {
-            Ok((stream, _)) => attend(stream, &answer),
+            Ok((stream, _)) if speaks(&stream, stop) => attend(stream, &answer),
+            Ok(_) => {}
             Err(error) => {
                 log::warn!("cannot accept a control connection: {error}");
                 rest(stop);
@@ -55,6 +57,23 @@ fn attend(mut stream: UnixStream, answer: impl Fn(&Request) -> Response) {
     };
     // A client that left does not want the answer.
     let _ = response.write(&mut stream);
+}
+
+/// Waits until a client says something, or leaves; not once the program stops.
+fn speaks(stream: &UnixStream, stop: &impl AsFd) -> bool {
+    let mut fds = [
+        PollFd::new(stream, PollFlags::IN),
+        PollFd::new(stop, PollFlags::IN),
+    ];
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or_default();
+        match poll(&mut fds, Some(&left)) {
+            Err(Errno::INTR) => {}
+            _ => return fds.first().is_some_and(|fd| !fd.revents().is_empty()),
+        }
+    }
 }
 
 /// Waits a while, because the system is out of something, or until `stop`.
@@ -98,5 +117,21 @@ mod tests {
             drop(stopper);
             serving.join().unwrap();
         });
+    }
+
+    #[test]
+    fn a_client_that_says_nothing_does_not_hold_up_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (stop, stopper) = UnixStream::pair().unwrap();
+        let began = Instant::now();
+        thread::scope(|scope| {
+            let serving = scope.spawn(|| serve(&listener, &stop, |_| unreachable!()));
+            let _silent = UnixStream::connect(&path).unwrap();
+            drop(stopper);
+            serving.join().unwrap();
+        });
+        assert!(began.elapsed() < PATIENCE);
     }
 }

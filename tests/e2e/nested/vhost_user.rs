@@ -58,13 +58,7 @@ fn the_daemon_is_restarted_under_load(host: &Arc<Host>) -> Result<()> {
     drop(job);
 
     // Swapped on anew, it is as good as ever.
-    for line in [
-        "swapoff /dev/tmem0",
-        "mkswap /dev/tmem0",
-        "swapon /dev/tmem0",
-    ] {
-        guest.run(line)?;
-    }
+    guest.swap_on_anew()?;
     let mut job = nested::large_job(&guest, 2)?;
     job.order(Order::Churn)?;
     job.order(Order::Verify)?;

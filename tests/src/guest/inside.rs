@@ -158,6 +158,24 @@ impl<M: Machine> Guest<M> {
         })
     }
 
+    /// Swaps off the disk, which has lost pages, waits for the driver to replace it with an empty
+    /// one, and swaps that on.
+    ///
+    /// # Errors
+    /// One of the steps fails, or the disk is not replaced.
+    pub fn swap_on_anew(&self) -> Result<()> {
+        let number = || self.read("/sys/block/tmem0/diskseq").unwrap_or_default();
+        let old = number();
+        self.run("swapoff /dev/tmem0")?;
+        until("another /dev/tmem0", APPEARS, || {
+            let new = number();
+            Ok((!new.is_empty() && new != old).then_some(()))
+        })?;
+        self.disk_appears()?;
+        self.run("mkswap /dev/tmem0")?;
+        self.run("swapon /dev/tmem0").map(|_| ())
+    }
+
     /// Loads the module and swaps on its disk.
     ///
     /// # Errors

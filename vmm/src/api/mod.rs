@@ -15,6 +15,7 @@ mod routes;
 mod stats;
 
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
@@ -30,13 +31,15 @@ use crate::vm::SharedVm;
 /// the socket.
 #[derive(Debug)]
 pub struct Api {
+    opening: Sender<()>,
     stop: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
     _socket: Arc<Socket>,
 }
 
 impl Api {
-    /// Answers for `vm` on `socket`.
+    /// A thread that is to answer for `vm` on `socket`, once [`Api::open`] is
+    /// called; clients wait until then.
     ///
     /// # Errors
     /// When the system has no thread or file descriptor to give.
@@ -44,7 +47,12 @@ impl Api {
         let stop = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event")?);
         let socket = Arc::new(socket);
         let (listener, stopped) = (socket.clone(), stop.clone());
+        let (opening, opened) = channel();
         let body = move || {
+            // An error means that it never is.
+            if opened.recv().is_err() {
+                return;
+            }
             http::serve(listener.listener(), &event::fd(&stopped), |request| {
                 routes::answer(&vm, request)
             });
@@ -52,16 +60,25 @@ impl Api {
         let thread =
             confine::spawn("api", Role::Api, body).context("cannot start a thread for the API")?;
         Ok(Self {
+            opening,
             stop,
             thread: Some(thread),
             _socket: socket,
         })
+    }
+
+    /// Begins to answer.
+    pub fn open(&self) {
+        // Fails only when the thread is gone; then there is nobody to tell.
+        let _ = self.opening.send(());
     }
 }
 
 impl Drop for Api {
     fn drop(&mut self) {
         event::set(&self.stop);
+        // If it was not open, it sees that it is to stop.
+        self.open();
         if let Some(thread) = self.thread.take() {
             // A panic was reported when it happened.
             let _ = thread.join();

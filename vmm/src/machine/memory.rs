@@ -5,8 +5,8 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
-use rustix::fs::{FallocateFlags, MemfdFlags};
+use anyhow::{Context, Error, Result, ensure};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use tmem_host::size;
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
@@ -23,27 +23,40 @@ const HUGE_PAGE: u64 = 2 << 20;
 /// Bytes of a page.
 const PAGE: u64 = 4 << 10;
 
+/// Checks whether a guest can have `bytes` of memory, of huge pages if `huge`,
+/// on any host.
+///
+/// # Errors
+/// A sentence about a size that cannot be.
+pub fn check(bytes: u64, huge: bool) -> Result<(), String> {
+    let shown = size::show(bytes);
+    if bytes < LEAST {
+        return Err(format!(
+            "{shown} of memory is too little for a guest; give at least --memory {}",
+            size::show(LEAST)
+        ));
+    }
+    let unit = if huge { HUGE_PAGE } else { PAGE };
+    if !bytes.is_multiple_of(unit) {
+        return Err(format!(
+            "{shown} of memory is not a whole number of pages of {}; give another --memory",
+            size::show(unit)
+        ));
+    }
+    Ok(())
+}
+
 /// Makes `bytes` of memory, of huge pages if `huge`.
 ///
 /// # Errors
 /// A sentence about a size that cannot be, or about what the host lacks.
 pub fn make(bytes: u64, huge: bool) -> Result<Memory> {
-    let shown = size::show(bytes);
-    ensure!(
-        bytes >= LEAST,
-        "{shown} of memory is too little for a guest; give at least --memory {}",
-        size::show(LEAST)
-    );
-    let unit = if huge { HUGE_PAGE } else { PAGE };
-    ensure!(
-        bytes.is_multiple_of(unit),
-        "{shown} of memory is not a whole number of pages of {}; give another --memory",
-        size::show(unit)
-    );
+    check(bytes, huge).map_err(Error::msg)?;
     let host = of_host();
     ensure!(
         bytes <= host,
-        "{shown} of memory is more than the host's {}; give less with --memory",
+        "{} of memory is more than the host's {}; give less with --memory",
+        size::show(bytes),
         size::show(host)
     );
     let file = memfd(bytes, huge)?;
@@ -57,7 +70,7 @@ pub fn of_host() -> u64 {
 }
 
 fn memfd(bytes: u64, huge: bool) -> Result<File> {
-    let mut flags = MemfdFlags::CLOEXEC;
+    let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     if huge {
         flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
     }
@@ -66,6 +79,11 @@ fn memfd(bytes: u64, huge: bool) -> Result<File> {
     let file = File::from(file);
     file.set_len(bytes)
         .with_context(|| format!("cannot set the guest's memory to {}", size::show(bytes)))?;
+    // A daemon that is given the file could otherwise cut it off, and with it
+    // the memory under this process.
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)
+        .context("cannot seal the size of the guest's memory")?;
     if huge {
         // Huge pages that are missing later would end the process.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).with_context(|| {
@@ -127,6 +145,15 @@ mod tests {
         std::os::unix::fs::FileExt::read_exact_at(file.file(), &mut around, file.start() - 8)
             .unwrap();
         assert_eq!(around, [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn whoever_is_given_the_memory_cannot_cut_it_off() {
+        let memory = make(32 << 20, false).unwrap();
+        let region = memory.iter().next().unwrap();
+        let file = region.file_offset().unwrap().file();
+        assert!(file.set_len(16 << 20).is_err());
+        assert!(file.set_len(64 << 20).is_err());
     }
 
     #[test]

@@ -235,6 +235,7 @@ impl Machine {
             .kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .context("KVM does not say what its processors can do")?;
+        let deadline = self.kvm.check_extension(Cap::TscDeadlineTimer);
         registers::write_tables(&self.memory)?;
         reset_vector::write(&self.memory)?;
         let mut vcpus = Vec::new();
@@ -243,7 +244,8 @@ impl Machine {
                 .vm
                 .create_vcpu(id.into())
                 .with_context(|| format!("KVM cannot make vCPU {id}"))?;
-            vcpu.set_cpuid2(&vcpu::cpuid::adapt(&supported, id, self.cpus))
+            let cpuid = vcpu::cpuid::adapt(&supported, deadline, id, self.cpus);
+            vcpu.set_cpuid2(&cpuid)
                 .context("KVM does not take the vCPU's identification")?;
             registers::every_processor(&vcpu)?;
             // The others wait for the first to start them.

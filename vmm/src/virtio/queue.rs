@@ -77,31 +77,25 @@ impl<'a> Chain<'a> {
     /// Takes the first `to.len()` readable bytes; `false` if there are fewer.
     pub fn read(&mut self, to: &mut [u8]) -> bool {
         let mut to = to;
-        while !to.is_empty() {
-            let Some(slice) = self.readable.first_mut() else {
-                return false;
-            };
-            let count = slice.copy_to(to);
-            to = to.get_mut(count..).unwrap_or_default();
-            advance(&mut self.readable, count);
-        }
-        true
+        take_front(&mut self.readable, |slice| {
+            let count = slice.copy_to(&mut *to);
+            to = std::mem::take(&mut to).get_mut(count..).unwrap_or_default();
+            count
+        });
+        to.is_empty()
     }
 
     /// Writes `from` where the first writable bytes are; returns how many
     /// there was room for.
     pub fn write(&mut self, from: &[u8]) -> usize {
-        let mut done = 0;
-        while let (Some(slice), Some(rest)) = (self.writable.first(), from.get(done..)) {
-            if rest.is_empty() {
-                break;
-            }
+        let mut rest = from;
+        take_front(&mut self.writable, |slice| {
             let count = rest.len().min(slice.len());
             slice.copy_from(rest);
-            done += count;
-            advance(&mut self.writable, count);
-        }
-        done
+            rest = rest.get(count..).unwrap_or_default();
+            count
+        });
+        from.len() - rest.len()
     }
 
     /// Takes the last writable byte away and gives it back: where a block
@@ -125,16 +119,25 @@ pub fn total(slices: &[VolatileSlice<'_>]) -> u64 {
     slices.iter().map(|slice| slice.len() as u64).sum()
 }
 
-/// Takes `count` bytes, which the first slice has, off the front.
-fn advance(slices: &mut Vec<VolatileSlice<'_>>, count: usize) {
-    if let Some(first) = slices.first_mut()
-        && count < first.len()
-        && let Ok(rest) = first.offset(count)
-    {
-        *first = rest;
-    } else if !slices.is_empty() {
-        slices.remove(0);
+/// Takes off the front what `transfer` has transferred, which says how many
+/// bytes of a slice that are; less than all of them are the last. All at once:
+/// a chain can have 65,535 buffers.
+fn take_front<'a>(
+    slices: &mut Vec<VolatileSlice<'a>>,
+    mut transfer: impl FnMut(&VolatileSlice<'a>) -> usize,
+) {
+    let mut whole = 0;
+    for slice in slices.iter_mut() {
+        let count = transfer(slice);
+        if count < slice.len() {
+            if let Ok(rest) = slice.offset(count) {
+                *slice = rest;
+            }
+            break;
+        }
+        whole += 1;
     }
+    slices.drain(..whole);
 }
 
 /// A queue with what it takes to serve it.

@@ -5,14 +5,14 @@
 use std::sync::Mutex;
 use std::sync::mpsc::Sender;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{Reported, State, Tmem, Vm};
 use crate::cli::Options;
 use crate::guest;
 use crate::machine::{Event, Machine, memory};
-use crate::serial::{self, SerialPort, Target};
+use crate::serial::{SerialPort, Target};
 use crate::virtio::block::{Block, Disk, DiskOptions};
 use crate::virtio::net::{MacAddress, Net, NetOptions, Tap};
 use crate::virtio::rng::Rng;
@@ -25,7 +25,7 @@ use crate::virtio::vhost_user::VhostUserTmem;
 /// # Errors
 /// A sentence about what was asked for and cannot be.
 pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<SerialPort>)> {
-    let targets = targets(&options.serial)?;
+    options.check().map_err(Error::msg)?;
     let disks = open_disks(&options.disk)?;
     let partitioned = disks.first().map(Disk::is_partitioned);
     let cards = open_cards(&options.net)?;
@@ -42,7 +42,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     add_rng(&mut machine, &mut reported)?;
     let tmem = add_tmem(&mut machine, options.tmem.as_ref(), &mut reported)?;
     // Last, because it may change the terminal.
-    let serial = add_serial(&mut machine, &targets, &events)?;
+    let serial = add_serial(&mut machine, &options.serial, &events)?;
     let running = machine.start(true)?;
     let vm = Vm {
         running,
@@ -56,21 +56,15 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     Ok((vm, serial))
 }
 
-/// What the serial ports are connected to.
-fn targets(asked: &[Target]) -> Result<Vec<Target>> {
-    let targets = match asked {
-        [] => vec![Target::Tty],
-        asked => asked.to_vec(),
-    };
-    serial::check(&targets).map_err(|mistake| anyhow!("--serial: {mistake}"))?;
-    Ok(targets)
-}
-
 fn add_serial(
     machine: &mut Machine,
-    targets: &[Target],
+    asked: &[Target],
     events: &Sender<Event>,
 ) -> Result<Vec<SerialPort>> {
+    let targets = match asked {
+        [] => &[Target::Tty],
+        asked => asked,
+    };
     let mut ports = Vec::new();
     for (number, target) in (1..).zip(targets) {
         let events = events.clone();

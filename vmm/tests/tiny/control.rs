@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What is done to a guest from outside.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -73,6 +74,24 @@ fn the_api_ends_the_machine_with_code_0() {
         ask(&vmm.api(), "PUT", "/v1/vm/shutdown", r#"{"force": true}"#);
         vmm.end().silently(0);
     }
+}
+
+#[test]
+fn a_pause_that_is_asked_for_before_the_guest_runs_lasts() {
+    if !can_run() {
+        return;
+    }
+    let vmm = Vmm::start(&counting(), &[]);
+    // As soon as there is a socket.
+    let began = std::time::Instant::now();
+    while UnixStream::connect(vmm.api()).is_err() {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    assert_eq!(state(&vmm.api(), "PUT", "/v1/vm/pause"), "paused");
+    assert_eq!(state(&vmm.api(), "GET", "/v1/vm"), "paused");
+    ask(&vmm.api(), "PUT", "/v1/vm/shutdown", r#"{"force": true}"#);
+    assert_eq!(vmm.end().code(), Some(0));
 }
 
 #[test]

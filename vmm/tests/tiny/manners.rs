@@ -52,7 +52,7 @@ fn a_refusal_leaves_the_terminal_as_it_was() {
     for args in [
         ["--disk", &missing],
         ["--initrd", &missing],
-        ["--memory", "0"],
+        ["--memory", "1000T"],
         ["--tmem", "quota=1G,memory-limit=1000T"],
     ] {
         let mut program = program(&["--kernel", &files.guest]);

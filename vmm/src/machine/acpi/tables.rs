@@ -10,8 +10,9 @@ use acpi_tables::madt::{
 use super::{OEM, REVISION, TABLE, fadt_builder};
 use crate::machine::{layout, power};
 
-/// IA-PC boot flags (ACPI 6.5, table 5.10): no VGA, and no clock of a PC's.
-/// There being no 8042 and no MSI follows from what is not set, and is.
+/// IA-PC boot flags (ACPI 6.5, table 5.10): no VGA, and no clock of a PC's. A
+/// flag that is not set says that there is no 8042: a driver would look for the
+/// keyboard, and there is only the reset line.
 const NO_VGA: u16 = 1 << 2;
 const NO_CMOS_CLOCK: u16 = 1 << 5;
 

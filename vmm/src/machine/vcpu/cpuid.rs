@@ -24,11 +24,16 @@ const LEVEL_THREAD: u32 = 1;
 const LEVEL_CORE: u32 = 2;
 
 /// Gives the vCPU with APIC id `id` of `count` its view of `supported`, which
-/// is what KVM offers.
-pub fn adapt(supported: &CpuId, id: u8, count: u8) -> CpuId {
+/// is what KVM offers. `deadline`: whether KVM has the TSC deadline timer, which
+/// older ones tell of apart (Linux, Documentation/virt/kvm/api.rst,
+/// KVM_GET_SUPPORTED_CPUID).
+pub fn adapt(supported: &CpuId, deadline: bool, id: u8, count: u8) -> CpuId {
     let mut cpuid = supported.clone();
     for entry in cpuid.as_mut_slice() {
         mask(entry);
+        if entry.function == 1 && deadline {
+            entry.ecx |= TSC_DEADLINE;
+        }
         topology(entry, id, count);
     }
     cpuid
@@ -132,7 +137,7 @@ mod tests {
     fn each_vcpu_is_a_core_with_its_own_id() {
         let offered = [entry(1, 0), entry(0xb, 0), entry(0xb, 1), entry(0xb, 2)];
         let offered = CpuId::from_entries(&offered).unwrap();
-        let adapted = adapt(&offered, 2, 3);
+        let adapted = adapt(&offered, false, 2, 3);
         let [one, threads, cores, end] = adapted.as_slice() else {
             panic!("entries went");
         };
@@ -145,9 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_that_is_told_of_apart_is_shown() {
+        let none = kvm_cpuid_entry2 {
+            ecx: 0,
+            ..entry(1, 0)
+        };
+        let offered = CpuId::from_entries(&[none, entry(0xb, 0)]).unwrap();
+        for (deadline, expected) in [(false, 0), (true, TSC_DEADLINE)] {
+            let adapted = adapt(&offered, deadline, 0, 1);
+            assert_eq!(adapted.as_slice()[0].ecx & TSC_DEADLINE, expected);
+        }
+    }
+
+    #[test]
     fn features_that_the_processor_lacks_are_masked() {
         let offered = CpuId::from_entries(&[entry(1, 0), entry(7, 0)]).unwrap();
-        let adapted = adapt(&offered, 0, 1);
+        let adapted = adapt(&offered, false, 0, 1);
         let [one, seven] = adapted.as_slice() else {
             panic!("entries went");
         };

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Areas: the pages of the swap disk, or of the block device that a filter is attached to.
+
+use super::{
+    blocks::Blocks,
+    counters::Counter,
+    handles::Handles,
+    request::Request, //
+};
+use crate::{
+    sys::irq_lock::{
+        new_irq_lock,
+        IrqLock, //
+    },
+    wire::{
+        ObjectId,
+        PoolKind, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc, //
+    },
+};
+
+/// The pool of the swap disk: persistent.
+pub(crate) const DISK_POOL: u32 = 0;
+/// The pool of filters for swap partitions: persistent.
+pub(crate) const PRESWAP_POOL: u32 = 1;
+/// The pool of filters for filesystems: ephemeral.
+pub(crate) const PRECACHE_POOL: u32 = 2;
+
+/// The pools that filters use, and what they promise.
+pub(crate) const FILTER_POOLS: [(u32, PoolKind); 2] = [
+    (PRESWAP_POOL, PoolKind::Persistent),
+    (PRECACHE_POOL, PoolKind::Ephemeral),
+];
+
+/// What is known about the pages.
+pub(crate) enum Known {
+    /// Swapped out pages.
+    Swap(Handles),
+    /// Copies of a disk's blocks.
+    Cache(Blocks),
+}
+
+/// Counts of pages; see `uapi::Filter`.
+#[expect(missing_docs, reason = "described there")]
+pub(crate) struct Counts {
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) puts: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) skipped: Counter,
+    pub(crate) invalidates: Counter,
+    pub(crate) vanished: Counter,
+    pub(crate) brought_home: Counter,
+    pub(crate) errors: Counter,
+}
+
+/// See the module.
+#[pin_data]
+pub(crate) struct Area {
+    pub(crate) pool: u32,
+    pub(crate) object: ObjectId,
+    #[pin]
+    pub(super) known: IrqLock<Known>,
+    /// The request for flushes, unless it is in flight.
+    #[pin]
+    pub(super) flusher: IrqLock<Option<KBox<Request>>>,
+    /// The device that is there has the pool, with what is known to be there.
+    is_ready: Atomic<bool>,
+    pub(crate) counts: Counts,
+}
+
+impl Area {
+    /// An area of which nothing is on the device.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(pool: u32, object: ObjectId, known: Known) -> Result<Arc<Self>> {
+        let flusher = Request::for_flush()?;
+        Arc::pin_init(
+            pin_init!(Self {
+                pool,
+                object,
+                known <- new_irq_lock!(known, "tmem::known"),
+                flusher <- new_irq_lock!(Some(flusher), "tmem::flusher"),
+                is_ready: Atomic::new(false),
+                counts: Counts {
+                    hits: Counter::new(),
+                    misses: Counter::new(),
+                    puts: Counter::new(),
+                    refused: Counter::new(),
+                    skipped: Counter::new(),
+                    invalidates: Counter::new(),
+                    vanished: Counter::new(),
+                    brought_home: Counter::new(),
+                    errors: Counter::new(),
+                },
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Whether this is the module's own swap disk.
+    pub(crate) fn is_disk(&self) -> bool {
+        self.pool == DISK_POOL
+    }
+
+    /// Whether pages may be sent: the device has the pool.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready.load(Acquire)
+    }
+
+    /// Sets whether pages may be sent. What is known about them was brought up to date before.
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Release);
+    }
+
+    /// Works with the pages, if they are swapped out ones.
+    pub(crate) fn swap<R>(&self, work: impl FnOnce(&mut Handles) -> R) -> Option<R> {
+        match &mut *self.known.lock() {
+            Known::Swap(handles) => Some(work(handles)),
+            Known::Cache(_) => None,
+        }
+    }
+
+    /// Works with the pages, if they are copies of blocks.
+    pub(crate) fn cache<R>(&self, work: impl FnOnce(&mut Blocks) -> R) -> Option<R> {
+        match &mut *self.known.lock() {
+            Known::Swap(_) => None,
+            Known::Cache(blocks) => Some(work(blocks)),
+        }
+    }
+
+    /// Pages that the device should have.
+    pub(crate) fn pages(&self) -> u64 {
+        match &*self.known.lock() {
+            Known::Swap(handles) => handles.stored(),
+            Known::Cache(blocks) => blocks.present(),
+        }
+    }
+
+    /// The device that is there has none of the pages. Gives how many were lost.
+    pub(crate) fn lose_all(&self) -> u64 {
+        match &mut *self.known.lock() {
+            Known::Swap(handles) => handles.lose_all(),
+            Known::Cache(blocks) => {
+                blocks.vanish_all();
+                0
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the driver knows about the blocks of a disk that the host may have copies of.
+//!
+//! The host may drop a copy at any time, but no copy may be read that is not what the disk has. So
+//! the driver does not ask the host whether a copy is good, it knows:
+//!
+//! - A page is *present* when its copy is what the disk has. Only present pages are asked for.
+//! - A write makes its pages absent when it is submitted, before the disk sees it. That is all it
+//!   takes to make the copies unreachable; they are flushed some time later, to free the memory.
+//! - A read that goes to the disk gets a *ticket* when it is submitted, unless a write to its pages
+//!   is under way. The ticket is good until the next write to the pages is submitted. What the
+//!   read brought is put only with a good ticket, and the pages become present only if it is still
+//!   good when the put is answered. So no content that is older than a write is present after it,
+//!   in whatever order the disk, the host and the interrupts are.
+//! - There is one put at a time for each page, because the device keeps no order. A second one is
+//!   left out.
+//! - Flushes need no such care: one that overtakes a put, or is overtaken, removes a good copy at
+//!   worst, and the next read misses.
+//!
+//! Writes are counted in *buckets*, which several pages share. A collision makes a ticket bad that
+//! could have been good.
+
+use super::{
+    bits::Bits,
+    tuning, //
+};
+use crate::{
+    sys::bio::Pages,
+    wire::Extent, //
+};
+use kernel::prelude::*;
+
+/// Permission to put what a read brings, as long as no write came after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
+/// Where a read goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The host has all pages.
+    Host,
+    /// To the disk; with a ticket, what it brings may be put.
+    Disk(Option<Ticket>),
+}
+
+/// Writes to the pages of a bucket.
+#[derive(Clone, Copy, Default)]
+struct Bucket {
+    under_way: u32,
+    /// The number of the last one that was submitted.
+    last: u64,
+}
+
+/// A put under way.
+struct Put {
+    pages: Pages,
+    ticket: Ticket,
+}
+
+/// The states of all pages.
+pub(crate) struct Blocks {
+    present: Bits,
+    present_count: u64,
+    /// Pages that were read before.
+    seen: Bits,
+    seen_count: u64,
+    buckets: KVVec<Bucket>,
+    /// Number of the last write to any page.
+    writes: u64,
+    puts: KVec<Put>,
+    /// Copies that are not needed any more; some are forgotten when there are too many.
+    garbage: KVec<Extent>,
+}
+
+impl Blocks {
+    /// For a disk of `pages` pages, none of them present.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(pages: u64) -> Result<Self> {
+        Ok(Self {
+            present: Bits::new(pages)?,
+            present_count: 0,
+            seen: Bits::new(pages)?,
+            seen_count: 0,
+            buckets: KVVec::from_elem(Bucket::default(), tuning::BUCKETS, GFP_KERNEL)?,
+            writes: 0,
+            puts: KVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
+            garbage: KVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
+        })
+    }
+
+    /// Pages that the host should have.
+    pub(crate) fn present(&self) -> u64 {
+        self.present_count
+    }
+
+    /// Extents that the host is yet to be told of.
+    pub(crate) fn garbage(&self) -> usize {
+        self.garbage.len()
+    }
+
+    /// The buckets of some pages, each once.
+    fn buckets_of(pages: Pages) -> impl Iterator<Item = usize> {
+        let size = u64::from(tuning::BUCKET_PAGES);
+        let first = pages.index / size;
+        let last = (pages.index + u64::from(pages.count.max(1)) - 1) / size;
+        (first..=last)
+            .take(tuning::BUCKETS)
+            .map(|bucket| (bucket % tuning::BUCKETS as u64) as usize)
+    }
+
+    fn all<'a>(&'a self, pages: Pages) -> impl Iterator<Item = &'a Bucket> + 'a {
+        Self::buckets_of(pages).filter_map(|i| self.buckets.get(i))
+    }
+
+    /// Where a read of `pages` goes.
+    pub(crate) fn look(&self, pages: Pages) -> Way {
+        if each(pages).all(|page| self.present.get(page)) {
+            return Way::Host;
+        }
+        let written = self.all(pages).any(|bucket| bucket.under_way > 0);
+        Way::Disk((!written).then_some(Ticket(self.writes)))
+    }
+
+    fn is_good(&self, pages: Pages, ticket: Ticket) -> bool {
+        self.all(pages).all(|bucket| bucket.last <= ticket.0)
+    }
+
+    /// A write to `pages` is being submitted. Gives how many copies it makes unreachable.
+    pub(crate) fn begin_write(&mut self, pages: Pages) -> u64 {
+        self.writes += 1;
+        for i in Self::buckets_of(pages) {
+            if let Some(bucket) = self.buckets.get_mut(i) {
+                bucket.under_way += 1;
+                bucket.last = self.writes;
+            }
+        }
+        self.remove(pages)
+    }
+
+    /// The write to `pages` has ended.
+    pub(crate) fn end_write(&mut self, pages: Pages) {
+        for i in Self::buckets_of(pages) {
+            if let Some(bucket) = self.buckets.get_mut(i) {
+                bucket.under_way = bucket.under_way.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Makes pages absent. Gives how many were not.
+    fn remove(&mut self, pages: Pages) -> u64 {
+        let Self {
+            present, garbage, ..
+        } = self;
+        let mut removed = 0;
+        present.clear(pages.index, pages.count.into(), |page| {
+            removed += 1;
+            discard(garbage, page);
+        });
+        self.present_count -= removed;
+        removed
+    }
+
+    /// Whether `pages`, which a read with this ticket has brought, are to be put: from here on they
+    /// are under way, until [`Self::end_put`]. With `eager` also those that were not read before.
+    pub(crate) fn begin_put(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> bool {
+        let known = each(pages).any(|page| self.seen.get(page));
+        for page in each(pages) {
+            if self.seen.set(page, true) {
+                self.seen_count += 1;
+            }
+        }
+        if !(known || eager)
+            || !self.is_good(pages, ticket)
+            || self.puts.iter().any(|put| overlap(put.pages, pages))
+            || self.puts.len() >= tuning::COPIES
+        {
+            return false;
+        }
+        // The room is there.
+        self.puts.push_within_capacity(Put { pages, ticket }).is_ok()
+    }
+
+    /// Forgets which pages were read before, once these are more than `most`.
+    pub(crate) fn forget_seen(&mut self, most: u64) {
+        if self.seen_count > most {
+            self.seen.clear_all();
+            self.seen_count = 0;
+        }
+    }
+
+    /// The host has answered a put of `page`: it has taken it, or else has no copy of it. Says
+    /// whether the copy is good.
+    pub(crate) fn answer_put(&mut self, page: u64, is_taken: bool) -> bool {
+        let one = Pages {
+            index: page,
+            count: 1,
+        };
+        let ticket = self
+            .puts
+            .iter()
+            .find(|put| overlap(put.pages, one))
+            .map(|put| put.ticket);
+        let is_good = is_taken && ticket.is_some_and(|ticket| self.is_good(one, ticket));
+        if self.present.set(page, is_good) {
+            if is_good {
+                self.present_count += 1;
+            } else {
+                self.present_count -= 1;
+            }
+        }
+        if is_taken && !is_good {
+            discard(&mut self.garbage, page);
+        }
+        is_good
+    }
+
+    /// A put is over. When it was not `answered`, the host may have a copy or not.
+    pub(crate) fn end_put(&mut self, pages: Pages, answered: bool) {
+        if let Some(at) = self.puts.iter().position(|put| put.pages == pages) {
+            let _ = self.puts.remove(at);
+        }
+        if !answered {
+            self.remove(pages);
+            for page in each(pages) {
+                discard(&mut self.garbage, page);
+            }
+        }
+    }
+
+    /// The host does not have `page` any more.
+    pub(crate) fn vanish(&mut self, page: u64) {
+        if self.present.set(page, false) {
+            self.present_count -= 1;
+        }
+    }
+
+    /// The host has no copies any more.
+    pub(crate) fn vanish_all(&mut self) {
+        self.present.clear_all();
+        self.present_count = 0;
+        self.garbage.clear();
+    }
+
+    /// Takes copies that the host may free.
+    pub(crate) fn take_garbage(&mut self) -> Option<Extent> {
+        // What was put again since is kept: the flush could come after the put.
+        while let Some(mut extent) = self.garbage.pop() {
+            let is_free = |page| {
+                let one = Pages {
+                    index: page,
+                    count: 1,
+                };
+                !self.present.get(page) && !self.puts.iter().any(|put| overlap(put.pages, one))
+            };
+            let end = extent.index + u64::from(extent.count);
+            let Some(first) = (extent.index..end).find(|page| is_free(*page)) else {
+                continue;
+            };
+            let last = (first..end).find(|page| !is_free(*page)).unwrap_or(end);
+            if last < end {
+                extent.index = last;
+                extent.count = (end - last) as u32;
+                // There is room: one was taken.
+                let _ = self.garbage.push_within_capacity(extent);
+            }
+            return Some(Extent {
+                index: first,
+                count: (last - first) as u32,
+            });
+        }
+        None
+    }
+}
+
+fn each(pages: Pages) -> impl Iterator<Item = u64> {
+    pages.index..pages.index + u64::from(pages.count)
+}
+
+fn overlap(a: Pages, b: Pages) -> bool {
+    a.index < b.index + u64::from(b.count) && b.index < a.index + u64::from(a.count)
+}
+
+/// Notes a copy that is not needed any more. When there is no room for it, it is forgotten: the
+/// host drops it when it is old.
+fn discard(garbage: &mut KVec<Extent>, page: u64) {
+    if let Some(last) = garbage.last_mut() {
+        if last.index + u64::from(last.count) == page && u64::from(last.count) < tuning::EXTENT_PAGES
+        {
+            last.count += 1;
+            return;
+        }
+    }
+    let _ = garbage.push_within_capacity(Extent {
+        index: page,
+        count: 1,
+    });
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/tmem`, by which `tmemctl` talks to the module.
+
+use crate::{
+    sys::misc::{
+        Backend,
+        Registration, //
+    },
+    uapi::{
+        self,
+        Filter,
+        Kind,
+        Status,
+        Target, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+/// [`uapi::DEVICE_NAME`] as the kernel takes it.
+const NAME: &CStr = c"tmem";
+
+const _: () = assert!(NAME.to_bytes().len() == uapi::DEVICE_NAME.len());
+
+/// What can be done through the device. Errors are those that `uapi` lists for the ioctl.
+pub(crate) trait Control: Send + Sync + 'static {
+    /// Attaches a filter; the target's kind is a known one.
+    fn attach(&self, target: &Target) -> Result;
+
+    /// Detaches a filter, whatever the target's kind. Takes as long as it takes, or until a signal
+    /// arrives.
+    fn detach(&self, target: &Target) -> Result;
+
+    /// A filter, counted from 0; its field `position` need not be set.
+    fn filter(&self, position: u32) -> Option<Filter>;
+
+    /// The module and its device; the field `version` need not be set.
+    fn status(&self) -> Status;
+}
+
+impl<T: Control> Backend for T {
+    fn ioctl(&self, command: u32, argument: UserPtr) -> Result {
+        match command {
+            uapi::ATTACH => {
+                let target = target(argument)?;
+                Kind::from_number(target.kind).ok_or(EINVAL)?;
+                self.attach(&target)
+            }
+            uapi::DETACH => self.detach(&target(argument)?),
+            uapi::GET_FILTER => {
+                let (mut reader, mut writer) =
+                    UserSlice::new(argument, Filter::SIZE).reader_writer();
+                let mut asked = [0; Filter::SIZE];
+                reader.read_slice(&mut asked)?;
+                let position = Filter::decode(&asked).position;
+                let filter = self.filter(position).ok_or(ENOENT)?;
+                writer.write_slice(&Filter { position, ..filter }.encode())
+            }
+            uapi::GET_STATUS => {
+                let status = Status {
+                    version: uapi::VERSION,
+                    ..self.status()
+                };
+                UserSlice::new(argument, Status::SIZE)
+                    .writer()
+                    .write_slice(&status.encode())
+            }
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+/// Reads a target. What is reserved must be zero, so that it can get a meaning later.
+fn target(argument: UserPtr) -> Result<Target> {
+    let mut bytes = [0; Target::SIZE];
+    UserSlice::new(argument, Target::SIZE)
+        .reader()
+        .read_slice(&mut bytes)?;
+    let target = Target::decode(&bytes);
+    if target.encode() != bytes {
+        return Err(EINVAL);
+    }
+    Ok(target)
+}
+
+/// Makes the device, for `control` to answer. Register it last: see [`Registration`].
+pub(crate) fn register<T: Control>(control: Arc<T>) -> impl PinInit<Registration<T>, Error> {
+    Registration::new(NAME, control)
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Live filters: block devices of others, mounted or swapped on, whose pages the host keeps.
+//!
+//! # What happens to a bio
+//!
+//! | filter | bio | where it goes |
+//! |---|---|---|
+//! | precache | read, all pages present | to the host; if that does not have one, to the disk |
+//! | | other read | to the disk; what it brings is put, see `blocks` |
+//! | | write, discard, … | the pages become absent, then to the disk |
+//! | preswap | swap-out | to the host; if that refuses it, to the disk |
+//! | | other write, discard, … | its pages are the disk's from here on; to the disk |
+//! | | read | each page from where its newest copy is |
+//! | any | flush, odd sizes | to the disk |
+//!
+//! # Areas and back ends that come and go
+//!
+//! One mutex, of [`Filters`], orders what happens to filters; the manager's orders what happens to
+//! the device. They meet in [`Area::set_ready`], a release, which the path of each bio reads.
+//!
+//! | | what is done |
+//! |---|---|
+//! | a filter comes, no device | it is hooked in; its area is not ready, so all bios go to the disk |
+//! | a filter comes, the device is there | the pools are there, its object is new: it is ready at once, and is hooked in after that |
+//! | the device comes | `settle` makes the pools, brings the areas up to date, then they become ready, then bios are sent |
+//! | it comes with other pages | precache: nothing is present; preswap: what was there is lost. Then as above |
+//! | it goes | areas are not ready. Gets of blocks and swap-outs go to the disk; swap-ins of stored pages wait, and fail after `reattach_timeout` |
+//! | a filter goes | what only the host has comes home; bios under way end; the hook is taken off; the object is flushed |
+//! | the disk goes | its bios fail at the disk; a worker notices and takes the filter off |
+//! | the module goes | it can't while there is a filter |
+//!
+//! # Locks
+//!
+//! In this order: the mutex of [`Filters`]; `open_mutex` of the disk, and its queue frozen (see
+//! `hook`); then those of `engine`, where `Area::known` is the one that the states of pages are
+//! under. `Filter::retries` comes after it. The manager's mutex is not taken under that of
+//! [`Filters`], but for [`Backend::flush`].
+
+pub(crate) mod home;
+pub(crate) mod list;
+pub(crate) mod precache;
+pub(crate) mod preswap;
+pub(crate) mod purpose;
+
+use super::{
+    area::Area,
+    engine::Engine,
+    tuning, //
+};
+use crate::{
+    sys::{
+        bio::{
+            Bio,
+            BioList,
+            Op, //
+        },
+        blockdev::{
+            BlockDevice,
+            Shadow, //
+        },
+        clone::CopiesStack,
+        hook::{
+            self,
+            Flight,
+            Gate,
+            Hook,
+            Registry, //
+        },
+        irq_lock::IrqLock,
+        module::InUse, //
+    },
+    uapi::Kind,
+};
+use kernel::{
+    impl_has_delayed_work,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Arc, //
+    },
+    workqueue::DelayedWork,
+};
+use purpose::Purpose;
+
+static REGISTRY: Registry<Filter> = Registry::new();
+
+/// A filter on a block device.
+#[pin_data]
+pub(crate) struct Filter {
+    pub(crate) kind: Kind,
+    /// Major and minor number.
+    pub(crate) number: (u32, u32),
+    pub(super) area: Arc<Area>,
+    pub(super) engine: Arc<Engine>,
+    hook: Arc<Hook<Filter>>,
+    /// First sector of the block device.
+    origin: u64,
+    /// All that is under way for this filter.
+    gate: Arc<Gate>,
+    /// Swap-outs on their way to the host.
+    outs: Arc<Gate>,
+    /// Nothing more is given to the host.
+    is_closing: Atomic<bool>,
+    /// Pages that are being brought home, first and count; count is 0 when none are.
+    #[pin]
+    homing: IrqLock<(u64, u32)>,
+    /// Bios that go to the disk, or have to be looked at again, from process context.
+    #[pin]
+    retries: IrqLock<BioList>,
+    #[pin]
+    retry: DelayedWork<Filter, RETRY>,
+    /// Where blocks are copied to on their way to the host.
+    #[pin]
+    copies: IrqLock<CopiesStack>,
+    /// Pages of which it is remembered that they were read.
+    most_seen: u64,
+    is_eager: bool,
+    // Dropped in this order.
+    shadow: Shadow,
+    device: BlockDevice,
+    _in_use: InUse,
+}
+
+const RETRY: u64 = 1;
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, RETRY> for Filter { self.retry }
+}
+
+impl kernel::workqueue::WorkItem<RETRY> for Filter {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let mut bios = core::mem::replace(&mut *this.retries.lock(), BioList::new());
+        while let Some(bio) = bios.pop() {
+            this.again(bio);
+            this.gate.leave();
+        }
+    }
+}
+
+impl hook::Filter for Filter {
+    fn submit(this: &Arc<Self>, bio: Bio) {
+        let (from, to) = bio.sectors();
+        if from == to {
+            return this.pass(bio);
+        }
+        match (this.kind, bio.op()) {
+            (Kind::Precache, Op::Read) => this.read_block(bio),
+            (Kind::Precache, _) => this.write_block(bio),
+            (Kind::Preswap, Op::Read) => this.swap_in(bio),
+            (Kind::Preswap, Op::Write) if bio.is_swap_out() => this.swap_out(bio),
+            (Kind::Preswap, _) => this.overwrite(bio),
+        }
+    }
+
+    fn submit_outside(hook: &Arc<Hook<Self>>, bio: Bio) {
+        let Some(engine) = hook.any().map(|filter| filter.engine.clone()) else {
+            // A hook without filters gets no bios.
+            return;
+        };
+        let flight = hook.gate.enter();
+        let clone = engine
+            .shared
+            .clones
+            .clone_of(bio, hook.whole().target(), |original| {
+                Purpose::Outside(original, flight)
+            });
+        if let Some(clone) = clone {
+            clone.submit();
+        }
+    }
+
+    fn slot_freed(this: &Arc<Self>, page: u64) {
+        if this.kind == Kind::Preswap {
+            this.engine.slot_freed(&this.area, page);
+        }
+    }
+
+    fn device(&self) -> &BlockDevice {
+        &self.device
+    }
+
+    fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    fn registry() -> &'static Registry<Self> {
+        &REGISTRY
+    }
+}
+
+impl Filter {
+    /// Passes a bio on to the disk.
+    fn pass(self: &Arc<Self>, bio: Bio) {
+        let flight = self.gate.enter();
+        self.pass_as(bio, |original| Purpose::Through(original, flight));
+    }
+
+    /// Passes a bio on to the disk, with a purpose.
+    fn pass_as(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) {
+        let clones = &self.engine.shared.clones;
+        if let Some(clone) = clones.clone_of(bio, self.shadow.target(), purpose) {
+            clone.submit();
+        }
+    }
+
+    /// A bio that the engine takes in the place of another.
+    fn carrier(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) -> Option<Bio> {
+        let clones = &self.engine.shared.clones;
+        let mut carrier = clones.clone_of(bio, self.device.target(), purpose)?;
+        carrier.rebase(self.origin);
+        Some(carrier)
+    }
+
+    /// Whether the host takes pages, and has not too much to do.
+    fn is_serving(&self) -> bool {
+        self.area.is_ready()
+            && self.engine.is_open()
+            && !self.is_closing.load(Relaxed)
+            && !self.engine.is_congested()
+    }
+
+    /// Has a bio dealt with in process context. In any context.
+    fn later(self: &Arc<Self>, bio: Bio) {
+        // It is under way meanwhile.
+        self.gate.join();
+        self.retries.lock().push(bio);
+        self.engine.workqueue().schedule::<_, RETRY>(self, 0);
+    }
+
+    /// Deals with a bio that the host could not serve.
+    fn again(self: &Arc<Self>, bio: Bio) {
+        match (self.kind, bio.op()) {
+            (Kind::Precache, _) => self.read_from_disk(bio),
+            (Kind::Preswap, Op::Read) => self.swap_in(bio),
+            // As it was: put back by `release_homing`, or refused by the host.
+            (Kind::Preswap, _) => self.write_to_disk(bio),
+        }
+    }
+
+    /// Nothing more is given to the host from here on, and what is on its way has arrived.
+    fn close(&self) {
+        self.is_closing.xchg(true, Full);
+        crate::sys::wait_until(|| self.outs.is_empty());
+    }
+
+    /// Takes it back.
+    fn reopen(&self) {
+        self.is_closing.xchg(false, Full);
+    }
+
+    /// Ends what is scheduled; nothing is under way any more.
+    fn cancel_work(self: &Arc<Self>) {
+        self.engine.workqueue().cancel_sync::<_, RETRY>(self);
+    }
+
+    /// Makes room for copies.
+    fn stock(&self) -> Result {
+        for _ in 0..tuning::COPIES {
+            let copies = crate::sys::clone::Copies::new()?;
+            self.copies.lock().push(copies);
+        }
+        Ok(())
+    }
+}
+
+/// Drops what a bio that has ended held, in this order: who waits for the flight may then take the
+/// filter apart.
+fn land(filter: Arc<Filter>, flight: Flight) {
+    drop(filter);
+    drop(flight);
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bringing swapped out pages home: from the host to the disk, while the guest goes on.
+
+use super::{
+    purpose::Purpose,
+    Filter, //
+};
+use crate::{
+    driver::{
+        area::Area,
+        tuning, //
+    },
+    sys::{
+        self,
+        bio::{
+            Bio,
+            BioList,
+            Op,
+            Pages,
+            Status, //
+        },
+        clone::{
+            Copies,
+            CopiesStack, //
+        },
+        irq_lock::{
+            new_irq_lock,
+            IrqLock, //
+        },
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full, //
+        },
+        Arc, //
+    },
+};
+
+/// Some pages on their way.
+struct Part {
+    pages: Pages,
+    /// They were read, or written, well.
+    status: Option<Status>,
+    copies: Option<KBox<Copies>>,
+}
+
+/// The pages that are on their way.
+#[pin_data]
+pub(crate) struct Home {
+    area: Arc<Area>,
+    #[pin]
+    parts: IrqLock<KVec<Part>>,
+    under_way: Atomic<usize>,
+}
+
+impl Home {
+    fn new(area: Arc<Area>) -> Result<Arc<Self>> {
+        let parts = KVec::with_capacity(tuning::HOME_PARTS, GFP_KERNEL)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                area,
+                parts <- new_irq_lock!(parts, "tmem::Home"),
+                under_way: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Where the pages are on the host.
+    pub(super) fn area(&self) -> &Arc<Area> {
+        &self.area
+    }
+
+    /// A bio has ended.
+    pub(super) fn arrived(&self, copies: KBox<Copies>, at: usize, status: Status) {
+        if let Some(part) = self.parts.lock().get_mut(at) {
+            part.copies = Some(copies);
+            part.status = Some(status);
+        }
+        self.under_way.fetch_sub(1, Full);
+    }
+
+    fn wait(&self) {
+        sys::wait_until(|| self.under_way.load(Acquire) == 0);
+    }
+}
+
+impl Filter {
+    /// Brings home all stored pages. The filter is closed, so they do not become more.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when a signal comes; `EAGAIN` when the host is away; `EIO` when a page is lost or can't
+    /// be read or written; `ENOMEM`. Those that are home stay there.
+    pub(super) fn bring_home(self: &Arc<Self>) -> Result {
+        let mut stock = CopiesStack::new();
+        for _ in 0..tuning::HOME_PARTS {
+            stock.push(Copies::new()?);
+        }
+        let home = Home::new(self.area.clone())?;
+        let mut at = 0;
+        loop {
+            if sys::signal_pending() {
+                return Err(EINTR);
+            }
+            let next = self.area.swap(|handles| {
+                let next = handles.next_stored(at);
+                next.or_else(|| handles.next_stored(0))
+            });
+            let Some(first) = next.flatten() else {
+                break;
+            };
+            if !(self.area.is_ready() && self.engine.is_open()) {
+                return Err(EAGAIN);
+            }
+            let count = (tuning::HOME_PARTS * Copies::PAGES) as u32;
+            self.hold_homing(first, count);
+            let moved = self.move_home(&home, Pages { index: first, count }, &mut stock);
+            self.release_homing();
+            self.engine.schedule_flush(&self.area);
+            moved?;
+            at = first + u64::from(count);
+        }
+        let lost = self.area.swap(|handles| handles.lost()).unwrap_or(0);
+        if lost > 0 {
+            pr_err!(
+                "{} pages of swap device {}:{} are lost: swap it off before the filter is detached\n",
+                lost,
+                self.number.0,
+                self.number.1,
+            );
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Brings home what is stored of `window`. Writes to it wait meanwhile.
+    fn move_home(
+        self: &Arc<Self>,
+        home: &Arc<Home>,
+        window: Pages,
+        stock: &mut CopiesStack,
+    ) -> Result {
+        self.gather_parts(home, window, stock);
+        let clones = &self.engine.shared.clones;
+        let mut reads = BioList::new();
+        self.for_each_part(home, |pages, copies, at| {
+            let flight = self.gate.enter();
+            let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
+            let bio = clones.over(copies, Op::Read, pages, self.device.target(), purpose)?;
+            reads.push(bio);
+            Ok(())
+        });
+        self.engine.dispatch(reads);
+        home.wait();
+
+        let mut writes = BioList::new();
+        self.for_each_part(home, |pages, copies, at| {
+            let flight = self.gate.enter();
+            let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
+            let mut bio = clones.over(copies, Op::Write, pages, self.shadow.target(), purpose)?;
+            bio.rebase(0u64.wrapping_sub(self.origin));
+            bio.set_checked();
+            writes.push(bio);
+            Ok(())
+        });
+        while let Some(bio) = writes.pop() {
+            Bio::submit(bio);
+        }
+        home.wait();
+        self.account_for(home, stock)
+    }
+
+    /// Makes parts of what is stored.
+    fn gather_parts(&self, home: &Home, window: Pages, stock: &mut CopiesStack) {
+        let end = window.index + u64::from(window.count);
+        let mut at = window.index;
+        while at < end {
+            let run = self.area.swap(|handles| {
+                let first = handles.next_stored(at).filter(|first| *first < end)?;
+                let most = (first + Copies::PAGES as u64).min(end);
+                let last = (first..most).find(|page| !handles.is_stored(*page));
+                Some((first, last.unwrap_or(most)))
+            });
+            let Some((first, last)) = run.flatten() else {
+                return;
+            };
+            let Some(copies) = stock.pop() else {
+                return;
+            };
+            let part = Part {
+                pages: Pages {
+                    index: first,
+                    count: (last - first) as u32,
+                },
+                status: Some(Status::OK),
+                copies: Some(copies),
+            };
+            // There is room for as many as there are copies.
+            let _ = home.parts.lock().push_within_capacity(part);
+            at = last;
+        }
+    }
+
+    /// Makes a bio for each part that is well so far.
+    fn for_each_part(
+        &self,
+        home: &Home,
+        mut make: impl FnMut(Pages, KBox<Copies>, usize) -> Result<(), KBox<Copies>>,
+    ) {
+        let mut at = 0;
+        loop {
+            let taken = {
+                let mut parts = home.parts.lock();
+                let Some(part) = parts.get_mut(at) else {
+                    return;
+                };
+                let is_well = part.status.is_some_and(Status::is_ok);
+                let copies = if is_well { part.copies.take() } else { None };
+                copies.map(|copies| (part.pages, copies))
+            };
+            if let Some((pages, copies)) = taken {
+                home.under_way.fetch_add(1, Full);
+                if let Err(copies) = make(pages, copies, at) {
+                    // Without memory for a bio: the next round tries again.
+                    home.arrived(copies, at, Status::AGAIN);
+                }
+            }
+            at += 1;
+        }
+    }
+
+    /// The pages that the disk has are not stored any more.
+    fn account_for(&self, home: &Home, stock: &mut CopiesStack) -> Result {
+        let mut result = Ok(());
+        loop {
+            let part = home.parts.lock().pop();
+            let Some(part) = part else {
+                return result;
+            };
+            if let Some(copies) = part.copies {
+                stock.push(copies);
+            }
+            match part.status {
+                Some(status) if status.is_ok() => {
+                    self.area.swap(|handles| {
+                        for i in 0..u64::from(part.pages.count) {
+                            handles.free(part.pages.index + i);
+                        }
+                    });
+                    self.area
+                        .counts
+                        .brought_home
+                        .add(part.pages.count.into());
+                }
+                // Some were freed meanwhile, or there was no memory, or no host: see the next round.
+                Some(status) if status.is_again() || status == Status::AGAIN => (),
+                _ => {
+                    self.area.counts.errors.add(part.pages.count.into());
+                    result = Err(EIO);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The filters there are: attaching and detaching them.
+
+use super::Filter;
+use crate::{
+    driver::{
+        area::{
+            Area,
+            Known,
+            PRECACHE_POOL,
+            PRESWAP_POOL, //
+        },
+        blocks::Blocks,
+        chardev::Control,
+        engine::Engine,
+        handles::Handles,
+        manager::Manager,
+        tuning, //
+    },
+    sys::{
+        self,
+        bio::{
+            BioList,
+            PAGE_SECTORS, //
+        },
+        blockdev::BlockDevice,
+        clone::CopiesStack,
+        hook::{
+            Gate,
+            Hook, //
+        },
+        irq_lock::new_irq_lock,
+        module::InUse,
+        work::WorkQueue, //
+    },
+    uapi::{
+        self,
+        Kind,
+        State,
+        Target, //
+    },
+    wire::ObjectId,
+};
+use kernel::{
+    impl_has_delayed_work, new_delayed_work, new_mutex,
+    prelude::*,
+    sync::{
+        atomic::Atomic,
+        Arc,
+        Mutex, //
+    },
+    workqueue::{
+        DelayedWork,
+        WorkItem, //
+    },
+};
+
+struct Entry {
+    filter: Arc<Filter>,
+    /// It is being detached.
+    is_going: bool,
+}
+
+struct List {
+    entries: KVec<Entry>,
+    hooks: KVec<Arc<Hook<Filter>>>,
+    /// Filters so far: each has an object of its own on the device.
+    count: u64,
+}
+
+/// See the module.
+#[pin_data]
+pub(crate) struct Filters {
+    engine: Arc<Engine>,
+    manager: Arc<Manager>,
+    workqueue: WorkQueue,
+    is_eager: bool,
+    #[pin]
+    list: Mutex<List>,
+    #[pin]
+    watch: DelayedWork<Filters, WATCH>,
+}
+
+const WATCH: u64 = 1;
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, WATCH> for Filters { self.watch }
+}
+
+impl WorkItem<WATCH> for Filters {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.look_after_disks();
+    }
+}
+
+impl Filters {
+    /// Without filters. With `is_eager` blocks are put that were read once only.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(manager: Arc<Manager>, is_eager: bool) -> Result<Arc<Self>> {
+        let list = List {
+            entries: KVec::new(),
+            hooks: KVec::new(),
+            count: 0,
+        };
+        let workqueue = WorkQueue::new(true)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                engine: manager.engine(),
+                manager,
+                workqueue,
+                is_eager,
+                list <- new_mutex!(list, "tmem::Filters"),
+                watch <- new_delayed_work!("tmem::watch"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Ends what is scheduled, once there are no filters.
+    pub(crate) fn cancel_work(self: &Arc<Self>) {
+        self.workqueue.cancel_sync::<_, WATCH>(self);
+    }
+
+    fn attach(self: &Arc<Self>, target: &Target) -> Result {
+        let kind = Kind::from_number(target.kind).ok_or(EINVAL)?;
+        let mut list = self.list.lock();
+        let number = (target.major, target.minor);
+        if list.entries.iter().any(|entry| entry.filter.number == number) {
+            return Err(EEXIST);
+        }
+        let device = BlockDevice::open(target.major, target.minor)?;
+        if device.is_own() || device.is_zoned() {
+            return Err(EOPNOTSUPP);
+        }
+        list.entries.reserve(1, GFP_KERNEL)?;
+        list.hooks.reserve(1, GFP_KERNEL)?;
+        let hook = match list.hooks.iter().find(|hook| hook.is_on(&device)) {
+            Some(hook) => hook.clone(),
+            None => Hook::new(&device)?,
+        };
+        list.count += 1;
+        let object = list.count;
+        let filter = self.make(kind, number, object, device, hook)?;
+        self.engine.add_area(filter.area.clone())?;
+        // In this order: see `Manager::pools_are_ready`.
+        if self.manager.pools_are_ready() {
+            filter.area.set_ready(true);
+        }
+        if let Err(err) = filter.hook.attach(&filter) {
+            self.engine.remove_area(&filter.area);
+            return Err(err);
+        }
+        if !list.hooks.iter().any(|hook| Arc::ptr_eq(hook, &filter.hook)) {
+            // There is room.
+            let _ = list.hooks.push_within_capacity(filter.hook.clone());
+        }
+        let entry = Entry {
+            filter,
+            is_going: false,
+        };
+        // There is room.
+        let _ = list.entries.push_within_capacity(entry);
+        self.workqueue
+            .schedule::<_, WATCH>(self, tuning::disk_watch());
+        Ok(())
+    }
+
+    fn make(
+        &self,
+        kind: Kind,
+        number: (u32, u32),
+        object: u64,
+        device: BlockDevice,
+        hook: Arc<Hook<Filter>>,
+    ) -> Result<Arc<Filter>> {
+        let (from, to) = device.sectors();
+        let pages = (to - from).div_ceil(PAGE_SECTORS);
+        if pages == 0 {
+            return Err(EINVAL);
+        }
+        let (pool, known) = match kind {
+            Kind::Precache => (PRECACHE_POOL, Known::Cache(Blocks::new(pages)?)),
+            Kind::Preswap => (PRESWAP_POOL, Known::Swap(Handles::new(pages)?)),
+        };
+        let area = Area::new(pool, name_of(object), known)?;
+        let shadow = hook.shadow_of(&device)?;
+        let (gate, outs) = (Gate::new()?, Gate::new()?);
+        let filter = Arc::pin_init(
+            pin_init!(Filter {
+                kind,
+                number,
+                area,
+                engine: self.engine.clone(),
+                hook,
+                origin: from,
+                gate,
+                outs,
+                is_closing: Atomic::new(false),
+                homing <- new_irq_lock!((0, 0), "tmem::homing"),
+                retries <- new_irq_lock!(BioList::new(), "tmem::retries"),
+                retry <- new_delayed_work!("tmem::retry"),
+                copies <- new_irq_lock!(CopiesStack::new(), "tmem::copies"),
+                most_seen: sys::memory_pages().saturating_mul(tuning::SEEN_MEMORIES),
+                is_eager: self.is_eager,
+                shadow,
+                device,
+                _in_use: InUse::new(),
+            }),
+            GFP_KERNEL,
+        )?;
+        if kind == Kind::Precache {
+            filter.stock()?;
+        }
+        Ok(filter)
+    }
+
+    /// Takes a filter to be detached.
+    fn take(&self, number: (u32, u32)) -> Result<Arc<Filter>> {
+        let mut list = self.list.lock();
+        let entry = list
+            .entries
+            .iter_mut()
+            .find(|entry| entry.filter.number == number)
+            .ok_or(ENOENT)?;
+        if entry.is_going {
+            return Err(EBUSY);
+        }
+        entry.is_going = true;
+        Ok(entry.filter.clone())
+    }
+
+    /// Detaches a filter that was taken. With `is_gone`, nothing can be brought home.
+    fn detach(&self, filter: Arc<Filter>, is_gone: bool) -> Result {
+        filter.close();
+        let detached = if filter.kind == Kind::Preswap && !is_gone {
+            filter.bring_home()
+        } else {
+            Ok(())
+        };
+        let mut list = self.list.lock();
+        let detached = detached.and_then(|()| filter.hook.detach(&filter, &filter.gate));
+        let at = list
+            .entries
+            .iter()
+            .position(|entry| Arc::ptr_eq(&entry.filter, &filter));
+        if let Err(err) = detached {
+            filter.reopen();
+            if let Some(entry) = at.and_then(|at| list.entries.get_mut(at)) {
+                entry.is_going = false;
+            }
+            return Err(err);
+        }
+        filter.area.set_ready(false);
+        self.engine.remove_area(&filter.area);
+        let entry = at.and_then(|at| list.entries.remove(at).ok());
+        if filter.hook.is_empty() {
+            let at = list
+                .hooks
+                .iter()
+                .position(|hook| Arc::ptr_eq(hook, &filter.hook));
+            drop(at.and_then(|at| list.hooks.remove(at).ok()));
+        }
+        drop(list);
+        drop(entry);
+        filter.cancel_work();
+        // What is left there is freed with the pool, if this fails.
+        self.manager.flush_object(filter.area.pool, filter.area.object);
+        Ok(())
+    }
+
+    /// Detaches filters whose disks are gone.
+    fn look_after_disks(self: &Arc<Self>) {
+        let dead = |entry: &&Entry| !entry.is_going && !entry.filter.device.is_live();
+        loop {
+            let number = {
+                let list = self.list.lock();
+                let dead = list.entries.iter().find(dead);
+                dead.map(|entry| entry.filter.number)
+            };
+            let Some(number) = number else {
+                break;
+            };
+            pr_warn!("the disk of {}:{} is gone, and so is its filter\n", number.0, number.1);
+            let gone = self.take(number).and_then(|filter| self.detach(filter, true));
+            if gone.is_err() {
+                // Without memory: the next time.
+                break;
+            }
+        }
+        if !self.list.lock().entries.is_empty() {
+            self.workqueue
+                .schedule::<_, WATCH>(self, tuning::disk_watch());
+        }
+    }
+}
+
+/// The object of a filter.
+fn name_of(count: u64) -> ObjectId {
+    let mut object = ObjectId::default();
+    for (to, from) in object.iter_mut().zip(count.to_le_bytes()) {
+        *to = from;
+    }
+    object
+}
+
+impl Entry {
+    fn show(&self) -> uapi::Filter {
+        let filter = &self.filter;
+        let state = if self.is_going {
+            State::Detaching
+        } else if !filter.device.is_live() {
+            State::Gone
+        } else if filter.area.is_ready() && filter.engine.is_open() {
+            State::Active
+        } else {
+            State::Waiting
+        };
+        let counts = &filter.area.counts;
+        uapi::Filter {
+            position: 0,
+            major: filter.number.0,
+            minor: filter.number.1,
+            kind: filter.kind as u32,
+            state: state as u32,
+            pages: filter.area.pages(),
+            hits: counts.hits.get(),
+            misses: counts.misses.get(),
+            puts: counts.puts.get(),
+            refused: counts.refused.get(),
+            skipped: counts.skipped.get(),
+            invalidates: counts.invalidates.get(),
+            vanished: counts.vanished.get(),
+            brought_home: counts.brought_home.get(),
+            errors: counts.errors.get(),
+        }
+    }
+}
+
+/// [`Filters`], shared: what `/dev/tmem` talks to.
+pub(crate) struct Shared(pub(crate) Arc<Filters>);
+
+impl Control for Shared {
+    fn attach(&self, target: &Target) -> Result {
+        self.0.attach(target)
+    }
+
+    fn detach(&self, target: &Target) -> Result {
+        let filter = self.0.take((target.major, target.minor))?;
+        self.0.detach(filter, false)
+    }
+
+    fn filter(&self, position: u32) -> Option<uapi::Filter> {
+        let list = self.0.list.lock();
+        list.entries.get(position as usize).map(Entry::show)
+    }
+
+    fn status(&self) -> uapi::Status {
+        self.0.manager.status()
+    }
+}

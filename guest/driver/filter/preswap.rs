@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Filters for swap partitions: pages that are swapped out, in a persistent pool.
+//!
+//! For each page it is known where its newest copy is: on the host (*stored*), or on the disk. The
+//! swap code writes and reads a slot under the lock of its folio, so there is one operation on a
+//! slot at a time; others that use the partition have no claim to the content of slots.
+//!
+//! # Invariants
+//!
+//! - A swap-out is answered when the host has the pages, which are stored then, or when the disk
+//!   has them, and they are not stored from before that write on.
+//! - A stored page is read from the host only. When it is not there any more, it was brought home
+//!   meanwhile (then it is not stored, and the read starts again), or it is lost, and the read fails.
+//! - While pages are brought home, writes to them wait, so that the older content does not come
+//!   last.
+
+use super::{
+    purpose::Purpose,
+    Filter, //
+};
+use crate::sys::bio::{
+    Bio,
+    Outcome,
+    Pages, //
+};
+use kernel::sync::Arc;
+
+impl Filter {
+    /// A page is swapped out.
+    pub(super) fn swap_out(self: &Arc<Self>, bio: Bio) {
+        // Entered before it is known whether the filter is closing: see `close`.
+        let out = self.outs.enter();
+        let whole = bio.pages_from(self.origin).is_some() && bio.is_plain();
+        if !(whole && self.is_serving()) {
+            drop(out);
+            return self.overwrite(bio);
+        }
+        let flight = self.gate.enter();
+        let carrier = self.carrier(bio, |original| {
+            Purpose::Out(original, self.clone(), out, flight)
+        });
+        if let Some(carrier) = carrier {
+            self.engine.gather(carrier);
+        }
+    }
+
+    /// The host has not taken all pages of a swap-out: the disk gets all.
+    pub(super) fn refused(self: &Arc<Self>, original: Bio) {
+        self.release(&original);
+        self.later(original);
+    }
+
+    /// A write that goes to the disk.
+    pub(super) fn overwrite(self: &Arc<Self>, bio: Bio) {
+        self.release(&bio);
+        self.write_to_disk(bio);
+    }
+
+    /// The pages of a write are the disk's from here on.
+    fn release(self: &Arc<Self>, bio: &Bio) {
+        let pages = bio.pages_touched(self.origin);
+        let freed = self.area.swap(|handles| {
+            let before = handles.pending();
+            for page in pages.index..pages.index + u64::from(pages.count) {
+                handles.free(page);
+            }
+            handles.pending().saturating_sub(before)
+        });
+        if let Some(freed) = freed.filter(|freed| *freed > 0) {
+            self.area.counts.invalidates.add(freed as u64);
+            self.engine.schedule_flush(&self.area);
+        }
+    }
+
+    /// Writes to the disk, unless pages of the bio are being brought home: then after that.
+    pub(super) fn write_to_disk(self: &Arc<Self>, bio: Bio) {
+        let pages = bio.pages_touched(self.origin);
+        let homing = self.homing.lock();
+        if overlaps(pages, *homing) {
+            // Under the lock, so that whoever ends it sees this.
+            self.gate.join();
+            self.retries.lock().push(bio);
+            return;
+        }
+        // Counted before the lock is let go, so that bringing home waits for it.
+        let flight = self.gate.enter();
+        drop(homing);
+        self.pass_as(bio, |original| Purpose::Through(original, flight));
+    }
+
+    /// A read of slots.
+    pub(super) fn swap_in(self: &Arc<Self>, bio: Bio) {
+        let Some(pages) = bio.pages_from(self.origin).filter(|_| bio.is_plain()) else {
+            return self.pass(bio);
+        };
+        let alike = self.area.swap(|handles| {
+            let (count, is_held) = handles.alike(pages);
+            let is_lost = (pages.index..pages.index + u64::from(count))
+                .any(|page| handles.is_lost(page));
+            (count, is_held, is_lost)
+        });
+        let Some((count, is_held, is_lost)) = alike else {
+            return self.pass(bio);
+        };
+        let bio = if count < pages.count {
+            let at = bio.sectors().0 + u64::from(count) * crate::sys::bio::PAGE_SECTORS;
+            match bio.split_at(at) {
+                Some(front) => front,
+                None => return,
+            }
+        } else {
+            bio
+        };
+        if is_lost {
+            self.area.counts.errors.add(count.into());
+            return bio.end(Outcome::IoError);
+        }
+        if !is_held {
+            self.area.counts.misses.add(count.into());
+            return self.pass(bio);
+        }
+        let flight = self.gate.enter();
+        let carrier = self.carrier(bio, |original| Purpose::In(original, self.clone(), flight));
+        if let Some(carrier) = carrier {
+            self.engine.gather(carrier);
+        }
+    }
+
+    /// From here on writes to these pages wait.
+    pub(super) fn hold_homing(&self, first: u64, count: u32) {
+        *self.homing.lock() = (first, count);
+    }
+
+    /// Lets the writes go on that waited.
+    pub(super) fn release_homing(self: &Arc<Self>) {
+        let waiting = {
+            let mut homing = self.homing.lock();
+            *homing = (0, 0);
+            !self.retries.lock().is_empty()
+        };
+        if waiting {
+            self.engine
+                .workqueue()
+                .schedule::<_, { super::RETRY }>(self, 0);
+        }
+    }
+}
+
+fn overlaps(pages: Pages, (first, count): (u64, u32)) -> bool {
+    pages.index < first + u64::from(count) && first < pages.index + u64::from(pages.count)
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the bios of filters are for, and what is done when they end.
+
+use super::{
+    home::Home,
+    land,
+    Filter, //
+};
+use crate::{
+    driver::{
+        area::Area,
+        blocks::Ticket, //
+    },
+    sys::{
+        bio::{
+            Bio,
+            Pages,
+            Status, //
+        },
+        clone::{
+            self,
+            Copies, //
+        },
+        hook::Flight, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// See the module. All but the first two are to the host, or to the disk and back to the filter.
+pub(crate) enum Purpose {
+    /// Past all filters.
+    Outside(Bio, Flight),
+    /// Through a filter.
+    Through(Bio, Flight),
+    /// Writes blocks of the disk.
+    Write(Bio, Pages, Arc<Filter>, Flight),
+    /// Reads blocks of the disk that may then be put.
+    Fill(Bio, Pages, Ticket, Arc<Filter>, Flight),
+    /// Reads blocks from the host.
+    Get(Bio, Arc<Filter>, Flight),
+    /// Gives copies of blocks to the host.
+    Put(KBox<Copies>, Pages, Arc<Filter>, Flight),
+    /// Gives swapped out pages to the host.
+    Out(Bio, Arc<Filter>, Flight, Flight),
+    /// Reads swapped out pages from the host.
+    In(Bio, Arc<Filter>, Flight),
+    /// Brings pages home: reads them from the host, or writes them to the disk.
+    Home(KBox<Copies>, usize, Arc<Home>, Flight),
+}
+
+impl Purpose {
+    /// Where the pages are, for bios that go to the host.
+    pub(crate) fn area(&self) -> Option<&Arc<Area>> {
+        match self {
+            Self::Get(_, filter, _)
+            | Self::Put(_, _, filter, _)
+            | Self::Out(_, filter, _, _)
+            | Self::In(_, filter, _) => Some(&filter.area),
+            Self::Home(_, _, home, _) => Some(home.area()),
+            Self::Outside(..) | Self::Through(..) | Self::Write(..) | Self::Fill(..) => None,
+        }
+    }
+
+    /// Whether there is nothing but to wait for a host that is away.
+    pub(crate) fn may_wait(&self) -> bool {
+        matches!(self, Self::In(..))
+    }
+}
+
+impl clone::Purpose for Purpose {
+    fn ended(self, status: Status) {
+        match self {
+            Self::Outside(original, flight) | Self::Through(original, flight) => {
+                original.end_as(status);
+                drop(flight);
+            }
+            Self::Write(original, pages, filter, flight) => {
+                filter.written(pages);
+                original.end_as(status);
+                land(filter, flight);
+            }
+            Self::Fill(original, pages, ticket, filter, flight) => {
+                if status.is_ok() {
+                    filter.fill(&original, pages, ticket);
+                }
+                original.end_as(status);
+                land(filter, flight);
+            }
+            Self::Get(original, filter, flight) => {
+                if status.is_ok() {
+                    filter.got(&original);
+                    original.end_as(status);
+                } else {
+                    filter.later(original);
+                }
+                land(filter, flight);
+            }
+            Self::Put(copies, pages, filter, flight) => {
+                filter.put(copies, pages, status);
+                land(filter, flight);
+            }
+            Self::Out(original, filter, out, flight) => {
+                if status.is_ok() {
+                    original.end_as(status);
+                } else {
+                    filter.refused(original);
+                }
+                drop(out);
+                land(filter, flight);
+            }
+            Self::In(original, filter, flight) => {
+                if status.is_again() {
+                    filter.later(original);
+                } else {
+                    original.end_as(status);
+                }
+                land(filter, flight);
+            }
+            Self::Home(copies, at, home, flight) => {
+                home.arrived(copies, at, status);
+                drop(home);
+                drop(flight);
+            }
+        }
+    }
+}

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A live filter on a disk: all bios for it come here first.
+//!
+//! While the disk's queue is frozen, its operations are replaced by a copy of them with another
+//! `submit_bio`, and its block devices are told that they have one. The block layer holds the queue
+//! while `submit_bio` runs, so nothing is seen half done, and once the operations are put back and
+//! the queue was frozen, nobody is in here any more.
+//!
+//! # Invariants
+//!
+//! - A disk has one hook, and that has at least one filter, but while it is made or taken off.
+//! - A bio for the disk that a filter sees lies within the filter's sectors: what reaches across
+//!   the ends is split there. Bios that lie outside of all filters are passed on.
+//! - A bio is passed on as a clone that is submitted to a [`Shadow`]. For a disk of blk-mq it goes
+//!   past the hook from there. A disk with a `submit_bio` of its own gets it from the hook, with the
+//!   block device put right.
+//! - Shadows are freed when no bio has them (the [`Gate`] is empty) and then no request either (the
+//!   queue was frozen once more): a request looks at its block device after its bios have ended.
+//! - `swap_slot_free_notify` is called without holding the queue, with spinlocks held. So it does
+//!   not look at the disk's operations, but in a list of all filters that is freed after a grace
+//!   period of RCU.
+//!
+//! # Locks
+//!
+//! The caller's mutex, then `open_mutex` of the disk, then its queue is frozen. Nothing is allocated
+//! while it is.
+
+use super::{
+    bindings,
+    bio::Bio,
+    blockdev::{
+        BlockDevice,
+        Shadow, //
+    }, //
+};
+use core::{
+    cell::UnsafeCell,
+    ptr::NonNull, //
+};
+use kernel::{
+    container_of,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full, //
+        },
+        rcu,
+        Arc, //
+    },
+    types::Opaque,
+};
+
+/// What looks at the bios of a block device.
+pub(crate) trait Filter: Send + Sync + Sized + 'static {
+    /// Takes a bio that lies within the filter's sectors; they are counted as the disk's. In process
+    /// context.
+    fn submit(this: &Arc<Self>, bio: Bio);
+
+    /// Takes a bio that has nothing to do with any filter.
+    fn submit_outside(hook: &Arc<Hook<Self>>, bio: Bio);
+
+    /// The swap slot at `page` of the block device was freed. With spinlocks held.
+    fn slot_freed(this: &Arc<Self>, page: u64);
+
+    /// The block device.
+    fn device(&self) -> &BlockDevice;
+
+    /// Its shadow.
+    fn shadow(&self) -> &Shadow;
+
+    /// All filters there are.
+    fn registry() -> &'static Registry<Self>;
+}
+
+/// A list of filters that is replaced as a whole.
+type List<F> = KVec<Arc<F>>;
+
+/// A pointer to a list, or null for an empty one.
+pub(crate) struct Registry<F: Filter>(UnsafeCell<*mut List<F>>);
+
+// SAFETY: Is changed by one task at a time, and read under RCU or while the queue is held.
+unsafe impl<F: Filter> Sync for Registry<F> {}
+// SAFETY: As above.
+unsafe impl<F: Filter> Send for Registry<F> {}
+
+impl<F: Filter> Registry<F> {
+    /// Without filters.
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new(core::ptr::null_mut()))
+    }
+
+    /// The list.
+    ///
+    /// # Safety
+    ///
+    /// For as long as `'a`, the list must not be freed.
+    unsafe fn get<'a>(&self) -> &'a [Arc<F>] {
+        // SAFETY: Readers and writers access the pointer as a whole.
+        let list = unsafe { self.0.get().read_volatile() };
+        // SAFETY: By this function's precondition; lists are complete before they are published.
+        unsafe { list.as_ref() }.map_or(&[], |list| list)
+    }
+
+    /// A copy of the list, with or without `filter`.
+    fn changed(&self, filter: &Arc<F>, is_in: bool) -> Result<*mut List<F>> {
+        // SAFETY: Only the caller, who is the only one to change the list, frees it.
+        let old = unsafe { self.get() };
+        let mut list = KVec::with_capacity(old.len() + 1, GFP_KERNEL)?;
+        for other in old.iter().filter(|other| !Arc::ptr_eq(other, filter)) {
+            list.push(other.clone(), GFP_KERNEL)?;
+        }
+        if is_in {
+            list.push(filter.clone(), GFP_KERNEL)?;
+        }
+        Ok(KBox::into_raw(KBox::new(list, GFP_KERNEL)?))
+    }
+
+    /// Publishes a list for readers under RCU, and frees the one before.
+    fn publish(&self, list: *mut List<F>) {
+        // SAFETY: Readers and writers access the pointer as a whole. The store is a release.
+        let old = unsafe {
+            let old = self.0.get().read_volatile();
+            core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
+            self.0.get().write_volatile(list);
+            old
+        };
+        // SAFETY: Has no preconditions beyond being called in process context.
+        unsafe { kernel::bindings::synchronize_rcu() };
+        // SAFETY: The list came from `changed`, and no reader has it any more.
+        unsafe { free(old) };
+    }
+}
+
+/// Frees a list.
+///
+/// # Safety
+///
+/// `list` must be null or come from [`Registry::changed`], and nobody may have it.
+unsafe fn free<F: Filter>(list: *mut List<F>) {
+    if !list.is_null() {
+        // SAFETY: By this function's precondition.
+        drop(unsafe { KBox::from_raw(list) });
+    }
+}
+
+/// Counts those who are under way.
+pub(crate) struct Gate(Atomic<usize>);
+
+impl Gate {
+    /// With nobody under way.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Ok(Arc::new(Self(Atomic::new(0)), GFP_KERNEL)?)
+    }
+
+    /// One more is under way.
+    pub(crate) fn enter(self: &Arc<Self>) -> Flight {
+        self.0.fetch_add(1, Full);
+        Flight(self.clone())
+    }
+
+    /// One more is under way, until [`Self::leave`].
+    pub(crate) fn join(&self) {
+        self.0.fetch_add(1, Full);
+    }
+
+    /// One fewer is under way.
+    pub(crate) fn leave(&self) {
+        self.0.fetch_sub(1, Full);
+    }
+
+    /// Whether nobody is under way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load(Acquire) == 0
+    }
+}
+
+/// Is under way until it is dropped.
+pub(crate) struct Flight(Arc<Gate>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0 .0.fetch_sub(1, Full);
+    }
+}
+
+/// See the module.
+#[pin_data]
+pub(crate) struct Hook<F: Filter> {
+    #[pin]
+    operations: Opaque<kernel::bindings::block_device_operations>,
+    /// What the disk had before.
+    original: *const kernel::bindings::block_device_operations,
+    disk: NonNull<kernel::bindings::gendisk>,
+    /// Of this disk; changed while the queue is frozen.
+    filters: Registry<F>,
+    /// For bios of the disk that are for no filter's block device.
+    whole: Shadow,
+    /// Bios that are for no filter's block device.
+    pub(crate) gate: Arc<Gate>,
+}
+
+// SAFETY: Is changed by one task at a time, and bios of any task may be submitted.
+unsafe impl<F: Filter> Send for Hook<F> {}
+// SAFETY: As above.
+unsafe impl<F: Filter> Sync for Hook<F> {}
+
+impl<F: Filter> Hook<F> {
+    /// A hook for the disk of `device`, which is to be open for as long as the hook is there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(device: &BlockDevice) -> Result<Arc<Self>> {
+        let disk = NonNull::new(device.disk()).ok_or(ENXIO)?;
+        // SAFETY: The disk is valid because the device is open. Its own block device lives as long,
+        // and the shadow is dropped with the hook: see `detach`.
+        let (original, whole) = unsafe {
+            let part = NonNull::new((*disk.as_ptr()).part0).ok_or(ENXIO)?;
+            ((*disk.as_ptr()).fops, Shadow::new(part)?)
+        };
+        let gate = Gate::new()?;
+        Arc::pin_init(
+            try_pin_init!(Self {
+                operations <- Opaque::ffi_init(
+                    |slot: *mut kernel::bindings::block_device_operations| {
+                        // SAFETY: `slot` is valid for writes, and the original lives as long as
+                        // the disk's driver, which is in use. The owner stays the driver.
+                        unsafe {
+                            slot.write(core::ptr::read(original));
+                            (*slot).submit_bio = Some(Self::submit_bio);
+                            (*slot).swap_slot_free_notify = Some(Self::swap_slot_free_notify);
+                        }
+                    },
+                ),
+                original,
+                disk,
+                filters: Registry::new(),
+                whole,
+                gate,
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Whether this is the hook of the disk of `device`.
+    pub(crate) fn is_on(&self, device: &BlockDevice) -> bool {
+        self.disk.as_ptr() == device.disk()
+    }
+
+    /// Whether no filter is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: Only the caller, who is the only one to change the list, frees it.
+        unsafe { self.filters.get() }.is_empty()
+    }
+
+    /// One of the filters. Only from [`Filter::submit_outside`].
+    pub(crate) fn any(&self) -> Option<&Arc<F>> {
+        // SAFETY: The queue is held, so the list is not freed.
+        unsafe { self.filters.get() }.first()
+    }
+
+    /// Where bios go that are for no filter's block device.
+    pub(crate) fn whole(&self) -> &Shadow {
+        &self.whole
+    }
+
+    /// A shadow of `device`, which is one of the disk's. It is to be dropped after
+    /// [`Self::detach`] of the filter that it is for, and before the device is closed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn shadow_of(&self, device: &BlockDevice) -> Result<Shadow> {
+        let bdev = NonNull::new(device.as_ptr()).ok_or(ENXIO)?;
+        // SAFETY: The device is open. Filters keep the order in which they are dropped.
+        unsafe { Shadow::new(bdev) }
+    }
+
+    /// From here on `filter` gets the bios for its sectors. One task at a time.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; then nothing has changed.
+    pub(crate) fn attach(&self, filter: &Arc<F>) -> Result {
+        let own = self.filters.changed(filter, true)?;
+        let all = match F::registry().changed(filter, true) {
+            Ok(all) => all,
+            Err(err) => {
+                // SAFETY: The list was just made.
+                unsafe { free(own) };
+                return Err(err);
+            }
+        };
+        if let Err(err) = self.refit(own) {
+            // SAFETY: The lists were just made, and not published.
+            unsafe {
+                free(own);
+                free(all);
+            }
+            return Err(err);
+        }
+        F::registry().publish(all);
+        Ok(())
+    }
+
+    /// From here on `filter` gets no bio any more. It must pass on all of them already. Waits for
+    /// those that are under way. One task at a time.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; then nothing has changed.
+    pub(crate) fn detach(&self, filter: &Arc<F>, gate: &Gate) -> Result {
+        let own = self.filters.changed(filter, false)?;
+        let all = match F::registry().changed(filter, false) {
+            Ok(all) => all,
+            Err(err) => {
+                // SAFETY: The list was just made.
+                unsafe { free(own) };
+                return Err(err);
+            }
+        };
+        if let Err(err) = self.refit(own) {
+            // SAFETY: The lists were just made, and not published.
+            unsafe {
+                free(own);
+                free(all);
+            }
+            return Err(err);
+        }
+        F::registry().publish(all);
+        super::wait_until(|| gate.is_empty() && (!self.is_empty() || self.gate.is_empty()));
+        // SAFETY: The disk is valid while one of its devices is open.
+        unsafe { bindings::tmem_disk_settle(self.disk.as_ptr()) };
+        Ok(())
+    }
+
+    /// Sets the list of the disk's filters, and frees the one before.
+    fn refit(&self, list: *mut List<F>) -> Result {
+        // SAFETY: The list is complete, and nobody else frees it.
+        let filters = unsafe { list.as_ref() }.map_or(&[][..], |list| list);
+        let mut spans = KVec::with_capacity(filters.len(), GFP_KERNEL)?;
+        for filter in filters {
+            let (from, to) = filter.device().sectors();
+            spans.push(bindings::tmem_span { from, to }, GFP_KERNEL)?;
+        }
+        let operations = if filters.is_empty() {
+            self.original
+        } else {
+            self.operations.get().cast_const()
+        };
+        // SAFETY: Only the caller, who is the only one to change the list, frees it.
+        let old = unsafe { self.filters.0.get().read_volatile() };
+        // SAFETY: The disk is valid while one of its devices is open. The operations stay where
+        // they are because the hook is pinned; it is dropped after it was taken off.
+        unsafe {
+            bindings::tmem_disk_refit(
+                self.disk.as_ptr(),
+                operations,
+                self.filters.0.get().cast(),
+                list.cast(),
+                spans.as_ptr(),
+                spans.len() as c_uint,
+            )
+        };
+        // SAFETY: The queue was frozen, so who has read the old list has left `submit_bio`.
+        unsafe { free(old) };
+        Ok(())
+    }
+
+    unsafe extern "C" fn submit_bio(bio: *mut kernel::bindings::bio) {
+        let Some(raw) = NonNull::new(bio) else {
+            return;
+        };
+        // SAFETY: The block layer hands over a valid bio, and holds the disk's queue: the disk's
+        // operations are those of a hook, which is there until the queue was frozen.
+        let (hook, bdev) = unsafe {
+            let bdev = (*bio).bi_bdev;
+            let operations = (*(*bdev).bd_disk).fops.cast_mut();
+            let hook = container_of!(Opaque::cast_from(operations), Self, operations);
+            (&*hook, bdev)
+        };
+        // SAFETY: The queue is held, so the list is not freed.
+        let filters = unsafe { hook.filters.get() };
+        if let Some(real) = hook.unshadowed(filters, bdev) {
+            // SAFETY: The bio is handed on as it came, for the block device that it is for. That
+            // one has a `submit_bio`, because bios for shadows of other disks don't come here.
+            unsafe {
+                (*bio).bi_bdev = real;
+                if let Some(submit) = (*hook.original).submit_bio {
+                    submit(bio);
+                }
+            }
+            return;
+        }
+        // SAFETY: The bio is handed over.
+        let bio = unsafe { Bio::from_raw(raw) };
+        let (from, to) = bio.sectors();
+        let mut found = None;
+        // Where the bio leaves or enters a filter's sectors first.
+        let mut cut = to;
+        for filter in filters {
+            let (first, end) = filter.device().sectors();
+            if from < end && first < to {
+                if first <= from {
+                    found = Some(filter);
+                    cut = cut.min(end);
+                } else {
+                    cut = cut.min(first);
+                }
+            }
+        }
+        let Some(bio) = (if cut < to {
+            bio.split_at(cut)
+        } else {
+            Some(bio)
+        }) else {
+            return;
+        };
+        match found {
+            Some(filter) => F::submit(filter, bio),
+            None => {
+                // SAFETY: A hook is always in an `Arc`, and it is there during this call.
+                let hook = unsafe { kernel::sync::ArcBorrow::from_raw(core::ptr::from_ref(hook)) };
+                F::submit_outside(&hook.into(), bio);
+            }
+        }
+    }
+
+    /// What `bdev` is the shadow of.
+    fn unshadowed(
+        &self,
+        filters: &[Arc<F>],
+        bdev: *mut kernel::bindings::block_device,
+    ) -> Option<*mut kernel::bindings::block_device> {
+        let shadows = filters.iter().map(|filter| filter.shadow());
+        // Not as a method: the kernel's prelude has another `chain`.
+        Iterator::chain(core::iter::once(&self.whole), shadows)
+            .find_map(|shadow| shadow.original(bdev))
+    }
+
+    unsafe extern "C" fn swap_slot_free_notify(
+        bdev: *mut kernel::bindings::block_device,
+        page: c_ulong,
+    ) {
+        let _guard = rcu::read_lock();
+        // SAFETY: Under RCU.
+        let filters = unsafe { F::registry().get() };
+        if let Some(filter) = filters
+            .iter()
+            .find(|filter| filter.shadow().is_of(bdev))
+        {
+            F::slot_freed(filter, page as u64);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `tmemctl attach`.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use rustix::io::Errno;
+
+use crate::cli::Attach;
+use crate::complain;
+use crate::disk::{self, Number};
+use crate::failure;
+use crate::module::{Kernel, Module};
+use crate::system::{Candidate, System, Verdict};
+use crate::uapi::{Kind, State};
+
+/// A device that a person named.
+struct Named<'a> {
+    name: &'a str,
+    device: Number,
+    kind: Kind,
+}
+
+/// Attaches what is wanted; says whether all of it is.
+///
+/// # Errors
+/// When nothing can be attached at all.
+pub(crate) fn run(wanted: &Attach, out: &mut impl Write) -> Result<bool> {
+    let system = System::read()?;
+    if wanted.all {
+        let name = |device| disk::name(Path::new(disk::SYS), device);
+        let candidates = system.candidates(name, |path| disk::at(path).ok());
+        return all(&Kernel::open()?, candidates, out);
+    }
+    // Mistakes are told before anything is done.
+    let devices = named(wanted, &system)?;
+    each(&Kernel::open()?, &devices, out)
+}
+
+fn named<'a>(wanted: &'a Attach, system: &System) -> Result<Vec<Named<'a>>> {
+    let mut devices = Vec::new();
+    for name in &wanted.devices {
+        let device = disk::at(name)?;
+        let kind = wanted.kind.map_or_else(|| system.kind(device), Kind::from);
+        // The name that the kernel knows, not a link to it.
+        let known = disk::name(Path::new(disk::SYS), device);
+        if let Some(objection) = system.objection(device, &known, kind) {
+            return Err(anyhow!(objection));
+        }
+        devices.push(Named { name, device, kind });
+    }
+    Ok(devices)
+}
+
+fn each(module: &impl Module, devices: &[Named<'_>], out: &mut impl Write) -> Result<bool> {
+    let mut complete = true;
+    for Named { name, device, kind } in devices {
+        match module.attach(device.target(*kind)) {
+            Ok(()) => say(out, "attached", name, kind_name(*kind))?,
+            Err(errno) => {
+                complain(&failure::attach(name, errno));
+                complete = false;
+            }
+        }
+    }
+    remark(module, out)?;
+    Ok(complete)
+}
+
+fn all(module: &impl Module, candidates: Vec<Candidate>, out: &mut impl Write) -> Result<bool> {
+    let mut complete = true;
+    for Candidate {
+        name,
+        used,
+        verdict,
+    } in candidates
+    {
+        let (device, kind) = match verdict {
+            Verdict::Attach(device, kind) => (device, kind),
+            Verdict::Skip(reason) => {
+                say(out, "skipped", &name, &format!("{used}: {reason}"))?;
+                continue;
+            }
+        };
+        let what = format!("{}, {used}", kind_name(kind));
+        match module.attach(device.target(kind)) {
+            Ok(()) => say(out, "attached", &name, &what)?,
+            Err(Errno::EXIST) => say(out, "was attached", &name, &what)?,
+            // It is not suitable, or not there any more.
+            Err(errno @ (Errno::OPNOTSUPP | Errno::NXIO)) => {
+                let reason = failure::attach(&name, errno);
+                say(out, "skipped", &name, &format!("{used}: {reason:#}"))?;
+            }
+            Err(errno) => {
+                complain(&failure::attach(&name, errno));
+                complete = false;
+            }
+        }
+    }
+    remark(module, out)?;
+    Ok(complete)
+}
+
+/// One line of what was done.
+fn say(out: &mut impl Write, done: &str, name: &str, what: &str) -> Result<()> {
+    writeln!(out, "{done:<12}  {name}  {what}")?;
+    Ok(())
+}
+
+/// Says so when filters have nothing to do yet.
+fn remark(module: &impl Module, out: &mut impl Write) -> Result<()> {
+    let waiting = State::Waiting as u32;
+    if module
+        .filters()?
+        .iter()
+        .any(|filter| filter.state == waiting)
+    {
+        writeln!(
+            out,
+            "The host's device is not there: everything goes to the disks until it comes."
+        )?;
+    }
+    Ok(())
+}
+
+/// What a kind is called.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Precache => "precache",
+        Kind::Preswap => "preswap",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fake, number};
+
+    fn candidate(name: &str, verdict: Verdict) -> Candidate {
+        Candidate {
+            name: name.into(),
+            used: "ext4 on /".into(),
+            verdict,
+        }
+    }
+
+    fn attached(module: &Fake, candidates: Vec<Candidate>) -> (bool, String) {
+        let mut out = Vec::new();
+        let complete = all(module, candidates, &mut out).unwrap();
+        (complete, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn with_all_what_is_attached_or_unsuitable_is_no_failure() {
+        let module = Fake::default();
+        module
+            .attach(number("254:1").target(Kind::Precache))
+            .unwrap();
+        module.fail(number("254:2"), Errno::OPNOTSUPP);
+        let (complete, out) = attached(
+            &module,
+            vec![
+                candidate(
+                    "/dev/vda1",
+                    Verdict::Attach(number("254:1"), Kind::Precache),
+                ),
+                candidate(
+                    "/dev/vda2",
+                    Verdict::Attach(number("254:2"), Kind::Precache),
+                ),
+                candidate("/dev/vda3", Verdict::Attach(number("254:3"), Kind::Preswap)),
+                candidate("/dev/vda4", Verdict::Skip("because".into())),
+            ],
+        );
+        assert!(complete);
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!(lines[0], "was attached  /dev/vda1  precache, ext4 on /");
+        assert!(lines[1].starts_with("skipped       /dev/vda2  ext4 on /: the module cannot"));
+        assert_eq!(lines[2], "attached      /dev/vda3  preswap, ext4 on /");
+        assert_eq!(lines[3], "skipped       /dev/vda4  ext4 on /: because");
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn a_failure_does_not_keep_the_others_from_being_attached() {
+        let module = Fake::default();
+        module.fail(number("254:1"), Errno::NOMEM);
+        let attach = |minor: &str| Verdict::Attach(number(minor), Kind::Precache);
+        let (complete, out) = attached(
+            &module,
+            vec![
+                candidate("/dev/vda1", attach("254:1")),
+                candidate("/dev/vda2", attach("254:2")),
+            ],
+        );
+        assert!(!complete);
+        assert_eq!(out, "attached      /dev/vda2  precache, ext4 on /\n");
+        assert_eq!(module.filters().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn by_name_an_attached_device_is_a_failure() {
+        let module = Fake::default();
+        let device = || Named {
+            name: "/dev/vda1",
+            device: number("254:1"),
+            kind: Kind::Precache,
+        };
+        let mut out = Vec::new();
+        assert!(!each(&module, &[device(), device()], &mut out).unwrap());
+        assert_eq!(out, b"attached      /dev/vda1  precache\n");
+    }
+
+    #[test]
+    fn a_filter_that_waits_is_remarked() {
+        let module = Fake::default();
+        module.leave();
+        let (complete, out) = attached(
+            &module,
+            vec![candidate(
+                "/dev/vda1",
+                Verdict::Attach(number("254:1"), Kind::Precache),
+            )],
+        );
+        assert!(complete);
+        assert!(out.contains("device is not there"), "{out}");
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the module's error numbers mean, with the way out.
+
+use anyhow::{Error, anyhow};
+use rustix::io::Errno;
+
+/// Why `disk` could not be attached.
+pub(crate) fn attach(disk: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::EXIST => anyhow!("{disk} is attached already; `tmemctl status` shows it"),
+        Errno::NXIO => anyhow!("{disk} has just gone away, or was never a disk"),
+        Errno::OPNOTSUPP => {
+            anyhow!("the module cannot filter {disk}; the kernel's log (dmesg) may say why")
+        }
+        Errno::INVAL => anyhow!(
+            "the module does not know what it should do with {disk}: install the module and the \
+             tmemctl that belong together"
+        ),
+        Errno::NOMEM => {
+            anyhow!("there is not enough memory to attach {disk}: free some, and try again")
+        }
+        other => anyhow!(other).context(format!("cannot attach {disk}")),
+    }
+}
+
+/// Why `disk` could not be detached.
+pub(crate) fn detach(disk: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::NOENT => anyhow!("{disk} is not attached; `tmemctl status` shows what is"),
+        Errno::BUSY => anyhow!("{disk} is being detached already, by another tmemctl"),
+        Errno::AGAIN => anyhow!(
+            "the host is away, and only it has pages of {disk}, which stays attached: detach it \
+             again when `tmemctl status` says that the host is there"
+        ),
+        Errno::IO => anyhow!(
+            "some pages of {disk} could not be brought home, so it stays attached: the kernel's \
+             log (dmesg) says what failed; try again when that is mended"
+        ),
+        Errno::INTR => interrupted(disk),
+        other => anyhow!(other).context(format!("cannot detach {disk}")),
+    }
+}
+
+/// A detach was given up.
+pub(crate) fn interrupted(disk: &str) -> Error {
+    anyhow!("interrupted: {disk} stays attached, and works as before")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_the_interface_has_a_sentence_with_the_disk() {
+        let attaching = [
+            (Errno::EXIST, "attached already"),
+            (Errno::NXIO, "gone away"),
+            (Errno::OPNOTSUPP, "cannot filter"),
+            (Errno::INVAL, "belong together"),
+            (Errno::NOMEM, "not enough memory"),
+            (Errno::PERM, "cannot attach"),
+        ]
+        .map(|(errno, words)| (attach("/dev/vda1", errno), words));
+        let detaching = [
+            (Errno::NOENT, "not attached"),
+            (Errno::BUSY, "already"),
+            (Errno::AGAIN, "host is away"),
+            (Errno::IO, "brought home"),
+            (Errno::INTR, "stays attached"),
+            (Errno::PERM, "cannot detach"),
+        ]
+        .map(|(errno, words)| (detach("/dev/vda1", errno), words));
+        for (error, words) in attaching.into_iter().chain(detaching) {
+            let sentence = format!("{error:#}");
+            assert!(sentence.contains("/dev/vda1"), "{sentence}");
+            assert!(sentence.contains(words), "{sentence}");
+            assert!(!sentence.contains('\n'), "{sentence}");
+        }
+    }
+}

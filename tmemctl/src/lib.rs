@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `tmemctl` as a library: what its program and the maker of its man page
+//! share.
+//!
+//! [`cli`] says what is wanted. `attach`, `detach` and `status` do it with a
+//! `module::Module`, which is `/dev/tmem` or, in tests, a fake one; `system`
+//! reads what there is to attach.
+
+pub mod cli;
+
+mod attach;
+mod detach;
+mod disk;
+mod failure;
+mod module;
+mod status;
+mod system;
+#[cfg(test)]
+mod testing;
+#[expect(
+    clippy::cast_possible_truncation,
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the module, which uses the rest"
+)]
+mod uapi;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use cli::{Command, Options};
+use module::Kernel;
+
+/// Does what the options say.
+///
+/// # Errors
+/// A sentence that says why it cannot be done, and what to do about it.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let complete = match &options.command {
+        Command::Attach(wanted) => attach::run(wanted, &mut out)?,
+        Command::Detach(wanted) => detach::run(wanted, &mut out)?,
+        Command::Status(wanted) => {
+            status::run(&Kernel::open()?, wanted, &mut out)?;
+            true
+        }
+    };
+    out.flush()?;
+    Ok(if complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Says what could not be done; the rest goes on.
+fn complain(error: &anyhow::Error) {
+    eprintln!("tmemctl: {error:#}");
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `tmemctl`: attaches transcendent memory to a running guest's disks.
+
+use std::process::ExitCode;
+
+use tmem_host::cli;
+use tmemctl::cli::Options;
+
+fn main() -> ExitCode {
+    let options: Options = match cli::parse(std::env::args_os()) {
+        Ok(options) => options,
+        Err(exit) => return exit.print(),
+    };
+    match tmemctl::run(&options) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tmemctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

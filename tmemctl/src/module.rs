@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The loaded module, by its ioctls. The only `unsafe` code of the program.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Setter, Updater, ioctl};
+
+use crate::uapi::{self, Filter, Status, Target};
+
+/// Where the kernel says that the module is loaded.
+const LOADED: &str = "/sys/module/virtio_tmem";
+
+/// What can be asked of the module; errors are those in `uapi`.
+pub(crate) trait Module: Send + Sync + 'static {
+    /// Attaches a filter.
+    fn attach(&self, target: Target) -> Result<(), Errno>;
+
+    /// Detaches a filter. May take long.
+    fn detach(&self, target: Target) -> Result<(), Errno>;
+
+    /// The filter at `position`, counted from 0; `NOENT` beyond the last.
+    fn filter(&self, position: u32) -> Result<Filter, Errno>;
+
+    /// The module and its device.
+    fn status(&self) -> Result<Status, Errno>;
+
+    /// All filters. One that comes or goes meanwhile may be missing.
+    ///
+    /// # Errors
+    /// When the module does not answer.
+    fn filters(&self) -> Result<Vec<Filter>> {
+        let mut filters = Vec::new();
+        for position in 0.. {
+            match self.filter(position) {
+                Ok(filter) => filters.push(filter),
+                Err(Errno::NOENT) => break,
+                Err(error) => {
+                    return Err(error).context("the module does not say what is attached");
+                }
+            }
+        }
+        Ok(filters)
+    }
+}
+
+/// `/dev/tmem`.
+pub(crate) struct Kernel(File);
+
+impl Kernel {
+    /// Opens it, and sees to it that the module and this program understand
+    /// each other.
+    ///
+    /// # Errors
+    /// A sentence with the way out.
+    pub(crate) fn open() -> Result<Self> {
+        Self::find()?.with_context(|| {
+            let path = path();
+            if Path::new(LOADED).exists() {
+                format!(
+                    "there is no {path}: the loaded module virtio_tmem is older than tmemctl; \
+                     install the one that belongs to it"
+                )
+            } else {
+                format!("there is no {path}: the module is not loaded; run `modprobe virtio_tmem`")
+            }
+        })
+    }
+
+    /// As [`Kernel::open`]; none when there is no such device.
+    pub(crate) fn find() -> Result<Option<Self>> {
+        let path = path();
+        let file = match File::options().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => return Ok(None),
+                ErrorKind::PermissionDenied => {
+                    bail!("{path} is for root only: run tmemctl as root")
+                }
+                _ => return Err(error).with_context(|| format!("cannot open {path}")),
+            },
+        };
+        let module = Self(file);
+        let foreign = || format!("{path} is not a device of the module virtio_tmem");
+        check(&module.status().with_context(foreign)?)?;
+        Ok(Some(module))
+    }
+}
+
+fn path() -> String {
+    format!("/dev/{}", uapi::DEVICE_NAME)
+}
+
+fn check(status: &Status) -> Result<()> {
+    let (theirs, ours) = (status.version, uapi::VERSION);
+    if theirs != ours {
+        bail!(
+            "the module's interface has version {theirs}, that of tmemctl {ours}: install a \
+             tmemctl and a module that belong together, and load the module again"
+        );
+    }
+    Ok(())
+}
+
+impl Module for Kernel {
+    fn attach(&self, target: Target) -> Result<(), Errno> {
+        // SAFETY: ATTACH reads as many bytes as its number says, which was
+        // made of the array's size.
+        let request = unsafe { Setter::<{ uapi::ATTACH }, _>::new(target.encode()) };
+        // SAFETY: as above; the module keeps no pointer.
+        unsafe { ioctl(&self.0, request) }
+    }
+
+    fn detach(&self, target: Target) -> Result<(), Errno> {
+        // SAFETY: DETACH reads as many bytes as its number says, which was
+        // made of the array's size.
+        let request = unsafe { Setter::<{ uapi::DETACH }, _>::new(target.encode()) };
+        // SAFETY: as above; the module keeps no pointer.
+        unsafe { ioctl(&self.0, request) }
+    }
+
+    fn filter(&self, position: u32) -> Result<Filter, Errno> {
+        let mut bytes = Filter {
+            position,
+            ..Filter::default()
+        }
+        .encode();
+        // SAFETY: GET_FILTER reads and writes as many bytes as its number says,
+        // which was made of the array's size. Any bytes are valid in it.
+        let request = unsafe { Updater::<{ uapi::GET_FILTER }, _>::new(&mut bytes) };
+        // SAFETY: as above; the module keeps no pointer.
+        unsafe { ioctl(&self.0, request) }?;
+        Ok(Filter::decode(&bytes))
+    }
+
+    fn status(&self) -> Result<Status, Errno> {
+        // SAFETY: GET_STATUS writes all of the bytes that its number says,
+        // which was made of the array's size. Any bytes are valid in it.
+        let request = unsafe { Getter::<{ uapi::GET_STATUS }, [u8; Status::SIZE]>::new() };
+        // SAFETY: as above; the module keeps no pointer.
+        unsafe { ioctl(&self.0, request) }.map(|bytes| Status::decode(&bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_versions_are_refused() {
+        let with = |version| Status {
+            version,
+            ..Status::default()
+        };
+        assert!(check(&with(uapi::VERSION)).is_ok());
+        let error = check(&with(uapi::VERSION + 1)).unwrap_err().to_string();
+        assert!(error.contains("version 2"), "{error}");
+        assert!(error.contains("belong together"), "{error}");
+    }
+
+    #[test]
+    fn numbers_say_the_size_of_their_argument() {
+        let size = |number: u32| usize::try_from(number >> 16 & 0x3fff).unwrap();
+        assert_eq!(size(uapi::ATTACH), Target::SIZE);
+        assert_eq!(size(uapi::DETACH), Target::SIZE);
+        assert_eq!(size(uapi::GET_FILTER), Filter::SIZE);
+        assert_eq!(size(uapi::GET_STATUS), Status::SIZE);
+    }
+}

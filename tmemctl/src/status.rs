@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `tmemctl status`.
+
+mod json;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::attach::kind_name;
+use crate::cli;
+use crate::disk::{self, Number};
+use crate::module::Module;
+use crate::uapi::{Filter, Kind, State, Status};
+
+/// Bytes in a page, on every machine that the module runs on.
+pub(crate) const PAGE_BYTES: u64 = 4096;
+
+/// What there is to show.
+struct Report {
+    status: Status,
+    /// With the names of their devices.
+    filters: Vec<(String, Filter)>,
+}
+
+/// Shows the module and its filters.
+///
+/// # Errors
+/// When the module does not answer, and when a device was asked for that is
+/// not attached.
+pub(crate) fn run(module: &impl Module, wanted: &cli::Status, out: &mut impl Write) -> Result<()> {
+    let device = wanted.device.as_deref().map(disk::named).transpose()?;
+    loop {
+        let report = report(module, device)?;
+        if let (Some(name), []) = (&wanted.device, &*report.filters) {
+            bail!("{name} is not attached; `tmemctl attach {name}` does that");
+        }
+        if wanted.watch.is_some() && !wanted.json && io::stdout().is_terminal() {
+            // To the top of an empty screen.
+            write!(out, "\x1b[H\x1b[2J")?;
+        }
+        if wanted.json {
+            json::write(&report, out)?;
+        } else {
+            write!(out, "{}", table::text(&report))?;
+        }
+        out.flush()?;
+        let Some(interval) = wanted.watch else {
+            return Ok(());
+        };
+        thread::sleep(interval);
+    }
+}
+
+/// Asks the module; of its filters, about that of `device` only, if given.
+fn report(module: &impl Module, device: Option<Number>) -> Result<Report> {
+    let status = module.status().context("the module does not answer")?;
+    let filters = module
+        .filters()?
+        .into_iter()
+        .filter(|filter| device.is_none_or(|device| device == Number::of(filter)))
+        .map(|filter| {
+            let name = disk::name(Path::new(disk::SYS), Number::of(&filter));
+            (name, filter)
+        })
+        .collect();
+    Ok(Report { status, filters })
+}
+
+/// The kind of a filter, for people and programs.
+fn kind(filter: &Filter) -> &'static str {
+    Kind::from_number(filter.kind).map_or("unknown", kind_name)
+}
+
+/// The state of a filter, for people and programs.
+fn state(filter: &Filter) -> &'static str {
+    match State::from_number(filter.state) {
+        Some(State::Waiting) => "waiting",
+        Some(State::Active) => "active",
+        Some(State::Detaching) => "detaching",
+        Some(State::Gone) => "gone",
+        None => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests;

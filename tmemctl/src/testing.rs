@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A module for tests.
+
+use std::sync::{Condvar, Mutex};
+
+use rustix::io::Errno;
+
+use crate::disk::Number;
+use crate::module::Module;
+use crate::uapi::{Filter, State, Status, Target, VERSION};
+
+/// A number as it is written.
+pub(crate) fn number(text: &str) -> Number {
+    text.parse().unwrap()
+}
+
+/// Keeps filters as the module does, and filters nothing.
+#[derive(Default)]
+pub(crate) struct Fake {
+    inner: Mutex<Inner>,
+    released: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    filters: Vec<Filter>,
+    failures: Vec<(Number, Errno)>,
+    is_away: bool,
+    /// A filter that detaches only when it is released.
+    held: Option<Number>,
+}
+
+fn device(target: Target) -> Number {
+    Number {
+        major: target.major,
+        minor: target.minor,
+    }
+}
+
+impl Fake {
+    /// Attaching `device` fails from now on.
+    pub(crate) fn fail(&self, device: Number, errno: Errno) {
+        self.inner.lock().unwrap().failures.push((device, errno));
+    }
+
+    /// The host's device goes away.
+    pub(crate) fn leave(&self) {
+        self.inner.lock().unwrap().is_away = true;
+    }
+
+    /// Detaching `device`, which has `pages`, takes until it is released.
+    pub(crate) fn hold(&self, device: Number, pages: u64) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.held = Some(device);
+        for filter in &mut inner.filters {
+            if Number::of(filter) == device {
+                filter.pages = pages;
+            }
+        }
+    }
+
+    /// Lets what was held be detached.
+    pub(crate) fn release(&self) {
+        self.inner.lock().unwrap().held = None;
+        self.released.notify_all();
+    }
+}
+
+impl Module for Fake {
+    fn attach(&self, target: Target) -> Result<(), Errno> {
+        let mut inner = self.inner.lock().unwrap();
+        let number = device(target);
+        if let Some((_, errno)) = inner.failures.iter().find(|(other, _)| *other == number) {
+            return Err(*errno);
+        }
+        if inner
+            .filters
+            .iter()
+            .any(|filter| Number::of(filter) == number)
+        {
+            return Err(Errno::EXIST);
+        }
+        let state = if inner.is_away {
+            State::Waiting
+        } else {
+            State::Active
+        };
+        inner.filters.push(Filter {
+            major: target.major,
+            minor: target.minor,
+            kind: target.kind,
+            state: state as u32,
+            ..Filter::default()
+        });
+        Ok(())
+    }
+
+    fn detach(&self, target: Target) -> Result<(), Errno> {
+        let number = device(target);
+        let mut inner = self
+            .released
+            .wait_while(self.inner.lock().unwrap(), |inner| {
+                inner.held == Some(number)
+            })
+            .unwrap();
+        let before = inner.filters.len();
+        inner.filters.retain(|filter| Number::of(filter) != number);
+        if inner.filters.len() == before {
+            return Err(Errno::NOENT);
+        }
+        Ok(())
+    }
+
+    fn filter(&self, position: u32) -> Result<Filter, Errno> {
+        let inner = self.inner.lock().unwrap();
+        let filter = inner.filters.get(position as usize).ok_or(Errno::NOENT)?;
+        Ok(Filter {
+            position,
+            ..*filter
+        })
+    }
+
+    fn status(&self) -> Result<Status, Errno> {
+        let inner = self.inner.lock().unwrap();
+        Ok(Status {
+            version: VERSION,
+            is_attached: u32::from(!inner.is_away),
+            ..Status::default()
+        })
+    }
+}
