@@ -109,14 +109,20 @@ impl Load {
         }
     }
 
-    /// Has it compare everything a last time, and end; gives back what it did.
+    /// Has it compare everything a last time, and end; does not wait for that.
+    ///
+    /// # Errors
+    /// The guest does not answer.
+    pub fn ends(&mut self) -> Result<()> {
+        self.program.signal(END)
+    }
+
+    /// Waits until it has ended; gives back what it did.
     ///
     /// # Errors
     /// Something is wrong.
-    pub fn end(&mut self) -> Result<Report> {
-        self.program.signal(END)?;
-        self.outcome()?
-            .map_err(|wrong| anyhow::anyhow!("{}: {wrong}", self.what))
+    pub fn ended(&mut self) -> Result<Report> {
+        self.outcome()?.map_err(|wrong| anyhow::anyhow!("{wrong}"))
     }
 
     /// Waits for its end: what it did, or what was wrong.

@@ -157,11 +157,11 @@ impl Place {
         })
     }
 
-    /// Ends the load, after a last check, and unmounts. What is on the disk is
+    /// Waits until the load, which was told so, has ended, and unmounts. What is on the disk is
     /// looked at with [`Ended::check`], once the guest is off.
     pub(super) fn end(mut self, guest: &Guest) -> Result<Ended> {
         let name = self.disk.usage.name();
-        let report = self.load.end().with_context(|| self.device.clone())?;
+        let report = self.load.ended()?;
         let mut model = None;
         match self.disk.usage {
             Use::Mounted(_) => {

@@ -261,6 +261,10 @@ impl Session {
             }
             self.detach_all()?;
         }
+        // All at once: each last check is the faster.
+        for place in &mut self.places {
+            place.load.ends()?;
+        }
         let mut ended: Vec<Ended> = Vec::new();
         for place in self.places.drain(..) {
             ended.push(place.end(&self.guest)?);
