@@ -5,6 +5,7 @@
 mod bed;
 mod boot;
 mod debian;
+mod filter;
 mod lifecycle;
 mod neighbours;
 mod nested;

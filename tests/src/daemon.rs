@@ -146,6 +146,31 @@ impl Daemon {
         Stats::parse(&response.body)
     }
 
+    /// Sets what the VM `name` may use, in bytes.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub fn set_quota(&self, name: &str, bytes: u64) -> Result<()> {
+        let socket = self.place.dir.join("control.sock");
+        let body = serde_json::json!({ "quota": bytes }).to_string();
+        let path = format!("/v1/vms/{name}");
+        let response = self.place.host.http(&socket, "PUT", &path, &body)?;
+        if !(200..300).contains(&response.status) {
+            bail!("PUT {path}: {response:?}");
+        }
+        Ok(())
+    }
+
+    /// Ends it at once (SIGKILL), as a crash would.
+    ///
+    /// # Errors
+    /// It is lost.
+    pub fn kill(mut self) -> Result<()> {
+        self.program.kill()?;
+        self.done = true;
+        Ok(())
+    }
+
     /// Asks it to end (SIGTERM); it must do so with exit code 0.
     ///
     /// # Errors

@@ -24,6 +24,9 @@ const PROGRAM: &str = "/usr/bin/load";
 /// For everything to be read from the disk and compared, on an emulated CPU.
 const CHECK: Duration = Duration::from_secs(600);
 
+/// For it to start.
+const STARTS: Duration = Duration::from_secs(120);
+
 /// SIGUSR1, which asks for a check, and SIGTERM.
 const CHECK_NOW: i32 = 10;
 const END: i32 = 15;
@@ -52,13 +55,20 @@ impl<M: Machine> Guest<M> {
         argv.extend(arguments.split_whitespace().map(str::to_string));
         let link = Arc::clone(self.link());
         let program = Program::outer("load", &link, argv, output.clone(), || ())?;
-        Ok(Load {
+        let mut load = Load {
             program,
             link,
             what: format!("load {arguments}"),
             output,
             checks: 0,
-        })
+        };
+        // A signal before it heeds them would end it.
+        until(&load.what.clone(), STARTS, || {
+            load.goes_on()?;
+            let started = |news: &News| matches!(news, News::Started { .. });
+            Ok(load.news()?.iter().any(started).then_some(()))
+        })?;
+        Ok(load)
     }
 }
 
@@ -99,14 +109,20 @@ impl Load {
         }
     }
 
-    /// Has it compare everything a last time, and end; gives back what it did.
+    /// Has it compare everything a last time, and end; does not wait for that.
+    ///
+    /// # Errors
+    /// The guest does not answer.
+    pub fn ends(&mut self) -> Result<()> {
+        self.program.signal(END)
+    }
+
+    /// Waits until it has ended; gives back what it did.
     ///
     /// # Errors
     /// Something is wrong.
-    pub fn end(&mut self) -> Result<Report> {
-        self.program.signal(END)?;
-        self.outcome()?
-            .map_err(|wrong| anyhow::anyhow!("{}: {wrong}", self.what))
+    pub fn ended(&mut self) -> Result<Report> {
+        self.outcome()?.map_err(|wrong| anyhow::anyhow!("{wrong}"))
     }
 
     /// Waits for its end: what it did, or what was wrong.

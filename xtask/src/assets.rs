@@ -46,7 +46,7 @@ const TOOLS: &[&str] = &[
     "usr/sbin/e2fsck",
     "usr/sbin/mkfs.xfs",
     "usr/sbin/xfs_repair",
-    "usr/bin/mkfs.btrfs",
+    "usr/sbin/mkfs.btrfs",
     "usr/bin/btrfs",
 ];
 

@@ -176,6 +176,7 @@ pub fn run(
                 }
             });
         }
+        report::say(&News::Started { seed });
         meeting
             .lead(orders, seed, seconds, counters, between)
             .unwrap_or_else(|error| fail(&error));

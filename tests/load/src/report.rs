@@ -18,6 +18,11 @@ pub const FAILED: i32 = 2;
 /// A line of output.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum News {
+    /// It works, and heeds signals.
+    Started {
+        /// From which everything follows.
+        seed: u32,
+    },
     /// Now and then.
     Progress(Report),
     /// Everything was read from the disk and is right.

@@ -55,11 +55,7 @@ impl Owned {
     pub(super) fn verify(&self, at: u64, found: &[u8], how: &str) -> Result<()> {
         self.model.verify(at, found).map_err(|wrong| {
             let path = self.path.display();
-            WrongBytes(format!(
-                "file {} ({path}), {how}, {wrong}; generation 17 of a file is its 17th write",
-                self.number
-            ))
-            .into()
+            WrongBytes(format!("file {} ({path}), {how}, {wrong}", self.number)).into()
         })
     }
 

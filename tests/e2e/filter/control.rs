@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `tmemctl` in a guest.
+
+use anyhow::Context;
+use anyhow::Result;
+use serde_json::Value;
+use tmem_e2e::Guest;
+use tmem_e2e::Machine;
+
+/// Attaches a filter to a block device.
+pub(super) fn attach<M: Machine>(guest: &Guest<M>, device: &str, kind: &str) -> Result<()> {
+    guest
+        .run(&format!("tmemctl attach {device} --kind {kind}"))
+        .map(|_| ())
+}
+
+/// Detaches it.
+pub(super) fn detach<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
+    guest.run(&format!("tmemctl detach {device}")).map(|_| ())
+}
+
+/// The sum of the numbers called `name`, over all filters.
+pub(super) fn total<M: Machine>(guest: &Guest<M>, name: &str) -> Result<u64> {
+    let text = guest.run("tmemctl status --json")?;
+    let status: Value =
+        serde_json::from_str(&text).with_context(|| format!("tmemctl status says {text:?}"))?;
+    Ok(sum(&status, name))
+}
+
+fn sum(value: &Value, name: &str) -> u64 {
+    match value {
+        Value::Array(values) => values.iter().map(|value| sum(value, name)).sum(),
+        Value::Object(fields) => {
+            let one = |(key, value): (&String, &Value)| match value.as_u64() {
+                Some(number) if key == name => number,
+                _ => sum(value, name),
+            };
+            fields.iter().map(one).sum()
+        }
+        _ => 0,
+    }
+}
