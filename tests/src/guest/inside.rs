@@ -158,7 +158,6 @@ impl<M: Machine> Guest<M> {
         })
     }
 
-<<<<<<< HEAD
     /// Swaps off the disk, which has lost pages, waits for the driver to replace it with an empty
     /// one, and swaps that on.
     ///
@@ -175,7 +174,8 @@ impl<M: Machine> Guest<M> {
         self.disk_appears()?;
         self.run("mkswap /dev/tmem0")?;
         self.run("swapon /dev/tmem0").map(|_| ())
-=======
+    }
+
     /// Has the agent measure [`tmem_agent::first_line::time`].
     pub(crate) fn time_to_first_line(&self, vmm: &Path, kernel: &Path) -> Result<Duration> {
         let [vmm, kernel] = [vmm, kernel].map(|path| path.display().to_string());
@@ -184,7 +184,6 @@ impl<M: Machine> Guest<M> {
             Answer::Took { microseconds } => Ok(Duration::from_micros(microseconds)),
             other => bail!("the time was not taken: {other:?}"),
         }
->>>>>>> work-a
     }
 
     /// Loads the module and swaps on its disk.
