@@ -10,6 +10,7 @@ mod coherency;
 mod control;
 mod mutation;
 mod places;
+mod scribble;
 mod session;
 
 use anyhow::Result;

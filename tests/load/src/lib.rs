@@ -13,3 +13,4 @@ pub mod device;
 pub mod files;
 pub mod report;
 pub mod runs;
+pub mod scribble;
