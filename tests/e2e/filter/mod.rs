@@ -11,6 +11,9 @@ mod control;
 mod mutation;
 mod places;
 mod session;
+mod soak;
+mod stress;
+mod swap;
 
 use anyhow::Result;
 use tmem_e2e::Drive;
