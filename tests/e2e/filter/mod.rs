@@ -12,6 +12,9 @@ mod mutation;
 mod places;
 mod scribble;
 mod session;
+mod soak;
+mod stress;
+mod swap;
 
 use anyhow::Result;
 use tmem_e2e::Drive;

@@ -63,6 +63,28 @@ pub(super) struct Summary {
     pub(super) reports: Vec<(&'static str, tmem_load::report::Report)>,
 }
 
+impl Summary {
+    /// For people, and for docs.
+    pub(super) fn table(&self) -> String {
+        let mut lines = vec![format!(
+            "{} pages came from the host, which took {}",
+            self.hits, self.puts
+        )];
+        for (deed, count) in &self.deeds {
+            lines.push(format!("{count:>6} x {deed}"));
+        }
+        for (name, report) in &self.reports {
+            lines.push(format!(
+                "{name:>6}: {} operations, {} MiB compared, {} checks of all",
+                report.total(),
+                report.verified_bytes >> 20,
+                report.checks
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
 struct Session {
     plan: Plan,
     random: Rng,
