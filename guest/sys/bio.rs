@@ -176,10 +176,10 @@ impl Bio {
         }
     }
 
-    /// The bio's sectors are those of the disk, also when it is for a partition.
-    pub(crate) fn set_checked(&mut self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::tmem_bio_set_checked(self.raw()) }
+    /// Makes the bio one for `target`, with the sectors of its disk. In process context.
+    pub(crate) fn aim(&mut self, target: super::clone::Target) {
+        // SAFETY: By the type invariant; the target is valid.
+        unsafe { bindings::tmem_bio_aim(self.raw(), target.0.as_ptr()) }
     }
 
     /// Whether whoever submits the bio must not be made to wait.

@@ -396,7 +396,10 @@ impl<F: Filter> Hook<F> {
             let (from, to) = filter.device().sectors();
             spans.push(bindings::tmem_span { from, to }, GFP_KERNEL)?;
         }
-        let operations = if filters.is_empty() {
+        let operations = if filters.is_empty() && !self.is_mq {
+            // Who is to have a `submit_bio` looks for it while holding the queue.
+            self.original
+        } else if filters.is_empty() {
             self.parting.get().cast_const()
         } else {
             self.operations.get().cast_const()

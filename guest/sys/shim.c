@@ -387,7 +387,8 @@ bool tmem_bdev_is_own(struct block_device *bdev)
 	return bdev->bd_disk->fops->owner == THIS_MODULE;
 }
 
-void tmem_bio_set_checked(struct bio *bio)
+void tmem_bio_aim(struct bio *bio, struct block_device *bdev)
 {
+	bio_set_dev(bio, bdev);
 	bio_set_flag(bio, BIO_REMAPPED);
 }
