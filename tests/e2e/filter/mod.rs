@@ -6,6 +6,7 @@
 //! way: file system, filter, host, and disk. Tests that have no filter show
 //! that the load itself raises no false alarm, and that it does raise one.
 
+mod bad_input;
 mod coherency;
 mod control;
 mod mutation;
