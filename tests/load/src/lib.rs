@@ -11,5 +11,6 @@ pub mod content;
 pub mod control;
 pub mod device;
 pub mod files;
+pub mod journal;
 pub mod report;
 pub mod runs;
