@@ -68,9 +68,9 @@ pub(crate) struct Blocks {
     buckets: KVVec<Bucket>,
     /// Number of the last write to any page.
     writes: u64,
-    puts: KVec<Put>,
+    puts: KVVec<Put>,
     /// Copies that are not needed any more; some are forgotten when there are too many.
-    garbage: KVec<Extent>,
+    garbage: KVVec<Extent>,
 }
 
 impl Blocks {
@@ -87,8 +87,8 @@ impl Blocks {
             seen_count: 0,
             buckets: KVVec::from_elem(Bucket::default(), tuning::BUCKETS, GFP_KERNEL)?,
             writes: 0,
-            puts: KVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
-            garbage: KVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
+            puts: KVVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
+            garbage: KVVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
         })
     }
 
@@ -286,7 +286,7 @@ fn overlap(a: Pages, b: Pages) -> bool {
 
 /// Notes a copy that is not needed any more. When there is no room for it, it is forgotten: the
 /// host drops it when it is old.
-fn discard(garbage: &mut KVec<Extent>, page: u64) {
+fn discard(garbage: &mut KVVec<Extent>, page: u64) {
     if let Some(last) = garbage.last_mut() {
         if last.index + u64::from(last.count) == page && u64::from(last.count) < tuning::EXTENT_PAGES
         {

@@ -136,7 +136,7 @@ impl Session {
             };
             let place = DaemonPlace::new(&host, options)?;
             let running = place.start()?;
-            guest.load_module()?;
+            guest.load_module_with("precache_eager=1")?;
             guest.plug(&place.socket(VM))?;
             daemon = Some((place, running));
         }
@@ -263,7 +263,14 @@ impl Session {
     fn reload(&mut self) -> Result<()> {
         self.detach_all()?;
         self.guest.run("rmmod virtio_tmem")?;
-        self.guest.load_module()
+        self.load()
+    }
+
+    /// Loads the module, to put blocks when they are first read, or later.
+    fn load(&mut self) -> Result<()> {
+        let eager = u8::from(self.random.bool());
+        self.guest
+            .load_module_with(&format!("precache_eager={eager}"))
     }
 
     fn detach_all(&mut self) -> Result<()> {

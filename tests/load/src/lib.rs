@@ -14,3 +14,4 @@ pub mod files;
 pub mod journal;
 pub mod report;
 pub mod runs;
+pub mod scribble;

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The program: `load files`, `load blocks`, `load check`.
+//! The program: `load files`, `load blocks`, `load check`, `load scribble`.
 
 use anyhow::Context;
 use anyhow::Result;
 use clap::Parser;
 use clap::Subcommand;
 use std::path::PathBuf;
+use std::time::Duration;
 use tmem_load::blocks;
 use tmem_load::control;
 use tmem_load::control::Orders;
 use tmem_load::control::WrongBytes;
 use tmem_load::files;
 use tmem_load::journal;
+use tmem_load::scribble;
 
 /// Load for file systems and disks that knows what every byte must be
 ///
@@ -101,6 +103,14 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         offset: u64,
     },
+    /// Read a block device, and write to the buffer while the disk fills it.
+    Scribble {
+        /// The device.
+        device: PathBuf,
+        /// For how long.
+        #[arg(long)]
+        seconds: u64,
+    },
 }
 
 fn run(command: Command) -> Result<()> {
@@ -186,6 +196,11 @@ fn run(command: Command) -> Result<()> {
                 return Err(WrongBytes(text).into());
             }
             println!("{} bytes are right", model.size());
+            Ok(())
+        }
+        Command::Scribble { device, seconds } => {
+            let read = scribble::run(&device, Duration::from_secs(seconds))?;
+            println!("{read} bytes were read");
             Ok(())
         }
     }

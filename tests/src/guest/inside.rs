@@ -140,8 +140,16 @@ impl<M: Machine> Guest<M> {
     /// # Errors
     /// modprobe fails.
     pub fn load_module(&self) -> Result<()> {
+        self.load_module_with("")
+    }
+
+    /// The same with `parameters` for the module.
+    ///
+    /// # Errors
+    /// modprobe fails.
+    pub fn load_module_with(&self, parameters: &str) -> Result<()> {
         for line in self.machine.load() {
-            self.run(&line)?;
+            self.run(format!("{line} {parameters}").trim_end())?;
         }
         Ok(())
     }
