@@ -11,6 +11,7 @@ mod coherency;
 mod control;
 mod mutation;
 mod places;
+mod power_cut;
 mod scribble;
 mod session;
 mod soak;
