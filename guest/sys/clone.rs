@@ -9,7 +9,8 @@ use super::{
         Bio,
         Op,
         Pages,
-        Status, //
+        Status,
+        Target, //
     },
 };
 use core::{
@@ -29,15 +30,6 @@ pub(crate) trait Purpose: Sized + Send + 'static {
     /// The bio has ended. In any context.
     fn ended(self, status: Status);
 }
-
-/// A block device to which bios may be submitted, as the kernel has it.
-#[derive(Clone, Copy)]
-pub(crate) struct Target(pub(super) NonNull<kernel::bindings::block_device>);
-
-// SAFETY: A pointer that is only handed on; whoever makes one keeps what it points to.
-unsafe impl Send for Target {}
-// SAFETY: As above.
-unsafe impl Sync for Target {}
 
 /// Where bios with purposes come from. Some can be made when there is no memory, too.
 #[pin_data(PinnedDrop)]

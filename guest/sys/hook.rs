@@ -313,24 +313,7 @@ impl<F: Filter> Hook<F> {
     ///
     /// `ENOMEM`; then nothing has changed.
     pub(crate) fn attach(&self, filter: &Arc<F>) -> Result {
-        let own = self.filters.changed(filter, true)?;
-        let all = match F::registry().changed(filter, true) {
-            Ok(all) => all,
-            Err(err) => {
-                // SAFETY: The list was just made.
-                unsafe { free(own) };
-                return Err(err);
-            }
-        };
-        if let Err(err) = self.refit(own) {
-            // SAFETY: The lists were just made, and not published.
-            unsafe {
-                free(own);
-                free(all);
-            }
-            return Err(err);
-        }
-        F::registry().publish(all);
+        self.change(filter, true)?;
         self.pass_over(None);
         // Those that have passed the filter by have ended after this.
         self.settle();
@@ -361,8 +344,19 @@ impl<F: Filter> Hook<F> {
     ///
     /// `ENOMEM`; then nothing has changed.
     pub(crate) fn detach(&self, filter: &Arc<F>, gate: &Gate) -> Result {
-        let own = self.filters.changed(filter, false)?;
-        let all = match F::registry().changed(filter, false) {
+        self.change(filter, false)?;
+        if self.is_empty() {
+            self.pass_over(Some(self.original));
+        }
+        super::wait_until(|| gate.is_empty() && (!self.is_empty() || self.gate.is_empty()));
+        self.settle();
+        Ok(())
+    }
+
+    /// Adds `filter` to the lists, or removes it.
+    fn change(&self, filter: &Arc<F>, is_in: bool) -> Result {
+        let own = self.filters.changed(filter, is_in)?;
+        let all = match F::registry().changed(filter, is_in) {
             Ok(all) => all,
             Err(err) => {
                 // SAFETY: The list was just made.
@@ -379,11 +373,6 @@ impl<F: Filter> Hook<F> {
             return Err(err);
         }
         F::registry().publish(all);
-        if self.is_empty() {
-            self.pass_over(Some(self.original));
-        }
-        super::wait_until(|| gate.is_empty() && (!self.is_empty() || self.gate.is_empty()));
-        self.settle();
         Ok(())
     }
 
