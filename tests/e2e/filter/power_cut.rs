@@ -43,6 +43,10 @@ const NOTED: u64 = 20;
 /// Requests that a bad disk forgets.
 const FORGOTTEN: usize = 120;
 
+/// How such a disk is found out: something is missing, the file system is not
+/// whole, or so damaged that it cannot be mounted.
+const DAMAGE: [&str; 3] = ["\"Wrong\"", "is damaged", "busybox mount"];
+
 /// RAM of a guest in MiB.
 const MEMORY: u64 = 320;
 
@@ -264,7 +268,9 @@ fn a_disk_that_forgets_what_was_flushed_is_found_out() -> Result<()> {
         match recover("forgetful", &[(victim.filesystem, seed, image)]) {
             Ok(noted) => bail!("{noted:?} notes hold on a disk that forgets"),
             Err(error) => {
-                println!("{error:#}");
+                let text = format!("{error:#}");
+                println!("{text}");
+                ensure!(DAMAGE.iter().any(|word| text.contains(word)), "{text}");
                 Ok(())
             }
         }
