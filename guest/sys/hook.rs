@@ -16,6 +16,7 @@
 //! # Invariants
 //!
 //! - A disk has one hook, and that has at least one filter, but while it is made or taken off.
+//! - Filters of a disk do not overlap.
 //! - A bio for the disk that a filter sees lies within the filter's sectors: what reaches across
 //!   the ends is split there. Bios that lie outside of all filters are passed on.
 //! - A bio is passed on as a clone that is submitted to a [`Shadow`]. For a disk of blk-mq it goes

@@ -15,6 +15,7 @@ mod power_cut;
 mod scribble;
 mod session;
 mod soak;
+mod stacked;
 mod stress;
 mod swap;
 
