@@ -141,7 +141,7 @@ impl Filters {
                 target.major,
                 target.minor,
             );
-            return Err(EOPNOTSUPP);
+            return Err(sys::not_supported());
         }
         // A bio has one filter.
         let (from, to) = device.sectors();

@@ -31,7 +31,7 @@ const MEMORY: u64 = 288;
 fn guest(name: &str, drives: Vec<Drive>) -> Result<(Guest, Daemon)> {
     let daemon = bed::daemon(DaemonOptions::default())?;
     let mut guest = filter::guest(name, MEMORY, drives)?;
-    guest.load_module()?;
+    guest.load_module_with("precache_eager=1")?;
     guest.plug(&daemon.socket("vm0"))?;
     guest.disk_appears()?;
     Ok((guest, daemon))
