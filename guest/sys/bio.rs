@@ -363,6 +363,11 @@ impl Status {
     pub(crate) fn is_again(self) -> bool {
         self == Self(BLK_STS_TRANSPORT)
     }
+
+    /// Whether it ended with [`Outcome::NoSpace`].
+    pub(crate) fn is_no_space(self) -> bool {
+        self == Self(BLK_STS_NOSPC)
+    }
 }
 
 /// When the accounting of a bio started.

@@ -48,8 +48,17 @@ impl Filter {
         }
     }
 
-    /// The host has not taken all pages of a swap-out: the disk gets all.
-    pub(super) fn refused(self: &Arc<Self>, original: Bio) {
+    /// The host has not taken all pages of a swap-out: the disk gets all. Unless it is `known` what
+    /// the host has, it may have these pages, or what they were before: they are flushed.
+    pub(super) fn refused(self: &Arc<Self>, original: Bio, known: bool) {
+        if !known {
+            let pages = original.pages_touched(self.origin);
+            self.area.swap(|handles| {
+                for page in pages.index..pages.index + u64::from(pages.count) {
+                    handles.set_stored(page);
+                }
+            });
+        }
         self.release(&original);
         self.later(original);
     }
