@@ -396,10 +396,14 @@ impl<F: Filter> Hook<F> {
             let (from, to) = filter.device().sectors();
             spans.push(bindings::tmem_span { from, to }, GFP_KERNEL)?;
         }
-        let operations = if filters.is_empty() {
+        let operations = if !filters.is_empty() {
+            self.operations.get().cast_const()
+        } else if self.is_mq {
+            // Replaced by `pass_over`.
             self.parting.get().cast_const()
         } else {
-            self.operations.get().cast_const()
+            // It has a `submit_bio` anyway, so none is looked for before the queue is held.
+            self.original
         };
         // SAFETY: Only the caller, who is the only one to change the list, frees it.
         let old = unsafe { self.filters.0.get().read_volatile() };
