@@ -404,7 +404,9 @@ impl Engine {
     ///
     /// `ENOMEM`.
     pub(crate) fn add_area(&self, area: Arc<Area>) -> Result {
-        let mut room = KVec::with_capacity(self.areas.lock().len() + 1, GFP_KERNEL)?;
+        // By itself: within the next expression the lock would be held until its end.
+        let count = self.areas.lock().len() + 1;
+        let mut room = KVec::with_capacity(count, GFP_KERNEL)?;
         let mut areas = self.areas.lock();
         // There is room for all.
         for area in areas.drain_all() {
