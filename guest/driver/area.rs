@@ -52,7 +52,6 @@ pub(crate) enum Known {
 }
 
 /// Counts of pages; see `uapi::Filter`.
-#[expect(missing_docs, reason = "described there")]
 pub(crate) struct Counts {
     pub(crate) hits: Counter,
     pub(crate) misses: Counter,
