@@ -249,13 +249,12 @@ impl Blocks {
     pub(crate) fn take_garbage(&mut self) -> Option<Extent> {
         // What was put again since is kept: the flush could come after the put.
         while let Some(mut extent) = self.garbage.pop() {
-            let is_free = |page| {
-                let one = Pages {
-                    index: page,
-                    count: 1,
-                };
-                !self.present.get(page) && !self.puts.iter().any(|put| overlap(put.pages, one))
+            let is_put = |index, count| {
+                let pages = Pages { index, count };
+                self.puts.iter().any(|put| overlap(put.pages, pages))
             };
+            let may_be_put = is_put(extent.index, extent.count);
+            let is_free = |page| !self.present.get(page) && !(may_be_put && is_put(page, 1));
             let end = extent.index + u64::from(extent.count);
             let Some(first) = (extent.index..end).find(|page| is_free(*page)) else {
                 continue;

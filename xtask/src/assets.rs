@@ -102,8 +102,8 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
 fn storage(setup: &Setup, module: &Module, programs: &InGuest) -> Result<StorageAssets> {
     let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
     let initramfs = project::made()?.join("storage.cpio");
-    initramfs::write_storage(setup, module, programs, &load, &initramfs)?;
     let root = roots::tools(&setup.cache, &setup.versions)?;
+    initramfs::write_storage(setup, module, programs, (&load, &root), &initramfs)?;
     let tools = TOOLS.iter().map(|path| {
         let (loader, arguments) = root.loaded(path);
         let words = std::iter::once(loader).chain(arguments.into_iter().map(PathBuf::from));

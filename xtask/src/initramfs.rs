@@ -43,6 +43,9 @@ const WORKLOAD: &str = "usr/bin/workload";
 /// The load for disks and file systems.
 const LOAD: &str = "usr/bin/load";
 
+/// What sets up device mapper's disks.
+const DMSETUP: &str = "usr/sbin/dmsetup";
+
 /// Where `make install` puts tmemctl.
 const TMEMCTL: &str = "usr/sbin/tmemctl";
 
@@ -96,11 +99,12 @@ pub(crate) fn write_storage(
     setup: &Setup,
     module: &Module,
     programs: &InGuest,
-    load: &Path,
+    (load, tools): (&Path, &Root),
     to: &Path,
 ) -> Result<()> {
     let mut archive = small(setup, programs)?;
     archive.file(LOAD, PROGRAM, load)?;
+    archive.program(tools, DMSETUP)?;
     let work = to.with_extension("work");
     let lists = [modules::STOCK, modules::STORAGE];
     modules::add(&mut archive, setup, module, &lists, &work)?;

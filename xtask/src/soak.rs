@@ -32,7 +32,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     } else {
         "filter::soak"
     };
-    let mut tests = e2e::tests(Profile::Release, Some(filter))?;
+    // With the daemon's own checks on.
+    let mut tests = e2e::tests(Profile::Dev, Some(filter))?;
     tests
         .args(["--ignored", "--nocapture"])
         .env("RUST_TEST_THREADS", "1")

@@ -6,13 +6,16 @@
 //! way: file system, filter, host, and disk. Tests that have no filter show
 //! that the load itself raises no false alarm, and that it does raise one.
 
+mod bad_input;
 mod coherency;
 mod control;
 mod mutation;
 mod places;
+mod power_cut;
 mod scribble;
 mod session;
 mod soak;
+mod stacked;
 mod stress;
 mod swap;
 

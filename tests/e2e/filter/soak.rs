@@ -52,7 +52,7 @@ fn session() -> Result<()> {
 #[test]
 #[ignore = "takes long: cargo xtask soak"]
 fn a_thousand_filters() -> Result<()> {
-    stress::run("soak-stress", 1000, stress::CYCLE, true)
+    stress::run("soak-stress", 500, stress::CYCLE, true)
 }
 
 #[test]

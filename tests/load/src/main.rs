@@ -12,6 +12,7 @@ use tmem_load::control;
 use tmem_load::control::Orders;
 use tmem_load::control::WrongBytes;
 use tmem_load::files;
+use tmem_load::journal;
 use tmem_load::scribble;
 
 /// Load for file systems and disks that knows what every byte must be
@@ -67,6 +68,29 @@ enum Command {
         /// Write the model here at each check.
         #[arg(long)]
         model: Option<PathBuf>,
+    },
+    /// Have everything flushed, and note what is durable: for power cuts.
+    Journal {
+        /// A directory of a mounted file system.
+        directory: PathBuf,
+        /// A block device of zeros for the notes.
+        acks: PathBuf,
+        /// From which everything follows.
+        #[arg(long)]
+        seed: u32,
+        /// For how long.
+        #[arg(long)]
+        seconds: u64,
+    },
+    /// Compare what is there after a power cut with the notes.
+    Recovered {
+        /// The directory.
+        directory: PathBuf,
+        /// The block device with the notes.
+        acks: PathBuf,
+        /// Of the load.
+        #[arg(long)]
+        seed: u32,
     },
     /// Compare a block device with a model that `load blocks` has written.
     Check {
@@ -128,6 +152,33 @@ fn run(command: Command) -> Result<()> {
                 drop_caches: true,
             };
             blocks::run(&options, &Orders::from_signals()?)
+        }
+        Command::Journal {
+            directory,
+            acks,
+            seed,
+            seconds,
+        } => {
+            let options = journal::Options {
+                directory,
+                acks,
+                seed,
+                seconds,
+            };
+            journal::run(&options, &Orders::from_signals()?)
+        }
+        Command::Recovered {
+            directory,
+            acks,
+            seed,
+        } => {
+            let (count, wrong) = journal::check(&directory, &acks, seed)?;
+            if !wrong.is_empty() {
+                let text = format!("of {count} acknowledgments: {}", wrong.join("; "));
+                return Err(WrongBytes(text).into());
+            }
+            println!("{count} acknowledgments hold");
+            Ok(())
         }
         Command::Check {
             device,

@@ -18,7 +18,7 @@ use std::time::Instant;
 const LENGTH: usize = 128 << 10;
 
 /// What is scribbled.
-const SCRIBBLE: [u8; LENGTH] = [0xee; LENGTH];
+static SCRIBBLE: [u8; LENGTH] = [0xee; LENGTH];
 
 /// Reads `device`, which it does not write to, again and again for `time`.
 /// Gives how many bytes were read.

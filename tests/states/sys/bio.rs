@@ -147,7 +147,9 @@ impl Bio {
         body.to = body.to.wrapping_sub(origin);
     }
 
-    pub(crate) fn set_checked(&mut self) {}
+    pub(crate) fn aim(&mut self, target: Target) {
+        self.body_mut().target = target;
+    }
 
     pub(crate) fn is_plain(&self) -> bool {
         self.body().is_plain

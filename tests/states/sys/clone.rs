@@ -39,7 +39,6 @@ impl Clones {
         copies: KBox<Copies>,
         op: Op,
         pages: Pages,
-        target: Target,
         purpose: impl FnOnce(KBox<Copies>) -> purpose::Purpose,
     ) -> Result<Bio, KBox<Copies>> {
         if world::world().is_short.get() {
@@ -57,7 +56,7 @@ impl Clones {
             memory: copies.memory.clone(),
             first: 0,
             guest: None,
-            target,
+            target: Target::Device,
             purpose: Some(purpose(copies)),
         }))
     }
