@@ -20,6 +20,8 @@ mod driver;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod sys;
 #[cfg(test)]
 mod world;

@@ -28,7 +28,7 @@ fn config(cases: u32) -> ProptestConfig {
     config
 }
 
-const CACHE: Scene = Scene {
+pub(super) const CACHE: Scene = Scene {
     is_swap: false,
     is_eager: true,
     fault: None,
@@ -39,7 +39,7 @@ const LAZY: Scene = Scene {
     ..CACHE
 };
 
-const SWAP: Scene = Scene {
+pub(super) const SWAP: Scene = Scene {
     is_swap: true,
     ..CACHE
 };

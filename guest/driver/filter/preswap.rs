@@ -79,13 +79,15 @@ impl Filter {
         let mut freed = 0;
         // In parts, so that interrupts are not off for long.
         for from in (pages.index..end).step_by(tuning::EXTENT_PAGES as usize) {
-            let before = self.area.pages();
-            self.area.swap(|handles| {
+            let of_part = self.area.swap(|handles| {
+                // Under the lock: others store pages meanwhile.
+                let before = handles.stored();
                 for page in from..end.min(from + tuning::EXTENT_PAGES) {
                     handles.free(page);
                 }
+                before - handles.stored()
             });
-            freed += before.saturating_sub(self.area.pages());
+            freed += of_part.unwrap_or(0);
         }
         if freed > 0 {
             self.area.counts.invalidates.add(freed);

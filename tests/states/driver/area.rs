@@ -70,13 +70,6 @@ impl Area {
         self.is_ready.set(is_ready);
     }
 
-    pub(crate) fn pages(&self) -> u64 {
-        match &*self.known.lock() {
-            Known::Swap(swap) => swap.stored(),
-            Known::Cache(cache) => cache.present(),
-        }
-    }
-
     pub(crate) fn swap<R>(&self, work: impl FnOnce(&mut Swap) -> R) -> Option<R> {
         match &mut *self.known.lock() {
             Known::Swap(swap) => Some(work(swap)),
