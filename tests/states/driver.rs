@@ -21,4 +21,9 @@ pub(crate) mod blocks;
 #[path = "../../guest/driver/handles.rs"]
 pub(crate) mod handles;
 
+#[rustfmt::skip]
+#[allow(unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/parts.rs"]
+pub(crate) mod parts;
+
 pub(crate) use crate::tuning;

@@ -18,6 +18,8 @@ mod bits;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod parts;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod refusals;

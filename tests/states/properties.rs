@@ -75,7 +75,7 @@ fn runner(cases: u32) -> TestRunner {
 }
 
 /// The properties hold because of what the driver does: with this fault they do not.
-fn finds(fault: Fault, scene: Scene) {
+pub(super) fn finds(fault: Fault, scene: Scene) {
     let scene = Scene {
         fault: Some(fault),
         ..scene

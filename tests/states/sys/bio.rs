@@ -37,7 +37,11 @@ pub(crate) struct Pages {
 
 impl Pages {
     pub(crate) fn each(self) -> impl Iterator<Item = u64> {
-        self.index..self.index + u64::from(self.count)
+        self.index..self.end()
+    }
+
+    pub(crate) fn end(self) -> u64 {
+        self.index + u64::from(self.count)
     }
 
     pub(crate) fn holds(self, page: u64) -> bool {

@@ -10,6 +10,9 @@ pub(crate) enum Fault {
     NoWrites,
     /// Writes are noted when they end.
     LateWrites,
+    /// Writes are noted when all their pages are absent.
+    #[allow(dead_code, reason = "with wide bounds no bio has parts")]
+    AbsentFirst,
     /// Writes are over when they are submitted.
     ShortWrites,
     /// Writes that come while a put is under way are not noted.

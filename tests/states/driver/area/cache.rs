@@ -5,6 +5,7 @@ use crate::driver::blocks::Blocks;
 use crate::driver::blocks::Ticket;
 use crate::driver::blocks::Way;
 use crate::sys::bio::Pages;
+use crate::tuning;
 use crate::world::Fault;
 use std::collections::BTreeSet;
 use std::ops::Deref;
@@ -19,6 +20,8 @@ pub(crate) struct Cache {
     puts: Vec<(Pages, Ticket)>,
     /// What the host may have.
     known: BTreeSet<u64>,
+    /// Writes that are to be noted when all their pages are absent.
+    late: Vec<Pages>,
 }
 
 impl Deref for Cache {
@@ -43,6 +46,7 @@ impl Cache {
             clock: Blocks::new(if fault.is_some() { 1 } else { 0 }).unwrap(),
             puts: Vec::new(),
             known: BTreeSet::new(),
+            late: Vec::new(),
         }
     }
 
@@ -66,17 +70,33 @@ impl Cache {
         self.blocks.look(pages)
     }
 
-    pub(crate) fn begin_write(&mut self, pages: Pages) -> u64 {
+    pub(crate) fn begin_write(&mut self, pages: Pages) {
         self.clock.begin_write(one(0));
         self.clock.end_write(one(0));
         match self.fault {
-            Some(Fault::NoWrites | Fault::LateWrites) => 0,
+            Some(Fault::NoWrites | Fault::LateWrites) => (),
+            Some(Fault::AbsentFirst) => self.late.push(pages),
             Some(Fault::ShortWrites) => {
-                let removed = self.blocks.begin_write(pages);
+                self.blocks.begin_write(pages);
                 self.blocks.end_write(pages);
-                removed
             }
             _ => self.blocks.begin_write(pages),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, part: Pages) -> u64 {
+        assert!(u64::from(part.count) <= tuning::EXTENT_PAGES);
+        match self.fault {
+            Some(Fault::NoWrites | Fault::LateWrites) => 0,
+            Some(Fault::AbsentFirst) => {
+                let removed = self.blocks.remove(part);
+                let is_last = |pages: &Pages| pages.end() == part.end();
+                if let Some(at) = self.late.iter().position(is_last) {
+                    self.blocks.begin_write(self.late.remove(at));
+                }
+                removed
+            }
+            _ => self.blocks.remove(part),
         }
     }
 
@@ -85,6 +105,7 @@ impl Cache {
             Some(Fault::NoWrites | Fault::ShortWrites) => (),
             Some(Fault::LateWrites) => {
                 self.blocks.begin_write(pages);
+                self.blocks.remove(pages);
                 self.blocks.end_write(pages);
             }
             _ => self.blocks.end_write(pages),
