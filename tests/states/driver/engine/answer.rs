@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What becomes of bios that the host has answered, as in `guest/driver/engine.rs`.
+//! What becomes of bios that the host has answered, as in `guest/driver/finish.rs`.
 
 use super::Engine;
 use crate::driver::area::Area;
