@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     AbsentFirst,
     /// Writes are over when they are submitted.
     ShortWrites,
+    /// What a read brought is put even though a write came in between.
+    NoCheck,
     /// Writes that come while a put is under way are not noted.
     NoRecheck,
     /// A page may be put twice at a time.

@@ -113,12 +113,12 @@ impl Cache {
     }
 
     pub(crate) fn begin_put(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> bool {
-        let ticket = if self.is(Fault::LateTicket) {
-            self.late_ticket()
-        } else {
-            ticket
+        let (first, ticket) = match self.fault {
+            Some(Fault::LateTicket) => (self.late_ticket(), self.late_ticket()),
+            Some(Fault::NoCheck) => (self.late_ticket(), ticket),
+            _ => (ticket, ticket),
         };
-        let is_begun = self.blocks.begin_put(pages, ticket, eager);
+        let is_begun = self.blocks.begin_put(pages, first, eager);
         if is_begun {
             self.puts.push((pages, ticket));
             if self.is(Fault::TwoPuts) {
@@ -140,6 +140,11 @@ impl Cache {
             Some(Fault::NoRecheck) => {
                 self.blocks.end_put(run, true);
                 self.blocks.begin_put(run, self.late_ticket(), true);
+                self.blocks.answer_put(page, is_taken)
+            }
+            Some(Fault::NoCheck) => {
+                self.blocks.end_put(run, true);
+                self.blocks.begin_put(run, ticket, true);
                 self.blocks.answer_put(page, is_taken)
             }
             Some(Fault::TwoPuts) => {
