@@ -15,6 +15,7 @@ pub(crate) mod finish;
 pub(crate) mod flush;
 pub(crate) mod handles;
 pub(crate) mod manager;
+pub(crate) mod parts;
 pub(crate) mod queue;
 pub(crate) mod ratelimit;
 pub(crate) mod request;

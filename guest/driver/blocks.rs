@@ -8,6 +8,8 @@
 //! - A page is *present* when its copy is what the disk has. Only present pages are asked for.
 //! - A write makes its pages absent when it is submitted, before the disk sees it. That is all it
 //!   takes to make the copies unreachable; they are flushed some time later, to free the memory.
+//!   A discard may have a million pages: they become absent in parts, with the lock let go in
+//!   between. Tickets are bad from before the first part on, so none becomes present again.
 //! - A read that goes to the disk gets a *ticket* when it is submitted, unless a write to its pages
 //!   is under way. The ticket is good until the next write to the pages is submitted. What the
 //!   read brought is put only with a good ticket, and the pages become present only if it is still
@@ -129,8 +131,9 @@ impl Blocks {
         self.all(pages).all(|bucket| bucket.last <= ticket.0)
     }
 
-    /// A write to `pages` is being submitted. Gives how many copies it makes unreachable.
-    pub(crate) fn begin_write(&mut self, pages: Pages) -> u64 {
+    /// A write to `pages` is being submitted: tickets for them are bad from here on. Then, before
+    /// the disk sees the write, [`Self::remove`] makes the pages absent.
+    pub(crate) fn begin_write(&mut self, pages: Pages) {
         self.writes += 1;
         for i in Self::buckets_of(pages) {
             if let Some(bucket) = self.buckets.get_mut(i) {
@@ -138,7 +141,6 @@ impl Blocks {
                 bucket.last = self.writes;
             }
         }
-        self.remove(pages)
     }
 
     /// The write to `pages` has ended.
@@ -151,7 +153,7 @@ impl Blocks {
     }
 
     /// Makes pages absent. Gives how many were not.
-    fn remove(&mut self, pages: Pages) -> u64 {
+    pub(crate) fn remove(&mut self, pages: Pages) -> u64 {
         let Self {
             present, garbage, ..
         } = self;

@@ -23,7 +23,8 @@ pub(crate) const RUN: u32 = 512;
 /// Extents in a flush. Their 16 bytes each fill a page.
 pub(crate) const EXTENTS: usize = 256;
 
-/// Pages in an extent. Bounds how long interrupts are off while their states change.
+/// Pages in an extent, and in a part of a large discard. Bounds how long interrupts are off while
+/// their states change.
 pub(crate) const EXTENT_PAGES: u64 = 4096;
 
 /// Pages in a discard. For the same reason.

@@ -8,9 +8,12 @@ use super::{
     Filter, //
 };
 use crate::{
-    driver::blocks::{
-        Ticket,
-        Way, //
+    driver::{
+        blocks::{
+            Ticket,
+            Way, //
+        },
+        parts::parts,
     },
     sys::{
         bio::{
@@ -74,15 +77,30 @@ impl Filter {
     /// A write to the disk, or a discard, or whatever else changes it.
     pub(super) fn write_block(self: &Arc<Self>, bio: Bio) {
         let pages = bio.pages_touched(self.origin);
-        let removed = self.area.cache(|blocks| blocks.begin_write(pages));
-        if let Some(removed) = removed.filter(|removed| *removed > 0) {
-            self.area.counts.invalidates.add(removed);
-            self.engine.schedule_flush(&self.area);
-        }
+        self.begin_write(pages);
         let flight = self.gate.enter();
         self.pass_as(bio, |original| {
             Purpose::Write(original, pages, self.clone(), flight)
         });
+    }
+
+    /// Before the disk sees a write: its pages become absent.
+    fn begin_write(&self, pages: Pages) {
+        let mut parts = parts(pages);
+        let first = parts.next();
+        let removed = self.area.cache(|blocks| {
+            blocks.begin_write(pages);
+            first.map_or(0, |part| blocks.remove(part))
+        });
+        let mut removed = removed.unwrap_or(0);
+        for part in parts {
+            let of_part = self.area.cache(|blocks| blocks.remove(part));
+            removed += of_part.unwrap_or(0);
+        }
+        if removed > 0 {
+            self.area.counts.invalidates.add(removed);
+            self.engine.schedule_flush(&self.area);
+        }
     }
 
     /// A write has ended.

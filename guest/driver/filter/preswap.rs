@@ -20,7 +20,7 @@ use super::{
     Filter, //
 };
 use crate::{
-    driver::tuning,
+    driver::parts::parts,
     sys::bio::{
         Bio,
         Outcome,
@@ -74,18 +74,17 @@ impl Filter {
 
     /// The pages of a write are the disk's from here on.
     fn release(self: &Arc<Self>, bio: &Bio) {
-        let pages = bio.pages_touched(self.origin);
-        let end = pages.index + u64::from(pages.count);
         let mut freed = 0;
-        // In parts, so that interrupts are not off for long.
-        for from in (pages.index..end).step_by(tuning::EXTENT_PAGES as usize) {
-            let before = self.area.pages();
-            self.area.swap(|handles| {
-                for page in from..end.min(from + tuning::EXTENT_PAGES) {
+        for part in parts(bio.pages_touched(self.origin)) {
+            let of_part = self.area.swap(|handles| {
+                // Under the lock: others store pages meanwhile.
+                let before = handles.stored();
+                for page in part.index..part.index + u64::from(part.count) {
                     handles.free(page);
                 }
+                before - handles.stored()
             });
-            freed += before.saturating_sub(self.area.pages());
+            freed += of_part.unwrap_or(0);
         }
         if freed > 0 {
             self.area.counts.invalidates.add(freed);

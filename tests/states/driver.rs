@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The driver: what is marked so is the guest's file as it stands, the rest stands in for the file
+//! of the same name.
+
+pub(crate) mod area;
+pub(crate) mod engine;
+pub(crate) mod filter;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/bits.rs"]
+pub(crate) mod bits;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/blocks.rs"]
+pub(crate) mod blocks;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/handles.rs"]
+pub(crate) mod handles;
+
+#[rustfmt::skip]
+#[allow(unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/parts.rs"]
+pub(crate) mod parts;
+
+pub(crate) use crate::tuning;

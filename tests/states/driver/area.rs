@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The pages of the block device that the filter is attached to, with faults on demand.
+
+pub(crate) mod cache;
+pub(crate) mod swap;
+
+use crate::sys::irq_lock::IrqLock;
+use crate::world::Fault;
+use cache::Cache;
+use std::cell::Cell;
+use std::sync::Arc;
+use swap::Swap;
+
+pub(crate) enum Known {
+    Swap(Swap),
+    Cache(Box<Cache>),
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(Cell<u64>);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.set(self.0.get() + more);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) puts: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) skipped: Counter,
+    pub(crate) invalidates: Counter,
+    pub(crate) vanished: Counter,
+    pub(crate) brought_home: Counter,
+    pub(crate) errors: Counter,
+}
+
+pub(crate) struct Area {
+    pub(crate) known: IrqLock<Known>,
+    is_ready: Cell<bool>,
+    pub(crate) counts: Counts,
+}
+
+impl Area {
+    pub(crate) fn new(is_swap: bool, pages: u64, fault: Option<Fault>) -> Arc<Self> {
+        let known = if is_swap {
+            Known::Swap(Swap::new(pages, fault))
+        } else {
+            Known::Cache(Box::new(Cache::new(pages, fault)))
+        };
+        Arc::new(Self {
+            known: IrqLock::new(known),
+            is_ready: Cell::new(true),
+            counts: Counts::default(),
+        })
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready.get()
+    }
+
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.set(is_ready);
+    }
+
+    pub(crate) fn swap<R>(&self, work: impl FnOnce(&mut Swap) -> R) -> Option<R> {
+        match &mut *self.known.lock() {
+            Known::Swap(swap) => Some(work(swap)),
+            Known::Cache(_) => None,
+        }
+    }
+
+    pub(crate) fn cache<R>(&self, work: impl FnOnce(&mut Cache) -> R) -> Option<R> {
+        match &mut *self.known.lock() {
+            Known::Swap(_) => None,
+            Known::Cache(cache) => Some(work(cache)),
+        }
+    }
+
+    pub(crate) fn lose_all(&self) {
+        match &mut *self.known.lock() {
+            Known::Swap(swap) => {
+                swap.lose_all();
+            }
+            Known::Cache(cache) => cache.vanish_all(),
+        }
+    }
+}

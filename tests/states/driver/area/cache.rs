@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The driver's `Blocks`, and what would be wrong ways to use them.
+
+use crate::driver::blocks::Blocks;
+use crate::driver::blocks::Ticket;
+use crate::driver::blocks::Way;
+use crate::sys::bio::Pages;
+use crate::tuning;
+use crate::world::Fault;
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::ops::DerefMut;
+
+pub(crate) struct Cache {
+    blocks: Blocks,
+    fault: Option<Fault>,
+    /// Counts writes, too, and never has one under way.
+    clock: Blocks,
+    /// Puts under way.
+    puts: Vec<(Pages, Ticket)>,
+    /// What the host may have.
+    known: BTreeSet<u64>,
+    /// Writes that are to be noted when all their pages are absent.
+    late: Vec<Pages>,
+}
+
+impl Deref for Cache {
+    type Target = Blocks;
+
+    fn deref(&self) -> &Blocks {
+        &self.blocks
+    }
+}
+
+impl DerefMut for Cache {
+    fn deref_mut(&mut self) -> &mut Blocks {
+        &mut self.blocks
+    }
+}
+
+impl Cache {
+    pub(super) fn new(pages: u64, fault: Option<Fault>) -> Self {
+        Self {
+            blocks: Blocks::new(pages).unwrap(),
+            fault,
+            clock: Blocks::new(if fault.is_some() { 1 } else { 0 }).unwrap(),
+            puts: Vec::new(),
+            known: BTreeSet::new(),
+            late: Vec::new(),
+        }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    /// A ticket that is good for now.
+    fn late_ticket(&self) -> Ticket {
+        match self.clock.look(one(0)) {
+            Way::Disk(Some(ticket)) => ticket,
+            way => panic!("{way:?}"),
+        }
+    }
+
+    pub(crate) fn look(&self, pages: Pages) -> Way {
+        let mut each = pages.index..pages.index + u64::from(pages.count);
+        if self.is(Fault::AsksAlways) && each.all(|page| self.known.contains(&page)) {
+            return Way::Host;
+        }
+        self.blocks.look(pages)
+    }
+
+    pub(crate) fn begin_write(&mut self, pages: Pages) {
+        self.clock.begin_write(one(0));
+        self.clock.end_write(one(0));
+        match self.fault {
+            Some(Fault::NoWrites | Fault::LateWrites) => (),
+            Some(Fault::AbsentFirst) => self.late.push(pages),
+            Some(Fault::ShortWrites) => {
+                self.blocks.begin_write(pages);
+                self.blocks.end_write(pages);
+            }
+            _ => self.blocks.begin_write(pages),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, part: Pages) -> u64 {
+        assert!(u64::from(part.count) <= tuning::EXTENT_PAGES);
+        match self.fault {
+            Some(Fault::NoWrites | Fault::LateWrites) => 0,
+            Some(Fault::AbsentFirst) => {
+                let removed = self.blocks.remove(part);
+                let is_last = |pages: &Pages| pages.end() == part.end();
+                if let Some(at) = self.late.iter().position(is_last) {
+                    self.blocks.begin_write(self.late.remove(at));
+                }
+                removed
+            }
+            _ => self.blocks.remove(part),
+        }
+    }
+
+    pub(crate) fn end_write(&mut self, pages: Pages) {
+        match self.fault {
+            Some(Fault::NoWrites | Fault::ShortWrites) => (),
+            Some(Fault::LateWrites) => {
+                self.blocks.begin_write(pages);
+                self.blocks.remove(pages);
+                self.blocks.end_write(pages);
+            }
+            _ => self.blocks.end_write(pages),
+        }
+    }
+
+    pub(crate) fn begin_put(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> bool {
+        let (first, ticket) = match self.fault {
+            Some(Fault::LateTicket) => (self.late_ticket(), self.late_ticket()),
+            Some(Fault::NoCheck) => (self.late_ticket(), ticket),
+            _ => (ticket, ticket),
+        };
+        let is_begun = self.blocks.begin_put(pages, first, eager);
+        if is_begun {
+            self.puts.push((pages, ticket));
+            if self.is(Fault::TwoPuts) {
+                self.blocks.end_put(pages, true);
+            }
+        }
+        is_begun
+    }
+
+    pub(crate) fn answer_put(&mut self, page: u64, is_taken: bool) -> bool {
+        if is_taken {
+            self.known.insert(page);
+        } else {
+            self.known.remove(&page);
+        }
+        let mut puts = self.puts.iter();
+        let (run, ticket) = *puts.find(|(run, _)| run.holds(page)).unwrap();
+        match self.fault {
+            Some(Fault::NoRecheck) => {
+                self.blocks.end_put(run, true);
+                self.blocks.begin_put(run, self.late_ticket(), true);
+                self.blocks.answer_put(page, is_taken)
+            }
+            Some(Fault::NoCheck) => {
+                self.blocks.end_put(run, true);
+                self.blocks.begin_put(run, ticket, true);
+                self.blocks.answer_put(page, is_taken)
+            }
+            Some(Fault::TwoPuts) => {
+                self.blocks.begin_put(run, ticket, true);
+                let is_good = self.blocks.answer_put(page, is_taken);
+                self.blocks.end_put(run, true);
+                is_good
+            }
+            _ => self.blocks.answer_put(page, is_taken),
+        }
+    }
+
+    pub(crate) fn end_put(&mut self, pages: Pages, answered: bool) {
+        let at = self.puts.iter().position(|(run, _)| *run == pages);
+        self.puts.remove(at.unwrap());
+        self.blocks.end_put(pages, answered);
+    }
+
+    pub(crate) fn vanish(&mut self, page: u64) {
+        self.known.remove(&page);
+        self.blocks.vanish(page);
+    }
+
+    pub(crate) fn vanish_all(&mut self) {
+        self.known.clear();
+        self.blocks.vanish_all();
+    }
+
+    /// A page that should not be on the host, or is not what the disk has there, according to
+    /// `is_right`.
+    pub(crate) fn wrong(
+        &self,
+        mut pages: impl Iterator<Item = u64>,
+        is_right: impl Fn(u64) -> bool,
+    ) -> Option<u64> {
+        pages.find(|page| self.blocks.look(one(*page)) == Way::Host && !is_right(*page))
+    }
+}
+
+fn one(index: u64) -> Pages {
+    Pages { index, count: 1 }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What becomes of bios that the host has answered, as in `guest/driver/finish.rs`.
+
+use super::Engine;
+use crate::driver::area::Area;
+use crate::sys::bio::Bio;
+use crate::sys::bio::Op;
+use crate::sys::bio::Outcome;
+use crate::wire::Status;
+use crate::world;
+use crate::world::Fault;
+
+impl Engine {
+    /// Ends a bio. `statuses` has one for each page; none when the request was rejected.
+    pub(crate) fn finish(&self, area: &Area, mut bio: Bio, statuses: Option<&[Status]>) {
+        let outcome = match (statuses, bio.op()) {
+            (None, _) => Outcome::IoError,
+            (Some(statuses), op) if world::world().is_cache() => {
+                finish_cache(area, &bio, op, statuses)
+            }
+            (Some(statuses), Op::Write) => finish_put(area, &bio, statuses),
+            (Some(statuses), _) => finish_get(area, &mut bio, statuses),
+        };
+        bio.end(outcome);
+    }
+}
+
+fn finish_cache(area: &Area, bio: &Bio, op: Op, statuses: &[Status]) -> Outcome {
+    let mut failed = 0;
+    for (page, status) in bio.pages().unwrap().each().zip(statuses) {
+        let is_ok = status.is_ok();
+        if op == Op::Write {
+            if is_ok {
+                area.counts.puts.add(1);
+            } else {
+                area.counts.refused.add(1);
+            }
+            area.cache(|blocks| blocks.answer_put(page, is_ok));
+        } else if !is_ok {
+            area.cache(|blocks| blocks.vanish(page));
+            area.counts.vanished.add(1);
+            failed += 1;
+        }
+    }
+    if failed == 0 {
+        Outcome::Ok
+    } else {
+        Outcome::Again
+    }
+}
+
+fn finish_put(area: &Area, bio: &Bio, statuses: &[Status]) -> Outcome {
+    let mut refused = 0;
+    let mut failed = 0;
+    let is_ignored = world::world().fault == Some(Fault::RefusalIgnored);
+    area.swap(|handles| {
+        for (page, status) in bio.pages().unwrap().each().zip(statuses) {
+            match status.code() {
+                Status::OK => handles.set_stored(page),
+                _ if is_ignored => handles.set_stored(page),
+                Status::QUOTA | Status::NO_MEMORY | Status::FROZEN => {
+                    handles.set_empty(page);
+                    refused += 1;
+                }
+                _ => {
+                    handles.set_stored(page);
+                    failed += 1;
+                }
+            }
+        }
+    });
+    area.counts
+        .puts
+        .add(statuses.len() as u64 - refused - failed);
+    area.counts.refused.add(refused);
+    match (failed, refused) {
+        (0, 0) => Outcome::Ok,
+        (0, _) => Outcome::NoSpace,
+        _ => Outcome::IoError,
+    }
+}
+
+fn finish_get(area: &Area, bio: &mut Bio, statuses: &[Status]) -> Outcome {
+    let mut failed = 0;
+    let mut moved = false;
+    let first = bio.pages().unwrap().index;
+    for (i, status) in (0u32..).zip(statuses) {
+        match status.code() {
+            Status::OK => area.counts.hits.add(1),
+            Status::MISS => {
+                bio.zero(i, 1);
+                let page = first + u64::from(i);
+                if area.swap(|handles| handles.is_stored(page)) == Some(true) {
+                    failed += 1;
+                } else {
+                    moved = true;
+                }
+            }
+            _ => {
+                bio.zero(i, 1);
+                failed += 1;
+            }
+        }
+    }
+    area.counts.errors.add(failed);
+    match (failed, moved) {
+        (0, false) => Outcome::Ok,
+        (0, true) => Outcome::Again,
+        _ => Outcome::IoError,
+    }
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The filter: `guest/driver/filter.rs` without kernel objects, around its parts as they stand.
+
+use super::area::Area;
+use super::engine::Engine;
+use crate::sys::bio::Bio;
+use crate::sys::bio::BioList;
+use crate::sys::bio::Op;
+use crate::sys::bio::Pages;
+use crate::sys::bio::Target;
+use crate::sys::bio::PAGE_SECTORS;
+use crate::sys::clone::Copies;
+use crate::sys::clone::CopiesStack;
+use crate::sys::hook::Flight;
+use crate::sys::hook::Gate;
+use crate::sys::irq_lock::IrqLock;
+use crate::tuning;
+use crate::world;
+use crate::world::Fault;
+use crate::world::Scene;
+use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
+use kernel::sync::atomic::Relaxed;
+use kernel::sync::Arc;
+use purpose::Purpose;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../../guest/driver/filter/home.rs"]
+pub(crate) mod home;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../../guest/driver/filter/precache.rs"]
+pub(crate) mod precache;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
+#[path = "../../../guest/driver/filter/preswap.rs"]
+pub(crate) mod preswap;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
+#[path = "../../../guest/driver/filter/purpose.rs"]
+pub(crate) mod purpose;
+
+/// The first sector of the block device on its disk.
+pub(crate) const ORIGIN: u64 = 5 * PAGE_SECTORS;
+
+const RETRY: u64 = 1;
+
+/// A block device to which bios may be submitted.
+pub(crate) struct Device(Target);
+
+impl Device {
+    pub(crate) fn target(&self) -> Target {
+        self.0
+    }
+}
+
+pub(crate) struct Filter {
+    pub(crate) number: (u32, u32),
+    is_swap: bool,
+    pub(crate) area: Arc<Area>,
+    pub(crate) engine: Arc<Engine>,
+    origin: u64,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) outs: Arc<Gate>,
+    pub(crate) is_closing: Atomic<bool>,
+    pub(crate) homing: IrqLock<(u64, u32)>,
+    retries: IrqLock<BioList>,
+    copies: IrqLock<CopiesStack>,
+    most_seen: u64,
+    is_eager: bool,
+    shadow: Device,
+    device: Device,
+}
+
+impl Filter {
+    pub(crate) fn new(scene: &Scene) -> Arc<Self> {
+        let mut copies = CopiesStack::new();
+        for _ in 0..tuning::COPIES {
+            copies.push(Copies::new().unwrap());
+        }
+        Arc::new(Self {
+            number: (254, 1),
+            is_swap: scene.is_swap,
+            area: Area::new(scene.is_swap, crate::PAGES, scene.fault),
+            engine: Engine::new(),
+            origin: ORIGIN,
+            gate: Gate::new(),
+            outs: Gate::new(),
+            is_closing: Atomic::new(false),
+            homing: IrqLock::new((0, 0)),
+            retries: IrqLock::new(BioList::new()),
+            copies: IrqLock::new(copies),
+            most_seen: crate::MOST_SEEN,
+            is_eager: scene.is_eager,
+            shadow: Device(Target::Shadow),
+            device: Device(Target::Device),
+        })
+    }
+
+    /// A bio of the guest's, or the rest of one.
+    pub(crate) fn submit(self: &Arc<Self>, bio: Bio) {
+        match (self.is_swap, bio.op()) {
+            (false, Op::Read) => self.read_block(bio),
+            (false, _) => self.write_block(bio),
+            (true, Op::Read) => self.swap_in(bio),
+            (true, Op::Write) if bio.is_swap_out() => self.swap_out(bio),
+            (true, _) => self.overwrite(bio),
+        }
+    }
+
+    /// What `later` has put off.
+    pub(crate) fn run_retries(self: &Arc<Self>) {
+        let mut bios = std::mem::replace(&mut *self.retries.lock(), BioList::new());
+        while let Some(bio) = bios.pop() {
+            self.again(bio);
+            self.gate.leave();
+        }
+    }
+
+    fn pass(self: &Arc<Self>, bio: Bio) {
+        let flight = self.gate.enter();
+        self.pass_as(bio, |original| Purpose::Through(original, flight));
+    }
+
+    fn pass_as(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) {
+        let clones = &self.engine.shared.clones;
+        if let Some(clone) = clones.clone_of(bio, self.shadow.target(), purpose) {
+            clone.submit();
+        }
+    }
+
+    fn fitting(&self, bio: Bio, pages: Pages, count: u32) -> Option<(Bio, Pages)> {
+        let count = count.min(self.engine.most_pages()).max(1);
+        if count >= pages.count {
+            return Some((bio, pages));
+        }
+        let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
+        Some((bio.split_at(at)?, Pages { count, ..pages }))
+    }
+
+    fn carrier(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) -> Option<Bio> {
+        let clones = &self.engine.shared.clones;
+        let mut carrier = clones.clone_of(bio, self.device.target(), purpose)?;
+        carrier.rebase(self.origin);
+        Some(carrier)
+    }
+
+    fn is_serving(&self) -> bool {
+        self.area.is_ready()
+            && self.engine.is_open()
+            && !self.is_closing.load(Relaxed)
+            && !self.engine.is_congested()
+    }
+
+    fn later(self: &Arc<Self>, bio: Bio) {
+        self.gate.join();
+        self.retries.lock().push(bio);
+        self.engine.workqueue().schedule::<_, RETRY>(self, 0);
+    }
+
+    fn again(self: &Arc<Self>, bio: Bio) {
+        match (self.is_swap, bio.op()) {
+            (false, _) => self.read_from_disk(bio),
+            (true, Op::Read) => self.swap_in(bio),
+            (true, _) => self.write_to_disk(bio),
+        }
+    }
+
+    fn close(&self) {
+        self.is_closing.xchg(true, Full);
+        if world::world().fault != Some(Fault::DrainInHaste) {
+            crate::sys::wait_until(|| self.outs.is_empty());
+        }
+    }
+
+    fn reopen(&self) {
+        self.is_closing.xchg(false, Full);
+    }
+
+    /// Brings all pages home, as before a filter is detached. `done` is called when they are.
+    ///
+    /// # Errors
+    ///
+    /// As `bring_home`.
+    pub(crate) fn drain(self: &Arc<Self>, done: impl FnOnce()) -> Result {
+        self.close();
+        let drained = self.bring_home();
+        if drained.is_ok() {
+            done();
+        }
+        self.reopen();
+        drained
+    }
+}
+
+fn land(filter: Arc<Filter>, flight: Flight) {
+    drop(filter);
+    drop(flight);
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The driver's files with bounds so narrow that they are always reached.
+
+#![allow(clippy::arc_with_non_send_sync, reason = "there is one thread")]
+
+/// Where bios begin.
+const PLACES: &[u64] = &[0, 1, 2, 3, 4, 5, 6, 7];
+const PAGES: u64 = 13;
+/// Pages in a bio of the guest's.
+const MOST_PAGES_OF_BIO: u32 = 6;
+/// Pages in a request.
+const MOST_PAGES: u32 = 3;
+/// Pages of which it is remembered that they were read.
+const MOST_SEEN: u64 = 5;
+
+#[cfg(test)]
+mod bits;
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod parts;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod slow_read;
+#[cfg(test)]
+mod sys;
+#[cfg(test)]
+mod world;
+
+#[cfg(test)]
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
+#[path = "../../guest/wire.rs"]
+mod wire;
+
+/// As the driver's.
+#[cfg(test)]
+mod tuning {
+    pub(crate) const BUCKETS: usize = 3;
+    pub(crate) const BUCKET_PAGES: u32 = 2;
+    pub(crate) const COPIES: usize = 2;
+    pub(crate) const EXTENTS: usize = 2;
+    pub(crate) const EXTENT_PAGES: u64 = 3;
+    pub(crate) const FLUSH_PAGES: usize = EXTENTS;
+    pub(crate) const GARBAGE: usize = 2;
+    pub(crate) const HOME_PARTS: usize = 1;
+}

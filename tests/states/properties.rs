@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What must hold for all schedules.
+
+use crate::driver::area::Counter;
+use crate::world::run;
+use crate::world::schedule::schedules;
+use crate::world::Fault;
+use crate::world::Scene;
+use crate::world::World;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::RngAlgorithm;
+use proptest::test_runner::TestError;
+use proptest::test_runner::TestRng;
+use proptest::test_runner::TestRunner;
+use std::rc::Rc;
+
+/// Steps of a schedule.
+const MOST: usize = 200;
+
+/// `cases`, unless the environment says how many.
+fn config(cases: u32) -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    config.failure_persistence = None;
+    config
+}
+
+pub(super) const CACHE: Scene = Scene {
+    is_swap: false,
+    is_eager: true,
+    fault: None,
+};
+
+const LAZY: Scene = Scene {
+    is_eager: false,
+    ..CACHE
+};
+
+pub(super) const SWAP: Scene = Scene {
+    is_swap: true,
+    ..CACHE
+};
+
+proptest! {
+    #![proptest_config(config(2500))]
+
+    #[test]
+    fn every_read_brings_what_was_there_while_it_was_under_way(schedule in schedules(CACHE, MOST)) {
+        run(CACHE, schedule).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn so_does_every_read_of_blocks_that_are_put_when_read_again(schedule in schedules(LAZY, MOST)) {
+        run(LAZY, schedule).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn every_page_that_is_swapped_in_is_what_was_swapped_out(schedule in schedules(SWAP, MOST)) {
+        run(SWAP, schedule).map_err(TestCaseError::fail)?;
+    }
+}
+
+/// One that does the same each time.
+fn runner(cases: u32) -> TestRunner {
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..ProptestConfig::default()
+    };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+/// The properties hold because of what the driver does: with this fault they do not.
+pub(super) fn finds(fault: Fault, scene: Scene) {
+    let scene = Scene {
+        fault: Some(fault),
+        ..scene
+    };
+    let outcome = runner(5000).run(&schedules(scene, MOST), |schedule| {
+        run(scene, schedule).map_err(TestCaseError::fail)?;
+        Ok(())
+    });
+    assert!(
+        matches!(outcome, Err(TestError::Fail(..))),
+        "{fault:?} is not found"
+    );
+}
+
+macro_rules! faults {
+    ($($test:ident: $scene:ident, $fault:ident;)*) => {
+        $(#[test]
+        fn $test() {
+            finds(Fault::$fault, $scene);
+        })*
+    };
+}
+
+faults! {
+    a_ticket_that_is_taken_late_is_found: CACHE, LateTicket;
+    writes_that_are_not_noted_are_found: CACHE, NoWrites;
+    writes_that_are_noted_late_are_found: CACHE, LateWrites;
+    writes_that_are_over_too_early_are_found: CACHE, ShortWrites;
+    a_put_that_is_not_looked_at_again_is_found: CACHE, NoRecheck;
+    two_puts_at_a_time_are_found: CACHE, TwoPuts;
+    asking_for_what_is_not_present_is_found: CACHE, AsksAlways;
+    writes_that_are_not_held_back_are_found: SWAP, NothingHeld;
+    writes_that_do_not_wait_for_flushes_are_found: SWAP, NothingDeferred;
+    writes_that_are_flushed_are_found: SWAP, StaysPending;
+    old_copies_that_stay_are_found: SWAP, StaysStored;
+    refusals_that_are_ignored_are_found: SWAP, RefusalIgnored;
+    answers_that_did_not_come_are_found: SWAP, SilenceIsConsent;
+    draining_in_haste_is_found: SWAP, DrainInHaste;
+}
+
+/// Schedules lead to all that they are for.
+#[test]
+fn schedules_lead_everywhere() {
+    let mut runner = runner(1);
+    let mut worlds = |scene: Scene| -> Vec<_> {
+        let schedules = schedules(scene, MOST);
+        let mut world = || run(scene, schedules.new_tree(&mut runner).unwrap().current()).unwrap();
+        (0..200).map(|_| world()).collect()
+    };
+    let cache: Vec<_> = [worlds(CACHE), worlds(LAZY)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let swap = worlds(SWAP);
+    let sum = |counts: &dyn Fn(&World) -> [u64; 5], worlds: &[Rc<World>]| {
+        worlds.iter().fold([0; 5], |sum, world| {
+            let more = counts(world);
+            std::array::from_fn(|i| sum[i] + more[i])
+        })
+    };
+    let of_cache = |world: &World| {
+        let counts = &world.filter.area.counts;
+        let counts = [
+            &counts.hits,
+            &counts.puts,
+            &counts.refused,
+            &counts.vanished,
+            &counts.invalidates,
+        ];
+        counts.map(Counter::get)
+    };
+    let of_swap = |world: &World| {
+        let seen = &world.seen;
+        let counts = &world.filter.area.counts;
+        let counts = [
+            &counts.hits,
+            &counts.brought_home,
+            &counts.refused,
+            &seen.deferred,
+            &seen.lost,
+        ];
+        counts.map(Counter::get)
+    };
+    let (cache, swap) = (sum(&of_cache, &cache), sum(&of_swap, &swap));
+    assert!(cache.iter().all(|count| *count > 20), "{cache:?}");
+    assert!(swap.iter().all(|count| *count > 3), "{swap:?}");
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Bios of the module's own.
+
+use super::bio::Bio;
+use super::bio::Body;
+use super::bio::Memory;
+use super::bio::Op;
+use super::bio::Pages;
+use super::bio::Status;
+use super::bio::Target;
+use super::bio::PAGE_SECTORS;
+use crate::driver::filter::purpose;
+use crate::world;
+use kernel::prelude::*;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub(crate) trait Purpose: Sized + 'static {
+    fn ended(self, status: Status);
+}
+
+pub(crate) struct Clones;
+
+impl Clones {
+    pub(crate) fn clone_of(
+        &self,
+        original: Bio,
+        target: Target,
+        purpose: impl FnOnce(Bio) -> purpose::Purpose,
+    ) -> Option<Bio> {
+        let mut body = original.body().like();
+        body.target = target;
+        body.purpose = Some(purpose(original));
+        Some(Bio::new(body))
+    }
+
+    pub(crate) fn over(
+        &self,
+        copies: KBox<Copies>,
+        op: Op,
+        pages: Pages,
+        purpose: impl FnOnce(KBox<Copies>) -> purpose::Purpose,
+    ) -> Result<Bio, KBox<Copies>> {
+        if world::world().is_short.get() {
+            return Err(copies);
+        }
+        assert!(pages.count as usize <= Copies::PAGES);
+        let from = pages.index * PAGE_SECTORS;
+        Ok(Bio::new(Body {
+            op,
+            is_swap_out: false,
+            is_plain: true,
+            is_kernels: true,
+            from,
+            to: from + u64::from(pages.count) * PAGE_SECTORS,
+            memory: copies.memory.clone(),
+            first: 0,
+            guest: None,
+            target: Target::Device,
+            purpose: Some(purpose(copies)),
+        }))
+    }
+
+    pub(crate) fn purpose<'a>(&self, bio: &'a Bio) -> Option<&'a purpose::Purpose> {
+        bio.body().purpose.as_ref()
+    }
+}
+
+pub(crate) struct Copies {
+    memory: Memory,
+}
+
+impl Copies {
+    pub(crate) const PAGES: usize = 4;
+
+    pub(crate) fn new() -> Result<KBox<Self>> {
+        let memory = Rc::new(RefCell::new(vec![0; Self::PAGES]));
+        Ok(KBox::new(Self { memory }))
+    }
+}
+
+pub(crate) struct CopiesStack(Vec<KBox<Copies>>);
+
+impl CopiesStack {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn push(&mut self, copies: KBox<Copies>) {
+        // Nobody may rely on what was there before.
+        copies.memory.borrow_mut().fill(0);
+        self.0.push(copies);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<KBox<Copies>> {
+        self.0.pop()
+    }
+}

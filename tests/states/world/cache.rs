@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A guest with a file system: it reads and writes whatever it likes at any time.
+
+use super::World;
+use crate::driver::area::Known;
+use crate::driver::filter::ORIGIN;
+use crate::sys::bio::Body;
+
+impl World {
+    /// A read must have brought what was there at some moment while it was under way.
+    pub(super) fn check_read(&self, body: &Body, since: u64) {
+        let pages = body.touched(ORIGIN);
+        let (disk, memory) = (self.disk.borrow(), body.memory.borrow());
+        for (page, version) in pages.each().zip(&memory[body.first..]) {
+            if !disk.was(page, *version, since) {
+                self.is_wrong(format!(
+                    "a read that began at {since} brought version {version} of page {page}"
+                ));
+            }
+        }
+    }
+
+    /// Pages that are present are what the disk has, or are not on the host.
+    pub(super) fn check_present(&self) {
+        let (host, disk) = (self.host.borrow(), self.disk.borrow());
+        let is_right = |page| {
+            host.get(page)
+                .is_none_or(|version| version == disk.read(page))
+        };
+        if let Known::Cache(blocks) = &*self.filter.area.known.lock() {
+            if let Some(page) = blocks.wrong(host.pages(), is_right) {
+                self.is_wrong(format!(
+                    "page {page} is present, but is not what the disk has"
+                ));
+            }
+        }
+    }
+
+    /// Everything has ended: reads all pages, from the host if they are there.
+    pub(super) fn finish_cache(&self) {
+        for (at, _) in (0..).zip(crate::PLACES) {
+            self.read(at, 0, 0);
+            while self.progress() {}
+        }
+    }
+}

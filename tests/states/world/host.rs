@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The host: what the device has under each handle.
+
+use crate::sys::bio::Bio;
+use crate::sys::bio::Op;
+use crate::sys::bio::Version;
+use crate::wire::Status;
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub(crate) struct Host {
+    pages: BTreeMap<u64, Version>,
+}
+
+impl Host {
+    pub(crate) fn get(&self, page: u64) -> Option<Version> {
+        self.pages.get(&page).copied()
+    }
+
+    pub(crate) fn remove(&mut self, page: u64) {
+        self.pages.remove(&page);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.pages.clear();
+    }
+
+    /// The pages that it has.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pages.keys().copied()
+    }
+
+    /// Does for the page at `at` of a bio what that asks for; `how` says whether it works.
+    pub(crate) fn execute(&mut self, bio: &Bio, at: usize, how: u8, is_cache: bool) -> Status {
+        let body = bio.body();
+        let page = bio.pages().unwrap().index + at as u64;
+        let memory = &mut body.memory.borrow_mut()[body.first + at];
+        match body.op {
+            Op::Write => {
+                let before = self.pages.remove(&page);
+                let status = match how {
+                    150..=230 => Status::QUOTA,
+                    231..=235 => Status::IO_ERROR,
+                    _ => {
+                        self.pages.insert(page, *memory);
+                        Status::OK
+                    }
+                };
+                status.with_prior_removed(before.is_some())
+            }
+            Op::Read if is_cache && how > 240 => Status::IO_ERROR,
+            Op::Read => match self.pages.get(&page) {
+                Some(version) => {
+                    *memory = *version;
+                    Status::OK
+                }
+                None => Status::MISS,
+            },
+            Op::Discard | Op::Other => panic!("no filter asks for this"),
+        }
+    }
+}
