@@ -245,6 +245,7 @@ impl Session {
 
     /// The daemon ends, in order or not, and another one takes its place.
     fn restart(&mut self, kill: bool) -> Result<()> {
+        self.guest.has_device()?;
         let (place, daemon) = self.daemon.take().context("no daemon")?;
         if kill {
             daemon.kill()?;

@@ -154,6 +154,18 @@ impl<M: Machine> Guest<M> {
         Ok(())
     }
 
+    /// Waits until the loaded module has the device. One that is unplugged while it is
+    /// being found ends QEMU, now and then.
+    ///
+    /// # Errors
+    /// It does not find it.
+    pub fn has_device(&self) -> Result<()> {
+        let look = "ls -d /sys/bus/virtio/drivers/virtio_tmem/virtio*";
+        until("the module to have the device", APPEARS, || {
+            Ok(self.sh(look).is_ok().then_some(()))
+        })
+    }
+
     /// Waits for the swap disk to have a size.
     ///
     /// # Errors
