@@ -3,7 +3,8 @@
 //!
 //! [`queue`] takes chains from a virtqueue, [`chain`] makes byte streams of
 //! them, [`parse`] makes a typed request of the readable bytes, [`execute`]
-//! runs it against the store and writes the answer. [`config`] is the
+//! runs it against the store and writes the answer, [`frames`] gives guest
+//! memory back to the host. [`config`] is the
 //! configuration space, [`events`] the event queue, [`work()`] the loop around them, [`metrics`] what is
 //! counted, [`fault`] what a driver can do wrong.
 
@@ -12,6 +13,7 @@ mod config;
 mod events;
 mod execute;
 mod fault;
+mod frames;
 mod metrics;
 mod notice;
 mod parse;
@@ -19,10 +21,11 @@ mod queue;
 mod work;
 
 pub use chain::{Sink, Source, Unmapped};
-pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RUN, QUEUE_SIZE};
+pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
 pub use events::{EventQueue, Events};
 pub use execute::Executor;
 pub use fault::Fault;
+pub use frames::{Backing, Frames, InUse, Unreleased};
 pub use metrics::{Metrics, Sample};
 pub use parse::{Request, Run};
 pub use queue::{RequestQueue, Step, wants_notification};
@@ -44,6 +47,7 @@ pub struct Device {
     frozen: AtomicBool,
     events: Events,
     metrics: Metrics,
+    frames_in_use: InUse,
     /// Hints of the last [`Device::watch_hints`].
     watched_hints: AtomicU8,
 }
@@ -58,6 +62,7 @@ impl Device {
             frozen: AtomicBool::new(false),
             events: Events::default(),
             metrics: Metrics::new(config.name),
+            frames_in_use: InUse::default(),
             watched_hints: AtomicU8::new(0),
         }
     }
@@ -150,9 +155,10 @@ impl Device {
         }
     }
 
-    /// The answer to GET_LIMITS.
-    pub fn limits(&self) -> Limits {
+    /// The answer to GET_LIMITS of a VM whose memory is `frames`.
+    pub fn limits(&self, frames: &impl Frames) -> Limits {
         let stats = self.client.stats();
+        let backing = frames.backing().unwrap_or_default();
         Limits {
             quota_bytes: stats.quota_bytes,
             held_bytes: stats.held_bytes,
@@ -160,6 +166,8 @@ impl Device {
             persistent_pages: stats.persistent_pages,
             ephemeral_pages: stats.ephemeral_pages,
             hints: self.hints(),
+            memory_bytes: backing.bytes,
+            backed_bytes: backing.backed,
         }
     }
 }
