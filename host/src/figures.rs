@@ -129,6 +129,11 @@ pub fn of_client(stats: &ClientStats) -> Vec<Figure> {
             "Most bytes that the VM's pages take on the host.",
         ),
         Figure::gauge(
+            "weight",
+            stats.weight,
+            "The VM's part of the memory when it is short, to that of others.",
+        ),
+        Figure::gauge(
             "held_bytes",
             stats.held_bytes,
             "Bytes that they take: page memory and bookkeeping.",

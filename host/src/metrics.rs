@@ -129,6 +129,7 @@ pub(crate) mod tests {
             name: "vm".into(),
             quota: 8 << 20,
             max_pools: MAX_POOLS,
+            weight: ClientConfig::WEIGHT,
         };
         let config = DeviceConfig {
             name: "vm".into(),

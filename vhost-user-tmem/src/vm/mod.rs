@@ -55,6 +55,7 @@ impl Vm {
                 name: name.clone(),
                 quota: settings.quota,
                 max_pools: MAX_POOLS,
+                weight: ClientConfig::WEIGHT,
             })
             .with_context(|| format!("cannot serve '{name}'"))?;
         let config = DeviceConfig {
