@@ -2,6 +2,7 @@
 //! The figures of the store and of its clients, under stable names.
 
 use tmem_store::{ClientStats, StoreStats};
+use virtio_tmem::device::Backing;
 
 /// How a figure behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,25 @@ macro_rules! pages {
             ),
         ]
     };
+}
+
+/// How a VM's memory is backed, as far as that is known.
+pub fn of_memory(backing: Option<Backing>) -> Vec<Figure> {
+    let Some(backing) = backing else {
+        return Vec::new();
+    };
+    vec![
+        Figure::gauge(
+            "memory_bytes",
+            backing.bytes,
+            "Memory of the VM that it can give back.",
+        ),
+        Figure::gauge(
+            "backed_bytes",
+            backing.backed,
+            "Memory of the VM that the host backs.",
+        ),
+    ]
 }
 
 /// Figures of the store.

@@ -267,6 +267,31 @@ fn the_quota_is_changed_at_run_time_and_the_driver_hears_of_it() {
     assert_eq!(put.pages(256), [Status::OK; 256]);
 }
 
+#[test]
+fn a_vm_on_credit_may_put_as_much_as_it_gives_back() {
+    let daemon = Daemon::start(&["vm"], &["--quota", "credit:1M"]);
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
+    let memory = vec![0x5a; MEMORY as usize / 2];
+    mem.write_slice(&memory, GuestAddress(MEMORY / 2)).unwrap();
+    let mut driver = front_end.driver(1);
+    let before = driver.limits();
+    assert_eq!(before.memory_bytes, MEMORY);
+    assert!(before.backed_bytes >= MEMORY / 2);
+    let answer = driver.relinquish(&[(MEMORY / 2, MEMORY / 2)]);
+    assert_eq!(answer.pages(1), [Status::OK]);
+    // At once, not when it is next looked.
+    let after = driver.limits();
+    assert!(after.quota_bytes >= (1 << 20) + MEMORY / 2);
+    assert!(after.backed_bytes <= MEMORY / 2);
+    // Memory that is taken again is found out.
+    mem.write_slice(&memory, GuestAddress(MEMORY / 2)).unwrap();
+    until("the quota falls", || {
+        driver.limits().quota_bytes < (1 << 20) + MEMORY / 2
+    });
+    assert_eq!(daemon.vm_stats("vm")["memory_bytes"], MEMORY);
+}
+
 /// The last page of guest memory, which nothing else uses.
 fn mem_end_page() -> u64 {
     MEMORY - 4096

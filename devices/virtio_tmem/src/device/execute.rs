@@ -209,6 +209,7 @@ impl Executor {
                 bytes += range.bytes;
             }
         }
+        device.watch_memory(frames);
         self.write_statuses(sink, count)?;
         Ok(Done {
             statuses: count,

@@ -10,6 +10,7 @@
 
 mod chain;
 mod config;
+mod credit;
 mod events;
 mod execute;
 mod fault;
@@ -22,6 +23,7 @@ mod work;
 
 pub use chain::{Sink, Source, Unmapped};
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
+pub use credit::Quota;
 pub use events::{EventQueue, Events};
 pub use execute::Executor;
 pub use fault::Fault;
@@ -48,6 +50,7 @@ pub struct Device {
     events: Events,
     metrics: Metrics,
     frames_in_use: InUse,
+    account: credit::Account,
     /// Hints of the last [`Device::watch_hints`].
     watched_hints: AtomicU8,
 }
@@ -56,6 +59,7 @@ impl Device {
     /// The device in front of `client`, which must accept [`MAX_POOLS`] pools.
     pub fn new(client: Client, config: DeviceConfig) -> Self {
         Self {
+            account: credit::Account::new(Quota::Fixed(client.stats().quota_bytes)),
             client,
             config: Mutex::new(config.to_wire()),
             swap_pages: AtomicU64::new(config.swap_pages),
@@ -110,8 +114,33 @@ impl Device {
 
     /// Changes the quota in bytes, and tells the driver.
     pub fn set_quota(&self, bytes: u64) {
+        self.set_quota_as(Quota::Fixed(bytes));
+    }
+
+    /// Changes the quota, and tells the driver.
+    pub fn set_quota_as(&self, quota: Quota) {
+        let bytes = self.account.set(quota);
         self.client.set_quota(bytes);
         self.events.raise(EventKind::Limits);
+    }
+
+    /// The quota as it was set.
+    pub fn quota(&self) -> Quota {
+        self.account.get().0
+    }
+
+    /// Looks how the VM's memory is backed, and sets a quota on credit accordingly.
+    /// To be called every second or so, and after memory was given back.
+    pub fn watch_memory(&self, frames: &impl Frames) {
+        if let Some(bytes) = self.account.look(frames) {
+            // Hints tell the driver what matters of it.
+            self.client.set_quota(bytes);
+        }
+    }
+
+    /// How the VM's memory was backed when that was last looked at.
+    pub fn backing(&self) -> Option<Backing> {
+        self.account.get().1
     }
 
     /// Freezes or thaws the VM, and tells the driver.

@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::{Bytes, FileOffset};
 
 use super::*;
-use crate::device::MAX_RANGES;
+use crate::device::{MAX_RANGES, Quota};
 use crate::testing::{Span, header, request};
 use crate::wire::{AnswerHeader, Op, PAGE_SIZE};
 
@@ -204,6 +204,34 @@ fn the_number_of_ranges_is_bounded() {
     });
     assert_eq!(answer.status(), Status::INVALID);
     assert_eq!(at(&mem, FREE), 0x5a);
+}
+
+#[test]
+fn on_credit_a_vm_may_put_what_it_has_given_back() {
+    let (mem, file) = memory_of_a_file();
+    let mut driver = settled(&mem);
+    let device = driver.transport().device().clone();
+    fill(&mem, 0x80_0000, SIZE as u64 - 0x80_0000);
+    fill(&mem, NEIGHBOUR, SIZE as u64);
+    let base = MIB;
+    device.set_quota_as(Quota::Credit { base });
+    device.watch_memory(&mem);
+    let quota = driver.limits().quota_bytes;
+    let given = 2 * SIZE as u64 - held(&file);
+    assert_eq!(quota, base + given);
+    driver.relinquish(&[(NEIGHBOUR, 8 * MIB)]);
+    assert_eq!(driver.limits().quota_bytes, quota + 8 * MIB);
+    // Memory that is used again is not given back any more.
+    fill(&mem, NEIGHBOUR, 6 * MIB);
+    device.watch_memory(&mem);
+    let limits = driver.limits();
+    assert_eq!(limits.quota_bytes, quota + 2 * MIB);
+    assert_eq!(limits.memory_bytes, 2 * SIZE as u64);
+    assert_eq!(limits.backed_bytes, held(&file));
+    // Whatever memory does, a fixed quota stays.
+    device.set_quota(3 * MIB);
+    driver.relinquish(&[(NEIGHBOUR, 8 * MIB)]);
+    assert_eq!(driver.limits().quota_bytes, 3 * MIB);
 }
 
 #[test]
