@@ -272,7 +272,7 @@ fn a_vm_on_credit_may_put_as_much_as_it_gives_back() {
     let daemon = Daemon::start(&["vm"], &["--quota", "credit:1M"]);
     let mem = guest_memory(MEMORY);
     let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
-    let memory = vec![0x5a; MEMORY as usize / 2];
+    let memory = vec![0x5a; usize::try_from(MEMORY / 2).unwrap()];
     mem.write_slice(&memory, GuestAddress(MEMORY / 2)).unwrap();
     let mut driver = front_end.driver(1);
     let before = driver.limits();
