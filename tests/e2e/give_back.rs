@@ -101,6 +101,53 @@ fn cold_memory_is_found_moved_to_the_host_and_its_frames_given_back() -> Result<
 }
 
 #[test]
+fn memory_that_comes_and_goes_while_the_device_does_is_right() -> Result<()> {
+    let mut daemon = bed::daemon(DaemonOptions::default())?;
+    let mut guest = bed::guest("give-back-replug", 384, &daemon, "vm0")?;
+    guest.load_module()?;
+    guest.disk_appears()?;
+    guest.run("tmemctl give-back on --free-only --delay 20 --order 0")?;
+    // Reports are under way at any time: memory becomes free, and is used again.
+    for round in 0..6 {
+        let mut first = guest.workload(100, 2 * round)?;
+        first.filled()?;
+        let mut second = guest.workload(100, 2 * round + 1)?;
+        second.filled()?;
+        first.end()?;
+        match round % 3 {
+            0 => guest.unplug()?,
+            1 => {
+                daemon.kill()?;
+                daemon = bed::daemon(DaemonOptions::default())?;
+            }
+            _ => {}
+        }
+        let mut third = guest.workload(100, 100 + round)?;
+        third.filled()?;
+        second.order(Order::Verify)?;
+        if round % 3 != 2 {
+            if round % 3 == 1 {
+                guest.unplug()?;
+            }
+            guest.plug(&daemon.socket("vm0"))?;
+        }
+        third.order(Order::Verify)?;
+        second.end()?;
+        third.order(Order::Verify)?;
+        third.end()?;
+    }
+    backed(&guest, "memory to be given back after all", |bytes| {
+        bytes < 200 * MIB
+    })?;
+    let status = status(&guest)?;
+    ensure!(status["refused_bytes"] == 0, "{status}");
+    // Also with a report under way, most likely.
+    guest.run("rmmod virtio_tmem")?;
+    guest.power_off()?;
+    daemon.stop()
+}
+
+#[test]
 fn memory_is_moved_out_at_once_when_it_is_asked_for() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
     let guest = bed::guest("reclaim", 512, &daemon, "vm0")?;

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use vhost::VhostBackend;
 use vhost_user_tmem::testing::{Ask, FrontEnd, guest_memory};
 use virtio_tmem::testing::{Span, header, page_of, request};
-use virtio_tmem::wire::{AnswerHeader, Event, EventKind, Hints, Op, PoolKind, Status};
+use virtio_tmem::wire::{AnswerHeader, Event, EventKind, Hints, MemoryRange, Op, PoolKind, Status};
 use vm_memory::{Bytes, GuestAddress};
 
 const OBJECT: [u8; 24] = [3; 24];
@@ -290,6 +290,46 @@ fn a_vm_on_credit_may_put_as_much_as_it_gives_back() {
         driver.limits().quota_bytes < (1 << 20) + MEMORY / 2
     });
     assert_eq!(daemon.vm_stats("vm")["memory_bytes"], MEMORY);
+}
+
+#[test]
+fn memory_is_not_taken_after_the_queue_was_stopped() {
+    let daemon = Daemon::start(&["vm"], &[]);
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
+    let kept = mem_end_page();
+    let range = MemoryRange {
+        address: kept,
+        bytes: 4096,
+    };
+    mem.write_obj(0x5a5a_5a5a_u32, GuestAddress(kept)).unwrap();
+    let bytes = request(
+        &header(Op::Relinquish, 0, &[0; 24], 0, 1),
+        &[&range.encode()],
+    );
+    let (mut queue, mut bell) = front_end.queue(2);
+    let area = front_end.free_memory();
+    mem.write_slice(&bytes, GuestAddress(area)).unwrap();
+    let len = u32::try_from(bytes.len()).unwrap();
+    let answer = area + 4096;
+    let (readable, writable) = (
+        Span { addr: area, len },
+        Span {
+            addr: answer,
+            len: 17,
+        },
+    );
+    queue.add(&[readable], &[writable]).unwrap();
+    front_end.frontend().get_vring_base(2).unwrap();
+    virtio_tmem::testing::Transport::kick(&mut bell);
+    // Whatever the daemon had to do, it has done before this is answered.
+    let mut driver = front_end.driver(1);
+    for _ in 0..100 {
+        driver.limits();
+    }
+    let content: u32 = mem.read_obj(GuestAddress(kept)).unwrap();
+    assert_eq!(content, 0x5a5a_5a5a);
+    assert!(queue.pop_used().is_none());
 }
 
 /// The last page of guest memory, which nothing else uses.
