@@ -2,7 +2,7 @@
 
 //! Safe abstractions over what the kernel crate does not have: virtio, bios,
 //! bio-based disks, filters on other disks, plugs, a lock for interrupt context,
-//! cancellable work, misc devices that hold the module.
+//! cancellable work, misc devices that hold the module, free page reporting.
 //!
 //! All of the module's `unsafe` code and all uses of C bindings are below here.
 
@@ -19,6 +19,7 @@ pub(crate) mod module;
 pub(crate) mod plug;
 pub(crate) mod reclaim;
 pub(crate) mod renewal;
+pub(crate) mod reporting;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;
 pub(crate) mod work;

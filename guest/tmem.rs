@@ -22,14 +22,13 @@ mod wire;
 use crate::{
     driver::{
         chardev,
+        commands::Commands,
         counters::{
             self,
             Counters, //
         },
-        filter::list::{
-            self,
-            Filters, //
-        },
+        filter::list::Filters,
+        give_back::GiveBack,
         manager::Manager, //
     },
     sys::{
@@ -69,9 +68,10 @@ module! {
 /// The loaded module. The fields are dropped in order.
 struct Tmem {
     /// None until the rest is there.
-    control: Option<Pin<KBox<misc::Registration<list::Shared>>>>,
+    control: Option<Pin<KBox<misc::Registration<Commands>>>>,
     /// None once the module is being unloaded.
     registration: Option<Pin<KBox<Registration<Manager>>>>,
+    give_back: Arc<GiveBack>,
     filters: Arc<Filters>,
     manager: Arc<Manager>,
     _counters: Pin<KBox<Scope<Arc<Counters>>>>,
@@ -87,6 +87,7 @@ impl kernel::Module for Tmem {
         let is_eager = u32::clone(&module_parameters::precache_eager.value()) != 0;
         let manager = Manager::new(counters, timeout)?;
         let filters = Filters::new(manager.clone(), is_eager)?;
+        let give_back = GiveBack::new(manager.engine())?;
         let ids = [wire::DEVICE_ID, test_id];
         let ids = if test_id == 0 { &ids[..1] } else { &ids[..] };
         let registration = Registration::new(
@@ -102,11 +103,17 @@ impl kernel::Module for Tmem {
         let mut tmem = Self {
             control: None,
             registration: Some(registration),
+            give_back: give_back.clone(),
             filters: filters.clone(),
-            manager,
+            manager: manager.clone(),
             _counters: shown,
         };
-        let control = chardev::register(Arc::new(list::Shared(filters), GFP_KERNEL)?);
+        let commands = Commands {
+            manager,
+            filters,
+            give_back,
+        };
+        let control = chardev::register(Arc::new(commands, GFP_KERNEL)?);
         tmem.control = Some(KBox::pin_init(control, GFP_KERNEL)?);
         Ok(tmem)
     }
@@ -114,6 +121,8 @@ impl kernel::Module for Tmem {
 
 impl Drop for Tmem {
     fn drop(&mut self) {
+        // A report waits for the device.
+        self.give_back.end();
         // While the device is still there, so that the host frees the pages at once.
         self.manager.end();
         drop(self.registration.take());

@@ -18,6 +18,7 @@ const fn number(direction: u32, number: u32, size: usize) -> u32 {
     direction << 30 | (size as u32) << 16 | LETTER << 8 | number
 }
 
+const NONE: u32 = 0;
 const WRITE: u32 = 1;
 const READ: u32 = 2;
 
@@ -42,6 +43,19 @@ pub const GET_FILTER: u32 = number(READ | WRITE, 3, Filter::SIZE);
 
 /// Reads the [`Status`].
 pub const GET_STATUS: u32 = number(READ, 4, Status::SIZE);
+
+/// Begins to give free memory back to the host; no argument. Once begun, it goes on when the host's
+/// device goes and comes back.
+///
+/// `EBUSY` when another driver reports free memory already, `EOPNOTSUPP` when the kernel does not
+/// have free page reporting or fills free pages with a pattern, `ENOMEM`.
+pub const GIVE_BACK: u32 = number(NONE, 5, 0);
+
+/// Ends it; no argument. Memory that the host has comes back when it is used.
+pub const KEEP: u32 = number(NONE, 6, 0);
+
+/// Reads the [`GivenBack`].
+pub const GET_GIVEN_BACK: u32 = number(READ, 7, GivenBack::SIZE);
 
 /// What the pages of a filter are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,6 +280,66 @@ impl Status {
             quota_bytes: u64::from_ne_bytes(take(from, 8)),
             held_bytes: u64::from_ne_bytes(take(from, 16)),
             swap_pages: u64::from_ne_bytes(take(from, 24)),
+        }
+    }
+}
+
+/// Memory that is given back to the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GivenBack {
+    /// 1 when free memory is given back.
+    pub is_on: u32,
+    /// 1 when the host's device is there and takes memory back.
+    pub is_able: u32,
+    /// Bytes of free memory that the host was given so far.
+    pub given_bytes: u64,
+    /// Bytes of those that the host did not take.
+    pub refused_bytes: u64,
+    /// Requests that were made for it.
+    pub requests: u64,
+    /// Reports that were put off, because the device was away.
+    pub postponed: u64,
+    /// Bytes of this machine's memory that can be given back, as the host sees it; 0 if unknown.
+    pub memory_bytes: u64,
+    /// Bytes of them that the host backs now.
+    pub backed_bytes: u64,
+}
+
+impl GivenBack {
+    /// Bytes of the structure; those not named are reserved.
+    pub const SIZE: usize = 80;
+
+    /// Writes the structure.
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut to = [0; Self::SIZE];
+        give(&mut to, 0, &self.is_on.to_ne_bytes());
+        give(&mut to, 4, &self.is_able.to_ne_bytes());
+        let counts = [
+            self.given_bytes,
+            self.refused_bytes,
+            self.requests,
+            self.postponed,
+            self.memory_bytes,
+            self.backed_bytes,
+        ];
+        for (i, count) in counts.into_iter().enumerate() {
+            give(&mut to, 8 + i * 8, &count.to_ne_bytes());
+        }
+        to
+    }
+
+    /// Reads the structure. Judges nothing.
+    pub fn decode(from: &[u8; Self::SIZE]) -> Self {
+        let count = |i: usize| u64::from_ne_bytes(take(from, 8 + i * 8));
+        Self {
+            is_on: u32::from_ne_bytes(take(from, 0)),
+            is_able: u32::from_ne_bytes(take(from, 4)),
+            given_bytes: count(0),
+            refused_bytes: count(1),
+            requests: count(2),
+            postponed: count(3),
+            memory_bytes: count(4),
+            backed_bytes: count(5),
         }
     }
 }

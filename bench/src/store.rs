@@ -98,6 +98,7 @@ fn persistent(deferred_limit: u64) -> Result<(Store, Client, Arc<Pool>)> {
         name: "bench".into(),
         quota: memory_limit,
         max_pools: 1,
+        weight: ClientConfig::WEIGHT,
     })?;
     let config = PoolConfig {
         kind: PoolKind::Persistent,

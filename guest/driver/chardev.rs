@@ -10,6 +10,7 @@ use crate::{
     uapi::{
         self,
         Filter,
+        GivenBack,
         Kind,
         Status,
         Target, //
@@ -43,6 +44,15 @@ pub(crate) trait Control: Send + Sync + 'static {
 
     /// The module and its device; the field `version` need not be set.
     fn status(&self) -> Status;
+
+    /// Begins to give memory back.
+    fn give_back(&self) -> Result;
+
+    /// Ends it.
+    fn keep(&self);
+
+    /// Memory that is given back.
+    fn given_back(&self) -> GivenBack;
 }
 
 impl<T: Control> Backend for T {
@@ -72,6 +82,14 @@ impl<T: Control> Backend for T {
                     .writer()
                     .write_slice(&status.encode())
             }
+            uapi::GIVE_BACK => self.give_back(),
+            uapi::KEEP => {
+                self.keep();
+                Ok(())
+            }
+            uapi::GET_GIVEN_BACK => UserSlice::new(argument, GivenBack::SIZE)
+                .writer()
+                .write_slice(&self.given_back().encode()),
             _ => Err(ENOTTY),
         }
     }

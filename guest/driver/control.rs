@@ -146,6 +146,8 @@ impl Engine {
         }
         self.shared.counters.quota_bytes.set(limits.quota_bytes);
         self.shared.counters.held_bytes.set(limits.held_bytes);
+        self.shared.counters.memory_bytes.set(limits.memory_bytes);
+        self.shared.counters.backed_bytes.set(limits.backed_bytes);
         Ok(limits)
     }
 

@@ -116,6 +116,18 @@ counters! {
     stored_pages,
     /// Freed pages that the device is yet to be told of.
     pending_flushes,
+    /// Bytes of free memory that the host was given.
+    given_bytes,
+    /// Bytes of free memory that the host did not take.
+    ungiven_bytes,
+    /// Requests that gave memory back.
+    give_requests,
+    /// Reports of free memory that were put off, because the device was away.
+    gives_postponed,
+    /// Bytes of memory that can be given back, as the host sees it.
+    memory_bytes,
+    /// Bytes of them that the host backed when last asked.
+    backed_bytes,
     /// Bytes that the device grants.
     quota_bytes,
     /// Bytes that the device held when last asked.

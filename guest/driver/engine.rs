@@ -33,7 +33,7 @@
 //! 3. `Queue::inner`, one for each queue,
 //! 4. `Area::known`, one for each area, which `swap_slot_free_notify` takes under locks of the swap
 //!    code,
-//! 5. `Area::flusher`, `Engine::answer`, `Engine::areas`.
+//! 5. `Area::flusher`, `Engine::answer`, `Engine::relinquished`, `Engine::areas`.
 //!
 //! Bios are ended, doorbells are rung and work is scheduled without any of them.
 
@@ -127,6 +127,11 @@ pub(crate) struct Engine {
     /// The request that was awaited and has come back, and whether it was answered.
     #[pin]
     pub(super) answer: IrqLock<Option<(KBox<Request>, bool)>>,
+    /// Ranges of memory in a request; 0 for a device that takes none back.
+    pub(super) most_ranges: Atomic<usize>,
+    /// The request that gives memory back, while it is not under way, and whether it was answered.
+    #[pin]
+    pub(super) relinquished: IrqLock<Option<(KBox<Request>, bool)>>,
     pub(crate) shared: Shared,
     pub(super) workqueue: WorkQueue,
     #[pin]
@@ -174,6 +179,7 @@ impl Engine {
             clones: KBox::pin_init(Clones::new(), GFP_KERNEL)?,
         };
         let answer = Request::for_control()?;
+        let relinquish = Request::for_ranges()?;
         Arc::pin_init(
             pin_init!(Self {
                 queues,
@@ -186,6 +192,8 @@ impl Engine {
                 areas <- new_irq_lock!(KVec::new(), "tmem::areas"),
                 extents: Atomic::new(0),
                 answer <- new_irq_lock!(Some((answer, false)), "tmem::answer"),
+                most_ranges: Atomic::new(0),
+                relinquished <- new_irq_lock!(Some((relinquish, false)), "tmem::relinquished"),
                 shared,
                 workqueue,
                 flush_work <- new_delayed_work!("tmem::flush"),
@@ -348,6 +356,7 @@ impl Engine {
     pub(super) fn return_request(self: &Arc<Self>, request: KBox<Request>, answered: bool) {
         match request.kind() {
             Kind::Flush => self.flushed(request, answered),
+            Kind::Relinquish => *self.relinquished.lock() = Some((request, answered)),
             _ => *self.answer.lock() = Some((request, answered)),
         }
     }
@@ -455,6 +464,11 @@ impl Engine {
     /// Sets how many extents the device takes in a flush; 0 when it takes one run at a time.
     pub(crate) fn set_extents(&self, extents: usize) {
         self.extents.store(extents, Relaxed);
+    }
+
+    /// Sets how many ranges of memory the device takes back in a request; 0 when it takes none.
+    pub(crate) fn set_ranges(&self, ranges: usize) {
+        self.most_ranges.store(ranges, Relaxed);
     }
 
     /// Queues that there can be.

@@ -24,6 +24,7 @@ use crate::wire::{
     AnswerHeader,
     Extent,
     Limits,
+    MemoryRange,
     ObjectId,
     Op,
     PoolKind,
@@ -49,6 +50,8 @@ pub(crate) enum Kind {
     Io(Op),
     /// Removes freed pages.
     Flush,
+    /// Gives memory back.
+    Relinquish,
     /// Is awaited by whoever sent it.
     Control(Control),
 }
@@ -121,6 +124,15 @@ impl Request {
     /// `ENOMEM`.
     pub(crate) fn for_flush() -> Result<KBox<Self>> {
         Self::new(0, tuning::EXTENTS * Extent::SIZE, 0)
+    }
+
+    /// A request that gives memory back.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn for_ranges() -> Result<KBox<Self>> {
+        Self::new(0, tuning::RANGES * MemoryRange::SIZE, tuning::RANGES)
     }
 
     /// A request that is awaited.
@@ -321,6 +333,29 @@ impl Request {
             .fold(0, |sum, extent| sum.saturating_add(extent.count))
     }
 
+    /// Makes the request one that gives `ranges` back, at most [`tuning::RANGES`].
+    pub(crate) fn set_memory(&mut self, ranges: impl Iterator<Item = MemoryRange>) {
+        self.chain.clear_payload();
+        let mut run = Pages { index: 0, count: 0 };
+        for range in ranges.take(tuning::RANGES) {
+            // Fits: the room is for as many.
+            let _ = self.chain.push_payload(&range.encode());
+            run.count += 1;
+        }
+        self.kind = Kind::Relinquish;
+        self.pages = run;
+        self.set_header(Op::Relinquish, run);
+        self.expect(run.count as usize);
+    }
+
+    /// The ranges that it gives back, with what has become of each.
+    pub(crate) fn memory(&self) -> impl Iterator<Item = (MemoryRange, Status)> + '_ {
+        let ranges = self.chain.payload().chunks_exact(MemoryRange::SIZE);
+        let statuses = (0..).map(|at| self.page_status(at));
+        let ranges = ranges.filter_map(|bytes| Some(MemoryRange::decode(bytes.try_into().ok()?)));
+        ranges.zip(statuses)
+    }
+
     /// Forgets what the request was for.
     pub(crate) fn clear(&mut self) {
         self.chain.clear_payload();
@@ -360,7 +395,7 @@ impl Request {
         AnswerHeader::decode(&header)
     }
 
-    /// The status of the page at `offset` in the run.
+    /// The status of the page, or range, at `offset` in the run.
     pub(crate) fn page_status(&self, offset: u32) -> Status {
         let at = AnswerHeader::SIZE + offset as usize;
         Status(self.chain.answer().get(at).copied().unwrap_or(UNWRITTEN))

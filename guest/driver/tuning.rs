@@ -23,6 +23,17 @@ pub(crate) const RUN: u32 = 512;
 /// Extents in a flush. Their 16 bytes each fill a page.
 pub(crate) const EXTENTS: usize = 256;
 
+/// Ranges of memory in a request that gives them back: what the kernel reports at a time.
+pub(crate) const RANGES: usize = 32;
+
+/// Smallest block of free memory that is given back, as the binary logarithm of its pages: 128 KiB,
+/// unless the parameter `page_reporting_order` says otherwise. After a load has ended, little of the
+/// free memory is in larger blocks; smaller ones cost a range each for less.
+pub(crate) const REPORT_ORDER: u32 = 5;
+
+/// The part of memory that is reported at a time, at most: it can't be used meanwhile.
+pub(crate) const REPORT_PART: u64 = 64;
+
 /// Pages in an extent, and in a part of a large discard. Bounds how long interrupts are off while
 /// their states change.
 pub(crate) const EXTENT_PAGES: u64 = 4096;

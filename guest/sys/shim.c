@@ -6,6 +6,7 @@
 #include <linux/module.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
+#include <linux/version.h>
 #include <linux/virtio_config.h>
 
 #include "shim.h"
@@ -195,6 +196,42 @@ struct workqueue_struct *tmem_alloc_workqueue(bool freezable)
 unsigned int tmem_disk_openers(struct gendisk *disk)
 {
 	return disk_openers(disk);
+}
+
+int tmem_page_reporting_register(struct page_reporting_dev_info *info, unsigned int capacity)
+{
+#ifdef CONFIG_PAGE_REPORTING
+	if (page_poisoning_enabled_static())
+		return -EOPNOTSUPP;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
+	info->capacity = capacity;
+#endif
+	return page_reporting_register(info);
+#else
+	return -EOPNOTSUPP;
+#endif
+}
+
+void tmem_page_reporting_unregister(struct page_reporting_dev_info *info)
+{
+#ifdef CONFIG_PAGE_REPORTING
+	page_reporting_unregister(info);
+#endif
+}
+
+phys_addr_t tmem_sg_phys(struct scatterlist *sg)
+{
+	return sg_phys(sg);
+}
+
+unsigned int tmem_sg_len(struct scatterlist *sg)
+{
+	return sg->length;
+}
+
+struct scatterlist *tmem_sg_next(struct scatterlist *sg)
+{
+	return sg_next(sg);
 }
 
 void tmem_module_get(void)

@@ -8,6 +8,7 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/page_reporting.h>
 #include <linux/scatterlist.h>
 #include <linux/spinlock.h>
 #include <linux/virtio.h>
@@ -86,6 +87,16 @@ bool tmem_bio_is_plain(struct bio *bio);
 bool tmem_bio_is_kernels(struct bio *bio);
 /* Copies from offset on in the bio's memory to the one of another bio, as much as fits there. */
 void tmem_bio_copy(struct bio *to, struct bio *from, unsigned int offset);
+
+/*
+ * -EOPNOTSUPP without free page reporting, and when the kernel looks whether free pages have kept
+ * the pattern that it fills them with.
+ */
+int tmem_page_reporting_register(struct page_reporting_dev_info *info, unsigned int capacity);
+void tmem_page_reporting_unregister(struct page_reporting_dev_info *info);
+phys_addr_t tmem_sg_phys(struct scatterlist *sg);
+unsigned int tmem_sg_len(struct scatterlist *sg);
+struct scatterlist *tmem_sg_next(struct scatterlist *sg);
 
 void tmem_module_get(void);
 void tmem_module_put(void);

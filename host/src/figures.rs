@@ -2,6 +2,7 @@
 //! The figures of the store and of its clients, under stable names.
 
 use tmem_store::{ClientStats, StoreStats};
+use virtio_tmem::device::Backing;
 
 /// How a figure behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,25 @@ macro_rules! pages {
     };
 }
 
+/// How a VM's memory is backed, as far as that is known.
+pub fn of_memory(backing: Option<Backing>) -> Vec<Figure> {
+    let Some(backing) = backing else {
+        return Vec::new();
+    };
+    vec![
+        Figure::gauge(
+            "memory_bytes",
+            backing.bytes,
+            "Memory of the VM that it can give back.",
+        ),
+        Figure::gauge(
+            "backed_bytes",
+            backing.backed,
+            "Memory of the VM that the host backs.",
+        ),
+    ]
+}
+
 /// Figures of the store.
 pub fn of_store(stats: &StoreStats) -> Vec<Figure> {
     let mut figures = vec![
@@ -127,6 +147,11 @@ pub fn of_client(stats: &ClientStats) -> Vec<Figure> {
             "quota_bytes",
             stats.quota_bytes,
             "Most bytes that the VM's pages take on the host.",
+        ),
+        Figure::gauge(
+            "weight",
+            stats.weight,
+            "The VM's part of the memory when it is short, to that of others.",
         ),
         Figure::gauge(
             "held_bytes",

@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use tmem_store::StoreStats;
 use virtio_tmem::device::Device;
 
-use crate::figures::{Figure, Kind, of_client, of_store};
+use crate::figures::{Figure, Kind, of_client, of_memory, of_store};
 
 /// The media type of a [`Page`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
@@ -52,6 +52,9 @@ impl Page {
     pub fn add_device(&mut self, vm: &str, device: &Device) {
         let vm = ("vm", vm);
         for figure in of_client(&device.client().stats()) {
+            self.add("tmem_vm_", &figure, &[vm]);
+        }
+        for figure in of_memory(device.backing()) {
             self.add("tmem_vm_", &figure, &[vm]);
         }
         for sample in device.metrics().samples() {
@@ -109,6 +112,8 @@ fn help(family: &str) -> &'static str {
         "prior_removed" => "Pages of PUTs under whose handle an older page went.",
         "pages_flushed" => "Pages removed by flushes.",
         "pages_destroyed" => "Pages removed with their pool.",
+        "relinquished_bytes" => "Memory that the VM gave back.",
+        "relinquish_range_status" => "Ranges of memory given back, by their status.",
         "events_delivered" => "Events that the driver got.",
         "faults" => "Mistakes of the driver, by their name.",
         _ => "A counter of the device.",
@@ -129,6 +134,7 @@ pub(crate) mod tests {
             name: "vm".into(),
             quota: 8 << 20,
             max_pools: MAX_POOLS,
+            weight: ClientConfig::WEIGHT,
         };
         let config = DeviceConfig {
             name: "vm".into(),

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 use tmem_store::StoreStats;
-use virtio_tmem::device::Device;
+use virtio_tmem::device::{Device, Quota};
 use virtio_tmem::wire::PAGE_SIZE;
 
 use crate::figures::{self, Figure};
@@ -24,6 +24,9 @@ pub fn of_device(device: &Device) -> Map<String, Value> {
     let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
     all.insert("ratio".into(), ratio(pages, stats.held_bytes));
     all.insert("swap_pages".into(), device.swap_pages().into());
+    let is_credit = matches!(device.quota(), Quota::Credit { .. });
+    all.insert("quota_on_credit".into(), is_credit.into());
+    all.extend(object(&figures::of_memory(device.backing())));
     let instance = u128::from_be_bytes(device.config().instance);
     all.insert("instance".into(), format!("{instance:032x}").into());
     let mut counters = Map::new();

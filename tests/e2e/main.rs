@@ -6,6 +6,7 @@ mod bed;
 mod boot;
 mod debian;
 mod filter;
+mod give_back;
 mod lifecycle;
 mod neighbours;
 mod nested;

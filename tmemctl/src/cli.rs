@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -41,7 +42,88 @@ pub enum Command {
     Detach(Detach),
     /// Show what is attached, and what it is good for
     Status(Status),
+    /// Give memory that the guest does not need back to the host
+    ///
+    /// Free memory goes back by itself, a short while after it became free. Cold
+    /// memory is found by the kernel, and moved out to swap and to the disks'
+    /// filters, as fast as a bound on the time that tasks wait for memory allows.
+    GiveBack(GiveBack),
+    /// Move memory out now, the coldest first
+    Reclaim(Reclaim),
 }
+
+/// Options of `tmemctl give-back`.
+#[derive(Clone, Debug, Args)]
+pub struct GiveBack {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: GiveBackAction,
+}
+
+/// What `tmemctl give-back` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GiveBackAction {
+    /// Begin, or go on with other settings
+    On(GiveBackOn),
+    /// End it; what the host has comes back as it is used
+    Off,
+    /// Show what was given back, and the pressure on what is left
+    Status(GiveBackStatus),
+}
+
+/// Options of `tmemctl give-back on`.
+#[derive(Clone, Debug, Args)]
+pub struct GiveBackOn {
+    /// Give back only what is free; do not look for cold memory
+    #[arg(long)]
+    pub free_only: bool,
+
+    /// Seconds without use after which memory is cold
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub cold: u64,
+
+    /// Part of the time that tasks may wait for memory, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "0.5", value_parser = parse_percent)]
+    pub pressure: Pressure,
+
+    /// Most cold memory that is moved out in a second
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = tmem_host::size::parse)]
+    pub rate: u64,
+
+    /// Smallest block of free memory that is given back: 2^ORDER pages [default: as
+    /// the kernel's parameter page_reporting_order has it, or 5]
+    #[arg(long, value_name = "ORDER", value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub order: Option<u32>,
+
+    /// Milliseconds after which memory that became free is given back [default: as
+    /// the kernel's parameter page_reporting_delay_ms has it]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    pub delay: Option<u32>,
+}
+
+/// Options of `tmemctl give-back status`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct GiveBackStatus {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `tmemctl reclaim`.
+#[derive(Clone, Debug, Args)]
+pub struct Reclaim {
+    /// How much, as 512M
+    #[arg(value_name = "SIZE", value_parser = tmem_host::size::parse)]
+    pub size: u64,
+
+    /// Only memory of this control group, as /sys/fs/cgroup/system.slice
+    #[arg(long, value_name = "DIRECTORY")]
+    pub cgroup: Option<PathBuf>,
+}
+
+/// A part of the time, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressure(pub u64);
 
 /// Options of `tmemctl attach`.
 #[derive(Clone, Debug, Default, Args)]
@@ -115,6 +197,20 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("'{text}' is not a whole number of seconds above 0"))
 }
 
+/// Reads a percentage with up to four decimals.
+fn parse_percent(text: &str) -> Result<Pressure, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{decimals:0<4}");
+    let parsed = whole.parse::<u64>().ok().zip(digits.parse::<u64>().ok());
+    parsed
+        .filter(|_| digits.len() == 4)
+        .map(|(whole, decimals)| whole.saturating_mul(10_000).saturating_add(decimals))
+        .filter(|millionths| (1..=1_000_000).contains(millionths))
+        .map(Pressure)
+        .ok_or_else(|| format!("'{text}' is not a percentage above 0, as 0.5"))
+}
+
 /// The command line's definition, for the man page.
 pub fn command() -> clap::Command {
     Options::command()
@@ -142,6 +238,54 @@ mod tests {
             assert!(parse(&format!("tmemctl {action} --all")).is_ok());
         }
         assert!(parse("tmemctl attach --all --kind preswap").is_err());
+    }
+
+    #[test]
+    fn percentages_are_exact() {
+        for (text, millionths) in [
+            ("0.5", 5000),
+            ("1", 10_000),
+            ("0.0001%", 1),
+            ("100", 1_000_000),
+        ] {
+            assert_eq!(parse_percent(text), Ok(Pressure(millionths)), "{text}");
+        }
+        for text in ["", "0", "-1", "101", "0.00001", "a", "1.x", ".%"] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn giving_back_has_defaults_and_bounds() {
+        let Command::GiveBack(GiveBack {
+            action: GiveBackAction::On(on),
+        }) = parse("tmemctl give-back on").unwrap()
+        else {
+            panic!("not on");
+        };
+        assert_eq!(
+            (
+                on.free_only,
+                on.cold,
+                on.pressure,
+                on.rate,
+                on.order,
+                on.delay
+            ),
+            (false, 30, Pressure(5000), 64 << 20, None, None)
+        );
+        for wrong in [
+            "--order 11",
+            "--delay 0",
+            "--cold 0",
+            "--pressure 0",
+            "--rate x",
+        ] {
+            assert!(parse(&format!("tmemctl give-back on {wrong}")).is_err());
+        }
+        assert!(parse("tmemctl give-back").is_err());
+        assert!(parse("tmemctl reclaim").is_err());
+        assert!(parse("tmemctl reclaim 512M").is_ok());
     }
 
     #[test]

@@ -45,6 +45,25 @@ pub(crate) fn detach(disk: &str, errno: Errno) -> Error {
     }
 }
 
+/// Why memory cannot be given back.
+pub(crate) fn give_back(errno: Errno) -> Error {
+    match errno {
+        Errno::BUSY => anyhow!(
+            "another driver, most likely a balloon, reports free memory to the host already: unload \
+             it (`modprobe -r virtio_balloon`), or leave giving back to it"
+        ),
+        Errno::OPNOTSUPP => anyhow!(
+            "this kernel cannot report free memory: it lacks CONFIG_PAGE_REPORTING, or was started \
+             with page_poison=1"
+        ),
+        Errno::NOTTY => anyhow!(
+            "the loaded module virtio_tmem is older than tmemctl: install the one that belongs to it"
+        ),
+        Errno::NOMEM => anyhow!("there is not enough memory to begin: free some, and try again"),
+        other => anyhow!(other).context("cannot give memory back"),
+    }
+}
+
 /// A detach was given up.
 pub(crate) fn interrupted(disk: &str) -> Error {
     anyhow!("interrupted: {disk} stays attached, and works as before")
@@ -75,6 +94,16 @@ mod tests {
             (Errno::PERM, "cannot detach"),
         ]
         .map(|(errno, words)| (detach("/dev/vda1", errno), words));
+        for (errno, words) in [
+            (Errno::BUSY, "modprobe -r virtio_balloon"),
+            (Errno::OPNOTSUPP, "page_poison"),
+            (Errno::NOTTY, "older than tmemctl"),
+            (Errno::NOMEM, "not enough memory"),
+            (Errno::PERM, "cannot give memory back"),
+        ] {
+            let sentence = format!("{:#}", give_back(errno));
+            assert!(sentence.contains(words), "{sentence}");
+        }
         for (error, words) in attaching.into_iter().chain(detaching) {
             let sentence = format!("{error:#}");
             assert!(sentence.contains("/dev/vda1"), "{sentence}");

@@ -4,7 +4,8 @@
 //!
 //! [`cli`] says what is wanted. `attach`, `detach` and `status` do it with a
 //! `module::Module`, which is `/dev/tmem` or, in tests, a fake one; `system`
-//! reads what there is to attach.
+//! reads what there is to attach. `give_back` and `reclaim` have the kernel's own
+//! parts do the work: free page reporting, DAMON, memory.reclaim.
 
 pub mod cli;
 
@@ -12,7 +13,9 @@ mod attach;
 mod detach;
 mod disk;
 mod failure;
+mod give_back;
 mod module;
+mod reclaim;
 mod status;
 mod system;
 #[cfg(test)]
@@ -46,6 +49,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             status::run(&Kernel::open()?, wanted, &mut out)?;
             true
         }
+        Command::GiveBack(wanted) => {
+            give_back::run(&wanted.action, &mut out)?;
+            true
+        }
+        Command::Reclaim(wanted) => reclaim::run(wanted, &mut out)?,
     };
     out.flush()?;
     Ok(if complete {

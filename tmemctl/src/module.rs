@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
-use rustix::ioctl::{Getter, Setter, Updater, ioctl};
+use rustix::ioctl::{Getter, NoArg, Setter, Updater, ioctl};
 
-use crate::uapi::{self, Filter, Status, Target};
+use crate::uapi::{self, Filter, GivenBack, Status, Target};
 
 /// Where the kernel says that the module is loaded.
 const LOADED: &str = "/sys/module/virtio_tmem";
@@ -27,6 +27,15 @@ pub(crate) trait Module: Send + Sync + 'static {
 
     /// The module and its device.
     fn status(&self) -> Result<Status, Errno>;
+
+    /// Begins to give free memory back.
+    fn give_back(&self) -> Result<(), Errno>;
+
+    /// Ends it.
+    fn keep(&self) -> Result<(), Errno>;
+
+    /// Memory that is given back.
+    fn given_back(&self) -> Result<GivenBack, Errno>;
 
     /// All filters. One that comes or goes meanwhile may be missing.
     ///
@@ -143,6 +152,28 @@ impl Module for Kernel {
         // SAFETY: as above; the module keeps no pointer.
         unsafe { ioctl(&self.0, request) }.map(|bytes| Status::decode(&bytes))
     }
+
+    fn give_back(&self) -> Result<(), Errno> {
+        // SAFETY: GIVE_BACK has no argument.
+        let request = unsafe { NoArg::<{ uapi::GIVE_BACK }>::new() };
+        // SAFETY: as above.
+        unsafe { ioctl(&self.0, request) }
+    }
+
+    fn keep(&self) -> Result<(), Errno> {
+        // SAFETY: KEEP has no argument.
+        let request = unsafe { NoArg::<{ uapi::KEEP }>::new() };
+        // SAFETY: as above.
+        unsafe { ioctl(&self.0, request) }
+    }
+
+    fn given_back(&self) -> Result<GivenBack, Errno> {
+        // SAFETY: GET_GIVEN_BACK writes all of the bytes that its number says,
+        // which was made of the array's size. Any bytes are valid in it.
+        let request = unsafe { Getter::<{ uapi::GET_GIVEN_BACK }, [u8; GivenBack::SIZE]>::new() };
+        // SAFETY: as above; the module keeps no pointer.
+        unsafe { ioctl(&self.0, request) }.map(|bytes| GivenBack::decode(&bytes))
+    }
 }
 
 #[cfg(test)]
@@ -168,5 +199,8 @@ mod tests {
         assert_eq!(size(uapi::DETACH), Target::SIZE);
         assert_eq!(size(uapi::GET_FILTER), Filter::SIZE);
         assert_eq!(size(uapi::GET_STATUS), Status::SIZE);
+        assert_eq!(size(uapi::GIVE_BACK), 0);
+        assert_eq!(size(uapi::KEEP), 0);
+        assert_eq!(size(uapi::GET_GIVEN_BACK), GivenBack::SIZE);
     }
 }

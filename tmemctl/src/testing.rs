@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::disk::Number;
 use crate::module::Module;
-use crate::uapi::{Filter, State, Status, Target, VERSION};
+use crate::uapi::{Filter, GivenBack, State, Status, Target, VERSION};
 
 /// A number as it is written.
 pub(crate) fn number(text: &str) -> Number {
@@ -26,6 +26,9 @@ struct Inner {
     filters: Vec<Filter>,
     failures: Vec<(Number, Errno)>,
     is_away: bool,
+    given_back: GivenBack,
+    /// Giving back fails.
+    keeps: Option<Errno>,
     /// A filter that detaches only when it is released.
     held: Option<Number>,
 }
@@ -46,6 +49,16 @@ impl Fake {
     /// The host's device goes away.
     pub(crate) fn leave(&self) {
         self.inner.lock().unwrap().is_away = true;
+    }
+
+    /// Giving memory back fails from now on.
+    pub(crate) fn refuse_to_give(&self, errno: Errno) {
+        self.inner.lock().unwrap().keeps = Some(errno);
+    }
+
+    /// What was given back so far.
+    pub(crate) fn gave(&self, given: GivenBack) {
+        self.inner.lock().unwrap().given_back = given;
     }
 
     /// Detaching `device`, which has `pages`, takes until it is released.
@@ -126,6 +139,28 @@ impl Module for Fake {
             version: VERSION,
             is_attached: u32::from(!inner.is_away),
             ..Status::default()
+        })
+    }
+
+    fn give_back(&self) -> Result<(), Errno> {
+        let mut inner = self.inner.lock().unwrap();
+        if let Some(errno) = inner.keeps {
+            return Err(errno);
+        }
+        inner.given_back.is_on = 1;
+        Ok(())
+    }
+
+    fn keep(&self) -> Result<(), Errno> {
+        self.inner.lock().unwrap().given_back.is_on = 0;
+        Ok(())
+    }
+
+    fn given_back(&self) -> Result<GivenBack, Errno> {
+        let inner = self.inner.lock().unwrap();
+        Ok(GivenBack {
+            is_able: u32::from(!inner.is_away),
+            ..inner.given_back
         })
     }
 }

@@ -9,6 +9,9 @@ use clap::{CommandFactory, Parser};
 use log::LevelFilter;
 use tmem_host::cli::Exit;
 use tmem_host::size;
+use virtio_tmem::device::Quota;
+
+use crate::settings;
 
 /// What `--print-capabilities` prints, after QEMU's conventions for
 /// vhost-user back ends. QEMU's schema has no type for tmem.
@@ -50,7 +53,8 @@ pub struct Options {
     pub fd: Option<i32>,
 
     /// Virtual machine with settings of its own; may be given many times:
-    /// socket=PATH[,name=NAME][,quota=SIZE][,swap-size=SIZE]
+    /// socket=PATH[,name=NAME][,quota=QUOTA][,weight=N][,swap-size=SIZE]
+    /// weight is its part of the memory when that is short, to that of others [100]
     #[arg(long, value_name = "SETTINGS", verbatim_doc_comment)]
     pub vm: Vec<String>,
 
@@ -68,12 +72,13 @@ pub struct Options {
     pub socket_mode: Option<u32>,
 
     /// Most memory that one virtual machine's pages take on the host,
-    /// compressed and with their bookkeeping
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
-    pub quota: u64,
+    /// compressed and with their bookkeeping: a size; or credit[:SIZE], as much as
+    /// it has given back of its own memory, and SIZE more [64M]
+    #[arg(long, value_name = "QUOTA", default_value = "1G", value_parser = settings::quota)]
+    pub quota: Quota,
 
     /// Swap disk that each virtual machine is granted [default: twice its
-    /// quota]
+    /// quota; on credit 4G]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub swap_size: Option<u64>,
 
@@ -93,7 +98,8 @@ pub struct Options {
     pub grace: Duration,
 
     /// Unix socket for metrics and settings at run time, over HTTP: GET
-    /// /metrics, GET /v1/stats, PUT /v1/vms/NAME with {"quota": BYTES}
+    /// /metrics, GET /v1/stats, PUT /v1/vms/NAME with {"quota": BYTES},
+    /// {"quota": "credit:64M"} or {"weight": N}
     #[arg(long, value_name = "PATH")]
     pub control_socket: Option<PathBuf>,
 

@@ -23,9 +23,9 @@ use crate::settings::{self, Place, VmSettings};
 use crate::stop::Stop;
 use crate::vm::{self, Vm};
 
-/// How often a VM's hints are looked at, to tell a driver that heard "full"
-/// when it may try again.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked what a VM has given back, and whether a driver that heard
+/// "full" may try again.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -115,7 +115,7 @@ fn wait(signals: &UnixStream, vms: &[Arc<Vm>]) {
             }
         }
         for vm in vms {
-            vm.device().watch_hints();
+            vm.look_after();
         }
     }
 }

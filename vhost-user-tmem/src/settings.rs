@@ -7,11 +7,48 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::system::sysinfo;
 use tmem_host::size;
+use tmem_store::ClientConfig;
+use virtio_tmem::device::Quota;
 
 use crate::cli::Options;
 
 /// Bytes in a page.
 const PAGE: u64 = virtio_tmem::wire::PAGE_SIZE as u64;
+
+/// What a virtual machine on credit may have before it has given anything back, if
+/// nothing is said: as much as it swaps out until its memory is reported free.
+const BASE: u64 = 64 << 20;
+
+/// The swap disk of a virtual machine on credit, if nothing is said. Pages are
+/// refused when the credit is used up, not when the disk is full.
+const CREDIT_SWAP: u64 = 4 << 30;
+
+/// Reads a quota: a size, `credit`, or `credit:` and a size.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn quota(text: &str) -> Result<Quota, String> {
+    match text.strip_prefix("credit") {
+        Some("") => Ok(Quota::Credit { base: BASE }),
+        Some(base) => base
+            .strip_prefix(':')
+            .ok_or_else(|| format!("'{text}' is not a quota; write a size, or credit:SIZE"))
+            .and_then(size::parse)
+            .map(|base| Quota::Credit { base }),
+        None => size::parse(text).map(Quota::Fixed),
+    }
+}
+
+/// Reads a weight.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn weight(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|weight| *weight > 0)
+        .ok_or_else(|| format!("'{text}' is not a weight; write a whole number above 0"))
+}
 
 /// Where a front end connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +67,9 @@ pub struct VmSettings {
     /// Where its front end connects.
     pub place: Place,
     /// Most bytes held for it.
-    pub quota: u64,
+    pub quota: Quota,
+    /// Its part of the memory when that is short.
+    pub weight: u32,
     /// Pages of the swap disk that it is granted.
     pub swap_pages: u64,
 }
@@ -42,7 +81,8 @@ pub struct VmSettings {
 pub fn vms(options: &Options) -> Result<Vec<VmSettings>> {
     let mut vms = Vec::new();
     for path in &options.socket_path {
-        vms.push(vm(options, None, Place::Path(path.clone()), None, None)?);
+        let place = Place::Path(path.clone());
+        vms.push(vm(options, place, Own::default())?);
     }
     for text in &options.vm {
         vms.push(own(options, text).with_context(|| format!("--vm {text}"))?);
@@ -52,7 +92,7 @@ pub fn vms(options: &Options) -> Result<Vec<VmSettings>> {
             vms.is_empty(),
             "--fd cannot be combined with --socket-path or --vm"
         );
-        vms.push(vm(options, None, Place::Fd(fd), None, None)?);
+        vms.push(vm(options, Place::Fd(fd), Own::default())?);
     }
     ensure!(
         !vms.is_empty(),
@@ -71,35 +111,39 @@ pub fn vms(options: &Options) -> Result<Vec<VmSettings>> {
 
 /// A `--vm` argument.
 fn own(options: &Options, text: &str) -> Result<VmSettings> {
-    let mut name = None;
+    let mut own = Own::default();
     let mut socket = None;
-    let mut quota = None;
-    let mut swap = None;
     for setting in text.split(',') {
         let (key, value) = setting
             .split_once('=')
             .with_context(|| format!("'{setting}' is not a setting like quota=2G"))?;
         let size = || size::parse(value).map_err(anyhow::Error::msg);
         match key {
-            "name" => name = Some(value.to_owned()),
+            "name" => own.name = Some(value.to_owned()),
             "socket" => socket = Some(PathBuf::from(value)),
-            "quota" => quota = Some(size()?),
-            "swap-size" => swap = Some(size()?),
-            _ => bail!("there is no setting '{key}'; name, socket, quota and swap-size are known"),
+            "quota" => own.quota = Some(quota(value).map_err(anyhow::Error::msg)?),
+            "weight" => own.weight = Some(weight(value).map_err(anyhow::Error::msg)?),
+            "swap-size" => own.swap = Some(size()?),
+            _ => bail!(
+                "there is no setting '{key}'; name, socket, quota, weight and swap-size are known"
+            ),
         }
     }
     let socket = socket.context("the setting socket=PATH is missing")?;
-    vm(options, name, Place::Path(socket), quota, swap)
+    vm(options, Place::Path(socket), own)
 }
 
-fn vm(
-    options: &Options,
+/// What is said of one virtual machine.
+#[derive(Default)]
+struct Own {
     name: Option<String>,
-    place: Place,
-    quota: Option<u64>,
+    quota: Option<Quota>,
+    weight: Option<u32>,
     swap: Option<u64>,
-) -> Result<VmSettings> {
-    let name = match (name, &place) {
+}
+
+fn vm(options: &Options, place: Place, own: Own) -> Result<VmSettings> {
+    let name = match (own.name, &place) {
         (Some(name), _) => name,
         (None, Place::Path(path)) => stem(path)?,
         (None, Place::Fd(fd)) => format!("fd{fd}"),
@@ -109,14 +153,18 @@ fn vm(
         !name.is_empty() && name.len() <= 64 && name.chars().all(plain),
         "'{name}' cannot name a virtual machine; use 1 to 64 letters, digits, '-', '_' and '.'"
     );
-    let quota = quota.unwrap_or(options.quota);
-    ensure!(
-        quota >= PAGE,
-        "a quota of {quota} bytes holds no page; give at least {PAGE} bytes, or a size like 512M"
-    );
-    let swap = swap
-        .or(options.swap_size)
-        .unwrap_or_else(|| quota.saturating_mul(2));
+    let quota = own.quota.unwrap_or(options.quota);
+    if let Quota::Fixed(bytes) = quota {
+        ensure!(
+            bytes >= PAGE,
+            "a quota of {bytes} bytes holds no page; give at least {PAGE} bytes, or a size like \
+             512M"
+        );
+    }
+    let swap = own.swap.or(options.swap_size).unwrap_or(match quota {
+        Quota::Fixed(bytes) => bytes.saturating_mul(2),
+        Quota::Credit { .. } => CREDIT_SWAP,
+    });
     ensure!(
         swap >= 10 * PAGE,
         "a swap disk of {swap} bytes is of no use; give at least {} bytes, or a size like 1G",
@@ -126,6 +174,7 @@ fn vm(
         name,
         place,
         quota,
+        weight: own.weight.unwrap_or(ClientConfig::WEIGHT),
         swap_pages: swap / PAGE,
     })
 }

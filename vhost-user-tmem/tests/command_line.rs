@@ -39,6 +39,9 @@ fn a_broken_command_line_is_refused_in_one_sentence() {
     refuses(&["--socket-mode", "888"], &["888", "octal"]);
     refuses(&["--log-level", "loud"], &["loud"]);
     refuses(&["--vm", "quota=1G"], &["socket=PATH"]);
+    refuses(&["--quota", "credit:"], &["is not a size"]);
+    refuses(&["--quota", "credits"], &["credit:SIZE"]);
+    refuses(&["--vm", "socket=/x/a,weight=0"], &["above 0"]);
     refuses(&["--vm", "socket=/x,color=red"], &["color", "swap-size"]);
     refuses(
         &["--socket-path", "/x/a", "--socket-path", "/y/a"],
@@ -244,18 +247,27 @@ fn the_control_socket_answers_what_it_knows_and_refuses_the_rest() {
         "[1]",
         "{\"quota\": -1}",
         "{\"quota\": 1, \"x\": 2}",
+        "{\"quota\": \"debit\"}",
+        "{\"weight\": 0}",
     ] {
         assert_eq!(status("PUT", "/v1/vms/vm", body), 400, "{body}");
     }
     assert_eq!(status("PUT", "/v1/vms/vm", "{\"quota\": 8192}"), 200);
     assert_eq!(daemon.vm_stats("vm")["quota_bytes"], 8192);
+    let body = "{\"quota\": \"credit:3M\", \"weight\": 7}";
+    assert_eq!(status("PUT", "/v1/vms/vm", body), 200);
+    let stats = daemon.vm_stats("vm");
+    assert_eq!(stats["quota_on_credit"], true);
+    // Nobody is there that has given anything back.
+    assert_eq!(stats["quota_bytes"], 3 << 20);
+    assert_eq!(stats["weight"], 7);
 }
 
 #[test]
 fn settings_can_differ_from_vm_to_vm() {
     let dir = TempDir::new().unwrap();
     let small = format!(
-        "socket={},name=small,quota=8M,swap-size=40M",
+        "socket={},name=small,quota=8M,weight=300,swap-size=40M",
         dir.path().join("s").display()
     );
     let daemon = Daemon::start(&["large"], &["--quota", "64M", "--vm", &small]);
@@ -268,6 +280,10 @@ fn settings_can_differ_from_vm_to_vm() {
     );
     let small = daemon.vm_stats("small");
     assert_eq!(small["quota_bytes"], 8 << 20);
+    assert_eq!(
+        (&small["weight"], &large["weight"]),
+        (&300.into(), &100.into())
+    );
     assert_eq!(small["swap_pages"], (40 << 20) / 4096);
 }
 

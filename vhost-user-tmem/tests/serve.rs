@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use vhost::VhostBackend;
 use vhost_user_tmem::testing::{Ask, FrontEnd, guest_memory};
 use virtio_tmem::testing::{Span, header, page_of, request};
-use virtio_tmem::wire::{AnswerHeader, Event, EventKind, Hints, Op, PoolKind, Status};
+use virtio_tmem::wire::{AnswerHeader, Event, EventKind, Hints, MemoryRange, Op, PoolKind, Status};
 use vm_memory::{Bytes, GuestAddress};
 
 const OBJECT: [u8; 24] = [3; 24];
@@ -265,6 +265,71 @@ fn the_quota_is_changed_at_run_time_and_the_driver_hears_of_it() {
     assert_eq!(driver.limits().quota_bytes, 64 << 20);
     let put = driver.put(0, &[8; 24], 0, &pages);
     assert_eq!(put.pages(256), [Status::OK; 256]);
+}
+
+#[test]
+fn a_vm_on_credit_may_put_as_much_as_it_gives_back() {
+    let daemon = Daemon::start(&["vm"], &["--quota", "credit:1M"]);
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
+    let memory = vec![0x5a; usize::try_from(MEMORY / 2).unwrap()];
+    mem.write_slice(&memory, GuestAddress(MEMORY / 2)).unwrap();
+    let mut driver = front_end.driver(1);
+    let before = driver.limits();
+    assert_eq!(before.memory_bytes, MEMORY);
+    assert!(before.backed_bytes >= MEMORY / 2);
+    let answer = driver.relinquish(&[(MEMORY / 2, MEMORY / 2)]);
+    assert_eq!(answer.pages(1), [Status::OK]);
+    // At once, not when it is next looked.
+    let after = driver.limits();
+    assert!(after.quota_bytes >= (1 << 20) + MEMORY / 2);
+    assert!(after.backed_bytes <= MEMORY / 2);
+    // Memory that is taken again is found out.
+    mem.write_slice(&memory, GuestAddress(MEMORY / 2)).unwrap();
+    until("the quota falls", || {
+        driver.limits().quota_bytes < (1 << 20) + MEMORY / 2
+    });
+    assert_eq!(daemon.vm_stats("vm")["memory_bytes"], MEMORY);
+}
+
+#[test]
+fn memory_is_not_taken_after_the_queue_was_stopped() {
+    let daemon = Daemon::start(&["vm"], &[]);
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
+    let kept = mem_end_page();
+    let range = MemoryRange {
+        address: kept,
+        bytes: 4096,
+    };
+    mem.write_obj(0x5a5a_5a5a_u32, GuestAddress(kept)).unwrap();
+    let bytes = request(
+        &header(Op::Relinquish, 0, &[0; 24], 0, 1),
+        &[&range.encode()],
+    );
+    let (mut queue, mut bell) = front_end.queue(2);
+    let area = front_end.free_memory();
+    mem.write_slice(&bytes, GuestAddress(area)).unwrap();
+    let len = u32::try_from(bytes.len()).unwrap();
+    let answer = area + 4096;
+    let (readable, writable) = (
+        Span { addr: area, len },
+        Span {
+            addr: answer,
+            len: 17,
+        },
+    );
+    queue.add(&[readable], &[writable]).unwrap();
+    front_end.frontend().get_vring_base(2).unwrap();
+    virtio_tmem::testing::Transport::kick(&mut bell);
+    // Whatever the daemon had to do, it has done before this is answered.
+    let mut driver = front_end.driver(1);
+    for _ in 0..100 {
+        driver.limits();
+    }
+    let content: u32 = mem.read_obj(GuestAddress(kept)).unwrap();
+    assert_eq!(content, 0x5a5a_5a5a);
+    assert!(queue.pop_used().is_none());
 }
 
 /// The last page of guest memory, which nothing else uses.

@@ -68,6 +68,7 @@ impl Client {
         let mut stats = ClientStats {
             name: self.account.name.clone(),
             quota_bytes: self.account.quota(),
+            weight: self.account.weight().into(),
             held_bytes: self.account.held(),
             pools: self.account.pools().len() as u64,
             frozen: self.account.is_frozen(),
@@ -84,6 +85,12 @@ impl Client {
         self.account.set_quota(bytes);
         self.account.squeeze_beyond_quota();
         while self.account.held() > bytes && (self.account.trim() || self.account.evict() > 0) {}
+    }
+
+    /// Changes the weight: see [`ClientConfig::weight`](crate::ClientConfig::weight).
+    /// Nothing is evicted before memory is short.
+    pub fn set_weight(&self, weight: u32) {
+        self.account.set_weight(weight);
     }
 
     /// Freezes or thaws: a frozen client's puts of new pages are refused;

@@ -44,6 +44,14 @@ pub struct ClientConfig {
     pub quota: u64,
     /// Pool ids run from 0 to `max_pools - 1`.
     pub max_pools: u32,
+    /// The client's part of the store's memory when it is short: to that of each
+    /// other as its weight is to theirs. At least 1.
+    pub weight: u32,
+}
+
+impl ClientConfig {
+    /// The weight of a client about which nothing was said.
+    pub const WEIGHT: u32 = 100;
 }
 
 /// Settings of a [`Pool`](crate::Pool).

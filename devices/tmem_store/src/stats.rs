@@ -37,6 +37,8 @@ pub struct ClientStats {
     pub name: String,
     /// Most bytes that the store holds for this client.
     pub quota_bytes: u64,
+    /// Its part of the store's memory when that is short, in relation to others.
+    pub weight: u64,
     /// Bytes that it holds now: spans of page memory and bookkeeping.
     pub held_bytes: u64,
     /// Pages in persistent pools.

@@ -84,10 +84,10 @@ impl Shared {
     /// Makes room in the store for a put of `account` to a pool of `kind`;
     /// whether it is worth trying again.
     ///
-    /// A client that holds more than its share (the limit, split evenly) loses
-    /// its own ephemeral pages first. Else the client that holds most loses
-    /// some; but nobody's pages make room for ephemeral pages of a client that
-    /// holds more.
+    /// A client that holds more than its share (the limit, split by weight) loses
+    /// its own ephemeral pages first. Else the client that holds most for its
+    /// weight loses some; but nobody's pages make room for ephemeral pages of a
+    /// client that holds more for its weight.
     pub(crate) fn make_room(&self, account: &Account, kind: PoolKind) -> bool {
         let accounts = self.accounts();
         let mut trimmed = false;
@@ -102,18 +102,17 @@ impl Shared {
             return true;
         }
         let accounts = self.accounts();
-        let share = self.limit / (accounts.len() as u64).max(1);
-        if account.held() > share && account.evict() > 0 {
+        if account.held() > share(self.limit, account, &accounts) && account.evict() > 0 {
             return true;
         }
         let victim = accounts
             .iter()
             .filter(|other| other.can_evict())
-            .max_by_key(|other| other.held());
+            .max_by_key(|other| other.load());
         let Some(victim) = victim else {
             return false;
         };
-        if kind == PoolKind::Ephemeral && account.held() > victim.held() {
+        if kind == PoolKind::Ephemeral && account.load() > victim.load() {
             return account.evict() > 0;
         }
         // Only whole spans help another client.
@@ -126,6 +125,14 @@ impl Shared {
         }
         evicted
     }
+}
+
+/// The part of `limit` that is due to `account` among `all`. The weights are added up
+/// each time, so those of clients that are gone can't be left in the sum.
+fn share(limit: u64, account: &Account, all: &[Arc<Account>]) -> u64 {
+    let sum: u128 = all.iter().map(|other| u128::from(other.weight())).sum();
+    let share = u128::from(limit) * u128::from(account.weight()) / sum.max(1);
+    u64::try_from(share).unwrap_or(limit)
 }
 
 /// A store of pages for many clients. Cloning gives another handle to it.

@@ -4,7 +4,8 @@
 mod common;
 
 use common::*;
-use tmem_store::{Error, PoolKind, Refused, Store, StoreConfig};
+use std::sync::Arc;
+use tmem_store::{Client, ClientConfig, Error, Pool, PoolKind, Refused, Store, StoreConfig};
 
 /// A span of page memory with its bookkeeping: what a client is charged for
 /// the first page that does not fit into what it holds.
@@ -179,9 +180,66 @@ fn client_over_its_share_loses_its_own_pages_first() {
     assert_eq!(modest.stats().ephemeral_pages, 900);
 }
 
+/// Fills the ephemeral pools of clients in turn, far beyond the store's limit, and
+/// gives the pages that each has then.
+fn contended(pools: &[(&Client, &Arc<Pool>)]) -> Vec<u64> {
+    for index in 0..8_000 {
+        for (_, pool) in pools {
+            assert_eq!(pool.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+        }
+    }
+    let pages = pools
+        .iter()
+        .map(|(client, _)| client.stats().ephemeral_pages);
+    pages.collect()
+}
+
+#[test]
+fn under_pressure_clients_have_memory_by_weight() {
+    let store = store(16 * MIB);
+    let (light, heavy) = (client(&store, 64 * MIB), client(&store, 64 * MIB));
+    heavy.set_weight(3 * ClientConfig::WEIGHT);
+    let (one, three) = (
+        pool(&light, 0, PoolKind::Ephemeral),
+        pool(&heavy, 0, PoolKind::Ephemeral),
+    );
+    let pages = contended(&[(&light, &one), (&heavy, &three)]);
+    let ratio = pages[1] as f64 / pages[0] as f64;
+    assert!((2.5..3.6).contains(&ratio), "{pages:?}");
+    // Xen's test for this was the wrong way round from 4.2 to 4.11: who is below
+    // its share loses nothing to who is above.
+    heavy.set_weight(ClientConfig::WEIGHT / 3);
+    let before = light.stats().evicted_pages;
+    for index in 8_000..8_200 {
+        assert_eq!(one.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    assert_eq!(light.stats().evicted_pages, before);
+}
+
+#[test]
+fn weights_of_clients_that_are_gone_do_not_count() {
+    // Xen leaked the sum of weights when a client died.
+    let store = store(16 * MIB);
+    for _ in 0..20 {
+        let client = client(&store, MIB);
+        client.set_weight(u32::MAX);
+    }
+    let (a, b) = (client(&store, 64 * MIB), client(&store, 64 * MIB));
+    // What is too little is taken for the least.
+    a.set_weight(0);
+    b.set_weight(1);
+    assert_eq!(a.stats().weight, 1);
+    let (first, second) = (
+        pool(&a, 0, PoolKind::Ephemeral),
+        pool(&b, 0, PoolKind::Ephemeral),
+    );
+    let pages = contended(&[(&a, &first), (&b, &second)]);
+    let ratio = pages[1] as f64 / pages[0] as f64;
+    assert!((0.8..1.25).contains(&ratio), "{pages:?}");
+}
+
 #[test]
 fn dead_client_leaves_nothing_behind() {
-    // Xen leaked the sum of weights when a client died.
     let store = store(8 * MIB);
     let survivor = client(&store, 8 * MIB);
     let cache = pool(&survivor, 0, PoolKind::Ephemeral);

@@ -63,6 +63,9 @@ pub struct Config {
     pub max_pools: u32,
     /// Request queues: virtqueues 1 to `request_queues`.
     pub request_queues: u32,
+    /// Most ranges that one RELINQUISH may carry; 0 without
+    /// [`Capabilities::RELINQUISH`].
+    pub max_ranges: u32,
 }
 
 impl Config {
@@ -87,6 +90,7 @@ impl Config {
         give(&mut to, 40, &self.max_extents.to_le_bytes());
         give(&mut to, 44, &self.max_pools.to_le_bytes());
         give(&mut to, 48, &self.request_queues.to_le_bytes());
+        give(&mut to, 52, &self.max_ranges.to_le_bytes());
         to
     }
 
@@ -103,6 +107,7 @@ impl Config {
             max_extents: u32::from_le_bytes(take(from, 40)),
             max_pools: u32::from_le_bytes(take(from, 44)),
             request_queues: u32::from_le_bytes(take(from, 48)),
+            max_ranges: u32::from_le_bytes(take(from, 52)),
         }
     }
 
@@ -137,6 +142,8 @@ impl Capabilities {
     pub const FLUSH_EXTENTS: Self = Self(1 << 3);
     /// The event queue delivers [`Event`]s.
     pub const EVENTS: Self = Self(1 << 4);
+    /// [`Op::Relinquish`].
+    pub const RELINQUISH: Self = Self(1 << 5);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
@@ -169,11 +176,14 @@ pub enum Op {
     FlushExtents = 7,
     /// Ask for [`Limits`].
     GetLimits = 8,
+    /// Give ranges of the VM's memory back to the host; `count`
+    /// [`MemoryRange`]s follow the header.
+    Relinquish = 9,
 }
 
 impl Op {
     /// All operations of version 1.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CreatePool,
         Self::DestroyPool,
         Self::Put,
@@ -182,6 +192,7 @@ impl Op {
         Self::FlushObject,
         Self::FlushExtents,
         Self::GetLimits,
+        Self::Relinquish,
     ];
 
     /// The operation with this number, if version 1 has one.
@@ -216,7 +227,7 @@ pub struct RequestHeader {
     pub object: ObjectId,
     /// First page of the run, in pages.
     pub index: u64,
-    /// Pages in the run, or extents in FLUSH_EXTENTS.
+    /// Pages in the run, extents in FLUSH_EXTENTS, ranges in RELINQUISH.
     pub count: u32,
 }
 
@@ -331,7 +342,39 @@ impl Extent {
     }
 }
 
-/// Outcome of a request as a whole, or of one page of it (spec section 5.3).
+/// One range in a RELINQUISH (spec section 6.8): whole pages of the VM's own
+/// memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryRange {
+    /// Guest-physical address in bytes, a multiple of [`PAGE_SIZE`].
+    pub address: u64,
+    /// Bytes, a multiple of [`PAGE_SIZE`]; zero is an error.
+    pub bytes: u64,
+}
+
+impl MemoryRange {
+    /// Bytes of the structure.
+    pub const SIZE: usize = 16;
+
+    /// Writes the layout of spec section 6.8.
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut to = [0; Self::SIZE];
+        give(&mut to, 0, &self.address.to_le_bytes());
+        give(&mut to, 8, &self.bytes.to_le_bytes());
+        to
+    }
+
+    /// Reads the layout of spec section 6.8. Judges nothing.
+    pub fn decode(from: &[u8; Self::SIZE]) -> Self {
+        Self {
+            address: u64::from_le_bytes(take(from, 0)),
+            bytes: u64::from_le_bytes(take(from, 8)),
+        }
+    }
+}
+
+/// Outcome of a request as a whole, or of one page or range of it (spec section
+/// 5.3).
 ///
 /// Bit 7 ([`Status::PRIOR_REMOVED`]) stands beside the code: an older page
 /// under the same handle was there and is gone. `OK` with it means *replaced*;
@@ -352,8 +395,12 @@ impl Status {
     pub const NO_MEMORY: Self = Self(0x21);
     /// PUT, page: the VM is frozen and the page is not a duplicate.
     pub const FROZEN: Self = Self(0x22);
-    /// GET, page: the page is there but could not be brought back.
+    /// GET, page: the page is there but could not be brought back. RELINQUISH,
+    /// range: the host could not take the memory back.
     pub const IO_ERROR: Self = Self(0x30);
+    /// RELINQUISH, range: not memory of the VM, or not of a kind that the host
+    /// can take back.
+    pub const NOT_MEMORY: Self = Self(0x31);
     /// Request: the operation, a flag or a pool flag is not known.
     pub const UNSUPPORTED: Self = Self(0x40);
     /// Request: malformed; it had no effect.
@@ -364,7 +411,7 @@ impl Status {
     pub const POOL_CONFLICT: Self = Self(0x43);
     /// CREATE_POOL: the id is not below `max_pools`.
     pub const TOO_MANY_POOLS: Self = Self(0x44);
-    /// Request: longer than `max_run` or `max_extents`.
+    /// Request: longer than `max_run`, `max_extents` or `max_ranges`.
     pub const TOO_LONG: Self = Self(0x45);
 
     /// Flag beside the code: an older page under this handle is gone.
@@ -414,15 +461,15 @@ impl Hints {
 
 /// The first device-writable bytes of every request (spec section 5.2).
 ///
-/// In a PUT or a GET, `count` page statuses of one byte each follow it; in a
-/// GET the pages follow those.
+/// In a PUT, a GET or a RELINQUISH, `count` statuses of one byte each follow it;
+/// in a GET the pages follow those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerHeader {
     /// Outcome of the request as a whole.
     pub status: Status,
     /// Bits of [`Hints`].
     pub hints: Hints,
-    /// Pages that were put, delivered or removed.
+    /// Pages that were put, delivered, removed or given back.
     pub pages: u64,
 }
 
@@ -464,6 +511,10 @@ pub struct Limits {
     pub ephemeral_pages: u64,
     /// The same bits as beside every answer.
     pub hints: Hints,
+    /// Bytes of the VM's memory that it can give back; 0 if that is not known.
+    pub memory_bytes: u64,
+    /// Bytes of them that the host backs now.
+    pub backed_bytes: u64,
 }
 
 impl Limits {
@@ -479,6 +530,8 @@ impl Limits {
         give(&mut to, 24, &self.persistent_pages.to_le_bytes());
         give(&mut to, 32, &self.ephemeral_pages.to_le_bytes());
         give(&mut to, 40, &u32::from(self.hints.0).to_le_bytes());
+        give(&mut to, 48, &self.memory_bytes.to_le_bytes());
+        give(&mut to, 56, &self.backed_bytes.to_le_bytes());
         to
     }
 
@@ -492,6 +545,8 @@ impl Limits {
             persistent_pages: u64::from_le_bytes(take(from, 24)),
             ephemeral_pages: u64::from_le_bytes(take(from, 32)),
             hints: Hints(hints),
+            memory_bytes: u64::from_le_bytes(take(from, 48)),
+            backed_bytes: u64::from_le_bytes(take(from, 56)),
         }
     }
 }

@@ -14,6 +14,7 @@ fn config() -> Config {
         max_extents: 128,
         max_pools: 64,
         request_queues: 2,
+        max_ranges: 256,
     }
 }
 
@@ -24,12 +25,12 @@ fn configuration_space_is_laid_out_as_specified() {
     assert_eq!(bytes[8..16], [1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[16..32], [0xab; 16]);
     assert_eq!(
-        bytes[32..52],
+        bytes[32..56],
         [
-            12, 0, 0, 0, 0, 1, 0, 0, 128, 0, 0, 0, 64, 0, 0, 0, 2, 0, 0, 0
+            12, 0, 0, 0, 0, 1, 0, 0, 128, 0, 0, 0, 64, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0
         ]
     );
-    assert_eq!(bytes[52..], [0; 12]);
+    assert_eq!(bytes[56..], [0; 8]);
     assert_eq!(Config::decode(&bytes), config());
 }
 
@@ -103,6 +104,16 @@ fn requests_are_laid_out_as_specified() {
         [5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]
     );
     assert_eq!(Extent::decode(&extent.encode()), extent);
+
+    let range = MemoryRange {
+        address: 0x1000,
+        bytes: 0x20_0000,
+    };
+    assert_eq!(
+        range.encode(),
+        [0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0]
+    );
+    assert_eq!(MemoryRange::decode(&range.encode()), range);
 }
 
 #[test]
@@ -123,9 +134,11 @@ fn answers_are_laid_out_as_specified() {
         persistent_pages: 4,
         ephemeral_pages: 5,
         hints: Hints::FROZEN,
+        memory_bytes: 7,
+        backed_bytes: 8,
     };
     let bytes = limits.encode();
-    for (field, value) in [1, 2, 3, 4, 5, 2].into_iter().enumerate() {
+    for (field, value) in [1, 2, 3, 4, 5, 2, 7, 8].into_iter().enumerate() {
         assert_eq!(bytes[8 * field], value);
     }
     assert_eq!(Limits::decode(&bytes), limits);
@@ -154,8 +167,8 @@ fn reserved_bytes_are_written_as_zero_and_ignored() {
     assert_eq!(PoolSpec::decode(&bytes), spec);
 
     let mut bytes = Limits::default().encode();
-    assert_eq!(bytes[44..], [0; 20]);
-    bytes[44..].fill(0xff);
+    assert_eq!(bytes[44..48], [0; 4]);
+    bytes[44..48].fill(0xff);
     assert_eq!(Limits::decode(&bytes), Limits::default());
 
     let event = Event { kind: 1 };

@@ -12,7 +12,6 @@ use crate::{
             PRESWAP_POOL, //
         },
         blocks::Blocks,
-        chardev::Control,
         engine::Engine,
         handles::Handles,
         manager::Manager,
@@ -127,7 +126,12 @@ impl Filters {
         self.workqueue.cancel_sync::<_, WATCH>(self);
     }
 
-    fn attach(self: &Arc<Self>, target: &Target) -> Result {
+    /// Attaches a filter.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`uapi::ATTACH`].
+    pub(crate) fn attach(self: &Arc<Self>, target: &Target) -> Result {
         let kind = Kind::from_number(target.kind).ok_or(EINVAL)?;
         let mut list = self.list.lock();
         let number = (target.major, target.minor);
@@ -250,8 +254,24 @@ impl Filters {
         Ok(entry.filter.clone())
     }
 
+    /// Detaches the filter of a block device.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`uapi::DETACH`].
+    pub(crate) fn detach(&self, target: &Target) -> Result {
+        let filter = self.take((target.major, target.minor))?;
+        self.detach_taken(filter, false)
+    }
+
+    /// The filter at a position, for people.
+    pub(crate) fn show(&self, position: u32) -> Option<uapi::Filter> {
+        let list = self.list.lock();
+        list.entries.get(position as usize).map(Entry::show)
+    }
+
     /// Detaches a filter that was taken. With `is_gone`, nothing can be brought home.
-    fn detach(&self, filter: Arc<Filter>, is_gone: bool) -> Result {
+    fn detach_taken(&self, filter: Arc<Filter>, is_gone: bool) -> Result {
         filter.close();
         let detached = if filter.kind == Kind::Preswap && !is_gone {
             filter.bring_home()
@@ -302,7 +322,7 @@ impl Filters {
                 break;
             };
             pr_warn!("the disk of {}:{} is gone, and so is its filter\n", number.0, number.1);
-            let gone = self.take(number).and_then(|filter| self.detach(filter, true));
+            let gone = self.take(number).and_then(|filter| self.detach_taken(filter, true));
             if gone.is_err() {
                 // Without memory: the next time.
                 break;
@@ -354,28 +374,5 @@ impl Entry {
             brought_home: counts.brought_home.get(),
             errors: counts.errors.get(),
         }
-    }
-}
-
-/// [`Filters`], shared: what `/dev/tmem` talks to.
-pub(crate) struct Shared(pub(crate) Arc<Filters>);
-
-impl Control for Shared {
-    fn attach(&self, target: &Target) -> Result {
-        self.0.attach(target)
-    }
-
-    fn detach(&self, target: &Target) -> Result {
-        let filter = self.0.take((target.major, target.minor))?;
-        self.0.detach(filter, false)
-    }
-
-    fn filter(&self, position: u32) -> Option<uapi::Filter> {
-        let list = self.0.list.lock();
-        list.entries.get(position as usize).map(Entry::show)
-    }
-
-    fn status(&self) -> uapi::Status {
-        self.0.manager.status()
     }
 }

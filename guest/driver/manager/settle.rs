@@ -63,6 +63,12 @@ impl Manager {
             0
         };
         self.engine.set_extents(extents);
+        let ranges = if config.capabilities.contains(Capabilities::RELINQUISH) {
+            config.max_ranges as usize
+        } else {
+            0
+        };
+        self.engine.set_ranges(ranges);
         self.engine
             .attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
         queues.set_ready();

@@ -18,6 +18,7 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use serde_json::json;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -106,6 +107,27 @@ impl Machine for Qemu {
 }
 
 impl Guest<Qemu> {
+    /// Bytes of the host's memory that the guest has: what the file of its memory
+    /// holds, as the kernel counts it.
+    ///
+    /// # Errors
+    /// QEMU is gone.
+    pub fn backed_bytes(&self) -> Result<u64> {
+        /// How the kernel calls files that are in memory only.
+        const MEMFD: &str = "/memfd:memory-backend";
+        /// What `st_blocks` counts.
+        const BLOCK: u64 = 512;
+        let files = format!("/proc/{}/fd", self.pid());
+        for file in std::fs::read_dir(&files).with_context(|| format!("cannot read {files}"))? {
+            let path = file?.path();
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            if target.to_string_lossy().starts_with(MEMFD) {
+                return Ok(std::fs::metadata(&path)?.blocks() * BLOCK);
+            }
+        }
+        bail!("{} has no memory file", self.name)
+    }
+
     /// Starts a guest and waits until its agent listens.
     ///
     /// # Errors

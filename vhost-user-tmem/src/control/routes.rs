@@ -1,19 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the control socket answers to which request.
 
+use std::num::NonZeroU32;
+
 use serde::Deserialize;
 use tmem_host::http::{Request, Response};
 use tmem_host::metrics::CONTENT_TYPE;
 use tmem_host::size;
+use virtio_tmem::device::Quota;
 
 use super::{Control, metrics, stats};
+use crate::settings;
 
 /// Settings of a VM that can be changed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
-    /// Bytes.
-    quota: u64,
+    quota: Option<NewQuota>,
+    weight: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum NewQuota {
+    Bytes(u64),
+    /// As on the command line.
+    Text(String),
+}
+
+impl NewQuota {
+    fn read(&self) -> Result<Quota, String> {
+        match self {
+            Self::Bytes(bytes) => Ok(Quota::Fixed(*bytes)),
+            Self::Text(text) => settings::quota(text),
+        }
+    }
 }
 
 pub(super) fn answer(control: &Control, request: &Request) -> Response {
@@ -44,7 +65,23 @@ fn change(control: &Control, name: &str, request: &Request) -> Response {
             return Response::error(400, &sentence);
         }
     };
-    vm.device().set_quota(change.quota);
-    log::info!("{name}: quota set to {}", size::show(change.quota));
+    let quota = match change.quota.as_ref().map(NewQuota::read).transpose() {
+        Ok(quota) => quota,
+        Err(sentence) => return Response::error(400, &sentence),
+    };
+    if quota.is_none() && change.weight.is_none() {
+        return Response::error(400, "nothing is to be changed: send a quota or a weight");
+    }
+    if let Some(quota) = quota {
+        vm.device().set_quota_as(quota);
+        // One on credit follows from what was given back.
+        vm.look_after();
+        let bytes = vm.device().client().stats().quota_bytes;
+        log::info!("{name}: quota set to {}", size::show(bytes));
+    }
+    if let Some(weight) = change.weight {
+        vm.device().client().set_weight(weight.get());
+        log::info!("{name}: weight set to {weight}");
+    }
     Response::json(&stats::of_vm(vm))
 }

@@ -14,13 +14,12 @@ use virtio_bindings::bindings::virtio_ring::{
 use virtio_queue::QueueT;
 use virtio_tmem::device::{Device, EventQueue, Lane, QUEUE_SIZE, RequestQueue, Step, work};
 use virtio_tmem::wire::{EVENT_QUEUE, FIRST_REQUEST_QUEUE};
-use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::vring::Vring;
-
-pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+use crate::vm::Memory;
 
 /// The device towards one front end.
 pub(super) struct Backend {

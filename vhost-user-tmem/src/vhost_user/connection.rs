@@ -8,9 +8,9 @@ use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error, VhostUserDaemon};
 use vm_memory::GuestMemoryMmap;
 
-use super::backend::{Backend, Memory};
+use super::backend::Backend;
 use crate::stop::Stop;
-use crate::vm::Vm;
+use crate::vm::{Memory, Vm};
 
 /// Accepts a front end and serves it until it leaves or the daemon stops.
 /// Whatever the connection set up (memory, vrings, threads) ends with it: the
@@ -21,6 +21,7 @@ use crate::vm::Vm;
 pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()> {
     let mem = Memory::new(GuestMemoryMmap::new());
     let backend = Arc::new(Backend::new(vm.device().clone(), mem.clone())?);
+    vm.set_memory(Some(mem.clone()));
     let mut daemon =
         VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), mem).map_err(sentence)?;
     let served = backend
@@ -38,6 +39,7 @@ pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()>
     // Dropping the daemon joins the queues' threads.
     backend.end();
     drop(daemon);
+    vm.set_memory(None);
     served
 }
 

@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tmem_store::{ClientConfig, Store};
 use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::settings::VmSettings;
+
+/// A machine's memory, which may change while it is used.
+pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
 /// One virtual machine. Its pools outlive its front end for a grace period.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Vm {
     device: Arc<Device>,
     grace: Duration,
     front_end: Mutex<FrontEnd>,
+    /// That of the machine, while its front end is connected.
+    memory: Mutex<Option<Memory>>,
     connections: AtomicU64,
     expiries: AtomicU64,
 }
@@ -53,8 +59,9 @@ impl Vm {
         let client = store
             .add_client(ClientConfig {
                 name: name.clone(),
-                quota: settings.quota,
+                quota: settings.quota.bytes(None),
                 max_pools: MAX_POOLS,
+                weight: settings.weight,
             })
             .with_context(|| format!("cannot serve '{name}'"))?;
         let config = DeviceConfig {
@@ -63,9 +70,12 @@ impl Vm {
             swap_pages: settings.swap_pages,
             request_queues,
         };
+        let device = Device::new(client, config);
+        device.set_quota_as(settings.quota);
         Ok(Self {
             name: name.clone(),
-            device: Arc::new(Device::new(client, config)),
+            device: Arc::new(device),
+            memory: Mutex::new(None),
             grace,
             front_end: Mutex::new(FrontEnd::Awaited),
             connections: AtomicU64::new(0),
@@ -102,6 +112,25 @@ impl Vm {
         self.front_end
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be done every so often.
+    pub fn look_after(&self) {
+        // Not held while files are looked at.
+        let memory = self.memory().clone();
+        if let Some(memory) = memory {
+            self.device.watch_memory(&*memory.memory());
+        }
+        self.device.watch_hints();
+    }
+
+    /// The machine's memory is this, until it is none.
+    pub(crate) fn set_memory(&self, memory: Option<Memory>) {
+        *self.memory() = memory;
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Option<Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connected(&self) {

@@ -9,11 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tmem_store::{Store, StoreConfig};
+use tmem_store::{ClientConfig, Store, StoreConfig};
 use vhost::vhost_user::Listener;
 use vhost_user_tmem::settings::{Place, VmSettings};
 use vhost_user_tmem::stop::Stop;
 use vhost_user_tmem::vm::{self, Vm};
+use virtio_tmem::device::Quota;
 
 const QUOTA: u64 = 256 << 20;
 
@@ -41,7 +42,8 @@ impl Host {
         let settings = VmSettings {
             name: "vm".into(),
             place: Place::Path(self.socket()),
-            quota: QUOTA,
+            quota: Quota::Fixed(QUOTA),
+            weight: ClientConfig::WEIGHT,
             swap_pages: QUOTA / 4096,
         };
         let grace = Duration::from_secs(3600);

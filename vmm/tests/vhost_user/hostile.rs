@@ -31,6 +31,7 @@ fn config() -> Config {
         max_extents: MAX_EXTENTS,
         max_pools: MAX_POOLS,
         request_queues: 2,
+        max_ranges: 0,
     }
 }
 

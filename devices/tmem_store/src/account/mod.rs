@@ -12,7 +12,7 @@ mod waiting;
 pub(crate) use waiting::look;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::codec::Encoded;
@@ -53,6 +53,7 @@ pub(crate) struct Account {
     pub(crate) shared: Arc<Shared>,
     pub(crate) name: String,
     quota: AtomicU64,
+    weight: AtomicU32,
     ledger: Ledger,
     frozen: AtomicBool,
     pub(crate) counters: Counters,
@@ -73,6 +74,7 @@ impl Account {
             shared,
             name: config.name,
             quota: AtomicU64::new(config.quota),
+            weight: AtomicU32::new(config.weight.max(1)),
             ledger: Ledger::default(),
             frozen: AtomicBool::new(false),
             counters: Counters::default(),
@@ -98,6 +100,20 @@ impl Account {
 
     pub(crate) fn set_quota(&self, bytes: u64) {
         self.quota.store(bytes, Relaxed);
+    }
+
+    /// At least 1.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    pub(crate) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight.max(1), Relaxed);
+    }
+
+    /// Bytes held for each unit of weight, in 2^-32: by this clients are compared.
+    pub(crate) fn load(&self) -> u128 {
+        (u128::from(self.held()) << 32) / u128::from(self.weight().max(1))
     }
 
     pub(crate) fn held(&self) -> u64 {

@@ -20,6 +20,7 @@ fn client(deferred_limit: u64) -> Client {
         name: String::new(),
         quota: 1 << 24,
         max_pools: 1,
+        weight: ClientConfig::WEIGHT,
     };
     store.add_client(config).expect("a client")
 }

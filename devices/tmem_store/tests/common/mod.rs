@@ -102,6 +102,7 @@ pub fn client(store: &Store, quota: u64) -> Client {
             name: "test".to_owned(),
             quota,
             max_pools: 8,
+            weight: ClientConfig::WEIGHT,
         })
         .unwrap()
 }

@@ -12,6 +12,10 @@ pub const MAX_RUN: u32 = 256;
 /// and judged as a whole before the first is flushed.
 pub const MAX_EXTENTS: u32 = 256;
 
+/// Most ranges in a RELINQUISH: exactly one page of them, judged as a whole
+/// before the first is given back.
+pub const MAX_RANGES: u32 = 256;
+
 /// Pool ids run from 0 to 63: a swap disk and several dozen filesystems, at a
 /// cost of a few hundred bytes of table for each VM.
 pub const MAX_POOLS: u32 = 64;
@@ -42,13 +46,15 @@ impl DeviceConfig {
                 .union(Capabilities::EPHEMERAL)
                 .union(Capabilities::GET_REMOVE)
                 .union(Capabilities::FLUSH_EXTENTS)
-                .union(Capabilities::EVENTS),
+                .union(Capabilities::EVENTS)
+                .union(Capabilities::RELINQUISH),
             instance: self.instance,
             page_shift: PAGE_SHIFT,
             max_run: MAX_RUN,
             max_extents: MAX_EXTENTS,
             max_pools: MAX_POOLS,
             request_queues: self.request_queues,
+            max_ranges: MAX_RANGES,
         }
     }
 }

@@ -9,8 +9,9 @@ use super::Device;
 use super::chain::{Sink, Source};
 use super::config::MAX_RUN;
 use super::fault::Fault;
-use super::parse::{Extents, Request, Run};
-use crate::wire::{AnswerHeader, Limits, PoolKind, Status};
+use super::frames::{Frames, Unreleased};
+use super::parse::{Extents, Ranges, Request, Run};
+use crate::wire::{AnswerHeader, Limits, MemoryRange, PoolKind, Status};
 
 /// Bytes of an answer header, as a used length.
 const HEADER_LEN: u32 = 16;
@@ -20,9 +21,9 @@ const _: () = assert!(HEADER_LEN as usize == AnswerHeader::SIZE);
 /// to be allocated or shared while a request runs.
 #[derive(Debug)]
 pub struct Executor {
-    /// A page, or as many extents, on their way.
+    /// A page, or as many extents or ranges, on their way.
     page: Box<Page>,
-    /// Page statuses of the request that runs.
+    /// Statuses of the pages or ranges of the request that runs.
     statuses: [Status; MAX_RUN as usize],
 }
 
@@ -58,13 +59,24 @@ impl Default for Executor {
 }
 
 impl Executor {
-    /// Runs the request in `source` and writes the answer to `sink`; returns
-    /// how many bytes of it count as written, 0 if no answer could be given.
-    pub fn run<S: Sink>(&mut self, device: &Device, source: &mut impl Source, sink: S) -> u32 {
+    /// Runs the request in `source`, of a VM whose memory is `frames`, and writes
+    /// the answer to `sink`; returns how many bytes of it count as written, 0 if no
+    /// answer could be given.
+    pub fn run<S: Sink>(
+        &mut self,
+        device: &Device,
+        frames: &impl Frames,
+        source: &mut impl Source,
+        sink: S,
+    ) -> u32 {
         self.answer(device, sink, |executor, sink| {
             let request = Request::parse(source)?;
             device.metrics.request(request.op());
-            executor.execute(device, request, source, sink)
+            if let Request::Relinquish { count } = request {
+                return executor.relinquish(device, frames, count, source, sink);
+            }
+            let _using = device.frames_in_use.shared();
+            executor.execute(device, frames, request, source, sink)
         })
     }
 
@@ -127,6 +139,7 @@ impl Executor {
     fn execute<S: Sink>(
         &mut self,
         device: &Device,
+        frames: &impl Frames,
         request: Request,
         source: &mut impl Source,
         sink: &mut S,
@@ -164,9 +177,11 @@ impl Executor {
                     .sum();
                 Ok(flushed(device, pages))
             }
+            // Was run before.
+            Request::Relinquish { .. } => Err(Fault::UnknownOp),
             Request::GetLimits => {
                 room(sink, Limits::SIZE as u64)?;
-                let limits = device.limits().encode();
+                let limits = device.limits(frames).encode();
                 sink.write(&limits).map_err(|_| Fault::DataUnmapped)?;
                 Ok(Done {
                     payload: Limits::SIZE as u64,
@@ -174,6 +189,32 @@ impl Executor {
                 })
             }
         }
+    }
+
+    fn relinquish<S: Sink>(
+        &mut self,
+        device: &Device,
+        frames: &impl Frames,
+        count: u32,
+        source: &mut impl Source,
+        sink: &mut S,
+    ) -> Result<Done, Fault> {
+        status_room(sink, count)?;
+        let ranges = Ranges::read(source, count, self.page.as_mut_slice())?;
+        let mut bytes = 0;
+        for (range, slot) in ranges.iter().zip(&mut self.statuses) {
+            *slot = release(device, frames, &range);
+            device.metrics.range(*slot, range.bytes);
+            if slot.is_ok() {
+                bytes += range.bytes;
+            }
+        }
+        device.watch_memory(frames);
+        self.write_statuses(sink, count)?;
+        Ok(Done {
+            statuses: count,
+            ..Done::ok(bytes / PAGE_SIZE as u64)
+        })
     }
 
     fn put<S: Sink>(
@@ -277,7 +318,7 @@ impl Executor {
         })
     }
 
-    /// Writes the statuses of `count` pages.
+    /// Writes the statuses of `count` pages or ranges.
     fn write_statuses(&self, sink: &mut impl Sink, count: u32) -> Result<(), Fault> {
         let mut bytes = [0; MAX_RUN as usize];
         for (byte, status) in bytes.iter_mut().zip(&self.statuses) {
@@ -286,6 +327,19 @@ impl Executor {
         let bytes = bytes.get(..count as usize).ok_or(Fault::TooLong)?;
         // Was found to be mapped before the request had an effect.
         sink.write(bytes).map_err(|_| Fault::AnswerUnmapped)
+    }
+}
+
+/// Gives a range back to the host.
+fn release(device: &Device, frames: &impl Frames, range: &MemoryRange) -> Status {
+    match frames.release(range, &device.frames_in_use) {
+        Ok(()) => Status::OK,
+        Err(Unreleased::Foreign) => {
+            device.metrics.fault(Fault::RangeForeign);
+            Status::NOT_MEMORY
+        }
+        Err(Unreleased::Kept) => Status::NOT_MEMORY,
+        Err(Unreleased::Failed) => Status::IO_ERROR,
     }
 }
 

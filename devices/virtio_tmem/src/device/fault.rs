@@ -59,7 +59,7 @@ faults! {
     DataUnmapped = "data_unmapped", Some(Status::INVALID);
     /// Fewer device-readable bytes than a header, or than the operation needs.
     RequestShort = "request_short", Some(Status::INVALID);
-    /// The header, a pool spec or the extents lie outside guest memory.
+    /// The header, a pool spec, extents or ranges lie outside guest memory.
     RequestUnmapped = "request_unmapped", Some(Status::INVALID);
     /// The pages of a PUT lie outside guest memory, at least in part. Answered
     /// page by page.
@@ -70,12 +70,19 @@ faults! {
     UnknownFlag = "unknown_flag", Some(Status::UNSUPPORTED);
     /// A pool kind or pool flag that version 1 does not know.
     UnknownPoolSpec = "unknown_pool_spec", Some(Status::UNSUPPORTED);
-    /// A run or extent of no pages, or no extents.
+    /// A run or extent of no pages, or no extents or ranges.
     CountZero = "count_zero", Some(Status::INVALID);
-    /// More pages than `max_run` or more extents than `max_extents`.
+    /// More pages than `max_run`, extents than `max_extents` or ranges than
+    /// `max_ranges`.
     TooLong = "too_long", Some(Status::TOO_LONG);
     /// A run or extent that ends beyond index 2^64 - 1.
     IndexRange = "index_range", Some(Status::INVALID);
+    /// A range of memory of no bytes, or beyond address 2^64 - 1.
+    RangeBounds = "range_bounds", Some(Status::INVALID);
+    /// A range of memory that is not of whole pages.
+    RangeAlignment = "range_alignment", Some(Status::INVALID);
+    /// A range that is not memory of the VM's. Answered range by range.
+    RangeForeign = "range_foreign", None;
     /// A GET that removes, from a persistent pool.
     RemovePersistent = "remove_persistent", Some(Status::INVALID);
     /// No pool with this id.

@@ -31,11 +31,12 @@ pub(super) const fn op_name(op: Op) -> &'static str {
         Op::FlushObject => "flush_object",
         Op::FlushExtents => "flush_extents",
         Op::GetLimits => "get_limits",
+        Op::Relinquish => "relinquish",
     }
 }
 
 /// The statuses that can be counted, with their stable names.
-const STATUSES: [(Status, &str); 13] = [
+const STATUSES: [(Status, &str); 14] = [
     (Status::OK, "ok"),
     (Status::EXISTS, "exists"),
     (Status::MISS, "miss"),
@@ -43,6 +44,7 @@ const STATUSES: [(Status, &str); 13] = [
     (Status::NO_MEMORY, "no_memory"),
     (Status::FROZEN, "frozen"),
     (Status::IO_ERROR, "io_error"),
+    (Status::NOT_MEMORY, "not_memory"),
     (Status::UNSUPPORTED, "unsupported"),
     (Status::INVALID, "invalid"),
     (Status::NO_POOL, "no_pool"),
@@ -82,6 +84,8 @@ impl ByStatus {
 /// | `prior_removed` | | pages of PUTs under whose handle an older page went |
 /// | `pages_flushed` | | pages removed by FLUSH, FLUSH_OBJECT, FLUSH_EXTENTS |
 /// | `pages_destroyed` | | pages removed by DESTROY_POOL |
+/// | `relinquished_bytes` | | memory that the VM gave back, in bytes |
+/// | `relinquish_range_status` | `status` | ranges of RELINQUISHes by status |
 /// | `events_delivered` | | events that the driver got |
 /// | `faults` | `fault` | mistakes of the driver, see [`Fault`] |
 #[derive(Debug)]
@@ -93,6 +97,8 @@ pub struct Metrics {
     prior_removed: AtomicU64,
     pages_flushed: AtomicU64,
     pages_destroyed: AtomicU64,
+    relinquished_bytes: AtomicU64,
+    ranges: ByStatus,
     events_delivered: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
     notices: Notices,
@@ -108,6 +114,8 @@ impl Metrics {
             prior_removed: AtomicU64::new(0),
             pages_flushed: AtomicU64::new(0),
             pages_destroyed: AtomicU64::new(0),
+            relinquished_bytes: AtomicU64::new(0),
+            ranges: ByStatus::default(),
             events_delivered: AtomicU64::new(0),
             faults: [const { AtomicU64::new(0) }; Fault::ALL.len()],
             notices: Notices::new(name),
@@ -142,6 +150,18 @@ impl Metrics {
 
     pub(super) fn destroyed(&self, pages: u64) {
         self.pages_destroyed.fetch_add(pages, Relaxed);
+    }
+
+    pub(super) fn range(&self, status: Status, bytes: u64) {
+        self.ranges.add(status, 1);
+        if status.is_ok() {
+            self.relinquished_bytes.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// Memory in bytes that the VM gave back so far.
+    pub fn relinquished_bytes(&self) -> u64 {
+        self.relinquished_bytes.load(Relaxed)
     }
 
     pub(super) fn event_delivered(&self) {
@@ -203,8 +223,10 @@ impl Metrics {
                 sample("prior_removed", "", "", &self.prior_removed),
                 sample("pages_flushed", "", "", &self.pages_flushed),
                 sample("pages_destroyed", "", "", &self.pages_destroyed),
+                sample("relinquished_bytes", "", "", &self.relinquished_bytes),
                 sample("events_delivered", "", "", &self.events_delivered),
             ])
+            .chain(by_status("relinquish_range_status", &self.ranges))
             .chain(faults)
     }
 }

@@ -3,15 +3,18 @@
 //!
 //! [`queue`] takes chains from a virtqueue, [`chain`] makes byte streams of
 //! them, [`parse`] makes a typed request of the readable bytes, [`execute`]
-//! runs it against the store and writes the answer. [`config`] is the
+//! runs it against the store and writes the answer, [`frames`] gives guest
+//! memory back to the host. [`config`] is the
 //! configuration space, [`events`] the event queue, [`work()`] the loop around them, [`metrics`] what is
 //! counted, [`fault`] what a driver can do wrong.
 
 mod chain;
 mod config;
+mod credit;
 mod events;
 mod execute;
 mod fault;
+mod frames;
 mod metrics;
 mod notice;
 mod parse;
@@ -19,10 +22,12 @@ mod queue;
 mod work;
 
 pub use chain::{Sink, Source, Unmapped};
-pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RUN, QUEUE_SIZE};
+pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
+pub use credit::Quota;
 pub use events::{EventQueue, Events};
 pub use execute::Executor;
 pub use fault::Fault;
+pub use frames::{Backing, Frames, InUse, Unreleased};
 pub use metrics::{Metrics, Sample};
 pub use parse::{Request, Run};
 pub use queue::{RequestQueue, Step, wants_notification};
@@ -44,6 +49,8 @@ pub struct Device {
     frozen: AtomicBool,
     events: Events,
     metrics: Metrics,
+    frames_in_use: InUse,
+    account: credit::Account,
     /// Hints of the last [`Device::watch_hints`].
     watched_hints: AtomicU8,
 }
@@ -52,12 +59,14 @@ impl Device {
     /// The device in front of `client`, which must accept [`MAX_POOLS`] pools.
     pub fn new(client: Client, config: DeviceConfig) -> Self {
         Self {
+            account: credit::Account::new(Quota::Fixed(client.stats().quota_bytes)),
             client,
             config: Mutex::new(config.to_wire()),
             swap_pages: AtomicU64::new(config.swap_pages),
             frozen: AtomicBool::new(false),
             events: Events::default(),
             metrics: Metrics::new(config.name),
+            frames_in_use: InUse::default(),
             watched_hints: AtomicU8::new(0),
         }
     }
@@ -105,8 +114,33 @@ impl Device {
 
     /// Changes the quota in bytes, and tells the driver.
     pub fn set_quota(&self, bytes: u64) {
+        self.set_quota_as(Quota::Fixed(bytes));
+    }
+
+    /// Changes the quota, and tells the driver.
+    pub fn set_quota_as(&self, quota: Quota) {
+        let bytes = self.account.set(quota);
         self.client.set_quota(bytes);
         self.events.raise(EventKind::Limits);
+    }
+
+    /// The quota as it was set.
+    pub fn quota(&self) -> Quota {
+        self.account.get().0
+    }
+
+    /// Looks how the VM's memory is backed, and sets a quota on credit accordingly.
+    /// To be called every second or so, and after memory was given back.
+    pub fn watch_memory(&self, frames: &impl Frames) {
+        if let Some(bytes) = self.account.look(frames) {
+            // Hints tell the driver what matters of it.
+            self.client.set_quota(bytes);
+        }
+    }
+
+    /// How the VM's memory was backed when that was last looked at.
+    pub fn backing(&self) -> Option<Backing> {
+        self.account.get().1
     }
 
     /// Freezes or thaws the VM, and tells the driver.
@@ -150,9 +184,10 @@ impl Device {
         }
     }
 
-    /// The answer to GET_LIMITS.
-    pub fn limits(&self) -> Limits {
+    /// The answer to GET_LIMITS of a VM whose memory is `frames`.
+    pub fn limits(&self, frames: &impl Frames) -> Limits {
         let stats = self.client.stats();
+        let backing = frames.backing().unwrap_or_default();
         Limits {
             quota_bytes: stats.quota_bytes,
             held_bytes: stats.held_bytes,
@@ -160,6 +195,8 @@ impl Device {
             persistent_pages: stats.persistent_pages,
             ephemeral_pages: stats.ephemeral_pages,
             hints: self.hints(),
+            memory_bytes: backing.bytes,
+            backed_bytes: backing.backed,
         }
     }
 }

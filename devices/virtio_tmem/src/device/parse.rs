@@ -6,10 +6,10 @@
 //! the payload. What depends on the pool is asked when the request is run.
 
 use super::chain::Source;
-use super::config::{MAX_EXTENTS, MAX_RUN};
+use super::config::{MAX_EXTENTS, MAX_RANGES, MAX_RUN};
 use super::fault::Fault;
 use crate::wire::{
-    Extent, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec, RequestFlags, RequestHeader,
+    Extent, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec, RequestFlags, RequestHeader,
 };
 
 /// A run of pages: never empty, never beyond index 2^64 - 1.
@@ -69,6 +69,11 @@ pub enum Request {
     },
     /// Tell the limits.
     GetLimits,
+    /// Take ranges of the VM's memory back, which follow in the source.
+    Relinquish {
+        /// Ranges.
+        count: u32,
+    },
 }
 
 impl Request {
@@ -120,6 +125,11 @@ impl Request {
                 })
             }
             Op::GetLimits => Ok(Self::GetLimits),
+            Op::Relinquish => {
+                bound(count, Some(MAX_RANGES))?;
+                need(from, u64::from(count) * MemoryRange::SIZE as u64)?;
+                Ok(Self::Relinquish { count })
+            }
         }
     }
 
@@ -134,6 +144,7 @@ impl Request {
             Self::FlushObject { .. } => Op::FlushObject,
             Self::FlushExtents { .. } => Op::FlushExtents,
             Self::GetLimits => Op::GetLimits,
+            Self::Relinquish { .. } => Op::Relinquish,
         }
     }
 }
@@ -165,6 +176,47 @@ impl<'a> Extents<'a> {
         let (extents, _) = self.0.as_chunks::<{ Extent::SIZE }>();
         extents.iter().map(Extent::decode)
     }
+}
+
+/// The ranges of a RELINQUISH, all of them judged.
+#[derive(Debug)]
+pub(super) struct Ranges<'a>(&'a [u8]);
+
+impl<'a> Ranges<'a> {
+    /// Copies `count` ranges (at most `MAX_RANGES`) into `scratch` and judges
+    /// them, so that a malformed one keeps all of them with the driver.
+    pub(super) fn read(
+        from: &mut impl Source,
+        count: u32,
+        scratch: &'a mut [u8],
+    ) -> Result<Self, Fault> {
+        let bytes = scratch
+            .get_mut(..count as usize * MemoryRange::SIZE)
+            .ok_or(Fault::TooLong)?;
+        from.read(bytes).map_err(|_| Fault::RequestUnmapped)?;
+        let ranges = Self(bytes);
+        for range in ranges.iter() {
+            check_memory(&range)?;
+        }
+        Ok(ranges)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = MemoryRange> {
+        let (ranges, _) = self.0.as_chunks::<{ MemoryRange::SIZE }>();
+        ranges.iter().map(MemoryRange::decode)
+    }
+}
+
+fn check_memory(range: &MemoryRange) -> Result<(), Fault> {
+    let page = PAGE_SIZE as u64;
+    let end = range.address.checked_add(range.bytes);
+    if range.bytes == 0 || end.is_none() {
+        return Err(Fault::RangeBounds);
+    }
+    if !range.address.is_multiple_of(page) || !range.bytes.is_multiple_of(page) {
+        return Err(Fault::RangeAlignment);
+    }
+    Ok(())
 }
 
 fn pool_kind(from: &mut impl Source) -> Result<PoolKind, Fault> {

@@ -54,7 +54,10 @@ impl RequestQueue {
         };
         let sink = self.chain.sink(mem);
         let len = match taken.outcome {
-            Ok(()) => self.executor.run(device, &mut self.chain.source(mem), sink),
+            Ok(()) => {
+                let source = &mut self.chain.source(mem);
+                self.executor.run(device, mem, source, sink)
+            }
             Err(fault) => Executor::refuse(device, fault, sink),
         };
         complete(device, mem, queue, taken.head, len)

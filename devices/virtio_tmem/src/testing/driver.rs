@@ -7,7 +7,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory};
 use super::guest::{header, request};
 use super::queue::{DriverQueue, Span};
 use crate::wire::{
-    AnswerHeader, Extent, Limits, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec, RequestFlags, Status,
+    AnswerHeader, Extent, Limits, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec,
+    RequestFlags, Status,
 };
 
 /// How the device hears of the driver and the driver of the device.
@@ -53,7 +54,7 @@ impl Answer {
         self.header().status
     }
 
-    /// Statuses of `count` pages.
+    /// Statuses of `count` pages or ranges.
     pub fn pages(&self, count: u32) -> Vec<Status> {
         let bytes = &self.bytes[AnswerHeader::SIZE..][..count as usize];
         bytes.iter().copied().map(Status).collect()
@@ -231,6 +232,16 @@ impl<'m, M: GuestMemory, T: Transport> Driver<'m, M, T> {
             AnswerHeader::SIZE,
             &Layout::default(),
         )
+    }
+
+    /// RELINQUISH of ranges, each an address and bytes.
+    pub fn relinquish(&mut self, ranges: &[(u64, u64)]) -> Answer {
+        let count = ranges.len() as u32;
+        let head = header(Op::Relinquish, 0, &[0; 24], 0, count);
+        let range = |(address, bytes)| MemoryRange { address, bytes }.encode();
+        let payload: Vec<u8> = ranges.iter().copied().flat_map(range).collect();
+        let room = AnswerHeader::SIZE + ranges.len();
+        self.call(&request(&head, &[&payload]), room, &Layout::default())
     }
 
     /// GET_LIMITS.

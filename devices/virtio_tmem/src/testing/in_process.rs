@@ -17,6 +17,7 @@ pub fn client(store: &Store, name: &str, quota: u64) -> Client {
             name: name.into(),
             quota,
             max_pools: MAX_POOLS,
+            weight: ClientConfig::WEIGHT,
         })
         .expect("the store has room")
 }

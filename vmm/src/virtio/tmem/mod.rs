@@ -59,6 +59,7 @@ impl TmemInProcess {
             name: NAME.into(),
             quota: options.quota,
             max_pools: MAX_POOLS,
+            weight: ClientConfig::WEIGHT,
         })?;
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).context("cannot get random numbers")?;

@@ -12,6 +12,7 @@ mod destroyed_pool;
 mod events;
 mod notification;
 mod races;
+mod relinquish;
 mod requests;
 mod splits;
 
