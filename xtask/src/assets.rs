@@ -100,7 +100,7 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
 
 /// Makes what guests with disks need.
 fn storage(setup: &Setup, module: &Module, programs: &InGuest) -> Result<StorageAssets> {
-    let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
+    let load = load()?;
     let initramfs = project::made()?.join("storage.cpio");
     let root = roots::tools(&setup.cache, &setup.versions)?;
     initramfs::write_storage(setup, module, programs, (&load, &root), &initramfs)?;
@@ -114,6 +114,11 @@ fn storage(setup: &Setup, module: &Module, programs: &InGuest) -> Result<Storage
         initramfs,
         tools: tools.collect(),
     })
+}
+
+/// Builds the load for disks and file systems.
+pub(crate) fn load() -> Result<PathBuf> {
+    Ok(linked_statically("guest", &["tmem-load"])?.join("tmem-load"))
 }
 
 /// Directories of QEMU's firmware.

@@ -141,7 +141,7 @@ pub(crate) fn rust_headers(cache: &Cache, build: &Root, versions: &Versions) -> 
 }
 
 /// All files of `dir` that are not made by Kbuild, sorted.
-fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut left = vec![dir.to_path_buf()];
     while let Some(dir) = left.pop() {
@@ -172,7 +172,7 @@ fn is_source(path: &Path) -> bool {
 }
 
 /// Copies `files` below `from` to `to`; links become what they point to.
-fn copy_tree(from: &Path, files: &[PathBuf], to: &Path) -> Result<()> {
+pub(crate) fn copy_tree(from: &Path, files: &[PathBuf], to: &Path) -> Result<()> {
     for file in files {
         let copy = to.join(file.strip_prefix(from).unwrap_or(file));
         if let Some(dir) = copy.parent() {
@@ -184,7 +184,7 @@ fn copy_tree(from: &Path, files: &[PathBuf], to: &Path) -> Result<()> {
 }
 
 /// Half of the SHA-256 of `words`, and of the names and contents of `files`.
-fn hash(words: &[&[u8]], files: &[PathBuf]) -> Result<String> {
+pub(crate) fn hash(words: &[&[u8]], files: &[PathBuf]) -> Result<String> {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update(bytes.len().to_le_bytes());

@@ -10,6 +10,7 @@ mod archive;
 mod assets;
 mod bench;
 mod cache;
+mod checkers;
 mod demo;
 mod disk;
 mod e2e;
@@ -64,6 +65,9 @@ enum Command {
     /// Run the filter's end-to-end tests for long, with other random choices
     /// each time.
     Soak(soak::Options),
+    /// Run the guest module on a kernel with lockdep and KASAN. Builds that
+    /// kernel first, which takes long.
+    Checkers(checkers::Options),
     /// Render the programs' man pages.
     Man,
     /// Draw the pictures of the documentation.
@@ -80,6 +84,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Image(options) => image::command(options),
         Command::E2e(options) => e2e::command(options),
         Command::Soak(options) => soak::command(options),
+        Command::Checkers(options) => checkers::command(options),
         Command::Man => man::command(),
         Command::Pictures => pictures::run(project::root()),
     }

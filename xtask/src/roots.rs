@@ -19,6 +19,7 @@ const BUILD_REVISION: u32 = 1;
 const QEMU_REVISION: u32 = 1;
 const GUEST_REVISION: u32 = 1;
 const TOOLS_REVISION: u32 = 2;
+const CHECKERS_REVISION: u32 = 1;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
@@ -26,6 +27,7 @@ pub(crate) const QEMU_SIZE: &str = "0.2 GB on disk, 60 MB download";
 
 const GUEST_SIZE: &str = "0.2 GB on disk, 60 MB download";
 const TOOLS_SIZE: &str = "0.1 GB on disk, 20 MB download";
+const CHECKERS_SIZE: &str = "1.6 GB on disk, 450 MB download";
 
 /// Beside the kernel's packages: compilers, and the guest's programs.
 const BUILD_PACKAGES: &[&str] = &[
@@ -50,6 +52,26 @@ const GUEST_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "kmod"];
 
 /// What makes file systems and checks them.
 const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmsetup"];
+
+/// What a whole kernel is built with: KASAN and Rust go together with clang only.
+const CHECKERS_PACKAGES: &[&str] = &[
+    "rustc",
+    "rust-src",
+    "bindgen",
+    "make",
+    "gcc",
+    "libc6-dev",
+    "kmod",
+    "xz-utils",
+    "flex",
+    "bison",
+    "bc",
+    "clang",
+    "lld",
+    "llvm",
+    "busybox-static",
+    "libstdc++6",
+];
 
 /// Left out of the build root: nothing here reads documentation, or links
 /// against LLVM, or builds anything of Rust's sources but its library.
@@ -168,6 +190,38 @@ pub(crate) fn tools(cache: &Cache, versions: &Versions) -> Result<Root> {
             .arg(dir)
             .args(apt::sources(&versions.mirror));
         run(&mut make, "tools root", &cache.log(&name))
+    })?;
+    Ok(Root { dir })
+}
+
+/// The cache's name of the root to build the kernel for `checkers` in.
+pub(crate) fn checkers_name(versions: &Versions) -> String {
+    format!(
+        "checkers-root-{}-rustc-{}-{CHECKERS_REVISION}",
+        versions.kernel_package, versions.rustc
+    )
+}
+
+/// That root, made if it is not there.
+pub(crate) fn checkers(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let mut packages: Vec<String> = CHECKERS_PACKAGES.iter().map(|p| (*p).into()).collect();
+    packages.push(format!(
+        "{}={}",
+        versions.kernel_source, versions.kernel_package
+    ));
+    let name = checkers_name(versions);
+    if !cache.has(&name) {
+        println!("to be made: a root to build kernels in, {CHECKERS_SIZE}: {name}");
+    }
+    let dir = cache.entry(&name, |dir| {
+        let mut make = debootstrap(cache, "minbase", &packages)?;
+        for option in LEFT_OUT {
+            make.arg(format!("--dpkgopt={option}"));
+        }
+        make.arg("trixie")
+            .arg(dir)
+            .args(apt::sources(&versions.mirror));
+        run(&mut make, "checkers root", &cache.log(&name))
     })?;
     Ok(Root { dir })
 }

@@ -4,6 +4,7 @@
 
 use crate::cache;
 use crate::cache::Cache;
+use crate::checkers;
 use crate::guest;
 use crate::host;
 use crate::kernel;
@@ -69,11 +70,13 @@ fn prune(setup: &Setup) -> Result<()> {
         roots::qemu_name(versions),
         roots::guest_name(versions),
         roots::tools_name(),
+        roots::checkers_name(versions),
         kernel::name(versions),
     ];
     let headers = guest::rust_headers_name(versions)?;
+    let checkers = checkers::kernel::name(versions)?;
     for name in setup.cache.entries()? {
-        if !whole.contains(&name) && name != headers {
+        if !whole.contains(&name) && name != headers && name != checkers {
             println!("removing {name}");
             cache::remove_tree(&setup.cache.path(&name))?;
         }

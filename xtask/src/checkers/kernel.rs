@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The kernel that checks itself: Debian's source of the guest's kernel, built
+//! as a program of User-Mode Linux, and the module built for it.
+
+use super::source;
+use crate::cache::Cache;
+use crate::exec;
+use crate::guest;
+use crate::project;
+use crate::roots::Root;
+use crate::versions::Versions;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use std::fs;
+use std::path::PathBuf;
+
+/// Raised when the kernel is built in another way.
+const REVISION: u32 = 1;
+
+/// Makes the kernel; KASAN and Rust go together with clang only.
+const MAKE: &str = "make -C /mnt/source ARCH=um LLVM=1 O=/mnt/build";
+
+/// With one CPU there is nobody who could interrupt it: no system call then
+/// wherever interrupts are switched off and on.
+const ONE_CPU: &str = r"
+    cd /mnt/source/arch/um/os-Linux
+    sed -i '/^static void __local_ipi_set/,/^}/s/^\tsigemptyset/\tif (uml_ncpus == 1)\n\t\treturn;\n&/' smp.c
+    grep -q 'uml_ncpus == 1' smp.c";
+
+/// What the module is built with, of the kernel's source.
+const KEPT: &str = "arch include rust scripts Makefile Kbuild Kconfig";
+
+/// The options that are to be set, in `tests/checkers`.
+const CONFIG: &str = "kernel.config";
+
+/// A kernel that was built.
+pub(super) struct Kernel {
+    dir: PathBuf,
+}
+
+/// The cache's name of the kernel.
+pub(crate) fn name(versions: &Versions) -> Result<String> {
+    let id = guest::hash(&[ONE_CPU.as_bytes()], &[source(CONFIG)])?;
+    let package = &versions.kernel_package;
+    Ok(format!("checkers-kernel-{package}-{id}-{REVISION}"))
+}
+
+/// The kernel, built if it is not there.
+pub(super) fn make(cache: &Cache, root: &Root, versions: &Versions) -> Result<Kernel> {
+    let config = source(CONFIG);
+    let name = name(versions)?;
+    if !cache.has(&name) {
+        println!("to be made: a kernel with lockdep and KASAN, 1 GB on disk, once: {name}");
+    }
+    let archive = format!("/usr/src/{}.tar.xz", versions.kernel_source);
+    let dir = cache.entry(&name, |dir| {
+        fs::copy(&config, dir.join(CONFIG))
+            .with_context(|| format!("cannot copy {}", config.display()))?;
+        let script = format!(
+            "echo unpacking; mkdir /mnt/source /mnt/build; \
+             tar -xf {archive} -C /mnt/source --strip-components=1; \
+             echo configuring; {MAKE} defconfig; {ONE_CPU}; cd /mnt/source; \
+             scripts/kconfig/merge_config.sh -m -O /mnt/build /mnt/build/.config /mnt/{CONFIG}; \
+             {MAKE} olddefconfig; \
+             echo compiling; {MAKE} -j $(nproc) linux modules; \
+             echo tidying; find /mnt/build -name '*.[oa]' -delete; \
+             mkdir /mnt/kept; mv {KEPT} /mnt/kept; cd /mnt; rm -r source; mv kept source"
+        );
+        let mut build = root.script(dir, &script);
+        exec::logged("kernel", &mut build, &cache.log(&name), progress())?;
+        let made = dir.join("build/.config");
+        check(
+            &fs::read_to_string(&config).context("cannot read the wanted options")?,
+            &fs::read_to_string(made).context("cannot read the kernel's options")?,
+        )
+    })?;
+    Ok(Kernel { dir })
+}
+
+/// Every hundredth file that is compiled is worth showing.
+fn progress() -> impl Fn(&str) -> Option<String> {
+    let files = std::cell::Cell::new(0u32);
+    move |line| {
+        if ["unpacking", "configuring", "compiling", "tidying"].contains(&line) {
+            return Some(line.to_string());
+        }
+        if !line.starts_with("  ") {
+            return None;
+        }
+        files.set(files.get() + 1);
+        let count = files.get();
+        count.is_multiple_of(100).then(|| format!("{count} files"))
+    }
+}
+
+/// Fails unless all that is wanted is so: the kernel's tools drop silently
+/// what needs something else.
+fn check(wanted: &str, made: &str) -> Result<()> {
+    let made: std::collections::HashSet<&str> = made.lines().collect();
+    let missing: Vec<&str> = wanted
+        .lines()
+        .filter(|line| line.starts_with("CONFIG_") && !made.contains(line))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "the kernel cannot be built with {}: something that they need is missing in {}",
+            missing.join(", "),
+            source(CONFIG).display()
+        );
+    }
+    Ok(())
+}
+
+impl Kernel {
+    /// The kernel: a program of this machine.
+    pub(super) fn program(&self) -> PathBuf {
+        self.dir.join("build/linux")
+    }
+
+    /// Builds the module.
+    pub(super) fn module(&self, cache: &Cache, root: &Root) -> Result<PathBuf> {
+        println!("building virtio_tmem.ko for it");
+        let sources = project::root().join("guest");
+        let place = self.dir.join("module");
+        if place.exists() {
+            fs::remove_dir_all(&place).context("cannot remove the last module")?;
+        }
+        guest::copy_tree(&sources, &guest::files(&sources)?, &place)?;
+        let script = format!("{MAKE} M=/mnt/module modules");
+        let mut make = root.script(&self.dir, &script);
+        exec::logged("module", &mut make, &cache.log("checkers-module"), |_| None)?;
+        Ok(place.join("virtio_tmem.ko"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_were_dropped_are_named() {
+        let made = "CONFIG_KASAN=y\n# CONFIG_PROVE_LOCKING is not set\n";
+        check("# why\nCONFIG_KASAN=y\n", made).unwrap();
+        let error = check("CONFIG_KASAN=y\nCONFIG_PROVE_LOCKING=y\n", made).unwrap_err();
+        assert!(error.to_string().contains("PROVE_LOCKING"), "{error}");
+    }
+}
