@@ -70,11 +70,9 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     initramfs::write(&setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
         Guests::Small => None,
-        Guests::Vmm | Guests::All => Some(outer::make(
-            &setup,
-            &outer_programs(profile)?,
-            &initramfs,
-        )?),
+        Guests::Vmm | Guests::All => {
+            Some(outer::make(&setup, &outer_programs(profile)?, &initramfs)?)
+        }
     };
     let (debian, storage) = match guests {
         Guests::Small | Guests::Vmm => (None, None),
