@@ -3,7 +3,6 @@
 
 use crate::exec;
 use crate::guest;
-use crate::guest::Module;
 use crate::initramfs;
 use crate::outer;
 use crate::outer::Programs;
@@ -32,8 +31,10 @@ pub(crate) enum Guests {
     Small,
     /// And those of our own VMM.
     Vmm,
-    /// And a Debian system.
+    /// And a Debian system, and those with disks.
     All,
+    /// The agent's, and those with disks that are measured.
+    Measured,
 }
 
 /// Where a program runs that is linked statically, so that it needs nothing of
@@ -69,7 +70,7 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(&setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
-        Guests::Small => None,
+        Guests::Small | Guests::Measured => None,
         Guests::Vmm | Guests::All => {
             Some(outer::make(&setup, &outer_programs(profile)?, &initramfs)?)
         }
@@ -80,8 +81,16 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
             initramfs::write_debian(&setup, &module, &root, &programs, &debian)?;
-            let storage = storage(&setup, &module, &programs)?;
-            (Some(debian), Some(storage))
+            let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
+            let initramfs = made.join("storage.cpio");
+            initramfs::write_storage(&setup, &module, &programs, ("load", &load), &initramfs)?;
+            (Some(debian), Some(storage(&setup, initramfs)?))
+        }
+        Guests::Measured => {
+            let work = linked_statically("release", &["tmem-work"])?.join("work");
+            let initramfs = made.join("measured.cpio");
+            initramfs::write_storage(&setup, &module, &programs, ("work", &work), &initramfs)?;
+            (None, Some(storage(&setup, initramfs)?))
         }
     };
     Ok(Assets {
@@ -98,11 +107,8 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     })
 }
 
-/// Makes what guests with disks need.
-fn storage(setup: &Setup, module: &Module, programs: &InGuest) -> Result<StorageAssets> {
-    let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
-    let initramfs = project::made()?.join("storage.cpio");
-    initramfs::write_storage(setup, module, programs, &load, &initramfs)?;
+/// What guests with disks need, beside their `initramfs`.
+fn storage(setup: &Setup, initramfs: PathBuf) -> Result<StorageAssets> {
     let root = roots::tools(&setup.cache, &setup.versions)?;
     let tools = TOOLS.iter().map(|path| {
         let (loader, arguments) = root.loaded(path);

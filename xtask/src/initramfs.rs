@@ -40,9 +40,6 @@ const USR_LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
 /// The agent under the name that the kernel's messages should show.
 const WORKLOAD: &str = "usr/bin/workload";
 
-/// The load for disks and file systems.
-const LOAD: &str = "usr/bin/load";
-
 /// Where `make install` puts tmemctl.
 const TMEMCTL: &str = "usr/sbin/tmemctl";
 
@@ -91,16 +88,16 @@ pub(crate) fn write(setup: &Setup, module: &Module, programs: &InGuest, to: &Pat
 }
 
 /// Writes the initramfs of a guest that has disks and uses them: the small one
-/// with more drivers, file systems, and the program `load`.
+/// with more drivers, file systems, and a program, by name, that uses them.
 pub(crate) fn write_storage(
     setup: &Setup,
     module: &Module,
     programs: &InGuest,
-    load: &Path,
+    (name, user): (&str, &Path),
     to: &Path,
 ) -> Result<()> {
     let mut archive = small(setup, programs)?;
-    archive.file(LOAD, PROGRAM, load)?;
+    archive.file(&format!("usr/bin/{name}"), PROGRAM, user)?;
     let work = to.with_extension("work");
     let lists = [modules::STOCK, modules::STORAGE];
     modules::add(&mut archive, setup, module, &lists, &work)?;
@@ -197,7 +194,7 @@ fn finish_debian(
 
 /// The one file of `build` that `pattern`, with at most one `*` in its last
 /// part, stands for.
-fn matching(build: &Root, pattern: &str) -> Result<String> {
+pub(crate) fn matching(build: &Root, pattern: &str) -> Result<String> {
     let (dir, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
     let Some((head, tail)) = name.split_once('*') else {
         return Ok(pattern.to_string());
