@@ -61,18 +61,22 @@ pub(crate) struct InGuest {
 
 /// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
-    let setup = setup::ensure(false)?;
+    make_from(&setup::ensure(false)?, profile, guests)
+}
+
+/// As [`make`], for one who needs the `setup`, too.
+pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Result<Assets> {
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     println!("building the daemon and what runs in guests");
     let daemon = daemon(profile)?;
     let programs = in_guest()?;
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
-    initramfs::write(&setup, &module, &programs, &initramfs)?;
+    initramfs::write(setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
         Guests::Small | Guests::Measured => None,
         Guests::Vmm | Guests::All => {
-            Some(outer::make(&setup, &outer_programs(profile)?, &initramfs)?)
+            Some(outer::make(setup, &outer_programs(profile)?, &initramfs)?)
         }
     };
     let (debian, storage) = match guests {
@@ -80,24 +84,24 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
-            initramfs::write_debian(&setup, &module, &root, &programs, &debian)?;
+            initramfs::write_debian(setup, &module, &root, &programs, &debian)?;
             let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
             let initramfs = made.join("storage.cpio");
-            initramfs::write_storage(&setup, &module, &programs, ("load", &load), &initramfs)?;
-            (Some(debian), Some(storage(&setup, initramfs)?))
+            initramfs::write_storage(setup, &module, &programs, ("load", &load), &initramfs)?;
+            (Some(debian), Some(storage(setup, initramfs)?))
         }
         Guests::Measured => {
             let work = linked_statically("release", &["tmem-work"])?.join("work");
             let initramfs = made.join("measured.cpio");
-            initramfs::write_storage(&setup, &module, &programs, ("work", &work), &initramfs)?;
-            (None, Some(storage(&setup, initramfs)?))
+            initramfs::write_storage(setup, &module, &programs, ("work", &work), &initramfs)?;
+            (None, Some(storage(setup, initramfs)?))
         }
     };
     Ok(Assets {
-        qemu: qemu(&setup),
-        qemu_data: qemu_data(&setup),
+        qemu: qemu(setup),
+        qemu_data: qemu_data(setup),
         qemu_modules: setup.qemu.file("usr/lib/x86_64-linux-gnu/qemu"),
-        kernel: setup.kernel,
+        kernel: setup.kernel.clone(),
         initramfs,
         debian,
         daemon,

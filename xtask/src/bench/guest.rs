@@ -37,13 +37,15 @@ const MOUNT_POINTS: &[&str] = &["dev", "tmp"];
 pub(super) fn run(quick: bool, json: Option<&Path>) -> Result<()> {
     let made = project::made()?;
     let file = made.join("bench-assets.json");
-    assets::make(Profile::Release, Guests::Measured)?.write(&file)?;
-    // Its lock is not held while guests run.
-    let root = setup::ensure(false)?.build;
+    let setup = setup::ensure(false)?;
+    assets::make_from(&setup, Profile::Release, Guests::Measured)?.write(&file)?;
     let build = match quick {
         true => None,
-        false => Some(gather(&root, &made)?),
+        false => Some(gather(&setup.build, &made)?),
     };
+    // The cache is not locked while guests run.
+    let root = setup.build.clone();
+    drop(setup);
     println!("building the benchmarks");
     exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-bench"]))?;
     let program = project::target()?.join("release/tmem-bench");

@@ -46,6 +46,7 @@ const FILES: &[&str] = &[
 const TREES: &[&str] = &[
     "usr/include",
     "usr/lib/gcc/x86_64-linux-gnu/VERSION/include",
+    "usr/lib/linux/uapi/x86",
 ];
 
 /// Headers of another language.
