@@ -80,6 +80,9 @@ pub(crate) struct Measured {
     /// Bytes of the host's memory afterwards: what the daemon holds, with its
     /// bookkeeping, or what the page cache has of the disk.
     pub(crate) host_bytes: u64,
+    /// Time on this machine's CPUs, of the VM and of the daemon. Unlike the
+    /// guest's clock it does not count what else runs here.
+    pub(crate) cpu_seconds: f64,
 }
 
 impl Measured {
@@ -213,6 +216,7 @@ impl Session {
                 hits: after.hits.saturating_sub(before.hits),
                 misses: after.misses.saturating_sub(before.misses),
                 host_bytes: after.host_bytes,
+                cpu_seconds: after.cpu_seconds - before.cpu_seconds,
             },
         ))
     }
@@ -227,6 +231,10 @@ impl Session {
             (None, Way::HostCache) => resident::bytes(&self.volumes.path(number))?,
             (None, _) => 0,
         };
+        let mut cpu_seconds = cpu_seconds(self.guest.pid())?;
+        if let Some(daemon) = &self.daemon {
+            cpu_seconds += self::cpu_seconds(daemon.pid())?;
+        }
         Ok(Measured {
             guest_reads,
             guest_read_bytes,
@@ -237,6 +245,7 @@ impl Session {
             hits: filter.hits,
             misses: filter.misses,
             host_bytes,
+            cpu_seconds,
         })
     }
 
@@ -272,6 +281,23 @@ impl Session {
     }
 }
 
+/// CPU time that all threads of a process of this machine have used.
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let ticks = parse_ticks(&text).with_context(|| format!("{path} is {text:?}"))?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Ticks of a /proc/PID/stat, in user mode and in the kernel (proc(5)).
+fn parse_ticks(text: &str) -> Option<u64> {
+    // The name may hold anything, but ends with the last bracket.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let kernel: u64 = fields.next()?.parse().ok()?;
+    Some(user + kernel)
+}
+
 /// What the disk `number` is called in the guest.
 pub(crate) fn device(number: usize) -> String {
     let letter = ('a'..='z').nth(number).unwrap_or('?');
@@ -299,6 +325,14 @@ mod tests {
         assert_eq!(parse_diskstats(text, "vda"), Some((10, 88 * 512)));
         assert_eq!(parse_diskstats(text, "vdb"), Some((7, 56 * 512)));
         assert_eq!(parse_diskstats(text, "vdc"), None);
+    }
+
+    #[test]
+    fn ticks_are_found_behind_any_name() {
+        let text = "12 (a) b (c)) S 1 12 12 0 -1 4194560 1 0 0 0 250 37 0 0 20 0 3 0 99 1";
+        assert_eq!(parse_ticks(text), Some(287));
+        assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert_eq!(parse_ticks("12 (a) S 1"), None);
     }
 
     #[test]

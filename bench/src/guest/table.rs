@@ -22,8 +22,8 @@ pub(crate) fn tables(pieces: &[Piece]) -> String {
 
 fn table(pieces: &[&Piece]) -> String {
     let mut text = String::from(
-        "| work | way | time | | guest's reads | disk's reads | from the disk | saved | hit rate \
-         | host memory |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        "| work | way | time | | CPU time | guest's reads | disk's reads | from the disk | saved | hit rate \
+         | host memory |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     let mut names: Vec<&str> = Vec::new();
     for piece in pieces {
@@ -55,9 +55,10 @@ fn table(pieces: &[&Piece]) -> String {
             };
             let _ = writeln!(
                 text,
-                "| {name} | {} | {:.1} s | {beside} | {} | {} | {} | {saved} | {} | {host} |",
+                "| {name} | {} | {:.1} s | {beside} | {:.1} s | {} | {} | {} | {saved} | {} | {host} |",
                 piece.way.name(),
                 piece.seconds,
+                m.cpu_seconds,
                 m.guest_reads,
                 m.disk_reads,
                 mib(m.disk_read_bytes),
@@ -93,7 +94,8 @@ mod tests {
             piece(Way::Precache, 2.0, 50 << 20),
         ];
         let text = tables(&pieces);
-        let row = "| files | precache | 2.0 s | 0.25x | 0 | 0 | 50 MiB | 75 % | 75 % | 5 MiB |";
+        let row =
+            "| files | precache | 2.0 s | 0.25x | 0.0 s | 0 | 0 | 50 MiB | 75 % | 75 % | 5 MiB |";
         assert!(text.contains(row), "{text}");
         assert!(!text.contains("without a limit"), "{text}");
     }
