@@ -11,6 +11,7 @@ pub(crate) mod counters;
 pub(crate) mod engine;
 pub(crate) mod events;
 pub(crate) mod filter;
+pub(crate) mod finish;
 pub(crate) mod flush;
 pub(crate) mod handles;
 pub(crate) mod manager;

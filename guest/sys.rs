@@ -23,9 +23,12 @@ pub(crate) mod virtio;
 pub(crate) mod virtqueue;
 pub(crate) mod work;
 
-use kernel::time::{
-    delay::fsleep,
-    Delta, //
+use kernel::{
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
 };
 
 /// Between two looks at a condition, in microseconds.
@@ -48,4 +51,9 @@ pub(crate) fn signal_pending() -> bool {
 pub(crate) fn memory_pages() -> u64 {
     // SAFETY: Has no preconditions.
     unsafe { bindings::tmem_memory_pages() }
+}
+
+/// `EOPNOTSUPP`, which the kernel crate has since 7.3.
+pub(crate) fn not_supported() -> Error {
+    Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))
 }

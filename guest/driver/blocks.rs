@@ -68,9 +68,9 @@ pub(crate) struct Blocks {
     buckets: KVVec<Bucket>,
     /// Number of the last write to any page.
     writes: u64,
-    puts: KVec<Put>,
+    puts: KVVec<Put>,
     /// Copies that are not needed any more; some are forgotten when there are too many.
-    garbage: KVec<Extent>,
+    garbage: KVVec<Extent>,
 }
 
 impl Blocks {
@@ -87,8 +87,8 @@ impl Blocks {
             seen_count: 0,
             buckets: KVVec::from_elem(Bucket::default(), tuning::BUCKETS, GFP_KERNEL)?,
             writes: 0,
-            puts: KVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
-            garbage: KVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
+            puts: KVVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
+            garbage: KVVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
         })
     }
 
@@ -249,13 +249,12 @@ impl Blocks {
     pub(crate) fn take_garbage(&mut self) -> Option<Extent> {
         // What was put again since is kept: the flush could come after the put.
         while let Some(mut extent) = self.garbage.pop() {
-            let is_free = |page| {
-                let one = Pages {
-                    index: page,
-                    count: 1,
-                };
-                !self.present.get(page) && !self.puts.iter().any(|put| overlap(put.pages, one))
+            let is_put = |index, count| {
+                let pages = Pages { index, count };
+                self.puts.iter().any(|put| overlap(put.pages, pages))
             };
+            let may_be_put = is_put(extent.index, extent.count);
+            let is_free = |page| !self.present.get(page) && !(may_be_put && is_put(page, 1));
             let end = extent.index + u64::from(extent.count);
             let Some(first) = (extent.index..end).find(|page| is_free(*page)) else {
                 continue;
@@ -286,7 +285,7 @@ fn overlap(a: Pages, b: Pages) -> bool {
 
 /// Notes a copy that is not needed any more. When there is no room for it, it is forgotten: the
 /// host drops it when it is old.
-fn discard(garbage: &mut KVec<Extent>, page: u64) {
+fn discard(garbage: &mut KVVec<Extent>, page: u64) {
     if let Some(last) = garbage.last_mut() {
         if last.index + u64::from(last.count) == page && u64::from(last.count) < tuning::EXTENT_PAGES
         {

@@ -41,8 +41,7 @@ use super::{
     area::{
         Area,
         Known,
-        DISK_POOL,
-        PRECACHE_POOL, //
+        DISK_POOL, //
     },
     counters::Counters,
     handles::{
@@ -81,10 +80,6 @@ use crate::sys::{
     virtio::QueueSet,
     virtqueue::Virtqueue,
     work::WorkQueue, //
-};
-use crate::wire::{
-    Op,
-    Status, //
 };
 use kernel::{
     cpu::CpuId,
@@ -136,8 +131,8 @@ pub(crate) struct Engine {
     pub(super) workqueue: WorkQueue,
     #[pin]
     flush_work: DelayedWork<Engine>,
-    refusals: RateLimit,
-    errors: RateLimit,
+    pub(super) refusals: RateLimit,
+    pub(super) errors: RateLimit,
 }
 
 impl_has_delayed_work! {
@@ -357,160 +352,6 @@ impl Engine {
         }
     }
 
-    /// Ends the bios of an answered request.
-    fn finish(&self, request: &mut Request, op: Op) {
-        let status = request.answer().status;
-        let run = request.pages();
-        let Some(area) = request.area().cloned() else {
-            // There is none without.
-            return;
-        };
-        if !status.is_ok() {
-            self.shared.counters.rejected.add(1);
-            if self.errors.is_due() {
-                pr_err!(
-                    "the device refused a request {:?} for {} pages from {} with status {:#x}: this is a bug in the driver or the device\n",
-                    op,
-                    run.count,
-                    run.index,
-                    status.0,
-                );
-            }
-        }
-        let mut offset = 0;
-        let mut bios = request.take_bios();
-        while let Some(mut bio) = bios.pop() {
-            let count = bio.pages().map_or(0, |pages| pages.count);
-            let outcome = match op {
-                _ if !status.is_ok() => {
-                    self.shared.counters.io_errors.add(u64::from(count));
-                    Outcome::IoError
-                }
-                _ if area.pool == PRECACHE_POOL => finish_cache(&area, request, op, offset, count),
-                Op::Put => self.finish_put(&area, request, offset, count),
-                Op::Get => self.finish_get(&area, request, offset, &mut bio, count),
-                _ => self.finish_discard(&area, request, count),
-            };
-            offset += count;
-            request.end_accounting(&bio);
-            bio.end(outcome);
-        }
-        request.clear();
-    }
-
-    fn finish_put(&self, area: &Area, request: &Request, offset: u32, count: u32) -> Outcome {
-        let first = request.pages().index + u64::from(offset);
-        let mut refused = 0;
-        let mut failed = 0;
-        area.swap(|handles| {
-            for i in 0..count {
-                let page = first + u64::from(i);
-                let status = request.page_status(offset + i);
-                match status.code() {
-                    Status::OK => handles.set_stored(page),
-                    // A refused put has removed what was there before.
-                    Status::QUOTA | Status::NO_MEMORY | Status::FROZEN => {
-                        handles.set_empty(page);
-                        refused += 1;
-                    }
-                    _ => {
-                        // Whether the device has it is unknown: it is flushed in any case.
-                        handles.set_stored(page);
-                        failed += 1;
-                    }
-                }
-            }
-        });
-        let accepted = u64::from(count - refused - failed);
-        area.counts.puts.add(accepted);
-        area.counts.refused.add(refused.into());
-        let counters = &self.shared.counters;
-        counters.succ_stores.add(accepted);
-        counters.failed_stores.add(u64::from(refused));
-        if area.is_disk() {
-            counters.stored_pages.set(area.pages());
-            counters.io_errors.add(u64::from(failed));
-        }
-        if refused > 0 && self.refusals.is_due() {
-            pr_warn!(
-                "the device refuses pages (status {:#x}), so they stay in memory, or go to the disk; refused so far: {}\n",
-                request.page_status(offset).code().0,
-                counters.failed_stores.get(),
-            );
-        }
-        match (failed, refused) {
-            (0, 0) => Outcome::Ok,
-            (0, _) => Outcome::NoSpace,
-            _ => Outcome::IoError,
-        }
-    }
-
-    fn finish_get(
-        &self,
-        area: &Area,
-        request: &Request,
-        offset: u32,
-        bio: &mut Bio,
-        count: u32,
-    ) -> Outcome {
-        let first = request.pages().index + u64::from(offset);
-        let counters = &self.shared.counters;
-        let mut failed = 0u32;
-        let mut moved = false;
-        for i in 0..count {
-            match request.page_status(offset + i).code() {
-                Status::OK => {
-                    counters.loads.add(1);
-                    area.counts.hits.add(1);
-                }
-                Status::MISS => {
-                    // The device leaves the page alone; nothing of it may be seen.
-                    bio.zero(i, 1);
-                    let page = first + u64::from(i);
-                    if area.swap(|handles| handles.is_stored(page)) == Some(true) {
-                        counters.lost.add(1);
-                        failed += 1;
-                    } else if area.is_disk() {
-                        counters.misses.add(1);
-                    } else {
-                        // It was brought home meanwhile: read again.
-                        moved = true;
-                    }
-                }
-                _ => {
-                    bio.zero(i, 1);
-                    failed += 1;
-                }
-            }
-        }
-        if failed == 0 {
-            return if moved { Outcome::Again } else { Outcome::Ok };
-        }
-        area.counts.errors.add(failed.into());
-        counters.io_errors.add(u64::from(failed));
-        if self.errors.is_due() {
-            pr_err!(
-                "{} stored pages from {} on could not be read back; pages lost so far: {}\n",
-                failed,
-                first,
-                counters.lost.get(),
-            );
-        }
-        Outcome::IoError
-    }
-
-    fn finish_discard(&self, area: &Area, request: &Request, count: u32) -> Outcome {
-        let first = request.pages().index;
-        area.swap(|handles| {
-            for page in first..first + u64::from(count) {
-                handles.set_empty(page);
-            }
-        });
-        self.shared.counters.stored_pages.set(area.pages());
-        self.shared.counters.invalidates.add(u64::from(count));
-        Outcome::Ok
-    }
-
     /// Fails bios that were not sent. What belongs to a filter goes to its disk, if it can.
     fn fail(&self, mut bios: BioList) {
         while let Some(bio) = bios.pop() {
@@ -563,7 +404,9 @@ impl Engine {
     ///
     /// `ENOMEM`.
     pub(crate) fn add_area(&self, area: Arc<Area>) -> Result {
-        let mut room = KVec::with_capacity(self.areas.lock().len() + 1, GFP_KERNEL)?;
+        // By itself: within the next expression the lock would be held until its end.
+        let count = self.areas.lock().len() + 1;
+        let mut room = KVec::with_capacity(count, GFP_KERNEL)?;
         let mut areas = self.areas.lock();
         // There is room for all.
         for area in areas.drain_all() {
@@ -783,33 +626,5 @@ impl Engine {
     /// Ends work that is scheduled.
     pub(crate) fn cancel_work(self: &Arc<Self>) {
         self.workqueue.cancel_sync(self);
-    }
-}
-
-/// What has become of copies of blocks.
-fn finish_cache(area: &Area, request: &Request, op: Op, offset: u32, count: u32) -> Outcome {
-    let first = request.pages().index + u64::from(offset);
-    let mut failed = 0;
-    for i in 0..count {
-        let page = first + u64::from(i);
-        let is_ok = request.page_status(offset + i).is_ok();
-        if op == Op::Put {
-            if is_ok {
-                area.counts.puts.add(1);
-            } else {
-                area.counts.refused.add(1);
-            }
-            area.cache(|blocks| blocks.answer_put(page, is_ok));
-        } else if !is_ok {
-            area.cache(|blocks| blocks.vanish(page));
-            area.counts.vanished.add(1);
-            failed += 1;
-        }
-    }
-    // Of a put, the answer for each page was noted; a read goes to the disk.
-    if failed == 0 {
-        Outcome::Ok
-    } else {
-        Outcome::Again
     }
 }

@@ -18,6 +18,18 @@ const PAGE_SECTORS_SHIFT: u32 = kernel::page::PAGE_SHIFT as u32 - 9;
 /// Sectors in a page.
 pub(crate) const PAGE_SECTORS: u64 = 1 << PAGE_SECTORS_SHIFT;
 
+/// Longest part of a bio's memory in one descriptor, in bytes: what swiotlb is sure to map.
+pub(crate) const SEGMENT_BYTES: u32 = 64 << 10;
+
+/// A block device to which bios may be submitted, as the kernel has it.
+#[derive(Clone, Copy)]
+pub(crate) struct Target(pub(super) NonNull<kernel::bindings::block_device>);
+
+// SAFETY: A pointer that is only handed on; whoever makes one keeps what it points to.
+unsafe impl Send for Target {}
+// SAFETY: As above.
+unsafe impl Sync for Target {}
+
 /// What a bio asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -176,10 +188,10 @@ impl Bio {
         }
     }
 
-    /// The bio's sectors are those of the disk, also when it is for a partition.
-    pub(crate) fn set_checked(&mut self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::tmem_bio_set_checked(self.raw()) }
+    /// Makes the bio one for `target`, with the sectors of its disk. In process context.
+    pub(crate) fn aim(&mut self, target: Target) {
+        // SAFETY: By the type invariant; the target is valid.
+        unsafe { bindings::tmem_bio_aim(self.raw(), target.0.as_ptr()) }
     }
 
     /// Whether whoever submits the bio must not be made to wait.
@@ -203,7 +215,7 @@ impl Bio {
     pub(crate) fn is_movable(&self) -> bool {
         let (from, to) = self.sectors();
         let mut parts = 0;
-        self.for_each_segment(super::chain::SEGMENT_BYTES, |_| parts += 1);
+        self.for_each_segment(SEGMENT_BYTES, |_| parts += 1);
         parts <= (to - from).div_ceil(PAGE_SECTORS) && self.is_plain()
     }
 
@@ -362,6 +374,11 @@ impl Status {
     /// Whether it ended with [`Outcome::Again`].
     pub(crate) fn is_again(self) -> bool {
         self == Self(BLK_STS_TRANSPORT)
+    }
+
+    /// Whether it ended with [`Outcome::NoSpace`].
+    pub(crate) fn is_no_space(self) -> bool {
+        self == Self(BLK_STS_NOSPC)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::{
     bindings,
-    clone::Target, //
+    bio::Target, //
 };
 use core::ptr::NonNull;
 use kernel::{

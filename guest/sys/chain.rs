@@ -9,13 +9,11 @@ use super::{
     bindings,
     bio::{
         Bio,
-        BioList, //
+        BioList,
+        SEGMENT_BYTES, //
     },
 };
 use kernel::prelude::*;
-
-/// Longest part of a bio's memory in one descriptor, in bytes: what swiotlb is sure to map.
-pub(crate) const SEGMENT_BYTES: u32 = 64 << 10;
 
 /// Descriptors beside those for the bios: header, payload and answer.
 pub(crate) const EXTRA_DESCRIPTORS: usize = 3;

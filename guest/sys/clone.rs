@@ -9,7 +9,8 @@ use super::{
         Bio,
         Op,
         Pages,
-        Status, //
+        Status,
+        Target, //
     },
 };
 use core::{
@@ -29,15 +30,6 @@ pub(crate) trait Purpose: Sized + Send + 'static {
     /// The bio has ended. In any context.
     fn ended(self, status: Status);
 }
-
-/// A block device to which bios may be submitted, as the kernel has it.
-#[derive(Clone, Copy)]
-pub(crate) struct Target(pub(super) NonNull<kernel::bindings::block_device>);
-
-// SAFETY: A pointer that is only handed on; whoever makes one keeps what it points to.
-unsafe impl Send for Target {}
-// SAFETY: As above.
-unsafe impl Sync for Target {}
 
 /// Where bios with purposes come from. Some can be made when there is no memory, too.
 #[pin_data(PinnedDrop)]
@@ -120,25 +112,25 @@ impl<P: Purpose> Clones<P> {
         Some(unsafe { Self::dedicate(clone, purpose(original)) })
     }
 
-    /// A bio for `target` that moves pages between `copies` and `pages` of the target, which are
-    /// counted from sector 0 on. None when there is no memory; then `copies` come back. In any
-    /// context.
+    /// A bio that moves pages between `copies` and `pages` of something, counted from sector 0 on;
+    /// it is not for a block device, but see [`Bio::aim`]. When there is no memory, `copies` come
+    /// back. In any context.
     pub(crate) fn over(
         &self,
         copies: KBox<Copies>,
         op: Op,
         pages: Pages,
-        target: Target,
         purpose: impl FnOnce(KBox<Copies>) -> P,
     ) -> Result<Bio, KBox<Copies>> {
         let op = match op {
             Op::Read => kernel::bindings::req_op_REQ_OP_READ,
             _ => kernel::bindings::req_op_REQ_OP_WRITE,
         };
-        // SAFETY: The target is valid.
+        // Without a block device no cgroup is looked for, which is not for any context.
+        // SAFETY: The set is initialised.
         let bio = unsafe {
             kernel::bindings::bio_alloc_bioset(
-                target.0.as_ptr(),
+                core::ptr::null_mut(),
                 Copies::PAGES as c_ushort,
                 op,
                 kernel::bindings::GFP_NOWAIT | kernel::bindings::__GFP_NOWARN,

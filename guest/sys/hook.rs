@@ -16,6 +16,7 @@
 //! # Invariants
 //!
 //! - A disk has one hook, and that has at least one filter, but while it is made or taken off.
+//! - Filters of a disk do not overlap.
 //! - A bio for the disk that a filter sees lies within the filter's sectors: what reaches across
 //!   the ends is split there. Bios that lie outside of all filters are passed on.
 //! - A bio is passed on as a clone that is submitted to a [`Shadow`]. For a disk of blk-mq it goes
@@ -313,24 +314,7 @@ impl<F: Filter> Hook<F> {
     ///
     /// `ENOMEM`; then nothing has changed.
     pub(crate) fn attach(&self, filter: &Arc<F>) -> Result {
-        let own = self.filters.changed(filter, true)?;
-        let all = match F::registry().changed(filter, true) {
-            Ok(all) => all,
-            Err(err) => {
-                // SAFETY: The list was just made.
-                unsafe { free(own) };
-                return Err(err);
-            }
-        };
-        if let Err(err) = self.refit(own) {
-            // SAFETY: The lists were just made, and not published.
-            unsafe {
-                free(own);
-                free(all);
-            }
-            return Err(err);
-        }
-        F::registry().publish(all);
+        self.change(filter, true)?;
         self.pass_over(None);
         // Those that have passed the filter by have ended after this.
         self.settle();
@@ -361,8 +345,19 @@ impl<F: Filter> Hook<F> {
     ///
     /// `ENOMEM`; then nothing has changed.
     pub(crate) fn detach(&self, filter: &Arc<F>, gate: &Gate) -> Result {
-        let own = self.filters.changed(filter, false)?;
-        let all = match F::registry().changed(filter, false) {
+        self.change(filter, false)?;
+        if self.is_empty() {
+            self.pass_over(Some(self.original));
+        }
+        super::wait_until(|| gate.is_empty() && (!self.is_empty() || self.gate.is_empty()));
+        self.settle();
+        Ok(())
+    }
+
+    /// Adds `filter` to the lists, or removes it.
+    fn change(&self, filter: &Arc<F>, is_in: bool) -> Result {
+        let own = self.filters.changed(filter, is_in)?;
+        let all = match F::registry().changed(filter, is_in) {
             Ok(all) => all,
             Err(err) => {
                 // SAFETY: The list was just made.
@@ -379,11 +374,6 @@ impl<F: Filter> Hook<F> {
             return Err(err);
         }
         F::registry().publish(all);
-        if self.is_empty() {
-            self.pass_over(Some(self.original));
-        }
-        super::wait_until(|| gate.is_empty() && (!self.is_empty() || self.gate.is_empty()));
-        self.settle();
         Ok(())
     }
 
@@ -396,7 +386,10 @@ impl<F: Filter> Hook<F> {
             let (from, to) = filter.device().sectors();
             spans.push(bindings::tmem_span { from, to }, GFP_KERNEL)?;
         }
-        let operations = if filters.is_empty() {
+        let operations = if filters.is_empty() && !self.is_mq {
+            // Who is to have a `submit_bio` looks for it while holding the queue.
+            self.original
+        } else if filters.is_empty() {
             self.parting.get().cast_const()
         } else {
             self.operations.get().cast_const()

@@ -193,7 +193,9 @@ impl<'a> Held<'a> {
     /// Takes the locks, unless somebody has one of them.
     fn try_new(renewal: &'a Renewal) -> Option<Self> {
         // SAFETY: Called from the work only, so the device is valid by the type invariant.
-        unsafe { bindings::tmem_virtio_trylock(renewal.vdev.as_ptr()) }.then_some(Self(renewal))
+        let is_locked = unsafe { bindings::tmem_virtio_trylock(renewal.vdev.as_ptr()) };
+        // Not `then_some`: a value that is made and not used would unlock what others have locked.
+        is_locked.then(|| Self(renewal))
     }
 
     fn asks(&self) -> bool {

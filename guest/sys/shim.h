@@ -78,8 +78,8 @@ void tmem_disk_settle(struct gendisk *disk);
 
 /* The bio goes where its original would have gone: it is past the checks of submit_bio. */
 void tmem_bio_as_checked(struct bio *clone, struct bio *original);
-/* The bio's sectors are those of the disk, also when it is for a partition. */
-void tmem_bio_set_checked(struct bio *bio);
+/* The bio is for bdev, but its sectors are those of the disk. */
+void tmem_bio_aim(struct bio *bio, struct block_device *bdev);
 /* Whether nothing but the bio's pages is read or written for it. */
 bool tmem_bio_is_plain(struct bio *bio);
 /* Whether no program can write to the bio's memory. */

@@ -20,6 +20,7 @@ mod program;
 mod qemu;
 mod qmp;
 mod wait;
+mod write_log;
 
 pub use assets::Assets;
 pub use assets::StorageAssets;
@@ -51,3 +52,5 @@ pub use qmp::Qmp;
 pub use tmem_agent::http::Response;
 pub use tmem_agent::protocol;
 pub use wait::until;
+pub use write_log::PowerCut;
+pub use write_log::WriteLog;

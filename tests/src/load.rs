@@ -40,7 +40,7 @@ pub struct Load {
     link: Arc<Link>,
     what: String,
     output: String,
-    checks: u64,
+    rounds: u64,
 }
 
 impl<M: Machine> Guest<M> {
@@ -60,7 +60,7 @@ impl<M: Machine> Guest<M> {
             link,
             what: format!("load {arguments}"),
             output,
-            checks: 0,
+            rounds: 0,
         };
         // A signal before it heeds them would end it.
         until(&load.what.clone(), STARTS, || {
@@ -79,8 +79,25 @@ impl Load {
     /// # Errors
     /// Something is wrong, or it has ended.
     pub fn check(&mut self) -> Result<u64> {
-        self.program.signal(CHECK_NOW)?;
-        let wanted = self.checks + 1;
+        self.checks()?;
+        self.checked()
+    }
+
+    /// Has it do so, and does not wait for it.
+    ///
+    /// # Errors
+    /// The guest does not answer.
+    pub fn checks(&mut self) -> Result<()> {
+        self.program.signal(CHECK_NOW)
+    }
+
+    /// Waits until everything that [`Load::checks`] asked for is compared;
+    /// gives back how many bytes.
+    ///
+    /// # Errors
+    /// Something is wrong, or it has ended.
+    pub fn checked(&mut self) -> Result<u64> {
+        let wanted = self.rounds + 1;
         let what = format!("a check of {}", self.what);
         let bytes = until(&what, CHECK, || {
             let ended = self.program.ended()?;
@@ -94,7 +111,7 @@ impl Load {
                 (found, _) => Ok(found),
             }
         })?;
-        self.checks = wanted;
+        self.rounds = wanted;
         Ok(bytes)
     }
 

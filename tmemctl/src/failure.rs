@@ -8,6 +8,10 @@ use rustix::io::Errno;
 pub(crate) fn attach(disk: &str, errno: Errno) -> Error {
     match errno {
         Errno::EXIST => anyhow!("{disk} is attached already; `tmemctl status` shows it"),
+        Errno::BUSY => anyhow!(
+            "{disk} is a part of what is attached, or has a part that is: detach that first \
+             (`tmemctl status` shows it)"
+        ),
         Errno::NXIO => anyhow!("{disk} has just gone away, or was never a disk"),
         Errno::OPNOTSUPP => {
             anyhow!("the module cannot filter {disk}; the kernel's log (dmesg) may say why")
@@ -54,6 +58,7 @@ mod tests {
     fn every_error_of_the_interface_has_a_sentence_with_the_disk() {
         let attaching = [
             (Errno::EXIST, "attached already"),
+            (Errno::BUSY, "part of what is attached"),
             (Errno::NXIO, "gone away"),
             (Errno::OPNOTSUPP, "cannot filter"),
             (Errno::INVAL, "belong together"),

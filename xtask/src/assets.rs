@@ -3,7 +3,9 @@
 
 use crate::exec;
 use crate::guest;
+use crate::guest::Module;
 use crate::initramfs;
+use crate::initramfs::User;
 use crate::outer;
 use crate::outer::Programs;
 use crate::project;
@@ -40,6 +42,9 @@ pub(crate) enum Guests {
 /// Where a program runs that is linked statically, so that it needs nothing of
 /// a guest.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// What sets up device mapper's disks, in the root of tools.
+const DMSETUP: &str = "usr/sbin/dmsetup";
 
 /// What makes file systems and checks them, in the root of tools.
 const TOOLS: &[&str] = &[
@@ -85,16 +90,23 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
             initramfs::write_debian(setup, &module, &root, &programs, &debian)?;
-            let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
-            let initramfs = made.join("storage.cpio");
-            initramfs::write_storage(setup, &module, &programs, ("load", &load), &initramfs)?;
-            (Some(debian), Some(storage(setup, initramfs)?))
+            let user = User {
+                name: "load",
+                program: linked_statically("guest", &["tmem-load"])?.join("tmem-load"),
+                tools: &[DMSETUP],
+            };
+            let to = made.join("storage.cpio");
+            let storage = storage(setup, &module, &programs, &user, to)?;
+            (Some(debian), Some(storage))
         }
         Guests::Measured => {
-            let work = linked_statically("release", &["tmem-work"])?.join("work");
-            let initramfs = made.join("measured.cpio");
-            initramfs::write_storage(setup, &module, &programs, ("work", &work), &initramfs)?;
-            (None, Some(storage(setup, initramfs)?))
+            let user = User {
+                name: "work",
+                program: linked_statically("release", &["tmem-work"])?.join("work"),
+                tools: &[],
+            };
+            let to = made.join("measured.cpio");
+            (None, Some(storage(setup, &module, &programs, &user, to)?))
         }
     };
     Ok(Assets {
@@ -111,9 +123,16 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
     })
 }
 
-/// What guests with disks need, beside their `initramfs`.
-fn storage(setup: &Setup, initramfs: PathBuf) -> Result<StorageAssets> {
+/// Makes what guests with disks need.
+fn storage(
+    setup: &Setup,
+    module: &Module,
+    programs: &InGuest,
+    user: &User,
+    initramfs: PathBuf,
+) -> Result<StorageAssets> {
     let root = roots::tools(&setup.cache, &setup.versions)?;
+    initramfs::write_storage(setup, module, programs, (user, &root), &initramfs)?;
     let tools = TOOLS.iter().map(|path| {
         let (loader, arguments) = root.loaded(path);
         let words = std::iter::once(loader).chain(arguments.into_iter().map(PathBuf::from));

@@ -43,8 +43,8 @@ pub(crate) fn tests(profile: Profile, filter: Option<&str>) -> Result<Command> {
     cargo
         .args(["test", "--package", "tmem-e2e", "--features", "guests"])
         .args(["--test", "e2e", "--"])
-        .args(["--test-threads", PARALLEL])
         .args(filter)
+        .env("RUST_TEST_THREADS", PARALLEL)
         .env(ASSETS, file)
         // Errors say what was waited for; where in the test does not matter.
         .env("RUST_BACKTRACE", "0");

@@ -17,6 +17,7 @@ use anyhow::Context;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// Files of the build root that the guest has at the same place.
 const FILES: &[&str] = &[
@@ -42,6 +43,16 @@ const WORKLOAD: &str = "usr/bin/workload";
 
 /// Where `make install` puts tmemctl.
 const TMEMCTL: &str = "usr/sbin/tmemctl";
+
+/// The program that uses a guest's disks.
+pub(crate) struct User {
+    /// What it is called there.
+    pub(crate) name: &'static str,
+    /// Linked statically.
+    pub(crate) program: PathBuf,
+    /// What it starts, in the root of tools.
+    pub(crate) tools: &'static [&'static str],
+}
 
 /// Of a Debian system, what a guest has no use for, or gets from the kernel.
 const NOT_IN_GUEST: &[&str] = &[
@@ -88,16 +99,19 @@ pub(crate) fn write(setup: &Setup, module: &Module, programs: &InGuest, to: &Pat
 }
 
 /// Writes the initramfs of a guest that has disks and uses them: the small one
-/// with more drivers, file systems, and a program, by name, that uses them.
+/// with more drivers, file systems, and what uses them, of `tools` where it says so.
 pub(crate) fn write_storage(
     setup: &Setup,
     module: &Module,
     programs: &InGuest,
-    (name, user): (&str, &Path),
+    (user, tools): (&User, &Root),
     to: &Path,
 ) -> Result<()> {
     let mut archive = small(setup, programs)?;
-    archive.file(&format!("usr/bin/{name}"), PROGRAM, user)?;
+    archive.file(&format!("usr/bin/{}", user.name), PROGRAM, &user.program)?;
+    for tool in user.tools {
+        archive.program(tools, tool)?;
+    }
     let work = to.with_extension("work");
     let lists = [modules::STOCK, modules::STORAGE];
     modules::add(&mut archive, setup, module, &lists, &work)?;

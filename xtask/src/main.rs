@@ -27,6 +27,7 @@ mod pictures;
 mod project;
 mod roots;
 mod setup;
+mod soak;
 #[cfg(test)]
 mod spec;
 mod test;
@@ -60,6 +61,9 @@ enum Command {
     Image(image::Options),
     /// Run the end-to-end tests only.
     E2e(e2e::Options),
+    /// Run the filter's end-to-end tests for long, with other random choices
+    /// each time.
+    Soak(soak::Options),
     /// Render the programs' man pages.
     Man,
     /// Draw the pictures of the documentation.
@@ -75,6 +79,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Guest => guest::command(),
         Command::Image(options) => image::command(options),
         Command::E2e(options) => e2e::command(options),
+        Command::Soak(options) => soak::command(options),
         Command::Man => man::command(),
         Command::Pictures => pictures::run(project::root()),
     }

@@ -2,6 +2,7 @@
 //! The pictures of `docs/pictures`, drawn here so that a change of the words is
 //! a change of this file. `cargo xtask pictures` writes them.
 
+mod filter;
 mod vmm;
 
 use std::fmt::Write as _;
@@ -23,11 +24,12 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn all() -> [(&'static str, String); 3] {
+fn all() -> [(&'static str, String); 4] {
     [
         ("overview.svg", overview()),
         ("request.svg", request()),
         ("vmm.svg", vmm::picture()),
+        ("filter.svg", filter::picture()),
     ]
 }
 

@@ -18,7 +18,7 @@ use std::process::Command;
 const BUILD_REVISION: u32 = 1;
 const QEMU_REVISION: u32 = 1;
 const GUEST_REVISION: u32 = 1;
-const TOOLS_REVISION: u32 = 1;
+const TOOLS_REVISION: u32 = 2;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
@@ -49,7 +49,7 @@ const QEMU_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "ip
 const GUEST_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "kmod"];
 
 /// What makes file systems and checks them.
-const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs"];
+const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmsetup"];
 
 /// Left out of the build root: nothing here reads documentation, or links
 /// against LLVM, or builds anything of Rust's sources but its library.

@@ -153,7 +153,7 @@ impl Filter {
         self.for_each_part(home, |pages, copies, at| {
             let flight = self.gate.enter();
             let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
-            let bio = clones.over(copies, Op::Read, pages, self.device.target(), purpose)?;
+            let bio = clones.over(copies, Op::Read, pages, purpose)?;
             reads.push(bio);
             Ok(())
         });
@@ -164,9 +164,9 @@ impl Filter {
         self.for_each_part(home, |pages, copies, at| {
             let flight = self.gate.enter();
             let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
-            let mut bio = clones.over(copies, Op::Write, pages, self.shadow.target(), purpose)?;
+            let mut bio = clones.over(copies, Op::Write, pages, purpose)?;
             bio.rebase(0u64.wrapping_sub(self.origin));
-            bio.set_checked();
+            bio.aim(self.shadow.target());
             writes.push(bio);
             Ok(())
         });

@@ -136,7 +136,20 @@ impl Filters {
         }
         let device = BlockDevice::open(target.major, target.minor)?;
         if device.is_own() || device.is_zoned() {
-            return Err(EOPNOTSUPP);
+            pr_err!(
+                "{}:{} can't have a filter: it is zoned, or one of this module's own\n",
+                target.major,
+                target.minor,
+            );
+            return Err(sys::not_supported());
+        }
+        // A bio has one filter.
+        let (from, to) = device.sectors();
+        if list.entries.iter().any(|entry| {
+            let (first, end) = entry.filter.device.sectors();
+            entry.filter.hook.is_on(&device) && from < end && first < to
+        }) {
+            return Err(EBUSY);
         }
         list.entries.reserve(1, GFP_KERNEL)?;
         list.hooks.reserve(1, GFP_KERNEL)?;

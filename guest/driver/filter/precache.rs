@@ -141,13 +141,10 @@ impl Filter {
             return None;
         }
         let flight = self.gate.enter();
-        let put = self.engine.shared.clones.over(
-            copies,
-            Op::Write,
-            pages,
-            self.device.target(),
-            |copies| Purpose::Put(copies, pages, self.clone(), flight),
-        );
+        let clones = &self.engine.shared.clones;
+        let put = clones.over(copies, Op::Write, pages, |copies| {
+            Purpose::Put(copies, pages, self.clone(), flight)
+        });
         match put {
             Ok(mut put) => {
                 put.copy_from(original, at << kernel::page::PAGE_SHIFT);

@@ -19,10 +19,13 @@ use super::{
     purpose::Purpose,
     Filter, //
 };
-use crate::sys::bio::{
-    Bio,
-    Outcome,
-    Pages, //
+use crate::{
+    driver::tuning,
+    sys::bio::{
+        Bio,
+        Outcome,
+        Pages, //
+    },
 };
 use kernel::sync::Arc;
 
@@ -48,8 +51,17 @@ impl Filter {
         }
     }
 
-    /// The host has not taken all pages of a swap-out: the disk gets all.
-    pub(super) fn refused(self: &Arc<Self>, original: Bio) {
+    /// The host has not taken all pages of a swap-out: the disk gets all. Unless it is `known` what
+    /// the host has, it may have these pages, or what they were before: they are flushed.
+    pub(super) fn refused(self: &Arc<Self>, original: Bio, known: bool) {
+        if !known {
+            let pages = original.pages_touched(self.origin);
+            self.area.swap(|handles| {
+                for page in pages.index..pages.index + u64::from(pages.count) {
+                    handles.set_stored(page);
+                }
+            });
+        }
         self.release(&original);
         self.later(original);
     }
@@ -63,15 +75,20 @@ impl Filter {
     /// The pages of a write are the disk's from here on.
     fn release(self: &Arc<Self>, bio: &Bio) {
         let pages = bio.pages_touched(self.origin);
-        let freed = self.area.swap(|handles| {
-            let before = handles.pending();
-            for page in pages.index..pages.index + u64::from(pages.count) {
-                handles.free(page);
-            }
-            handles.pending().saturating_sub(before)
-        });
-        if let Some(freed) = freed.filter(|freed| *freed > 0) {
-            self.area.counts.invalidates.add(freed as u64);
+        let end = pages.index + u64::from(pages.count);
+        let mut freed = 0;
+        // In parts, so that interrupts are not off for long.
+        for from in (pages.index..end).step_by(tuning::EXTENT_PAGES as usize) {
+            let before = self.area.pages();
+            self.area.swap(|handles| {
+                for page in from..end.min(from + tuning::EXTENT_PAGES) {
+                    handles.free(page);
+                }
+            });
+            freed += before.saturating_sub(self.area.pages());
+        }
+        if freed > 0 {
+            self.area.counts.invalidates.add(freed);
             self.engine.schedule_flush(&self.area);
         }
     }

@@ -107,7 +107,7 @@ impl clone::Purpose for Purpose {
                 if status.is_ok() {
                     original.end_as(status);
                 } else {
-                    filter.refused(original);
+                    filter.refused(original, status.is_no_space());
                 }
                 drop(out);
                 land(filter, flight);

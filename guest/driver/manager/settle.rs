@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     sys::{
-        chain,
+        bio,
         disk::{
             self,
             Disk, //
@@ -260,7 +260,7 @@ impl Manager {
             run: session.run.min(tuning::SEGMENTS as u32),
             discard: tuning::DISCARD_PAGES,
             segments: self.engine.segments(),
-            segment_bytes: chain::SEGMENT_BYTES,
+            segment_bytes: bio::SEGMENT_BYTES,
         };
         state.link = Link::Attached;
         self.engine.open();

@@ -6,11 +6,18 @@
 //! way: file system, filter, host, and disk. Tests that have no filter show
 //! that the load itself raises no false alarm, and that it does raise one.
 
+mod bad_input;
 mod coherency;
 mod control;
 mod mutation;
 mod places;
+mod power_cut;
+mod scribble;
 mod session;
+mod soak;
+mod stacked;
+mod stress;
+mod swap;
 
 use anyhow::Result;
 use tmem_e2e::Drive;

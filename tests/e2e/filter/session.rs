@@ -63,6 +63,28 @@ pub(super) struct Summary {
     pub(super) reports: Vec<(&'static str, tmem_load::report::Report)>,
 }
 
+impl Summary {
+    /// For people, and for docs.
+    pub(super) fn table(&self) -> String {
+        let mut lines = vec![format!(
+            "{} pages came from the host, which took {}",
+            self.hits, self.puts
+        )];
+        for (deed, count) in &self.deeds {
+            lines.push(format!("{count:>6} x {deed}"));
+        }
+        for (name, report) in &self.reports {
+            lines.push(format!(
+                "{name:>6}: {} operations, {} MiB compared, {} checks of all",
+                report.total(),
+                report.verified_bytes >> 20,
+                report.checks
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
 struct Session {
     plan: Plan,
     random: Rng,
@@ -88,7 +110,8 @@ impl Session {
     fn start(plan: Plan) -> Result<Self> {
         let mut random = Rng::with_seed(u64::from(plan.seed));
         let buses = [Bus::Virtio, Bus::Nvme, Bus::Scsi];
-        let turn = random.usize(0..buses.len());
+        // The first has a second disk. Two SCSI disks have their names in any order.
+        let turn = random.usize(0..buses.len() - 1);
         let mut disks = Vec::new();
         for (number, usage) in plan.uses.iter().enumerate() {
             let bus = buses.get((turn + number) % buses.len());
@@ -114,7 +137,7 @@ impl Session {
             };
             let place = DaemonPlace::new(&host, options)?;
             let running = place.start()?;
-            guest.load_module()?;
+            guest.load_module_with("precache_eager=1")?;
             guest.plug(&place.socket(VM))?;
             daemon = Some((place, running));
         }
@@ -241,7 +264,14 @@ impl Session {
     fn reload(&mut self) -> Result<()> {
         self.detach_all()?;
         self.guest.run("rmmod virtio_tmem")?;
-        self.guest.load_module()
+        self.load()
+    }
+
+    /// Loads the module, to put blocks when they are first read, or later.
+    fn load(&mut self) -> Result<()> {
+        let eager = u8::from(self.random.bool());
+        self.guest
+            .load_module_with(&format!("precache_eager={eager}"))
     }
 
     fn detach_all(&mut self) -> Result<()> {
@@ -255,9 +285,12 @@ impl Session {
 
     fn end(mut self) -> Result<Summary> {
         if self.plan.filter {
-            // The last check but one is through the filter.
-            for number in 0..self.places.len() {
-                self.check(number)?;
+            // The last check but one is through the filter, all at once.
+            for place in &mut self.places {
+                place.load.checks()?;
+            }
+            for place in &mut self.places {
+                place.load.checked()?;
             }
             self.detach_all()?;
         }

@@ -11,5 +11,7 @@ pub mod content;
 pub mod control;
 pub mod device;
 pub mod files;
+pub mod journal;
 pub mod report;
 pub mod runs;
+pub mod scribble;

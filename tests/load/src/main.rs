@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The program: `load files`, `load blocks`, `load check`.
+//! The program: `load files`, `load blocks`, `load check`, `load scribble`.
 
 use anyhow::Context;
 use anyhow::Result;
 use clap::Parser;
 use clap::Subcommand;
 use std::path::PathBuf;
+use std::time::Duration;
 use tmem_load::blocks;
 use tmem_load::control;
 use tmem_load::control::Orders;
 use tmem_load::control::WrongBytes;
 use tmem_load::files;
+use tmem_load::journal;
+use tmem_load::scribble;
 
 /// Load for file systems and disks that knows what every byte must be
 ///
@@ -66,6 +69,29 @@ enum Command {
         #[arg(long)]
         model: Option<PathBuf>,
     },
+    /// Have everything flushed, and note what is durable: for power cuts.
+    Journal {
+        /// A directory of a mounted file system.
+        directory: PathBuf,
+        /// A block device of zeros for the notes.
+        acks: PathBuf,
+        /// From which everything follows.
+        #[arg(long)]
+        seed: u32,
+        /// For how long.
+        #[arg(long)]
+        seconds: u64,
+    },
+    /// Compare what is there after a power cut with the notes.
+    Recovered {
+        /// The directory.
+        directory: PathBuf,
+        /// The block device with the notes.
+        acks: PathBuf,
+        /// Of the load.
+        #[arg(long)]
+        seed: u32,
+    },
     /// Compare a block device with a model that `load blocks` has written.
     Check {
         /// The device, or an image of it.
@@ -76,6 +102,14 @@ enum Command {
         /// Where on the device it begins, in bytes.
         #[arg(long, default_value_t = 0)]
         offset: u64,
+    },
+    /// Read a block device, and write to the buffer while the disk fills it.
+    Scribble {
+        /// The device.
+        device: PathBuf,
+        /// For how long.
+        #[arg(long)]
+        seconds: u64,
     },
 }
 
@@ -119,6 +153,33 @@ fn run(command: Command) -> Result<()> {
             };
             blocks::run(&options, &Orders::from_signals()?)
         }
+        Command::Journal {
+            directory,
+            acks,
+            seed,
+            seconds,
+        } => {
+            let options = journal::Options {
+                directory,
+                acks,
+                seed,
+                seconds,
+            };
+            journal::run(&options, &Orders::from_signals()?)
+        }
+        Command::Recovered {
+            directory,
+            acks,
+            seed,
+        } => {
+            let (count, wrong) = journal::check(&directory, &acks, seed)?;
+            if !wrong.is_empty() {
+                let text = format!("of {count} acknowledgments: {}", wrong.join("; "));
+                return Err(WrongBytes(text).into());
+            }
+            println!("{count} acknowledgments hold");
+            Ok(())
+        }
         Command::Check {
             device,
             model,
@@ -135,6 +196,11 @@ fn run(command: Command) -> Result<()> {
                 return Err(WrongBytes(text).into());
             }
             println!("{} bytes are right", model.size());
+            Ok(())
+        }
+        Command::Scribble { device, seconds } => {
+            let read = scribble::run(&device, Duration::from_secs(seconds))?;
+            println!("{read} bytes were read");
             Ok(())
         }
     }

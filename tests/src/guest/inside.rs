@@ -151,19 +151,20 @@ impl<M: Machine> Guest<M> {
         self.load_module_with("")
     }
 
-    /// As [`Guest::load_module`], with these parameters beside.
+    /// The same with `parameters` for the module.
     ///
     /// # Errors
     /// modprobe fails.
     pub fn load_module_with(&self, parameters: &str) -> Result<()> {
-        let lines = self.machine.load();
-        let last = lines.len().saturating_sub(1);
-        for (number, line) in lines.iter().enumerate() {
-            // The module itself comes last.
-            match number == last {
-                true => self.run(&format!("{line} {parameters}"))?,
-                false => self.run(line)?,
-            };
+        let mut lines = self.machine.load();
+        // The module itself comes last.
+        if let Some(line) = lines.last_mut()
+            && !parameters.is_empty()
+        {
+            *line = format!("{line} {parameters}");
+        }
+        for line in lines {
+            self.run(&line)?;
         }
         Ok(())
     }

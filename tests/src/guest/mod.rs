@@ -31,6 +31,9 @@ const BOOT: Duration = Duration::from_secs(300);
 /// For the machine to end once the guest has switched off.
 const OFF: Duration = Duration::from_secs(60);
 
+/// For a guest of a failed test to say what its tasks wait for.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// What a guest runs on.
 pub trait Machine {
     /// Process id of the program that is the machine, where it runs.
@@ -164,7 +167,18 @@ impl<M: Machine> Guest<M> {
         Ok(())
     }
 
+    /// Has the kernel say what every blocked task waits for, if the guest still
+    /// listens.
+    fn tell_of_blocked(&self) {
+        let path = "/proc/sysrq-trigger".to_string();
+        let text = "w".to_string();
+        let told = self.link.send(Command::Write { path, text });
+        // It is a help only.
+        let _ = told.and_then(|replies| replies.next("blocked tasks", LAST_WORDS));
+    }
+
     fn keep_log(&self) {
+        self.tell_of_blocked();
         let log = self.console();
         let name = &self.name;
         let kept = self.logs.join(format!("{name}-{}.log", self.pid()));

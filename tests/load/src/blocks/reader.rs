@@ -12,7 +12,9 @@ use crate::device;
 use anyhow::Context;
 use anyhow::Result;
 use fastrand::Rng;
+use rustix::fs::Advice;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
@@ -23,6 +25,7 @@ pub(super) struct Reader<'a> {
     shared: &'a Shared<'a>,
     random: Rng,
     direct: File,
+    buffered: File,
     buffer: Buffer,
     steps: u64,
 }
@@ -34,6 +37,8 @@ impl<'a> Reader<'a> {
             shared,
             random: Rng::with_seed(u64::from(options.seed) << 8 | u64::from(number + 128)),
             direct: device::open(&options.device, true)
+                .with_context(|| format!("cannot open {}", options.device.display()))?,
+            buffered: device::open(&options.device, false)
                 .with_context(|| format!("cannot open {}", options.device.display()))?,
             buffer: Buffer::new(usize::try_from(LARGEST)?),
             steps: 0,
@@ -68,9 +73,20 @@ impl Member for Reader<'_> {
             std::thread::yield_now();
             return Ok(());
         };
-        let how = "read with O_DIRECT beside writes";
-        read(self.shared, &self.direct, &(at..end), &mut self.buffer, how)?;
-        self.shared.counters.done("overlapping read");
+        let part = at..end;
+        if self.random.bool() {
+            let how = "read with O_DIRECT beside writes";
+            read(self.shared, &self.direct, &part, &mut self.buffer, how)?;
+            self.shared.counters.done("overlapping read");
+        } else {
+            // The page cache must not have it, or else nothing is read.
+            let length = NonZeroU64::new(end - at);
+            rustix::fs::fadvise(&self.buffered, at, length, Advice::DontNeed)
+                .context("cannot have pages forgotten")?;
+            let how = "read into the page cache beside writes";
+            read(self.shared, &self.buffered, &part, &mut self.buffer, how)?;
+            self.shared.counters.done("overlapping cached read");
+        }
         Ok(())
     }
 }

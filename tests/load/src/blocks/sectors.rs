@@ -231,14 +231,20 @@ impl Allowed {
     }
 }
 
-/// A place: half of the time in a part that moves now and then, so that reads
-/// and writes meet.
+/// A place: often in a part that moves now and then, and most often in a few
+/// pages, where reads and writes of all threads meet.
 pub(super) fn place(random: &mut fastrand::Rng, seed: u32, epoch: u64, size: u64) -> u64 {
     /// Bytes that are busy.
     const BUSY: u64 = 1 << 20;
-    if random.bool() && size > BUSY {
-        let from = mix(u64::from(seed) ^ epoch) % (size - BUSY);
-        return from + random.u64(0..BUSY);
+    /// Bytes where writes and reads meet all the time.
+    const HOT: u64 = 32 << 10;
+    if size <= BUSY {
+        return random.u64(0..size);
     }
-    random.u64(0..size)
+    let from = mix(u64::from(seed) ^ epoch) % (size - BUSY);
+    match random.u32(0..4) {
+        0 => random.u64(0..size),
+        1 => from + random.u64(0..BUSY),
+        _ => mix(u64::from(seed)) % (size - BUSY) + random.u64(0..HOT),
+    }
 }

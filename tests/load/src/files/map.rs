@@ -7,10 +7,10 @@ use std::ffi::c_void;
 use std::fs::File;
 
 /// What `offset` of a mapping must be a multiple of.
-pub(super) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// A shared mapping of part of a file.
-pub(super) struct Map {
+pub(crate) struct Map {
     start: *mut c_void,
     length: usize,
 }
@@ -18,7 +18,7 @@ pub(super) struct Map {
 impl Map {
     /// Maps `length` bytes of `file` at `offset`; all of them must be in the
     /// file, and stay there.
-    pub(super) fn new(file: &File, offset: u64, length: usize) -> rustix::io::Result<Self> {
+    pub(crate) fn new(file: &File, offset: u64, length: usize) -> rustix::io::Result<Self> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: A new mapping at a place of the kernel's choice: nothing else
         // is there.
@@ -36,7 +36,7 @@ impl Map {
     }
 
     /// The bytes.
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: The mapping is `length` bytes long, readable and writable,
         // and lives as long as `self`. The file is this thread's own: nobody
         // else writes to it or makes it shorter while this is borrowed. Every
@@ -45,7 +45,7 @@ impl Map {
     }
 
     /// Has what was written on the disk.
-    pub(super) fn sync(&mut self) -> rustix::io::Result<()> {
+    pub(crate) fn sync(&mut self) -> rustix::io::Result<()> {
         // SAFETY: The range is the mapping, which is ours.
         unsafe { rustix::mm::msync(self.start, self.length, rustix::mm::MsyncFlags::SYNC) }
     }

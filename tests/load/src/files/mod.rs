@@ -6,7 +6,7 @@
 //! journal and trees, it does for all of them.
 
 mod choice;
-mod map;
+pub(crate) mod map;
 mod operations;
 mod owned;
 #[cfg(test)]

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+/* For hook.rs and its neighbours: see shim.h. */
+
+#include <linux/bio.h>
+#include <linux/blk-crypto.h>
+#include <linux/blk-integrity.h>
+#include <linux/blk-mq.h>
+#include <linux/delay.h>
+#include <linux/kdev_t.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+
+#include "shim.h"
+
+struct file *tmem_bdev_open(unsigned int major, unsigned int minor)
+{
+	return bdev_file_open_by_dev(MKDEV(major, minor), BLK_OPEN_READ, NULL, NULL);
+}
+
+void tmem_bdev_close(struct file *file)
+{
+	bdev_fput(file);
+}
+
+bool tmem_bdev_is_zoned(struct block_device *bdev)
+{
+	return bdev_is_zoned(bdev);
+}
+
+struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq)
+{
+	struct block_device *shadow = kmemdup(bdev, sizeof(*bdev), GFP_KERNEL);
+
+	if (shadow && mq)
+		bdev_clear_flag(shadow, BD_HAS_SUBMIT_BIO);
+	return shadow;
+}
+
+bool tmem_disk_is_mq(struct gendisk *disk)
+{
+	return queue_is_mq(disk->queue);
+}
+
+static bool tmem_touches(struct block_device *bdev, const struct tmem_span *spans,
+			 unsigned int count)
+{
+	sector_t from = bdev->bd_start_sect;
+	sector_t to = from + bdev_nr_sectors(bdev);
+	unsigned int i;
+
+	if (!bdev_is_partition(bdev))
+		return count > 0;
+	for (i = 0; i < count; i++)
+		if (from < spans[i].to && spans[i].from < to)
+			return true;
+	return false;
+}
+
+void tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *fops,
+		     void **slot, void *value, const struct tmem_span *spans,
+		     unsigned int count)
+{
+	struct block_device *bdev;
+	unsigned int memflags;
+	unsigned long i;
+
+	/* First, because who has it reads partitions, and so waits for the queue. */
+	mutex_lock(&disk->open_mutex);
+	memflags = blk_mq_freeze_queue(disk->queue);
+	WRITE_ONCE(disk->fops, fops);
+	WRITE_ONCE(*slot, value);
+	if (queue_is_mq(disk->queue)) {
+		xa_for_each(&disk->part_tbl, i, bdev) {
+			if (tmem_touches(bdev, spans, count))
+				bdev_set_flag(bdev, BD_HAS_SUBMIT_BIO);
+			else
+				bdev_clear_flag(bdev, BD_HAS_SUBMIT_BIO);
+		}
+	}
+	blk_mq_unfreeze_queue(disk->queue, memflags);
+	mutex_unlock(&disk->open_mutex);
+}
+
+static bool tmem_is_quiet(struct gendisk *disk)
+{
+	struct request_queue *q = disk->queue;
+
+	/* Nobody enters the queue of a disk that is gone. */
+	return !disk_live(disk) ||
+	       (!q->mq_freeze_depth && !waitqueue_active(&q->mq_freeze_wq) &&
+		!blk_queue_pm_only(q));
+}
+
+void tmem_disk_pass_over(struct gendisk *disk, const struct block_device_operations *fops)
+{
+	struct request_queue *q = disk->queue;
+	bool done;
+
+	/*
+	 * __submit_bio() looks at the flag first and enters the queue then. Between the two a task
+	 * does not sleep, but for a frozen queue. So while nobody can freeze it, and nobody waits
+	 * for it, each task that has looked is preempted at most, and that is what RCU for tasks
+	 * waits for.
+	 */
+	do {
+		mutex_lock(&q->mq_freeze_lock);
+		done = tmem_is_quiet(disk);
+		if (done) {
+			synchronize_rcu_tasks();
+			done = tmem_is_quiet(disk);
+		}
+		if (done && fops)
+			WRITE_ONCE(disk->fops, fops);
+		mutex_unlock(&q->mq_freeze_lock);
+		if (!done)
+			msleep(1);
+	} while (!done);
+}
+
+void tmem_disk_settle(struct gendisk *disk)
+{
+	unsigned int memflags = blk_mq_freeze_queue(disk->queue);
+
+	blk_mq_unfreeze_queue(disk->queue, memflags);
+}
+
+void tmem_bio_as_checked(struct bio *clone, struct bio *original)
+{
+	const unsigned int charged = BIT(BIO_BPS_THROTTLED) | BIT(BIO_CGROUP_ACCT);
+
+	/* Its sectors are those of the disk already; and it was charged for once. */
+	clone->bi_flags |= original->bi_flags & charged;
+	bio_set_flag(clone, BIO_REMAPPED);
+	/* Nobody polls for a clone. */
+	clone->bi_opf &= ~REQ_POLLED;
+}
+
+bool tmem_bio_is_plain(struct bio *bio)
+{
+	return !bio_has_crypt_ctx(bio) && !bio_integrity(bio);
+}
+
+bool tmem_bio_is_kernels(struct bio *bio)
+{
+	struct bvec_iter iter;
+	struct bio_vec bvec;
+
+	if (bio_flagged(bio, BIO_PAGE_PINNED))
+		return false;
+	bio_for_each_bvec(bvec, bio, iter) {
+		struct folio *folio = page_folio(bvec.bv_page);
+
+		if (folio_test_slab(folio))
+			continue;
+		if (folio_test_anon(folio) || folio_test_swapcache(folio) ||
+		    folio_mapped(folio) || folio_maybe_dma_pinned(folio))
+			return false;
+	}
+	return true;
+}
+
+void tmem_bio_copy(struct bio *to, struct bio *from, unsigned int offset)
+{
+	struct bio rest = {
+		.bi_io_vec = from->bi_io_vec,
+		.bi_iter = from->bi_iter,
+		.bi_opf = from->bi_opf,
+	};
+
+	bio_advance_iter(&rest, &rest.bi_iter, offset);
+	bio_copy_data(to, &rest);
+}
+
+bool tmem_bdev_is_own(struct block_device *bdev)
+{
+	return bdev->bd_disk->fops->owner == THIS_MODULE;
+}
+
+void tmem_bio_aim(struct bio *bio, struct block_device *bdev)
+{
+	bio_set_dev(bio, bdev);
+	bio_set_flag(bio, BIO_REMAPPED);
+}
