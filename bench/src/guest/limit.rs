@@ -2,6 +2,7 @@
 //! What a volume in a cloud is allowed: so many operations and so many bytes in
 //! a second.
 
+use serde::Serialize;
 use std::time::Duration;
 
 /// What counts as one operation at most, in bytes; larger ones count as
@@ -13,7 +14,7 @@ const OPERATION: u64 = 256 * 1024;
 const SLACK: Duration = Duration::from_millis(1);
 
 /// What is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Limit {
     /// Operations in a second.
     pub(crate) operations: u32,
@@ -27,6 +28,13 @@ impl Limit {
         operations: 3000,
         bytes: 125_000_000,
     };
+
+    /// Seconds that a disk takes at least for so much, however quick the guest is.
+    pub(crate) fn least_seconds(self, operations: u64, bytes: u64) -> f64 {
+        let by_operations = operations as f64 / f64::from(self.operations.max(1));
+        let by_bytes = bytes as f64 / f64::from(self.bytes.max(1));
+        by_operations.max(by_bytes)
+    }
 }
 
 /// Holds operations to a limit. Times are since an instant of the caller's.

@@ -9,18 +9,16 @@
 mod content;
 mod limit;
 mod pieces;
+mod plan;
 mod resident;
 mod session;
 mod table;
 mod volume;
 
 use crate::guest::content::Content;
-use crate::guest::content::Sizes;
-use crate::guest::limit::Limit;
-use crate::guest::pieces::Amounts;
 use crate::guest::pieces::Piece;
+use crate::guest::plan::Plan;
 use crate::guest::session::Session;
-use crate::guest::session::Way;
 use anyhow::Context;
 use anyhow::Result;
 use std::fs::File;
@@ -32,12 +30,6 @@ use tmem_e2e::Host;
 
 /// RAM of the guests, in MiB.
 const MEMORY_MIB: u64 = 160;
-
-/// What is on the disks: the files are twice the memory, the database is more than it.
-const SIZES: Sizes = Sizes {
-    files_mib: 2 * MEMORY_MIB,
-    database_mib: 176,
-};
 
 /// Names the file of assets.
 const ASSETS: &str = "TMEM_E2E_ASSETS";
@@ -51,7 +43,7 @@ pub(crate) struct Args {
     /// A directory with a compiler's `toolchain`, as a root, and `sources`.
     #[arg(long, value_name = "DIR")]
     build: Option<PathBuf>,
-    /// Only the limited disk, without the build, and less of everything.
+    /// Only the limited disk, and less of everything: whether it works.
     #[arg(long)]
     quick: bool,
 }
@@ -64,8 +56,11 @@ pub(crate) fn run(args: &Args, json: Option<&Path>) -> Result<()> {
     let system = system.context("--system must name a Debian system to take files from")?;
     let start = Instant::now();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let build = args.build.as_deref().filter(|_| !args.quick);
-    let content = Content::make(&assets, system, build, SIZES)?;
+    let plan = match args.quick {
+        true => Plan::quick(MEMORY_MIB),
+        false => Plan::full(MEMORY_MIB),
+    };
+    let content = Content::make(&assets, system, args.build.as_deref(), plan.sizes)?;
     println!(
         "guests of {MEMORY_MIB} MiB, {}; {} files of {} MiB; a database of {} rows, {} MiB",
         match Host::is_virtualised() {
@@ -75,54 +70,36 @@ pub(crate) fn run(args: &Args, json: Option<&Path>) -> Result<()> {
         content.files.count,
         content.files.bytes >> 20,
         content.scan.count,
-        SIZES.database_mib,
+        plan.sizes.database_mib,
     );
     // What else runs here makes guests slow, and the more so on an emulated CPU.
     println!("load of this machine before: {}", load.trim());
-    let amounts = match args.quick {
-        true => Amounts {
-            passes: 3,
-            rounds: 1,
-            rows: 10_000,
-            builds: 0,
-        },
-        false => Amounts {
-            passes: 3,
-            rounds: 2,
-            rows: 20_000,
-            builds: 2,
-        },
-    };
-    let limits: &[Option<Limit>] = match args.quick {
-        true => &[Some(Limit::CLOUD)],
-        false => &[Some(Limit::CLOUD), None],
-    };
-    let ways = [Way::Disk, Way::Precache, Way::Eager, Way::HostCache];
     let mut all: Vec<Piece> = Vec::new();
-    for limit in limits {
-        for way in ways {
-            let session = Session::boot(&assets, &content.images(), way, *limit, MEMORY_MIB)?;
-            pieces::run(
-                &session,
-                &content,
-                amounts,
-                &mut |name, seconds, measured| {
-                    println!(
-                        "  {:>4} s  {}, {name}: {seconds:.1} s",
-                        start.elapsed().as_secs(),
-                        way.name()
-                    );
-                    all.push(Piece {
-                        name,
-                        way,
-                        limited: limit.is_some(),
-                        seconds,
-                        measured,
-                    });
-                },
-            )?;
-            session.end()?;
-        }
+    for (number, one) in plan.sessions.iter().enumerate() {
+        println!(
+            "{:>5} s  guest {} of {}: {}, {}",
+            start.elapsed().as_secs(),
+            number + 1,
+            plan.sessions.len(),
+            table::disk(one.limit),
+            one.way.name()
+        );
+        let session = Session::boot(&assets, &content.images(), one.way, one.limit, MEMORY_MIB)?;
+        pieces::run(&session, &content, one.amounts, &mut |name, did| {
+            println!(
+                "{:>5} s    {name}: {:.1} s, {:.1} s of CPU time",
+                start.elapsed().as_secs(),
+                did.seconds,
+                did.measured.cpu_seconds
+            );
+            all.push(Piece {
+                name,
+                way: one.way,
+                limit: one.limit,
+                did,
+            });
+        })?;
+        session.end()?;
     }
     println!("{}", table::tables(&all));
     println!(

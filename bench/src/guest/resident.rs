@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! How much of a file the page cache has.
+//! How much memory of the host something has.
 
 use anyhow::Context;
 use anyhow::Result;
@@ -43,9 +43,34 @@ pub(crate) fn bytes(path: &Path) -> Result<u64> {
     Ok((present * PAGE) as u64)
 }
 
+/// Bytes of anonymous memory that a process has: nothing that it shares, such
+/// as a guest's memory.
+pub(crate) fn anonymous(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    parse_anonymous(&text).with_context(|| format!("{path} has no RssAnon"))
+}
+
+/// Of a /proc/PID/status (proc(5)).
+fn parse_anonymous(text: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn anonymous_memory_is_found() {
+        let text = "VmRSS:\t    6460 kB\nRssAnon:\t     524 kB\nRssFile:\t    3452 kB\n";
+        assert_eq!(parse_anonymous(text), Some(524 << 10));
+        assert_eq!(parse_anonymous("VmRSS:\t    6460 kB\n"), None);
+        assert!(anonymous(std::process::id()).unwrap() > 0);
+    }
 
     #[test]
     fn what_was_just_written_is_there() {

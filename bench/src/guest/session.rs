@@ -48,6 +48,9 @@ pub(crate) enum Way {
 }
 
 impl Way {
+    /// In the order in which they are measured.
+    pub(crate) const ALL: [Self; 4] = [Self::Disk, Self::Precache, Self::Eager, Self::HostCache];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk alone",
@@ -77,8 +80,8 @@ pub(crate) struct Measured {
     /// Pages that the filter had, or had not.
     pub(crate) hits: u64,
     pub(crate) misses: u64,
-    /// Bytes of the host's memory afterwards: what the daemon holds, with its
-    /// bookkeeping, or what the page cache has of the disk.
+    /// Bytes of the host's memory afterwards: what is resident of the daemon,
+    /// but for the guest's memory, or what the page cache has of the disk.
     pub(crate) host_bytes: u64,
     /// Time on this machine's CPUs, of the VM and of the daemon. Unlike the
     /// guest's clock it does not count what else runs here.
@@ -227,7 +230,11 @@ impl Session {
         let disk = self.volumes.counts(number)?;
         let filter = self.filter()?;
         let host_bytes = match (&self.daemon, self.way) {
-            (Some(daemon), _) => daemon.stats()?.number(&format!("/vms/{VM}/held_bytes"))?,
+            (Some(daemon), _) => {
+                // Page memory is a file of the daemon's own, and not anonymous.
+                let pages = daemon.stats()?.number("/store/mapped_bytes")?;
+                pages + resident::anonymous(daemon.pid())?
+            }
             (None, Way::HostCache) => resident::bytes(&self.volumes.path(number))?,
             (None, _) => 0,
         };
