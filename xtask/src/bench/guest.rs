@@ -39,10 +39,7 @@ pub(super) fn run(quick: bool, json: Option<&Path>) -> Result<()> {
     let file = made.join("bench-assets.json");
     let setup = setup::ensure(false)?;
     assets::make_from(&setup, Profile::Release, Guests::Measured)?.write(&file)?;
-    let build = match quick {
-        true => None,
-        false => Some(gather(&setup.build, &made)?),
-    };
+    let build = gather(&setup.build, &made)?;
     // The cache is not locked while guests run.
     let root = setup.build.clone();
     drop(setup);
@@ -61,10 +58,9 @@ pub(super) fn run(quick: bool, json: Option<&Path>) -> Result<()> {
         .arg(program)
         .args(["--only", "guest", "--system"])
         .arg(root.file("usr"))
+        .arg("--build")
+        .arg(build)
         .env(ASSETS, file);
-    if let Some(build) = build {
-        bench.arg("--build").arg(build);
-    }
     if quick {
         bench.arg("--quick");
     }

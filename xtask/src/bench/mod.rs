@@ -27,7 +27,7 @@ const NESTED_STARTS: usize = 5;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure; if not given, everything but `guest`: filters on the
-    /// disks of guests, which takes ten minutes on an emulated CPU.
+    /// disks of guests, which takes 25 minutes on an emulated CPU.
     #[arg(value_parser = ["store", "vhost", "vmm", "guest"])]
     only: Option<String>,
     /// Also write the figures to this file, as a JSON list.
@@ -36,7 +36,7 @@ pub(crate) struct Options {
     /// Pages of each sort (process memory, files) to measure with.
     #[arg(long)]
     pages: Option<u64>,
-    /// Of `guest`: less of everything, in two minutes.
+    /// Of `guest`: less of everything, in five minutes, to see that it works.
     #[arg(long)]
     quick: bool,
 }
