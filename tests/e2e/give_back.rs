@@ -148,6 +148,33 @@ fn memory_that_comes_and_goes_while_the_device_does_is_right() -> Result<()> {
 }
 
 #[test]
+fn what_was_brought_back_needs_no_host() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions::default())?;
+    let guest = bed::guest("pull", 512, &daemon, "vm0")?;
+    guest.swap_on()?;
+    guest.sh("mkdir -p /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup")?;
+    let mut job = guest.workload(192, 1)?;
+    job.filled()?;
+    guest.run("tmemctl reclaim 128M")?;
+    let loads = guest.counter("loads")?;
+    let said = guest.run("tmemctl pull --rate 1G")?;
+    ensure!(said.contains("Brought back"), "{said}");
+    let brought = (guest.counter("loads")? - loads) * 4096 / MIB;
+    ensure!(brought > 96, "{brought} MiB came back: {said}");
+    // Files that are in memory only are nobody's: those of this guest's root.
+    guest.sh("find / -xdev -type f -exec cat {} + >/dev/null")?;
+    // Nothing of the program is asked of the host any more.
+    let loads = guest.counter("loads")?;
+    guest.unplug()?;
+    job.order(Order::Verify)?;
+    ensure!(guest.counter("loads")? == loads, "pages were still out");
+    job.end()?;
+    bed::nothing_lost(&guest)?;
+    guest.power_off()?;
+    daemon.stop()
+}
+
+#[test]
 fn memory_is_moved_out_at_once_when_it_is_asked_for() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
     let guest = bed::guest("reclaim", 512, &daemon, "vm0")?;

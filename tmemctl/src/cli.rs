@@ -50,6 +50,10 @@ pub enum Command {
     GiveBack(GiveBack),
     /// Move memory out now, the coldest first
     Reclaim(Reclaim),
+    /// Bring swapped out pages of programs back into memory
+    ///
+    /// So that the host may be away for a while without anybody waiting for it.
+    Pull(Pull),
 }
 
 /// Options of `tmemctl give-back`.
@@ -119,6 +123,28 @@ pub struct Reclaim {
     /// Only memory of this control group, as /sys/fs/cgroup/system.slice
     #[arg(long, value_name = "DIRECTORY")]
     pub cgroup: Option<PathBuf>,
+}
+
+/// Options of `tmemctl pull`.
+#[derive(Clone, Debug, Args)]
+pub struct Pull {
+    /// How much at most, as 512M [default: everything]
+    #[arg(value_name = "SIZE", value_parser = tmem_host::size::parse)]
+    pub size: Option<u64>,
+
+    /// Most that is read in a second
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = tmem_host::size::parse)]
+    pub rate: u64,
+
+    /// Memory that stays available: it ends when there is less [default: a tenth of the
+    /// machine's]
+    #[arg(long, value_name = "SIZE", value_parser = tmem_host::size::parse)]
+    pub keep: Option<u64>,
+
+    /// Do not end: whenever nothing was swapped out for half a minute and there is
+    /// room, bring back a twentieth of what is out
+    #[arg(long, conflicts_with = "size")]
+    pub auto: bool,
 }
 
 /// A part of the time, in millionths.

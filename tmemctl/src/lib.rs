@@ -15,6 +15,7 @@ mod disk;
 mod failure;
 mod give_back;
 mod module;
+mod pull;
 mod reclaim;
 mod status;
 mod system;
@@ -54,6 +55,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             true
         }
         Command::Reclaim(wanted) => reclaim::run(wanted, &mut out)?,
+        Command::Pull(wanted) => pull::run(wanted, &mut out)?,
     };
     out.flush()?;
     Ok(if complete {

@@ -40,6 +40,14 @@ impl Places {
     }
 }
 
+/// Whether cold memory is moved out.
+pub(crate) fn moves_out() -> bool {
+    let places = Places::system();
+    Cold::new(&places)
+        .status()
+        .is_some_and(|(_, done)| done.is_some())
+}
+
 /// Does what is wanted.
 ///
 /// # Errors
