@@ -5,8 +5,8 @@ use rustix::process::Signal;
 use virtio_bindings::bindings::virtio_mmio as register;
 use virtio_tmem::testing::{header, page_of, request};
 use virtio_tmem::wire::{
-    AnswerHeader, Config, DEVICE_ID, Event, EventKind, Hints, Op, PAGE_SIZE, PoolKind, PoolSpec,
-    Status,
+    AnswerHeader, Config, DEVICE_ID, Event, EventKind, Hints, MemoryRange, Op, PAGE_SIZE, PoolKind,
+    PoolSpec, Status,
 };
 
 use crate::api::{ask, request as request_to};
@@ -47,7 +47,14 @@ pub(crate) enum Store {
     Daemon,
 }
 
-/// The program: puts a page, gets it back, flushes it, gets nothing.
+/// A page of the guest's memory that it does not use.
+const UNUSED: MemoryRange = MemoryRange {
+    address: 7 << 20,
+    bytes: PAGE_SIZE as u64,
+};
+
+/// The program: puts a page, gets it back, flushes it, gets nothing; then it gives memory
+/// back.
 pub(crate) fn use_store(guest: &mut Guest, device: Device, store: Store) {
     device.negotiate(guest, DEVICE_ID);
     guest.read(Width::Four, device.at(register::VIRTIO_MMIO_CONFIG));
@@ -77,6 +84,14 @@ pub(crate) fn use_store(guest: &mut Guest, device: Device, store: Store) {
         ("flush", Op::Flush, 1, &[], 16, ok(1, &[])),
         ("miss", Op::Get, 1, &[], room, ok(0, &[Status::MISS])),
         ("destroy", Op::DestroyPool, 0, &[], 16, ok(0, &[])),
+        (
+            "relinquish",
+            Op::Relinquish,
+            1,
+            &UNUSED.encode()[..],
+            17,
+            ok(1, &[Status::OK]),
+        ),
     ] {
         let answer = queue.add(guest, &[&ask_for(op, count, payload)], room);
         device.request(guest, &mut queue);
