@@ -10,8 +10,8 @@ use super::chain::{Sink, Source};
 use super::config::MAX_RUN;
 use super::fault::Fault;
 use super::frames::{Frames, Unreleased};
-use super::parse::{Extents, Ranges, Request, Run};
-use crate::wire::{AnswerHeader, Limits, MemoryRange, PoolKind, Status};
+use super::parse::{Entries, Request, Run};
+use crate::wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, Status};
 
 /// Bytes of an answer header, as a used length.
 const HEADER_LEN: u32 = 16;
@@ -169,7 +169,7 @@ impl Executor {
                 object,
                 count,
             } => {
-                let extents = Extents::read(source, count, self.page.as_mut_slice())?;
+                let extents = Entries::<Extent>::read(source, count, self.page.as_mut_slice())?;
                 let pool = pool(device, id)?;
                 let pages = extents
                     .iter()
@@ -200,7 +200,7 @@ impl Executor {
         sink: &mut S,
     ) -> Result<Done, Fault> {
         status_room(sink, count)?;
-        let ranges = Ranges::read(source, count, self.page.as_mut_slice())?;
+        let ranges = Entries::<MemoryRange>::read(source, count, self.page.as_mut_slice())?;
         let mut bytes = 0;
         for (range, slot) in ranges.iter().zip(&mut self.statuses) {
             *slot = release(device, frames, &range);

@@ -5,6 +5,8 @@
 //! length, operation, flags, count, range, length of the payload, content of
 //! the payload. What depends on the pool is asked when the request is run.
 
+use std::marker::PhantomData;
+
 use super::chain::Source;
 use super::config::{MAX_EXTENTS, MAX_RANGES, MAX_RUN};
 use super::fault::Fault;
@@ -149,74 +151,80 @@ impl Request {
     }
 }
 
-/// The extents of a FLUSH_EXTENTS, all of them judged.
-#[derive(Debug)]
-pub(super) struct Extents<'a>(&'a [u8]);
+/// Bytes of an extent, and of a range.
+const ENTRY: usize = 16;
+const _: () = assert!(Extent::SIZE == ENTRY && MemoryRange::SIZE == ENTRY);
 
-impl<'a> Extents<'a> {
-    /// Copies `count` extents (at most `MAX_EXTENTS`) into `scratch` and judges
-    /// them, so that a malformed one keeps all of them from being flushed.
+/// What a request lists after its header.
+pub(super) trait Entry: Sized {
+    /// Reads one.
+    fn decode(bytes: &[u8; ENTRY]) -> Self;
+
+    /// Judges it.
+    fn check(&self) -> Result<(), Fault>;
+}
+
+impl Entry for Extent {
+    fn decode(bytes: &[u8; ENTRY]) -> Self {
+        Self::decode(bytes)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        check_range(self.index, self.count)
+    }
+}
+
+impl Entry for MemoryRange {
+    fn decode(bytes: &[u8; ENTRY]) -> Self {
+        Self::decode(bytes)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        let page = PAGE_SIZE as u64;
+        let end = self.address.checked_add(self.bytes);
+        if self.bytes == 0 || end.is_none() {
+            return Err(Fault::RangeBounds);
+        }
+        if !self.address.is_multiple_of(page) || !self.bytes.is_multiple_of(page) {
+            return Err(Fault::RangeAlignment);
+        }
+        Ok(())
+    }
+}
+
+/// The entries of a list, all of them judged.
+#[derive(Debug)]
+pub(super) struct Entries<'a, T> {
+    bytes: &'a [u8],
+    kind: PhantomData<T>,
+}
+
+impl<'a, T: Entry> Entries<'a, T> {
+    /// Copies `count` entries, which fit, into `scratch` and judges them, so that
+    /// a malformed one keeps all of them from having an effect.
     pub(super) fn read(
         from: &mut impl Source,
         count: u32,
         scratch: &'a mut [u8],
     ) -> Result<Self, Fault> {
         let bytes = scratch
-            .get_mut(..count as usize * Extent::SIZE)
+            .get_mut(..count as usize * ENTRY)
             .ok_or(Fault::TooLong)?;
         from.read(bytes).map_err(|_| Fault::RequestUnmapped)?;
-        let extents = Self(bytes);
-        for extent in extents.iter() {
-            check_range(extent.index, extent.count)?;
+        let entries = Self {
+            bytes,
+            kind: PhantomData,
+        };
+        for entry in entries.iter() {
+            entry.check()?;
         }
-        Ok(extents)
+        Ok(entries)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Extent> {
-        let (extents, _) = self.0.as_chunks::<{ Extent::SIZE }>();
-        extents.iter().map(Extent::decode)
+    pub(super) fn iter(&self) -> impl Iterator<Item = T> {
+        let (entries, _) = self.bytes.as_chunks::<ENTRY>();
+        entries.iter().map(T::decode)
     }
-}
-
-/// The ranges of a RELINQUISH, all of them judged.
-#[derive(Debug)]
-pub(super) struct Ranges<'a>(&'a [u8]);
-
-impl<'a> Ranges<'a> {
-    /// Copies `count` ranges (at most `MAX_RANGES`) into `scratch` and judges
-    /// them, so that a malformed one keeps all of them with the driver.
-    pub(super) fn read(
-        from: &mut impl Source,
-        count: u32,
-        scratch: &'a mut [u8],
-    ) -> Result<Self, Fault> {
-        let bytes = scratch
-            .get_mut(..count as usize * MemoryRange::SIZE)
-            .ok_or(Fault::TooLong)?;
-        from.read(bytes).map_err(|_| Fault::RequestUnmapped)?;
-        let ranges = Self(bytes);
-        for range in ranges.iter() {
-            check_memory(&range)?;
-        }
-        Ok(ranges)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = MemoryRange> {
-        let (ranges, _) = self.0.as_chunks::<{ MemoryRange::SIZE }>();
-        ranges.iter().map(MemoryRange::decode)
-    }
-}
-
-fn check_memory(range: &MemoryRange) -> Result<(), Fault> {
-    let page = PAGE_SIZE as u64;
-    let end = range.address.checked_add(range.bytes);
-    if range.bytes == 0 || end.is_none() {
-        return Err(Fault::RangeBounds);
-    }
-    if !range.address.is_multiple_of(page) || !range.bytes.is_multiple_of(page) {
-        return Err(Fault::RangeAlignment);
-    }
-    Ok(())
 }
 
 fn pool_kind(from: &mut impl Source) -> Result<PoolKind, Fault> {
