@@ -9,6 +9,7 @@
 mod bad_input;
 mod coherency;
 mod control;
+mod late;
 mod mutation;
 mod places;
 mod power_cut;
