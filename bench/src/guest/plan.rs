@@ -26,7 +26,7 @@ impl Plan {
         let limited = Amounts {
             passes: 4,
             rounds: 3,
-            rows: 10_000,
+            rows: 5000,
             builds: 2,
         };
         let unlimited = Amounts {
