@@ -28,8 +28,9 @@ use std::time::Instant;
 use tmem_e2e::Assets;
 use tmem_e2e::Host;
 
-/// RAM of the guests, in MiB.
-const MEMORY_MIB: u64 = 160;
+/// RAM of the guests, in MiB. Half of it is left when they have booted, which
+/// one compiler needs most of.
+const MEMORY_MIB: u64 = 192;
 
 /// Names the file of assets.
 const ASSETS: &str = "TMEM_E2E_ASSETS";

@@ -21,10 +21,12 @@ const FILES: usize = 0;
 const TEXTS: usize = 1;
 const BUILD: usize = 2;
 
-/// What is built of the sources, and how. An emulated CPU takes long to optimise;
-/// two compilers at once do not fit into the memory, and fetch their own program
-/// from the disk over and over.
-const MAKE: &str = "make -s -C lz4/programs lz4 CFLAGS=-O0";
+/// What is built of the sources, and how. An emulated CPU takes long to optimise.
+/// Two compilers at once, or one that collects its garbage as seldom as it does by
+/// default, do not fit into the memory: they fetch their own program from the disk
+/// over and over.
+const MAKE: &str = "make -s -C lz4/programs lz4 \
+                    CFLAGS=\"-O0 --param ggc-min-heapsize=2048 --param ggc-min-expand=20\"";
 
 /// How much of each is done.
 #[derive(Clone, Copy, Debug)]

@@ -36,7 +36,7 @@ pub(crate) struct Options {
     /// Pages of each sort (process memory, files) to measure with.
     #[arg(long)]
     pages: Option<u64>,
-    /// Of `guest`: less of everything, in five minutes, to see that it works.
+    /// Of `guest`: less of everything, in ten minutes, to see that it works.
     #[arg(long)]
     quick: bool,
 }
