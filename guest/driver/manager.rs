@@ -268,7 +268,7 @@ impl virtio::Driver for Manager {
         }
         if news.detach {
             pr_notice!(
-                "the host asks for the pages back: swapoff /dev/tmem0, then unload virtio_tmem\n"
+                "the host asks for the pages back: swapoff /dev/tmem0, tmemctl detach --all, then unload virtio_tmem\n"
             );
         }
     }
