@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Only the limited disk, and less of everything: whether it works.
     #[arg(long)]
     quick: bool,
+    /// Only the limited disk, and no builds.
+    #[arg(long, conflicts_with = "quick")]
+    reads: bool,
 }
 
 /// Measures it, and writes the figures to `json`, too.
@@ -57,9 +60,10 @@ pub(crate) fn run(args: &Args, json: Option<&Path>) -> Result<()> {
     let system = system.context("--system must name a Debian system to take files from")?;
     let start = Instant::now();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let plan = match args.quick {
-        true => Plan::quick(MEMORY_MIB),
-        false => Plan::full(MEMORY_MIB),
+    let plan = match (args.quick, args.reads) {
+        (true, _) => Plan::quick(MEMORY_MIB),
+        (_, true) => Plan::reads(MEMORY_MIB),
+        _ => Plan::full(MEMORY_MIB),
     };
     let content = Content::make(&assets, system, args.build.as_deref(), plan.sizes)?;
     println!(

@@ -24,13 +24,13 @@ impl Plan {
     /// What tells how good filters are, for guests of `memory_mib` MiB.
     pub(crate) fn full(memory_mib: u64) -> Self {
         let limited = Amounts {
-            passes: 4,
-            rounds: 3,
+            passes: 3,
+            rounds: 2,
             rows: 5000,
             builds: 2,
         };
         let unlimited = Amounts {
-            passes: 3,
+            rounds: 1,
             // Most of a build is the guest's own time.
             builds: 0,
             ..limited
@@ -47,6 +47,16 @@ impl Plan {
             },
             sessions,
         }
+    }
+
+    /// The part of it that is about reads only, on the limited disk.
+    pub(crate) fn reads(memory_mib: u64) -> Self {
+        let mut plan = Self::full(memory_mib);
+        plan.sessions.retain(|one| one.limit.is_some());
+        for one in &mut plan.sessions {
+            one.amounts.builds = 0;
+        }
+        plan
     }
 
     /// What tells that it works: everything once, on disks that are only larger

@@ -34,7 +34,7 @@ const HEADERS: &str = "usr/src/linux-headers-*-common";
 const MOUNT_POINTS: &[&str] = &["dev", "tmp"];
 
 /// Measures it.
-pub(super) fn run(quick: bool, json: Option<&Path>) -> Result<()> {
+pub(super) fn run(quick: bool, reads: bool, json: Option<&Path>) -> Result<()> {
     let made = project::made()?;
     let file = made.join("bench-assets.json");
     let setup = setup::ensure(false)?;
@@ -61,6 +61,9 @@ pub(super) fn run(quick: bool, json: Option<&Path>) -> Result<()> {
         .arg("--build")
         .arg(build)
         .env(ASSETS, file);
+    if reads {
+        bench.arg("--reads");
+    }
     if quick {
         bench.arg("--quick");
     }

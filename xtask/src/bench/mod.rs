@@ -39,12 +39,15 @@ pub(crate) struct Options {
     /// Of `guest`: less of everything, in ten minutes, to see that it works.
     #[arg(long)]
     quick: bool,
+    /// Of `guest`: only the limited disk, and no builds, in half of the time.
+    #[arg(long, conflicts_with = "quick")]
+    reads: bool,
 }
 
 /// `cargo xtask bench`.
 pub(crate) fn command(options: &Options) -> Result<()> {
     if options.only.as_deref() == Some("guest") {
-        return guest::run(options.quick, options.json.as_deref());
+        return guest::run(options.quick, options.reads, options.json.as_deref());
     }
     // First, because it sets up for itself.
     let wanted = options.only.as_deref().is_none_or(|only| only == "vmm");
