@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::termios::isatty;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tmem_host::size;
 
@@ -21,6 +20,7 @@ use crate::complain;
 use crate::disk::{self, Number};
 use crate::failure;
 use crate::module::{Kernel, Module};
+use crate::progress;
 use crate::status::PAGE_BYTES;
 use crate::uapi::Kind;
 
@@ -72,7 +72,7 @@ pub(crate) fn run(wanted: &Detach, out: &mut impl Write) -> Result<bool> {
         sender,
         events,
     };
-    let shown = isatty(io::stderr());
+    let shown = progress::is_shown();
     let mut progress = |name: &str, pages: Option<u64>| {
         if shown {
             draw(name, pages);
@@ -103,14 +103,11 @@ fn listen(events: Sender<Event>) -> io::Result<()> {
 
 /// Shows how many pages are left to be brought home, or takes that back.
 fn draw(name: &str, pages: Option<u64>) {
-    let mut terminal = io::stderr().lock();
-    // To the line's start, and nothing on it.
-    let _ = write!(terminal, "\r\x1b[K");
-    if let Some(pages) = pages {
+    let line = pages.map(|pages| {
         let bytes = size::show(pages.saturating_mul(PAGE_BYTES));
-        let _ = write!(terminal, "{name}: {pages} pages left ({bytes})");
-    }
-    let _ = terminal.flush();
+        format!("{name}: {pages} pages left ({bytes})")
+    });
+    progress::draw(&line.unwrap_or_default());
 }
 
 /// What detaching needs.

@@ -15,6 +15,7 @@ mod disk;
 mod failure;
 mod give_back;
 mod module;
+mod progress;
 mod pull;
 mod reclaim;
 mod status;

@@ -2,7 +2,7 @@
 //! `tmemctl reclaim`: the kernel's memory.reclaim, in parts.
 
 use std::fs::File;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use tmem_host::size;
 
 use crate::cli::Reclaim;
+use crate::progress;
 
 /// What is asked for at a time: so that it can be interrupted, and what could be
 /// done is known.
@@ -35,19 +36,16 @@ pub(crate) fn run(wanted: &Reclaim, out: &mut impl Write) -> Result<bool> {
             file.display()
         );
     }
-    let shown = std::io::stderr().is_terminal();
+    let shown = progress::is_shown();
     let done = in_parts(wanted.size, |part, done| {
         if shown {
-            eprint!(
-                "\r\x1b[K{} of {}",
-                size::show(done),
-                size::show(wanted.size)
-            );
+            let (done, wanted) = (size::show(done), size::show(wanted.size));
+            progress::draw(&format!("{done} of {wanted}"));
         }
         ask(&file, part)
     });
     if shown {
-        eprint!("\r\x1b[K");
+        progress::draw("");
     }
     let done = done?;
     if done < wanted.size {

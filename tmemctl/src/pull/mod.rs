@@ -7,7 +7,7 @@ mod pace;
 mod process;
 mod room;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tmem_host::size;
 
 use crate::cli;
 use crate::give_back;
+use crate::progress;
 use pace::Pace;
 use room::Room;
 
@@ -39,54 +40,63 @@ pub(crate) fn run(wanted: &cli::Pull, out: &mut impl Write) -> Result<bool> {
     if wanted.auto {
         return always(proc, wanted);
     }
-    let shown = std::io::stderr().is_terminal();
+    let shown = progress::is_shown();
     let most = wanted.size.unwrap_or(u64::MAX);
     let mut pace = Pace::new(wanted.rate, |done| {
         if shown {
-            eprint!("\r\x1b[K{} brought back", size::show(done));
+            progress::draw(&format!("{} brought back", size::show(done)));
         }
     });
-    let done = pull(proc, most, wanted.keep, &mut pace);
+    let pulled = pull(proc, most, wanted.keep, &mut pace);
     if shown {
-        eprint!("\r\x1b[K");
+        progress::draw("");
     }
-    let done = done?;
-    let room = Room::read(proc)?;
-    let is_short = done < most && room.is_short(wanted.keep);
+    let Pulled { bytes, is_short } = pulled?;
     let why = if is_short {
         ": there is no room for more"
     } else {
         ""
     };
-    writeln!(out, "Brought back {}{why}.", size::show(done))?;
+    writeln!(out, "Brought back {}{why}.", size::show(bytes))?;
     Ok(!is_short || wanted.size.is_none())
 }
 
-/// Brings back at most `most` bytes, while there is room. Gives how many.
+/// What was brought back.
+struct Pulled {
+    bytes: u64,
+    /// It ended because there was no room for more.
+    is_short: bool,
+}
+
+/// Brings back at most `most` bytes, while there is room.
 fn pull(
     proc: &Path,
     most: u64,
     keep: Option<u64>,
     pace: &mut Pace<impl FnMut(u64)>,
-) -> Result<u64> {
-    let mut done = 0;
+) -> Result<Pulled> {
+    let mut bytes = 0;
+    let mut is_short = Room::read(proc)?.is_short(keep);
     for process in process::all(proc)? {
-        // One that ends meanwhile has nothing to be brought back.
-        let _ = process::swapped(&process, |address, memory| {
-            if done >= most || pace.is_due(done) && Room::read(proc)?.is_short(keep) {
-                return Ok(false);
-            }
-            if process::touch(memory, address) {
-                done += crate::status::PAGE_BYTES;
-                pace.keep(done);
-            }
-            Ok(true)
-        });
-        if done >= most || Room::read(proc)?.is_short(keep) {
+        if is_short || bytes >= most {
             break;
         }
+        // One that ends meanwhile has nothing to be brought back.
+        let _ = process::swapped(&process, |address, memory| {
+            if process::touch(memory, address) {
+                bytes += crate::status::PAGE_BYTES;
+                pace.keep(bytes);
+                if pace.is_due(bytes) {
+                    is_short = Room::read(proc)?.is_short(keep);
+                }
+            }
+            Ok(!is_short && bytes < most)
+        });
     }
-    Ok(done)
+    Ok(Pulled {
+        bytes,
+        is_short: is_short && bytes < most,
+    })
 }
 
 /// Brings pages back whenever there is room for a while.

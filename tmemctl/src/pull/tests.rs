@@ -53,7 +53,7 @@ fn machine(out: &[u64], available_kib: u64) -> TempDir {
 
 fn pulled(dir: &TempDir, most: u64, keep: Option<u64>) -> u64 {
     let mut pace = Pace::new(u64::MAX, |_| ());
-    pull(dir.path(), most, keep, &mut pace).unwrap() / PAGE
+    pull(dir.path(), most, keep, &mut pace).unwrap().bytes / PAGE
 }
 
 #[test]
