@@ -86,6 +86,11 @@ const LEFT_OUT: &[&str] = &[
     "path-include=/usr/src/rustc-*/Cargo.*",
 ];
 
+/// Variants of mmdebstrap: a system that programs run in, and one that is only
+/// unpacked: nothing is configured, nothing runs in a chroot.
+const MINIMAL: &str = "minbase";
+const UNPACKED: &str = "extract";
+
 /// A directory with a Debian system in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
@@ -121,77 +126,38 @@ pub(crate) fn tools_name() -> String {
 pub(crate) fn build(cache: &Cache, versions: &Versions) -> Result<Root> {
     let kernel = &versions.kernel;
     let exact = &versions.kernel_package;
-    let mut packages: Vec<String> = BUILD_PACKAGES.iter().map(|p| (*p).into()).collect();
+    let mut packages = owned(BUILD_PACKAGES);
     for part in ["headers", "binary", "modules"] {
         packages.push(format!("linux-{part}-{kernel}={exact}"));
     }
     packages.push(format!("{}={exact}", versions.kernel_source));
     let name = build_name(versions);
-    let dir = cache.entry(&name, |dir| {
-        let mut make = debootstrap(cache, "minbase", &packages)?;
-        for option in LEFT_OUT {
-            make.arg(format!("--dpkgopt={option}"));
-        }
-        make.arg("trixie")
-            .arg(dir)
-            .args(apt::sources(&versions.mirror));
-        run(&mut make, "build root", &cache.log(&name))
-    })?;
-    Ok(Root { dir })
+    make(cache, versions, &name, "build root", MINIMAL, &packages)
 }
 
 /// The root that QEMU runs out of, made if it is not there.
 pub(crate) fn qemu(cache: &Cache, versions: &Versions) -> Result<Root> {
-    let packages: Vec<String> = QEMU_PACKAGES.iter().map(|p| (*p).into()).collect();
     let name = qemu_name(versions);
-    let dir = cache.entry(&name, |dir| {
-        // Only unpacked: nothing is configured, nothing runs in a chroot.
-        let mut make = debootstrap(cache, "extract", &packages)?;
-        make.arg("trixie")
-            .arg(dir)
-            .args(apt::sources(&versions.mirror));
-        run(&mut make, "QEMU root", &cache.log(&name))
-    })?;
-    Ok(Root { dir })
+    let packages = owned(QEMU_PACKAGES);
+    make(cache, versions, &name, "QEMU root", UNPACKED, &packages)
 }
 
 /// A Debian 13 system with systemd, made if it is not there: a guest that is
 /// set up as a person's would be.
 pub(crate) fn guest(cache: &Cache, versions: &Versions) -> Result<Root> {
-    let packages: Vec<String> = GUEST_PACKAGES.iter().map(|p| (*p).into()).collect();
     let name = guest_name(versions);
-    if !cache.has(&name) {
-        println!("to be made: a Debian guest with systemd, {GUEST_SIZE}: {name}");
-    }
-    let dir = cache.entry(&name, |dir| {
-        let mut make = debootstrap(cache, "minbase", &packages)?;
-        for option in LEFT_OUT {
-            make.arg(format!("--dpkgopt={option}"));
-        }
-        make.arg("trixie")
-            .arg(dir)
-            .args(apt::sources(&versions.mirror));
-        run(&mut make, "guest root", &cache.log(&name))
-    })?;
-    Ok(Root { dir })
+    announce(cache, &name, "a Debian guest with systemd", GUEST_SIZE);
+    let packages = owned(GUEST_PACKAGES);
+    make(cache, versions, &name, "guest root", MINIMAL, &packages)
 }
 
 /// The root that the tools for file systems run out of, made if it is not
 /// there.
 pub(crate) fn tools(cache: &Cache, versions: &Versions) -> Result<Root> {
-    let packages: Vec<String> = TOOLS_PACKAGES.iter().map(|p| (*p).into()).collect();
     let name = tools_name();
-    if !cache.has(&name) {
-        println!("to be made: tools for file systems, {TOOLS_SIZE}: {name}");
-    }
-    let dir = cache.entry(&name, |dir| {
-        let mut make = debootstrap(cache, "extract", &packages)?;
-        make.arg("trixie")
-            .arg(dir)
-            .args(apt::sources(&versions.mirror));
-        run(&mut make, "tools root", &cache.log(&name))
-    })?;
-    Ok(Root { dir })
+    announce(cache, &name, "tools for file systems", TOOLS_SIZE);
+    let packages = owned(TOOLS_PACKAGES);
+    make(cache, versions, &name, "tools root", UNPACKED, &packages)
 }
 
 /// The cache's name of the root to build the kernel for `checkers` in.
@@ -204,24 +170,48 @@ pub(crate) fn checkers_name(versions: &Versions) -> String {
 
 /// That root, made if it is not there.
 pub(crate) fn checkers(cache: &Cache, versions: &Versions) -> Result<Root> {
-    let mut packages: Vec<String> = CHECKERS_PACKAGES.iter().map(|p| (*p).into()).collect();
+    let mut packages = owned(CHECKERS_PACKAGES);
     packages.push(format!(
         "{}={}",
         versions.kernel_source, versions.kernel_package
     ));
     let name = checkers_name(versions);
-    if !cache.has(&name) {
-        println!("to be made: a root to build kernels in, {CHECKERS_SIZE}: {name}");
+    announce(cache, &name, "a root to build kernels in", CHECKERS_SIZE);
+    make(cache, versions, &name, "checkers root", MINIMAL, &packages)
+}
+
+fn owned(packages: &[&str]) -> Vec<String> {
+    packages.iter().map(|package| (*package).into()).collect()
+}
+
+/// Says what is to be made, for roots that are not part of every setup.
+fn announce(cache: &Cache, name: &str, what: &str, size: &str) {
+    if !cache.has(name) {
+        println!("to be made: {what}, {size}: {name}");
     }
-    let dir = cache.entry(&name, |dir| {
-        let mut make = debootstrap(cache, "minbase", &packages)?;
-        for option in LEFT_OUT {
-            make.arg(format!("--dpkgopt={option}"));
+}
+
+/// The root with `packages`, made if it is not there; `what` says which, while it
+/// is.
+fn make(
+    cache: &Cache,
+    versions: &Versions,
+    name: &str,
+    what: &str,
+    variant: &str,
+    packages: &[String],
+) -> Result<Root> {
+    let dir = cache.entry(name, |dir| {
+        let mut make = debootstrap(cache, variant, packages)?;
+        if variant == MINIMAL {
+            for option in LEFT_OUT {
+                make.arg(format!("--dpkgopt={option}"));
+            }
         }
         make.arg("trixie")
             .arg(dir)
             .args(apt::sources(&versions.mirror));
-        run(&mut make, "checkers root", &cache.log(&name))
+        run(&mut make, what, &cache.log(name))
     })?;
     Ok(Root { dir })
 }
