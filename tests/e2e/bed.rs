@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What every test starts from and ends with.
 
+use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
+use serde_json::Value;
 use std::time::Duration;
 use tmem_e2e::Assets;
 use tmem_e2e::Daemon;
@@ -52,6 +54,12 @@ pub(crate) fn settles(daemon: &Daemon, pointer: &str, holds: impl Fn(u64) -> boo
         Ok(holds(last).then_some(last))
     })
     .map_err(|error| error.context(format!("{pointer} is {last}")))
+}
+
+/// What a command prints in the guest, as JSON.
+pub(crate) fn json<M: Machine>(guest: &Guest<M>, line: &str) -> Result<Value> {
+    let text = guest.run(line)?;
+    serde_json::from_str(&text).with_context(|| format!("{line} says {text:?}"))
 }
 
 /// A program that needs `mib` MiB finds every page of it as it left it.

@@ -29,8 +29,7 @@ fn backed<F: Fn(u64) -> bool>(guest: &Guest, what: &str, holds: F) -> Result<u64
 }
 
 fn status(guest: &Guest) -> Result<Value> {
-    let text = guest.run("tmemctl give-back status --json")?;
-    serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
+    bed::json(guest, "tmemctl give-back status --json")
 }
 
 #[test]

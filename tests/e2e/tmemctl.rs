@@ -2,7 +2,6 @@
 //! tmemctl in a guest: what it says of the module, and the module of itself.
 
 use crate::bed;
-use anyhow::Context;
 use anyhow::Result;
 use serde_json::Value;
 use tmem_e2e::DaemonOptions;
@@ -15,11 +14,6 @@ fn refuses<M: Machine>(guest: &Guest<M>, line: &str, words: &str) -> Result<()> 
     assert_eq!(code, 1, "{line}: {output}");
     assert!(output.contains(words), "{line}: {output}");
     Ok(())
-}
-
-fn json<M: Machine>(guest: &Guest<M>) -> Result<Value> {
-    let output = guest.run("tmemctl status --json")?;
-    serde_json::from_str(&output).with_context(|| format!("not JSON: {output}"))
 }
 
 #[test]
@@ -39,7 +33,7 @@ fn tmemctl_says_what_is_there_and_what_is_missing() -> Result<()> {
     let status = guest.run("tmemctl status")?;
     assert!(status.starts_with("host "), "{status}");
     assert!(status.contains("Nothing is attached"), "{status}");
-    let status = json(&guest)?;
+    let status = bed::json(&guest, "tmemctl status --json")?;
     assert_eq!(status["version"], 1);
     assert_eq!(status["filters"], Value::Array(Vec::new()));
     refuses(&guest, "tmemctl attach /dev/null", "is not a block device")?;

@@ -47,8 +47,7 @@ fn refused(guest: &Guest, line: &str) -> Result<()> {
 }
 
 fn filters(guest: &Guest) -> Result<usize> {
-    let text = guest.run("tmemctl status --json")?;
-    let status: serde_json::Value = serde_json::from_str(&text)?;
+    let status = bed::json(guest, "tmemctl status --json")?;
     let filters = status.get("filters").and_then(|list| list.as_array());
     Ok(filters.context("no filters in the status")?.len())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `tmemctl` in a guest.
 
-use anyhow::Context;
+use crate::bed;
 use anyhow::Result;
 use serde_json::Value;
 use tmem_e2e::Guest;
@@ -21,9 +21,7 @@ pub(super) fn detach<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
 
 /// The sum of the numbers called `name`, over all filters.
 pub(super) fn total<M: Machine>(guest: &Guest<M>, name: &str) -> Result<u64> {
-    let text = guest.run("tmemctl status --json")?;
-    let status: Value =
-        serde_json::from_str(&text).with_context(|| format!("tmemctl status says {text:?}"))?;
+    let status = bed::json(guest, "tmemctl status --json")?;
     Ok(sum(&status, name))
 }
 
