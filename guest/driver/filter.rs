@@ -42,6 +42,7 @@ pub(crate) mod list;
 pub(crate) mod precache;
 pub(crate) mod preswap;
 pub(crate) mod purpose;
+pub(crate) mod ways;
 
 use super::{
     area::Area,
@@ -53,9 +54,7 @@ use crate::{
         bio::{
             Bio,
             BioList,
-            Op,
-            Pages,
-            PAGE_SECTORS, //
+            Op, //
         },
         blockdev::{
             BlockDevice,
@@ -64,7 +63,6 @@ use crate::{
         clone::CopiesStack,
         hook::{
             self,
-            Flight,
             Gate,
             Hook,
             Registry, //
@@ -80,8 +78,7 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
-            Full,
-            Relaxed, //
+            Full, //
         },
         Arc, //
     },
@@ -198,55 +195,6 @@ impl hook::Filter for Filter {
 }
 
 impl Filter {
-    /// Passes a bio on to the disk.
-    fn pass(self: &Arc<Self>, bio: Bio) {
-        let flight = self.gate.enter();
-        self.pass_as(bio, |original| Purpose::Through(original, flight));
-    }
-
-    /// Passes a bio on to the disk, with a purpose.
-    fn pass_as(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) {
-        let clones = &self.engine.shared.clones;
-        if let Some(clone) = clones.clone_of(bio, self.shadow.target(), purpose) {
-            clone.submit();
-        }
-    }
-
-    /// The first pages of a bio, as many as fit into a request, if the host can read or write their
-    /// memory. Gives nothing when it was ended.
-    fn fitting(&self, bio: Bio, pages: Pages, count: u32) -> Option<(Bio, Pages)> {
-        let count = count.min(self.engine.most_pages()).max(1);
-        if count >= pages.count {
-            return Some((bio, pages));
-        }
-        let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
-        Some((bio.split_at(at)?, Pages { count, ..pages }))
-    }
-
-    /// A bio that the engine takes in the place of another.
-    fn carrier(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) -> Option<Bio> {
-        let clones = &self.engine.shared.clones;
-        let mut carrier = clones.clone_of(bio, self.device.target(), purpose)?;
-        carrier.rebase(self.origin);
-        Some(carrier)
-    }
-
-    /// Whether the host takes pages, and has not too much to do.
-    fn is_serving(&self) -> bool {
-        self.area.is_ready()
-            && self.engine.is_open()
-            && !self.is_closing.load(Relaxed)
-            && !self.engine.is_congested()
-    }
-
-    /// Has a bio dealt with in process context. In any context.
-    fn later(self: &Arc<Self>, bio: Bio) {
-        // It is under way meanwhile.
-        self.gate.join();
-        self.retries.lock().push(bio);
-        self.engine.workqueue().schedule::<_, RETRY>(self, 0);
-    }
-
     /// Deals with a bio that the host could not serve.
     fn again(self: &Arc<Self>, bio: Bio) {
         match (self.kind, bio.op()) {
@@ -281,11 +229,4 @@ impl Filter {
         }
         Ok(())
     }
-}
-
-/// Drops what a bio that has ended held, in this order: who waits for the flight may then take the
-/// filter apart.
-fn land(filter: Arc<Filter>, flight: Flight) {
-    drop(filter);
-    drop(flight);
 }

@@ -115,36 +115,30 @@ fn capacity() -> u32 {
 
 impl Reporter for Relinquisher {
     fn report(&self, ranges: Ranges) -> Result {
-        let mut ranges = ranges.map(|Range { address, bytes }| MemoryRange { address, bytes });
-        loop {
+        let ranges = ranges.map(|Range { address, bytes }| MemoryRange { address, bytes });
+        let mut ranges = ranges.peekable();
+        while ranges.peek().is_some() {
             let most = self.0.most_ranges.load(Relaxed);
             if most == 0 || !self.0.is_open() {
                 self.0.shared.counters.gives_postponed.add(1);
                 return Err(EAGAIN);
             }
-            if self.0.relinquish(ranges.by_ref().take(most))? == 0 {
-                return Ok(());
-            }
+            self.0.relinquish(ranges.by_ref().take(most))?;
         }
+        Ok(())
     }
 }
 
 impl Engine {
     /// Gives ranges of free memory back, at most [`tuning::RANGES`], and waits until the device has
-    /// taken them or can't take them any more. Gives their number.
+    /// taken them or can't take them any more.
     ///
     /// # Errors
     ///
     /// `ENODEV` when the device goes away, `EIO` when it refuses the request.
-    fn relinquish(self: &Arc<Self>, ranges: impl Iterator<Item = MemoryRange>) -> Result<u32> {
+    fn relinquish(self: &Arc<Self>, ranges: impl Iterator<Item = MemoryRange>) -> Result {
         let mut request = self.relinquished.lock().take().ok_or(EBUSY)?.0;
         request.set_memory(ranges);
-        let count = request.pages().count;
-        if count == 0 {
-            request.clear();
-            *self.relinquished.lock() = Some((request, false));
-            return Ok(0);
-        }
         self.send_ready(request);
         sys::wait_until(|| self.relinquished.lock().is_some());
         let mut slot = self.relinquished.lock();
@@ -166,7 +160,7 @@ impl Engine {
                         counters.ungiven_bytes.add(range.bytes);
                     }
                 }
-                Ok(count)
+                Ok(())
             }
         };
         request.clear();

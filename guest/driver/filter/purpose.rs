@@ -4,7 +4,7 @@
 
 use super::{
     home::Home,
-    land,
+    ways::land,
     Filter, //
 };
 use crate::{

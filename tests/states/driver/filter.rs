@@ -6,12 +6,10 @@ use super::engine::Engine;
 use crate::sys::bio::Bio;
 use crate::sys::bio::BioList;
 use crate::sys::bio::Op;
-use crate::sys::bio::Pages;
 use crate::sys::bio::Target;
 use crate::sys::bio::PAGE_SECTORS;
 use crate::sys::clone::Copies;
 use crate::sys::clone::CopiesStack;
-use crate::sys::hook::Flight;
 use crate::sys::hook::Gate;
 use crate::sys::irq_lock::IrqLock;
 use crate::tuning;
@@ -21,9 +19,7 @@ use crate::world::Scene;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
-use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
-use purpose::Purpose;
 
 #[rustfmt::skip]
 #[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
@@ -44,6 +40,11 @@ pub(crate) mod preswap;
 #[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
 #[path = "../../../guest/driver/filter/purpose.rs"]
 pub(crate) mod purpose;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
+#[path = "../../../guest/driver/filter/ways.rs"]
+pub(crate) mod ways;
 
 /// The first sector of the block device on its disk.
 pub(crate) const ORIGIN: u64 = 5 * PAGE_SECTORS;
@@ -122,47 +123,6 @@ impl Filter {
         }
     }
 
-    fn pass(self: &Arc<Self>, bio: Bio) {
-        let flight = self.gate.enter();
-        self.pass_as(bio, |original| Purpose::Through(original, flight));
-    }
-
-    fn pass_as(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) {
-        let clones = &self.engine.shared.clones;
-        if let Some(clone) = clones.clone_of(bio, self.shadow.target(), purpose) {
-            clone.submit();
-        }
-    }
-
-    fn fitting(&self, bio: Bio, pages: Pages, count: u32) -> Option<(Bio, Pages)> {
-        let count = count.min(self.engine.most_pages()).max(1);
-        if count >= pages.count {
-            return Some((bio, pages));
-        }
-        let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
-        Some((bio.split_at(at)?, Pages { count, ..pages }))
-    }
-
-    fn carrier(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) -> Option<Bio> {
-        let clones = &self.engine.shared.clones;
-        let mut carrier = clones.clone_of(bio, self.device.target(), purpose)?;
-        carrier.rebase(self.origin);
-        Some(carrier)
-    }
-
-    fn is_serving(&self) -> bool {
-        self.area.is_ready()
-            && self.engine.is_open()
-            && !self.is_closing.load(Relaxed)
-            && !self.engine.is_congested()
-    }
-
-    fn later(self: &Arc<Self>, bio: Bio) {
-        self.gate.join();
-        self.retries.lock().push(bio);
-        self.engine.workqueue().schedule::<_, RETRY>(self, 0);
-    }
-
     fn again(self: &Arc<Self>, bio: Bio) {
         match (self.is_swap, bio.op()) {
             (false, _) => self.read_from_disk(bio),
@@ -196,9 +156,4 @@ impl Filter {
         self.reopen();
         drained
     }
-}
-
-fn land(filter: Arc<Filter>, flight: Flight) {
-    drop(filter);
-    drop(flight);
 }

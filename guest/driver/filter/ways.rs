@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ways of a bio: to the disk, to the host, and back to be dealt with later.
+
+use super::{
+    purpose::Purpose,
+    Filter,
+    RETRY, //
+};
+use crate::sys::{
+    bio::{
+        Bio,
+        Pages,
+        PAGE_SECTORS, //
+    },
+    hook::Flight,
+};
+use kernel::sync::{
+    atomic::Relaxed,
+    Arc, //
+};
+
+impl Filter {
+    /// Passes a bio on to the disk.
+    pub(super) fn pass(self: &Arc<Self>, bio: Bio) {
+        let flight = self.gate.enter();
+        self.pass_as(bio, |original| Purpose::Through(original, flight));
+    }
+
+    /// Passes a bio on to the disk, with a purpose.
+    pub(super) fn pass_as(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) {
+        let clones = &self.engine.shared.clones;
+        if let Some(clone) = clones.clone_of(bio, self.shadow.target(), purpose) {
+            clone.submit();
+        }
+    }
+
+    /// The first pages of a bio, as many as fit into a request, if the host can read or write their
+    /// memory. Gives nothing when it was ended.
+    pub(super) fn fitting(&self, bio: Bio, pages: Pages, count: u32) -> Option<(Bio, Pages)> {
+        let count = count.min(self.engine.most_pages()).max(1);
+        if count >= pages.count {
+            return Some((bio, pages));
+        }
+        let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
+        Some((bio.split_at(at)?, Pages { count, ..pages }))
+    }
+
+    /// A bio that the engine takes in the place of another.
+    pub(super) fn carrier(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) -> Option<Bio> {
+        let clones = &self.engine.shared.clones;
+        let mut carrier = clones.clone_of(bio, self.device.target(), purpose)?;
+        carrier.rebase(self.origin);
+        Some(carrier)
+    }
+
+    /// Whether the host takes pages, and has not too much to do.
+    pub(super) fn is_serving(&self) -> bool {
+        self.area.is_ready()
+            && self.engine.is_open()
+            && !self.is_closing.load(Relaxed)
+            && !self.engine.is_congested()
+    }
+
+    /// Has a bio dealt with in process context. In any context.
+    pub(super) fn later(self: &Arc<Self>, bio: Bio) {
+        // It is under way meanwhile.
+        self.gate.join();
+        self.retries.lock().push(bio);
+        self.engine.workqueue().schedule::<_, RETRY>(self, 0);
+    }
+}
+
+/// Drops what a bio that has ended held, in this order: who waits for the flight may then take the
+/// filter apart.
+pub(super) fn land(filter: Arc<Filter>, flight: Flight) {
+    drop(filter);
+    drop(flight);
+}
