@@ -5,6 +5,7 @@
 //! same pages, so that the ratios hold on a noisy machine; the times do so less.
 
 mod corpus;
+mod guest;
 mod report;
 mod samples;
 mod store;
@@ -30,13 +31,15 @@ struct Args {
     /// Also write the figures to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// What to measure; everything if not given.
+    /// What to measure; if not given, everything that is not a guest.
     #[arg(long, value_enum)]
     only: Option<What>,
     #[command(flatten)]
     peers: vhost::Args,
     #[command(flatten)]
     vmm: vmm::Args,
+    #[command(flatten)]
+    guest: guest::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -47,10 +50,15 @@ enum What {
     Vhost,
     /// The VMM, beside QEMU.
     Vmm,
+    /// Filters on the disks of guests; only if named.
+    Guest,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.only == Some(What::Guest) {
+        return guest::run(&args.guest, args.json.as_deref());
+    }
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
     if wants(What::Store) || wants(What::Vhost) {

@@ -19,6 +19,16 @@ pub enum Bus {
     Scsi,
 }
 
+/// What this machine's page cache is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostCache {
+    /// For all of the disk: QEMU's `cache=writeback`.
+    #[default]
+    Yes,
+    /// For nothing: QEMU's `cache=none`.
+    No,
+}
+
 /// A disk; it can be unplugged.
 #[derive(Clone, Debug)]
 pub struct Drive {
@@ -30,6 +40,8 @@ pub struct Drive {
     pub log: Option<PathBuf>,
     /// Whether it cannot be written.
     pub read_only: bool,
+    /// Whether the image is kept in this machine's page cache.
+    pub host_cache: HostCache,
 }
 
 impl Drive {
@@ -40,6 +52,7 @@ impl Drive {
             bus: Bus::default(),
             log: None,
             read_only: false,
+            host_cache: HostCache::default(),
         }
     }
 
@@ -59,7 +72,13 @@ impl Drive {
             let file = file(path).replace("driver=", "file.driver=");
             let file = file.replace(",filename=", ",file.filename=");
             let file = file.replace(",discard=", ",file.discard=");
-            format!("driver=raw,node-name={node},read-only={read_only},discard=unmap,{file}")
+            let direct = match self.host_cache {
+                HostCache::Yes => "",
+                HostCache::No => ",cache.direct=on,file.cache.direct=on",
+            };
+            format!(
+                "driver=raw,node-name={node},read-only={read_only},discard=unmap,{file}{direct}"
+            )
         };
         let mut words = Vec::new();
         let mut add = |option: &str, value: String| words.extend([option.to_string(), value]);
@@ -126,5 +145,18 @@ mod tests {
         assert!(words.contains("filename=/tmp/a,,b,discard"), "{words}");
         assert!(words.contains("file=disk2-data,log=disk2-log"), "{words}");
         assert!(words.contains("id=disk2,drive=disk2-node"), "{words}");
+    }
+
+    #[test]
+    fn the_host_caches_unless_told_not_to() {
+        let drive = Drive::new("/tmp/image");
+        assert!(!drive.words(0).join(" ").contains("direct"));
+        let drive = Drive {
+            host_cache: HostCache::No,
+            ..drive
+        };
+        let words = drive.words(0).join(" ");
+        assert!(words.contains(",cache.direct=on"), "{words}");
+        assert!(words.contains("file.cache.direct=on"), "{words}");
     }
 }

@@ -32,6 +32,7 @@ pub use daemon::Stats;
 pub use disk::Disk;
 pub use drive::Bus;
 pub use drive::Drive;
+pub use drive::HostCache;
 pub use guest::Guest;
 pub use guest::GuestOptions;
 pub use guest::Machine;

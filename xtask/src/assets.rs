@@ -5,6 +5,7 @@ use crate::exec;
 use crate::guest;
 use crate::guest::Module;
 use crate::initramfs;
+use crate::initramfs::User;
 use crate::outer;
 use crate::outer::Programs;
 use crate::project;
@@ -32,13 +33,18 @@ pub(crate) enum Guests {
     Small,
     /// And those of our own VMM.
     Vmm,
-    /// And a Debian system.
+    /// And a Debian system, and those with disks.
     All,
+    /// The agent's, and those with disks that are measured.
+    Measured,
 }
 
 /// Where a program runs that is linked statically, so that it needs nothing of
 /// a guest.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// What sets up device mapper's disks, in the root of tools.
+const DMSETUP: &str = "usr/sbin/dmsetup";
 
 /// What makes file systems and checks them, in the root of tools.
 const TOOLS: &[&str] = &[
@@ -60,18 +66,22 @@ pub(crate) struct InGuest {
 
 /// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
-    let setup = setup::ensure(false)?;
+    make_from(&setup::ensure(false)?, profile, guests)
+}
+
+/// As [`make`], for one who needs the `setup`, too.
+pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Result<Assets> {
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     println!("building the daemon and what runs in guests");
     let daemon = daemon(profile)?;
     let programs = in_guest()?;
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
-    initramfs::write(&setup, &module, &programs, &initramfs)?;
+    initramfs::write(setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
-        Guests::Small => None,
+        Guests::Small | Guests::Measured => None,
         Guests::Vmm | Guests::All => {
-            Some(outer::make(&setup, &outer_programs(profile)?, &initramfs)?)
+            Some(outer::make(setup, &outer_programs(profile)?, &initramfs)?)
         }
     };
     let (debian, storage) = match guests {
@@ -79,16 +89,31 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
-            initramfs::write_debian(&setup, &module, &root, &programs, &debian)?;
-            let storage = storage(&setup, &module, &programs)?;
+            initramfs::write_debian(setup, &module, &root, &programs, &debian)?;
+            let user = User {
+                name: "load",
+                program: linked_statically("guest", &["tmem-load"])?.join("tmem-load"),
+                tools: &[DMSETUP],
+            };
+            let to = made.join("storage.cpio");
+            let storage = storage(setup, &module, &programs, &user, to)?;
             (Some(debian), Some(storage))
+        }
+        Guests::Measured => {
+            let user = User {
+                name: "work",
+                program: linked_statically("release", &["tmem-work"])?.join("work"),
+                tools: &[],
+            };
+            let to = made.join("measured.cpio");
+            (None, Some(storage(setup, &module, &programs, &user, to)?))
         }
     };
     Ok(Assets {
-        qemu: qemu(&setup),
-        qemu_data: qemu_data(&setup),
+        qemu: qemu(setup),
+        qemu_data: qemu_data(setup),
         qemu_modules: setup.qemu.file("usr/lib/x86_64-linux-gnu/qemu"),
-        kernel: setup.kernel,
+        kernel: setup.kernel.clone(),
         initramfs,
         debian,
         daemon,
@@ -99,11 +124,15 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
 }
 
 /// Makes what guests with disks need.
-fn storage(setup: &Setup, module: &Module, programs: &InGuest) -> Result<StorageAssets> {
-    let load = linked_statically("guest", &["tmem-load"])?.join("tmem-load");
-    let initramfs = project::made()?.join("storage.cpio");
+fn storage(
+    setup: &Setup,
+    module: &Module,
+    programs: &InGuest,
+    user: &User,
+    initramfs: PathBuf,
+) -> Result<StorageAssets> {
     let root = roots::tools(&setup.cache, &setup.versions)?;
-    initramfs::write_storage(setup, module, programs, (&load, &root), &initramfs)?;
+    initramfs::write_storage(setup, module, programs, (user, &root), &initramfs)?;
     let tools = TOOLS.iter().map(|path| {
         let (loader, arguments) = root.loaded(path);
         let words = std::iter::once(loader).chain(arguments.into_iter().map(PathBuf::from));

@@ -17,6 +17,7 @@ use anyhow::Context;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// Files of the build root that the guest has at the same place.
 const FILES: &[&str] = &[
@@ -40,14 +41,18 @@ const USR_LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
 /// The agent under the name that the kernel's messages should show.
 const WORKLOAD: &str = "usr/bin/workload";
 
-/// The load for disks and file systems.
-const LOAD: &str = "usr/bin/load";
-
-/// What sets up device mapper's disks.
-const DMSETUP: &str = "usr/sbin/dmsetup";
-
 /// Where `make install` puts tmemctl.
 const TMEMCTL: &str = "usr/sbin/tmemctl";
+
+/// The program that uses a guest's disks.
+pub(crate) struct User {
+    /// What it is called there.
+    pub(crate) name: &'static str,
+    /// Linked statically.
+    pub(crate) program: PathBuf,
+    /// What it starts, in the root of tools.
+    pub(crate) tools: &'static [&'static str],
+}
 
 /// Of a Debian system, what a guest has no use for, or gets from the kernel.
 const NOT_IN_GUEST: &[&str] = &[
@@ -94,17 +99,19 @@ pub(crate) fn write(setup: &Setup, module: &Module, programs: &InGuest, to: &Pat
 }
 
 /// Writes the initramfs of a guest that has disks and uses them: the small one
-/// with more drivers, file systems, and the program `load`.
+/// with more drivers, file systems, and what uses them, of `tools` where it says so.
 pub(crate) fn write_storage(
     setup: &Setup,
     module: &Module,
     programs: &InGuest,
-    (load, tools): (&Path, &Root),
+    (user, tools): (&User, &Root),
     to: &Path,
 ) -> Result<()> {
     let mut archive = small(setup, programs)?;
-    archive.file(LOAD, PROGRAM, load)?;
-    archive.program(tools, DMSETUP)?;
+    archive.file(&format!("usr/bin/{}", user.name), PROGRAM, &user.program)?;
+    for tool in user.tools {
+        archive.program(tools, tool)?;
+    }
     let work = to.with_extension("work");
     let lists = [modules::STOCK, modules::STORAGE];
     modules::add(&mut archive, setup, module, &lists, &work)?;
@@ -201,7 +208,7 @@ fn finish_debian(
 
 /// The one file of `build` that `pattern`, with at most one `*` in its last
 /// part, stands for.
-fn matching(build: &Root, pattern: &str) -> Result<String> {
+pub(crate) fn matching(build: &Root, pattern: &str) -> Result<String> {
     let (dir, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
     let Some((head, tail)) = name.split_once('*') else {
         return Ok(pattern.to_string());

@@ -38,7 +38,7 @@ impl<M: Machine> Guest<M> {
     /// It cannot be started, a signal ended it, or it takes too long.
     pub fn try_run(&self, line: &str) -> Result<(i32, String)> {
         let argv = line.split_whitespace().map(str::to_string).collect();
-        self.try_argv(line, argv)
+        self.try_argv(line, argv, RUN)
     }
 
     /// Runs a program that must succeed; gives back its output.
@@ -54,13 +54,21 @@ impl<M: Machine> Guest<M> {
     /// # Errors
     /// As [`Guest::run`].
     pub fn sh(&self, script: &str) -> Result<String> {
-        let argv = ["sh", "-euc", script].map(str::to_string).into();
-        succeeded(script, self.try_argv(script, argv)?)
+        self.sh_within(script, RUN)
     }
 
-    fn try_argv(&self, line: &str, argv: Vec<String>) -> Result<(i32, String)> {
+    /// As [`Guest::sh`], but waits for `limit` at most.
+    ///
+    /// # Errors
+    /// As [`Guest::run`].
+    pub fn sh_within(&self, script: &str, limit: Duration) -> Result<String> {
+        let argv = ["sh", "-euc", script].map(str::to_string).into();
+        succeeded(script, self.try_argv(script, argv, limit)?)
+    }
+
+    fn try_argv(&self, line: &str, argv: Vec<String>, limit: Duration) -> Result<(i32, String)> {
         let replies = self.link.send(Command::Run { argv })?;
-        match replies.next(line, RUN)? {
+        match replies.next(line, limit)? {
             Answer::Ran {
                 code: Some(code),
                 output,
@@ -148,8 +156,15 @@ impl<M: Machine> Guest<M> {
     /// # Errors
     /// modprobe fails.
     pub fn load_module_with(&self, parameters: &str) -> Result<()> {
-        for line in self.machine.load() {
-            self.run(format!("{line} {parameters}").trim_end())?;
+        let mut lines = self.machine.load();
+        // The module itself comes last.
+        if let Some(line) = lines.last_mut()
+            && !parameters.is_empty()
+        {
+            *line = format!("{line} {parameters}");
+        }
+        for line in lines {
+            self.run(&line)?;
         }
         Ok(())
     }

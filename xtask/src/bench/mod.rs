@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask bench`: what the store, the daemon and the VMM cost, beside their
-//! peers.
+//! peers, and what filters are good for.
+
+mod guest;
+mod toolchain;
 
 use crate::assets;
 use crate::assets::Guests;
@@ -23,8 +26,9 @@ const NESTED_STARTS: usize = 5;
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure; everything if not given.
-    #[arg(value_parser = ["store", "vhost", "vmm"])]
+    /// What to measure; if not given, everything but `guest`: filters on the
+    /// disks of guests, which takes ten minutes on an emulated CPU.
+    #[arg(value_parser = ["store", "vhost", "vmm", "guest"])]
     only: Option<String>,
     /// Also write the figures to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
@@ -32,10 +36,16 @@ pub(crate) struct Options {
     /// Pages of each sort (process memory, files) to measure with.
     #[arg(long)]
     pages: Option<u64>,
+    /// Of `guest`: less of everything, in two minutes.
+    #[arg(long)]
+    quick: bool,
 }
 
 /// `cargo xtask bench`.
 pub(crate) fn command(options: &Options) -> Result<()> {
+    if options.only.as_deref() == Some("guest") {
+        return guest::run(options.quick, options.json.as_deref());
+    }
     // First, because it sets up for itself.
     let wanted = options.only.as_deref().is_none_or(|only| only == "vmm");
     let nested = match wanted && !Host::is_virtualised() {
