@@ -51,9 +51,10 @@ pub(crate) struct Args {
     /// A directory with a compiler's `toolchain`, as a root, and `sources`.
     #[arg(long, value_name = "DIR")]
     build: Option<PathBuf>,
-    /// Only the limited disk, without the build, and less of everything.
+    /// Only the limited disk, without the build, and less of everything; of
+    /// density, less of everything.
     #[arg(long)]
-    quick: bool,
+    pub(crate) quick: bool,
 }
 
 /// Measures it, and writes the figures to `json`, too.
