@@ -178,6 +178,14 @@ fn scheme(scheme: &Path, plan: Plan) -> Result<()> {
     ] {
         set(&quotas.join(file), value)?;
     }
+    // The kernel's default tuner begins with one byte a second, doubles that each second
+    // at most, and begins anew whenever tasks wait twice as long as they may, as all do who
+    // touch memory that was moved out: it is half a minute late each time. This one moves
+    // out at the full rate or not at all. Older kernels do not have it.
+    let tuner = quotas.join("goal_tuner");
+    if tuner.exists() {
+        set(&tuner, "temporal")?;
+    }
     set(&quotas.join("goals/0/target_metric"), "some_mem_psi_us")?;
     set(&quotas.join("goals/0/target_value"), plan.pressure_us)?;
     set(&scheme.join("watermarks/metric"), "none")

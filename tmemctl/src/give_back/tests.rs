@@ -126,6 +126,9 @@ fn cold_memory_is_moved_out_within_a_goal_and_all_is_put_back() {
     );
     assert_eq!(rig.read("sys/module/damon_stat/parameters/enabled"), "N");
 
+    // Kernels that can adjust at once are told to.
+    rig.write(&format!("{SCHEME}/quotas/goal_tuner"), "consist\n");
+
     // Other settings, which do not forget whom to resume.
     rig.on(
         &module,
@@ -136,6 +139,7 @@ fn cold_memory_is_moved_out_within_a_goal_and_all_is_put_back() {
     )
     .unwrap();
     assert_eq!(rig.read(&format!("{SCHEME}/access_pattern/age/min")), "60");
+    assert_eq!(rig.read(&format!("{SCHEME}/quotas/goal_tuner")), "temporal");
 
     off(&module, &rig.places, &mut Vec::new()).unwrap();
     assert_eq!(module.given_back().unwrap().is_on, 0);
