@@ -80,6 +80,7 @@ fn values() -> Vec<(&'static str, String)> {
         ("schemes/0/quotas/weights/nr_accesses_permil", "0".into()),
         ("schemes/0/quotas/weights/age_permil", "1".into()),
         ("schemes/0/quotas/goals/nr_goals", "1".into()),
+        ("schemes/0/quotas/goal_tuner", "temporal".into()),
         (
             "schemes/0/quotas/goals/0/target_metric",
             "some_mem_psi_us".into(),
