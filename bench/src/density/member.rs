@@ -29,6 +29,9 @@ const APPEARS: Duration = Duration::from_secs(60);
 /// Most memory for translated code of each emulated CPU, in MiB: QEMU would take a gigabyte.
 const TRANSLATED_MIB: u32 = 32;
 
+/// For a process that was killed to be gone, with its memory.
+const GOES: Duration = Duration::from_secs(5);
+
 /// Where the service listens, and where the database is, in the guest.
 const SOCKET: &str = "/tmp/heap.sock";
 const DATABASE: &str = "/tmp/texts.db";
@@ -181,9 +184,17 @@ impl Member {
         })
     }
 
-    /// Ends it at once. Its kernel must have been healthy.
-    pub(crate) fn kill(self) -> Result<()> {
-        self.guest.kill()
+    /// The same of a guest that does not answer: it may be about to.
+    pub(crate) fn goes(&self) -> bool {
+        until("the end of a guest", GOES, || {
+            Ok(self.is_gone().then_some(()))
+        })
+        .is_ok()
+    }
+
+    /// Ends it at once. Says what its kernel complained of, if anything.
+    pub(crate) fn kill(self) -> Option<String> {
+        self.guest.kill().err().map(|error| format!("{error:#}"))
     }
 
     /// Switches it off.

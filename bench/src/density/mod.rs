@@ -34,6 +34,7 @@ use tmem_e2e::Assets;
 
 /// What is to be compared. `cargo xtask bench density` names the places.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// A directory on a disk, for swap disks.
     #[arg(long, value_name = "DIR")]

@@ -279,13 +279,12 @@ impl Run<'_> {
                 let member = self.members.remove(place);
                 let killed = member.killed_inside();
                 self.guest_kills += killed;
-                let why = match (member.is_gone(), killed) {
+                let why = match (member.goes(), killed) {
                     (true, _) => "was killed by the host".to_string(),
                     (false, 0) => format!("failed: {error:#}"),
                     (false, _) => "ran out of memory inside".to_string(),
                 };
-                member.kill()?;
-                self.lost(number, &why);
+                self.lost(number, &with(why, member.kill()));
                 return Ok(None);
             }
         };
@@ -302,8 +301,8 @@ impl Run<'_> {
             let member = self.members.remove(at);
             let number = member.number;
             self.guest_kills += member.killed_inside();
-            member.kill()?;
-            self.lost(number, "was killed by the host");
+            let why = "was killed by the host".to_string();
+            self.lost(number, &with(why, member.kill()));
         }
         Ok(())
     }
@@ -443,5 +442,13 @@ impl Run<'_> {
             member.power_off()?;
         }
         Ok(())
+    }
+}
+
+/// Why a guest was lost, and what its kernel complained of.
+fn with(why: String, complaint: Option<String>) -> String {
+    match complaint {
+        Some(complaint) => format!("{why}; {complaint}"),
+        None => why,
     }
 }

@@ -19,6 +19,7 @@ const CONVERT: &str = "rsvg-convert";
 
 /// Options of `cargo xtask bench density`.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Options {
     /// Of `density`: where the report, density.md, and its pictures go
     /// [default: docs].
