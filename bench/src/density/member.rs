@@ -21,7 +21,7 @@ use tmem_work::database;
 use tmem_work::heap::Use;
 
 /// For an order to be carried out. A guest that takes longer is as good as lost.
-const STALL: Duration = Duration::from_secs(400);
+const STALL: Duration = Duration::from_secs(900);
 
 /// For a device to appear.
 const APPEARS: Duration = Duration::from_secs(60);

@@ -26,6 +26,10 @@ const RENEWED: usize = 4;
 /// What names a page, before its records.
 const NAME: usize = 16;
 
+/// Bytes of records that pages are cut out of: making each anew takes an emulated CPU
+/// longer than all that is done with it.
+const STOCK: usize = 1 << 20;
+
 #[derive(Clone)]
 #[repr(align(4096))]
 struct Page([u8; PAGE]);
@@ -52,6 +56,7 @@ pub struct Heap {
     sums: Vec<u64>,
     generation: u64,
     seed: u64,
+    stock: Vec<u8>,
 }
 
 impl Heap {
@@ -60,9 +65,10 @@ impl Heap {
         let count = mib * ((1 << 20) / PAGE);
         let mut pages = Vec::with_capacity(count);
         let mut sums = Vec::with_capacity(count);
+        let stock = stock(seed);
         let mut page = Page([0; PAGE]);
         for number in 0..count {
-            write(&mut page, seed, number as u64, 0);
+            write(&mut page, &stock, seed, number as u64, 0);
             sums.push(sum(&page));
             pages.push(page.clone());
         }
@@ -71,6 +77,7 @@ impl Heap {
             sums,
             generation: 0,
             seed,
+            stock,
         }
     }
 
@@ -95,7 +102,7 @@ impl Heap {
             outcome.pages += 1;
             outcome.wrong += u64::from(sum(page) != *right);
             if (number as u64 + self.generation).is_multiple_of(RENEWED as u64) {
-                write(page, self.seed, number as u64, self.generation);
+                write(page, &self.stock, self.seed, number as u64, self.generation);
                 *right = sum(page);
             }
         }
@@ -123,19 +130,26 @@ fn sum(page: &Page) -> u64 {
     sum.value()
 }
 
-/// Writes the page's name, and records up to its end.
-fn write(page: &mut Page, seed: u64, number: u64, generation: u64) {
-    let mut random = Rng::with_seed(seed ^ number.rotate_left(32) ^ generation.rotate_left(56));
-    let (name, mut rest) = page.0.split_at_mut(NAME);
+/// Records, one after the other.
+fn stock(seed: u64) -> Vec<u8> {
+    let mut random = Rng::with_seed(seed);
+    let mut stock = Vec::with_capacity(STOCK + PAGE);
+    while stock.len() < STOCK {
+        stock.extend_from_slice(database::text(&mut random).as_bytes());
+    }
+    stock
+}
+
+/// Writes the page's name, and records from anywhere in the stock.
+fn write(page: &mut Page, stock: &[u8], seed: u64, number: u64, generation: u64) {
+    let (name, rest) = page.0.split_at_mut(NAME);
     for (bytes, word) in name.chunks_exact_mut(8).zip([number, generation]) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
-    while !rest.is_empty() {
-        let text = database::text(&mut random);
-        let length = text.len().min(rest.len());
-        let (here, after) = rest.split_at_mut(length);
-        here.copy_from_slice(text.as_bytes().get(..length).unwrap_or_default());
-        rest = after;
+    let mut random = Rng::with_seed(seed ^ number.rotate_left(32) ^ generation.rotate_left(56));
+    let from = random.usize(..stock.len().saturating_sub(PAGE).max(1));
+    if let Some(records) = stock.get(from..from + rest.len()) {
+        rest.copy_from_slice(records);
     }
 }
 
