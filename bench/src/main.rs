@@ -5,6 +5,7 @@
 //! same pages, so that the ratios hold on a noisy machine; the times do so less.
 
 mod corpus;
+mod density;
 mod guest;
 mod report;
 mod samples;
@@ -40,6 +41,8 @@ struct Args {
     vmm: vmm::Args,
     #[command(flatten)]
     guest: guest::Args,
+    #[command(flatten)]
+    density: density::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -52,12 +55,17 @@ enum What {
     Vmm,
     /// Filters on the disks of guests; only if named.
     Guest,
+    /// Guests in too little memory; only if named.
+    Density,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     if args.only == Some(What::Guest) {
         return guest::run(&args.guest, args.json.as_deref());
+    }
+    if args.only == Some(What::Density) {
+        return density::run(&args.density, args.guest.quick, args.json.as_deref());
     }
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);

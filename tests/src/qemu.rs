@@ -44,6 +44,8 @@ pub(crate) struct Machine<'a> {
     /// the start.
     pub(crate) device: Option<(&'a Path, Value)>,
     pub(crate) drives: &'a [Drive],
+    pub(crate) balloon: bool,
+    pub(crate) translated_mib: Option<u32>,
     /// For a guest in the guest: a socket for its agent's port and a file for
     /// its console.
     pub(crate) inner: Option<(PathBuf, PathBuf)>,
@@ -76,13 +78,13 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
         qemu.arg("-L").arg(dir);
     }
     let memory = format!("{}M", machine.memory_mib);
-    let (accelerator, cpu) = if has_kvm() {
-        ("kvm", "host")
-    } else {
-        ("tcg,thread=multi", "max")
+    let (accelerator, cpu) = match machine.translated_mib {
+        _ if has_kvm() => ("kvm".to_string(), "host"),
+        None => ("tcg,thread=multi".to_string(), "max"),
+        Some(mib) => (format!("tcg,thread=multi,tb-size={mib}"), "max"),
     };
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none"])
-        .args(["-no-reboot", "-accel", accelerator, "-cpu", cpu])
+        .args(["-no-reboot", "-accel", &accelerator, "-cpu", cpu])
         .args(["-M", "q35,memory-backend=mem", "-m", &memory])
         .args(["-smp", &machine.cpus.to_string()])
         // The daemon reads and writes guest memory, so it is shared.
@@ -123,6 +125,9 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
     }
     for (number, drive) in machine.drives.iter().enumerate() {
         qemu.args(drive.words(number));
+    }
+    if machine.balloon {
+        qemu.args(["-device", "virtio-balloon-pci,free-page-reporting=on"]);
     }
     if let Some((socket, device)) = &machine.device {
         let mut device = device.clone();

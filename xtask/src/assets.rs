@@ -6,6 +6,7 @@ use crate::guest;
 use crate::guest::Module;
 use crate::initramfs;
 use crate::initramfs::User;
+use crate::modules;
 use crate::outer;
 use crate::outer::Programs;
 use crate::project;
@@ -37,6 +38,8 @@ pub(crate) enum Guests {
     All,
     /// The agent's, and those with disks that are measured.
     Measured,
+    /// The agent's, and those whose memory is measured.
+    Dense,
 }
 
 /// Where a program runs that is linked statically, so that it needs nothing of
@@ -79,7 +82,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
-        Guests::Small | Guests::Measured => None,
+        Guests::Small | Guests::Measured | Guests::Dense => None,
         Guests::Vmm | Guests::All => {
             Some(outer::make(setup, &outer_programs(profile)?, &initramfs)?)
         }
@@ -94,18 +97,24 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
                 name: "load",
                 program: load()?,
                 tools: &[DMSETUP],
+                modules: modules::STORAGE,
             };
             let to = made.join("storage.cpio");
             let storage = storage(setup, &module, &programs, &user, to)?;
             (Some(debian), Some(storage))
         }
-        Guests::Measured => {
+        Guests::Measured | Guests::Dense => {
+            let (modules, name) = match guests {
+                Guests::Dense => (modules::MEMORY, "dense.cpio"),
+                _ => (modules::STORAGE, "measured.cpio"),
+            };
             let user = User {
                 name: "work",
                 program: linked_statically("release", &["tmem-work"])?.join("work"),
                 tools: &[],
+                modules,
             };
-            let to = made.join("measured.cpio");
+            let to = made.join(name);
             (None, Some(storage(setup, &module, &programs, &user, to)?))
         }
     };
@@ -132,7 +141,7 @@ fn storage(
     initramfs: PathBuf,
 ) -> Result<StorageAssets> {
     let root = roots::tools(&setup.cache, &setup.versions)?;
-    initramfs::write_storage(setup, module, programs, (user, &root), &initramfs)?;
+    initramfs::write_with_user(setup, module, programs, (user, &root), &initramfs)?;
     let tools = TOOLS.iter().map(|path| {
         let (loader, arguments) = root.loaded(path);
         let words = std::iter::once(loader).chain(arguments.into_iter().map(PathBuf::from));

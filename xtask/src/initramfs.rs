@@ -52,6 +52,8 @@ pub(crate) struct User {
     pub(crate) program: PathBuf,
     /// What it starts, in the root of tools.
     pub(crate) tools: &'static [&'static str],
+    /// Modules of the stock kernel's that the guest has beside.
+    pub(crate) modules: &'static [&'static str],
 }
 
 /// Of a Debian system, what a guest has no use for, or gets from the kernel.
@@ -98,9 +100,9 @@ pub(crate) fn write(setup: &Setup, module: &Module, programs: &InGuest, to: &Pat
     archive.finish(to)
 }
 
-/// Writes the initramfs of a guest that has disks and uses them: the small one
-/// with more drivers, file systems, and what uses them, of `tools` where it says so.
-pub(crate) fn write_storage(
+/// Writes the initramfs of a guest with a program of ours: the small one with more
+/// modules, and what the program starts, of `tools`.
+pub(crate) fn write_with_user(
     setup: &Setup,
     module: &Module,
     programs: &InGuest,
@@ -113,7 +115,7 @@ pub(crate) fn write_storage(
         archive.program(tools, tool)?;
     }
     let work = to.with_extension("work");
-    let lists = [modules::STOCK, modules::STORAGE];
+    let lists = [modules::STOCK, user.modules];
     modules::add(&mut archive, setup, module, &lists, &work)?;
     archive.finish(to)
 }

@@ -51,6 +51,10 @@ pub(crate) const STORAGE: &[&str] = &[
     "null_blk",
 ];
 
+/// Those that a guest has beside whose memory is measured: what swaps into its own
+/// memory, and what tells QEMU of what is free.
+pub(crate) const MEMORY: &[&str] = &["virtio_balloon", "zram"];
+
 /// Adds the modules directory with ours and those of the stock kernel's that
 /// `lists` name, indexed by depmod, to `archive`. `work` is a directory for
 /// this to happen in.

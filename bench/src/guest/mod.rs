@@ -44,9 +44,10 @@ pub(crate) struct Args {
     /// A directory with a compiler's `toolchain`, as a root, and `sources`.
     #[arg(long, value_name = "DIR")]
     build: Option<PathBuf>,
-    /// Only the limited disk, and less of everything: whether it works.
+    /// Only the limited disk, and less of everything: whether it works. Of
+    /// density, less of everything.
     #[arg(long)]
-    quick: bool,
+    pub(crate) quick: bool,
     /// Only the limited disk, and no builds.
     #[arg(long, conflicts_with = "quick")]
     reads: bool,

@@ -6,6 +6,7 @@ use crate::Outcome;
 use crate::sum::Sum;
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::ensure;
 use fastrand::Rng;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
@@ -84,7 +85,7 @@ pub fn make(path: &Path, mib: u64) -> Result<()> {
     Ok(())
 }
 
-fn text(random: &mut Rng) -> String {
+pub(crate) fn text(random: &mut Rng) -> String {
     let length = random.usize(LENGTHS);
     let mut text = String::with_capacity(length + 32);
     while text.len() < length {
@@ -137,6 +138,16 @@ pub fn read(path: &Path, count: u64, seed: u64) -> Result<Outcome> {
     Ok(outcome.timed(start.elapsed()))
 }
 
+/// Has SQLite look for damage.
+///
+/// # Errors
+/// There is some.
+pub fn check(path: &Path) -> Result<()> {
+    let said: String = open(path)?.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+    ensure!(said == "ok", "SQLite finds: {said}");
+    Ok(())
+}
+
 fn add(outcome: &mut Outcome, row: &Row<'_>) -> Result<()> {
     let id: i64 = row.get(0)?;
     let body = row.get_ref(1)?.as_str()?;
@@ -161,6 +172,7 @@ mod tests {
         let size = std::fs::metadata(&path).unwrap().len();
         assert!((4 << 20..9 << 20).contains(&size), "{size}");
         let all = scan(&path).unwrap();
+        check(&path).unwrap();
         assert_eq!(all.count % BATCH, 0);
         let some = read(&path, 100, 5).unwrap();
         assert_eq!(some.count, 100);

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What a guest does while it is measured: it reads files and a database.
+//! What a guest does while it is measured: it reads files, uses a database, and has
+//! a heap.
 //!
 //! All that is read goes into a sum. The same is done on the host, on the same
 //! content, so that a wrong byte is noticed.
 
 pub mod database;
 pub mod files;
+pub mod heap;
+pub mod histogram;
+pub mod service;
 pub mod sum;
 
 use serde::Deserialize;

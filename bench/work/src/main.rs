@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The program in the guest: `work files`, `work scan`, `work read`.
+//! The program in the guest: `work files`, `work scan`, `work heap`, …
 
 use anyhow::Result;
 use clap::Parser;
 use clap::Subcommand;
+use serde::Serialize;
 use std::path::PathBuf;
 use tmem_work::database;
 use tmem_work::files;
+use tmem_work::service;
 
 /// What a guest does while it is measured
 ///
@@ -28,6 +30,35 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// Make a database.
+    Make {
+        /// The database.
+        path: PathBuf,
+        /// How large, in MiB.
+        #[arg(long)]
+        mib: u64,
+    },
+    /// Look for damage in a database.
+    Check {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Fill a heap and keep it; use it when asked.
+    Heap {
+        /// How large, in MiB.
+        #[arg(long)]
+        mib: usize,
+        /// From which its content follows.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Where one asks.
+        socket: PathBuf,
+    },
+    /// Have a heap used.
+    Use {
+        /// Where one asks.
+        socket: PathBuf,
+    },
     /// Read all rows of a database.
     Scan {
         /// The database.
@@ -47,11 +78,18 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    let outcome = match Cli::parse().command {
-        Command::Files { top, seed } => files::read(&top, seed)?,
-        Command::Scan { path } => database::scan(&path)?,
-        Command::Read { path, count, seed } => database::read(&path, count, seed)?,
-    };
-    println!("{}", serde_json::to_string(&outcome)?);
+    match Cli::parse().command {
+        Command::Files { top, seed } => print(&files::read(&top, seed)?),
+        Command::Make { path, mib } => database::make(&path, mib),
+        Command::Check { path } => database::check(&path),
+        Command::Scan { path } => print(&database::scan(&path)?),
+        Command::Read { path, count, seed } => print(&database::read(&path, count, seed)?),
+        Command::Heap { mib, seed, socket } => service::run(mib, seed, &socket),
+        Command::Use { socket } => print(&service::ask(&socket)?),
+    }
+}
+
+fn print(outcome: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(outcome)?);
     Ok(())
 }

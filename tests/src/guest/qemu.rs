@@ -52,6 +52,10 @@ pub struct GuestOptions {
     pub storage: bool,
     /// Whether the VMM is to run in it.
     pub hypervisor: bool,
+    /// Whether it has a balloon that free memory is reported to.
+    pub balloon: bool,
+    /// Most memory for translated code of an emulated CPU, in MiB, if not QEMU's own choice.
+    pub translated_mib: Option<u32>,
 }
 
 impl Default for GuestOptions {
@@ -66,6 +70,8 @@ impl Default for GuestOptions {
             drives: Vec::new(),
             storage: false,
             hypervisor: false,
+            balloon: false,
+            translated_mib: None,
         }
     }
 }
@@ -164,6 +170,8 @@ impl Guest<Qemu> {
                 .as_deref()
                 .map(|socket| (socket, qemu::device(options.virtqueues))),
             drives: &options.drives,
+            balloon: options.balloon,
+            translated_mib: options.translated_mib,
             inner: inner
                 .is_some()
                 .then(|| (at("inner"), at("inner-console.log"))),

@@ -2,6 +2,7 @@
 //! `cargo xtask bench`: what the store, the daemon and the VMM cost, beside their
 //! peers, and what filters are good for.
 
+mod density;
 mod guest;
 mod toolchain;
 
@@ -27,8 +28,9 @@ const NESTED_STARTS: usize = 5;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure; if not given, everything but `guest`: filters on the
-    /// disks of guests, which takes 25 minutes on an emulated CPU.
-    #[arg(value_parser = ["store", "vhost", "vmm", "guest"])]
+    /// disks of guests, which takes 25 minutes on an emulated CPU, and
+    /// `density`: guests in too little memory, which takes 20.
+    #[arg(value_parser = ["store", "vhost", "vmm", "guest", "density"])]
     only: Option<String>,
     /// Also write the figures to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
@@ -36,18 +38,23 @@ pub(crate) struct Options {
     /// Pages of each sort (process memory, files) to measure with.
     #[arg(long)]
     pages: Option<u64>,
-    /// Of `guest`: less of everything, in ten minutes, to see that it works.
+    /// Of `guest` and `density`: less of everything, to see that it works.
     #[arg(long)]
     quick: bool,
     /// Of `guest`: only the limited disk, and no builds, in half of the time.
     #[arg(long, conflicts_with = "quick")]
     reads: bool,
+    #[command(flatten)]
+    density: density::Options,
 }
 
 /// `cargo xtask bench`.
 pub(crate) fn command(options: &Options) -> Result<()> {
     if options.only.as_deref() == Some("guest") {
         return guest::run(options.quick, options.reads, options.json.as_deref());
+    }
+    if options.only.as_deref() == Some("density") {
+        return density::run(&options.density, options.quick, options.json.as_deref());
     }
     // First, because it sets up for itself.
     let wanted = options.only.as_deref().is_none_or(|only| only == "vmm");

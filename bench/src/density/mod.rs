@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! How many guests fit into a host's memory: the same guests do the same work
+//! within the same limit, and only where their pages go differs.
+//!
+//! Guests are busy one after the other and idle in between. Each has more memory
+//! than its share, and keeps most of what it used; all of them together want more
+//! than there is. What the host holds is read from the control group, never from
+//! the daemon.
+
+mod budget;
+mod cold;
+mod member;
+mod plan;
+mod plot;
+mod report;
+mod run;
+mod samples;
+mod table;
+mod way;
+
+use crate::density::member::Expected;
+use crate::density::plan::Plan;
+use crate::density::report::Report;
+use crate::density::run::Bench;
+use crate::density::way::Way;
+use anyhow::Context;
+use anyhow::Result;
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Instant;
+use tmem_e2e::Assets;
+
+/// What is to be compared. `cargo xtask bench density` names the places.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Args {
+    /// A directory on a disk, for swap disks.
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// A directory for the report, density.md, and its picture, pictures/density.svg.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Only these variants: nothing, reporting, zram, disk, tmem.
+    #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
+    ways: Vec<Way>,
+}
+
+/// Runs all variants, and writes the figures to `json`, too.
+pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
+    // Before anything takes time.
+    budget::Budget::new(1 << 30)?.end()?;
+    let assets = Assets::from_environment()?;
+    let scratch = args.scratch.as_deref();
+    let scratch = scratch.context("--scratch must name a directory on a disk")?;
+    let dir = tempfile::Builder::new()
+        .prefix("density-")
+        .tempdir_in(scratch)
+        .with_context(|| format!("cannot make a directory in {}", scratch.display()))?;
+    let plan = if quick { Plan::QUICK } else { Plan::WHOLE };
+    let expected = Expected::of(&plan, dir.path())?;
+    let start = Instant::now();
+    let load = report::load();
+    let bench = Bench {
+        assets: &assets,
+        plan,
+        expected: &expected,
+        dir: dir.path(),
+    };
+    let ways = match args.ways.as_slice() {
+        [] => &Way::ALL,
+        ways => ways,
+    };
+    let mut outcomes = Vec::new();
+    for way in ways {
+        outcomes.push(bench.run(*way)?);
+    }
+    let report = Report {
+        plan: &plan,
+        quick,
+        outcomes: &outcomes,
+        load_before: &load,
+        seconds: start.elapsed().as_secs(),
+    };
+    println!("\n{}", report.summary());
+    if let Some(out) = args.out.as_deref() {
+        let pictures = out.join("pictures");
+        fs::create_dir_all(&pictures)
+            .with_context(|| format!("cannot make {}", pictures.display()))?;
+        for (path, text) in [
+            (out.join("density.md"), report.text()),
+            (pictures.join("density.svg"), report.picture()),
+        ] {
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    if let Some(path) = json {
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        serde_json::to_writer(file, &outcomes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The report that is kept beside the documentation.
+
+use crate::density::cold;
+use crate::density::plan::Plan;
+use crate::density::plan::QUOTA;
+use crate::density::plot;
+use crate::density::run::Outcome;
+use crate::density::table;
+use tmem_e2e::Host;
+
+/// A load of the machine above which its figures are not worth keeping.
+const BUSY: f64 = 1.0;
+
+/// All that there is to say.
+pub(crate) struct Report<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) quick: bool,
+    pub(crate) outcomes: &'a [Outcome],
+    /// As the kernel has it.
+    pub(crate) load_before: &'a str,
+    pub(crate) seconds: u64,
+}
+
+/// The machine's load.
+pub(crate) fn load() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default()
+}
+
+impl Report<'_> {
+    fn emulated(&self) -> bool {
+        !Host::is_virtualised()
+    }
+
+    /// What is worth seeing at once.
+    pub(crate) fn summary(&self) -> String {
+        let tables = table::tables(self.plan, self.outcomes, self.emulated());
+        let warning = self.warning();
+        format!(
+            "{tables}\n{warning}every page and every row was right; {} s in all\n",
+            self.seconds
+        )
+    }
+
+    /// The picture.
+    pub(crate) fn picture(&self) -> String {
+        plot::draw(self.plan, self.outcomes, self.emulated())
+    }
+
+    /// What makes the figures worth little.
+    fn warning(&self) -> String {
+        let mut text = String::new();
+        let first = self.load_before.split_whitespace().next();
+        let load: f64 = first.and_then(|load| load.parse().ok()).unwrap_or_default();
+        if load > BUSY {
+            text.push_str(&format!(
+                "**Indicative only: other work ran on the machine (its load was {load} before).**\n\n"
+            ));
+        }
+        if self.quick {
+            text.push_str("**Indicative only: a quick run.**\n\n");
+        }
+        text
+    }
+
+    /// The report.
+    pub(crate) fn text(&self) -> String {
+        let plan = self.plan;
+        let Plan {
+            guests,
+            memory_mib,
+            budget_mib,
+            heap_mib,
+            database_mib,
+            rounds,
+            lull_s,
+            ..
+        } = plan;
+        let cpu = if self.emulated() {
+            "The guests' CPUs are emulated (QEMU's TCG), because there is no hardware \
+             virtualisation where this was run: times are many times longer than on hardware, and \
+             what a guest computes itself, as zram's compression, costs it more than what the host \
+             does. Compare ratios only."
+        } else {
+            "The guests run on hardware virtualisation."
+        };
+        format!(
+            "<!-- SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause -->\n\
+             # Density\n\n\
+             Made by `cargo xtask bench density`; do not edit. {warning}{cpu}\n\n\
+             {guests} guests of {memory_mib} MiB each run within {budget_mib} MiB of the host's \
+             memory: a control group's limit over QEMU's processes and the daemon, without swap. \
+             Each guest has a service with a heap of {heap_mib} MiB of records. In a busy phase it \
+             uses all of its heap, makes a SQLite database of {database_mib} MiB in memory, reads \
+             and checks it and throws it away, and uses its heap again. One guest is busy at a \
+             time, {lull_s} s pass between two, and each is busy {rounds} times after its heap was \
+             filled.\n\n\
+             ![Host memory over time](pictures/density.svg)\n\n\
+             {tables}\n\
+             * Every page of the heaps and every row was compared with what it must be in every use, \
+             and once more in the end: all were right, also in variants in which guests were lost.\n\
+             * *Held* is what the kernel charges the control group with, twice a second. With \
+             virtio-blk some of it is page cache of the swap disk, which the kernel may drop.\n\
+             * *First touch* is the time of reading a byte of each page of a heap after the guest \
+             was idle; most pages come with a neighbour's fault.\n\
+             * *Half back*: after the last busy phase, when the group held less by half of what the \
+             guest had got since its boot. *Touched again*: the sum of all first touches after that, \
+             beside the sum when it was done once more at once.\n\
+             * *Takes* is what pages in swap take of the limit: with virtio-tmem all that the daemon \
+             has, with bookkeeping. A swap disk of the host's has room without end outside of the \
+             limit.\n\
+             * In the last three variants guests look for cold memory in the same way, with the \
+             kernel's DAMON: {cold}. `tmemctl give-back on` sets that up for virtio-tmem, and a \
+             script for the others; with reporting alone there is nowhere to put cold memory. The \
+             defaults of `tmemctl` are for idle times of minutes, not of seconds as here.\n\
+             * Free memory is reported to virtio-tmem, or else to QEMU's balloon. zram has the size \
+             of the guest's memory and Debian's choice of codec (lz4). The daemon runs with \
+             `--quota {QUOTA} --memory-limit {store}`, and the kernel would end it after all \
+             guests.\n\
+             * A Python service is not among the work: the guests' system has no Python.\n\n\
+             {seconds} s in all.\n",
+            warning = self.warning(),
+            tables = table::tables(plan, self.outcomes, self.emulated()),
+            cold = cold::describe(),
+            store = plan.store,
+            seconds = self.seconds,
+        )
+    }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the control group holds, looked at from outside, all the time.
+
+use crate::density::budget::Budget;
+use crate::density::budget::Held;
+use anyhow::Context;
+use anyhow::Result;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// One look.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sample {
+    /// Since the first guest's boot.
+    pub(crate) seconds: f64,
+    /// All, in bytes.
+    pub(crate) held: u64,
+    /// Of that, the page cache of files on disks.
+    pub(crate) cached: u64,
+}
+
+/// A thread that looks.
+pub(crate) struct Sampler {
+    samples: Arc<Mutex<Vec<Sample>>>,
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sampler {
+    pub(crate) fn start(budget: &Arc<Budget>, start: Instant) -> Result<Self> {
+        let samples = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stopped) = mpsc::channel();
+        let (to, budget) = (Arc::clone(&samples), Arc::clone(budget));
+        let thread = std::thread::Builder::new()
+            .name("samples".into())
+            .spawn(move || {
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
+                    // A look that fails is a gap in the plot.
+                    if let Ok(Held { bytes, cached }) = budget.held() {
+                        let seconds = start.elapsed().as_secs_f64();
+                        to.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(Sample {
+                                seconds,
+                                held: bytes,
+                                cached,
+                            });
+                    }
+                }
+            })
+            .context("cannot start a thread")?;
+        Ok(Self {
+            samples,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends it; gives back all that was seen.
+    pub(crate) fn end(mut self) -> Vec<Sample> {
+        self.join();
+        std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn join(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, what it saw is there.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// The mean and the most of what `of` gives for samples up to `end` seconds.
+pub(crate) fn mean_and_peak(
+    samples: &[Sample],
+    end: f64,
+    of: impl Fn(&Sample) -> u64,
+) -> (u64, u64) {
+    let mut count = 0;
+    let (mut sum, mut peak) = (0, 0);
+    for sample in samples.iter().filter(|sample| sample.seconds <= end) {
+        let value = of(sample);
+        sum += value;
+        peak = peak.max(value);
+        count += 1;
+    }
+    (sum.checked_div(count).unwrap_or_default(), peak)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_after_the_end_does_not_count() {
+        let sample = |seconds, held| Sample {
+            seconds,
+            held,
+            cached: 0,
+        };
+        let samples = [sample(0.5, 10), sample(1.0, 20), sample(1.5, 90)];
+        assert_eq!(mean_and_peak(&samples, 1.0, |s| s.held), (15, 20));
+        assert_eq!(mean_and_peak(&[], 1.0, |s| s.held), (0, 0));
+    }
+}
