@@ -9,7 +9,9 @@
 
 mod budget;
 mod cold;
+mod guests;
 mod member;
+mod outcome;
 mod plan;
 mod plot;
 mod report;

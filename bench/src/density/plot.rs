@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The host's memory over time, as a picture.
 
+use crate::density::outcome::Outcome;
 use crate::density::plan::Plan;
-use crate::density::run::Outcome;
 use crate::density::way::Way;
 use std::fmt::Write;
 
@@ -184,7 +184,7 @@ fn mib(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::density::run::Loss;
+    use crate::density::outcome::Loss;
     use crate::density::table::tests::outcome;
 
     #[test]

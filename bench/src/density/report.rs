@@ -2,10 +2,10 @@
 //! The report that is kept beside the documentation.
 
 use crate::density::cold;
+use crate::density::outcome::Outcome;
 use crate::density::plan::Plan;
 use crate::density::plan::QUOTA;
 use crate::density::plot;
-use crate::density::run::Outcome;
 use crate::density::table;
 use tmem_e2e::Host;
 

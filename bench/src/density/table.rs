@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What came out, as tables in Markdown.
 
+use crate::density::outcome::Outcome;
 use crate::density::plan::Plan;
-use crate::density::run::Outcome;
 use crate::density::way::Way;
 use std::fmt::Write;
 use std::time::Duration;
@@ -142,8 +142,8 @@ fn shown(time: Duration) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::density::run::Loss;
-    use crate::density::run::Return;
+    use crate::density::outcome::Loss;
+    use crate::density::outcome::Return;
     use crate::density::samples::Sample;
     use tmem_work::histogram::Histogram;
 

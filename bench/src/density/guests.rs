@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The guests of a variant under way: what they do, and what becomes of them.
+
+use crate::density::budget::Budget;
+use crate::density::member::Member;
+use crate::density::outcome::Loss;
+use crate::density::outcome::Return;
+use crate::density::run::Bench;
+use crate::density::run::VMS;
+use crate::density::way::Way;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use tmem_e2e::Assets;
+use tmem_e2e::Daemon;
+use tmem_work::heap::Use;
+use tmem_work::histogram::Histogram;
+
+/// Between two looks at how much memory is back.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Size of a swap disk of the host's, for each MiB of a guest's RAM.
+const DISK_BYTES: u64 = 2 << 20;
+
+/// All guests that are left, and what is known of the others.
+pub(crate) struct Guests<'a> {
+    bench: &'a Bench<'a>,
+    way: Way,
+    start: Instant,
+    budget: Arc<Budget>,
+    members: Vec<Member>,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) guest_kills: usize,
+    /// First touches of pages after a guest was idle.
+    pub(crate) touches: Histogram,
+    /// Busy phases that came to their end.
+    pub(crate) busy: Vec<Duration>,
+}
+
+impl<'a> Guests<'a> {
+    /// None so far; `start` is when the variant began.
+    pub(crate) fn new(
+        bench: &'a Bench<'a>,
+        way: Way,
+        start: Instant,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        Self {
+            bench,
+            way,
+            start,
+            budget: Arc::clone(budget),
+            members: Vec::new(),
+            losses: Vec::new(),
+            guest_kills: 0,
+            touches: Histogram::default(),
+            busy: Vec::new(),
+        }
+    }
+
+    /// Those that live.
+    pub(crate) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    fn say(&self, text: &str) {
+        let held = self.budget.held().unwrap_or_default();
+        println!(
+            "  {:>4} s  {}: {text}; {} MiB held",
+            self.start.elapsed().as_secs(),
+            self.way.name(),
+            held.bytes >> 20
+        );
+    }
+
+    /// Boots all of them.
+    ///
+    /// # Errors
+    /// A swap disk cannot be made. A guest that does not boot is lost, which is no error.
+    pub(crate) fn boot(&mut self, assets: &Assets, daemon: Option<&Daemon>) -> Result<()> {
+        let plan = &self.bench.plan;
+        for (number, vm) in VMS.into_iter().enumerate().take(plan.guests) {
+            let device = daemon.map(|daemon| daemon.socket(vm));
+            let disk = match self.way {
+                Way::Disk => Some(self.disk(number)?),
+                _ => None,
+            };
+            let booted = Member::boot(assets, plan, self.way, number, device, disk);
+            match booted {
+                Ok(member) => self.members.push(member),
+                Err(error) => self.lost(number, &format!("did not boot: {error:#}")),
+            }
+        }
+        self.say(&format!("{} guests run", self.members.len()));
+        Ok(())
+    }
+
+    /// Makes an empty disk.
+    fn disk(&self, number: usize) -> Result<PathBuf> {
+        let path = self.bench.dir.join(format!("swap{number}.raw"));
+        let file =
+            File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        file.set_len(self.bench.plan.memory_mib * DISK_BYTES)
+            .with_context(|| format!("cannot size {}", path.display()))?;
+        Ok(path)
+    }
+
+    fn lost(&mut self, guest: usize, why: &str) {
+        self.say(&format!("guest {guest} {why}"));
+        self.losses.push(Loss {
+            guest,
+            seconds: self.start.elapsed().as_secs_f64(),
+            why: why.to_string(),
+        });
+    }
+
+    /// Does `work` with the guest `number`, if it lives. A guest that does not bring
+    /// it to its end is lost.
+    fn phase<T>(
+        &mut self,
+        number: usize,
+        what: &str,
+        work: impl FnOnce(&Member) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.bury()?;
+        let place = self
+            .members
+            .iter()
+            .position(|member| member.number == number);
+        let Some((place, member)) = place.and_then(|at| Some((at, self.members.get(at)?))) else {
+            return Ok(None);
+        };
+        let before = Instant::now();
+        let done = match work(member) {
+            Ok(done) => done,
+            Err(error) => {
+                let member = self.members.remove(place);
+                let killed = member.killed_inside();
+                self.guest_kills += killed;
+                let why = match (member.goes(), killed) {
+                    (true, _) => "was killed by the host".to_string(),
+                    (false, 0) => format!("failed: {error:#}"),
+                    (false, _) => "ran out of memory inside".to_string(),
+                };
+                self.lost(number, &with(why, member.kill()));
+                return Ok(None);
+            }
+        };
+        self.say(&format!(
+            "guest {number} {what} in {:.1} s",
+            before.elapsed().as_secs_f64()
+        ));
+        Ok(Some(done))
+    }
+
+    /// Removes guests that died while they were idle.
+    fn bury(&mut self) -> Result<()> {
+        while let Some(at) = self.members.iter().position(Member::is_gone) {
+            let member = self.members.remove(at);
+            let number = member.number;
+            self.guest_kills += member.killed_inside();
+            let why = "was killed by the host".to_string();
+            self.lost(number, &with(why, member.kill()));
+        }
+        Ok(())
+    }
+
+    /// Has a guest fill its heap, for the first time.
+    ///
+    /// # Errors
+    /// What the kernel knows of guests cannot be read.
+    pub(crate) fn fill(&mut self, number: usize) -> Result<()> {
+        let plan = &self.bench.plan;
+        let filled = self.phase(number, "filled its heap", |member| member.fill(plan))?;
+        if filled.is_some() {
+            std::thread::sleep(plan.lull());
+        }
+        Ok(())
+    }
+
+    /// Has a guest use its heap and a database, and then be idle.
+    ///
+    /// # Errors
+    /// A byte is wrong.
+    pub(crate) fn busy(&mut self, number: usize) -> Result<()> {
+        let bench = self.bench;
+        let before = Instant::now();
+        let mut ended = before;
+        let done = self.phase(number, "was busy", |member| {
+            let used = member.use_heap()?;
+            let wrong = member.use_database(&bench.plan, bench.expected)?;
+            let again = member.use_heap()?;
+            ended = Instant::now();
+            Ok((used, wrong, again))
+        })?;
+        if let Some((used, wrong, again)) = done {
+            self.busy.push(ended - before);
+            self.right(number, &used)?;
+            self.right(number, &again)?;
+            if let Some(wrong) = wrong {
+                bail!("{}, guest {number}: {wrong}", self.way.name());
+            }
+            self.touches.merge(&used.touches);
+            std::thread::sleep(bench.plan.lull());
+        }
+        Ok(())
+    }
+
+    fn right(&self, number: usize, used: &Use) -> Result<()> {
+        if used.wrong > 0 {
+            bail!(
+                "{}: {} of {} pages of guest {number} are wrong",
+                self.way.name(),
+                used.wrong,
+                used.pages
+            );
+        }
+        Ok(())
+    }
+
+    /// Watches how the memory of the last guest that is left comes back after its
+    /// load, while all others are idle.
+    ///
+    /// # Errors
+    /// A byte is wrong.
+    pub(crate) fn comes_back(&mut self) -> Result<Option<Return>> {
+        self.bury()?;
+        let Some(number) = self.members.last().map(|member| member.number) else {
+            return Ok(None);
+        };
+        let (budget, plan, bench) = (Arc::clone(&self.budget), self.bench.plan, self.bench);
+        let watched = self.phase(number, "was watched", |member| {
+            member.use_heap()?;
+            let wrong = member.use_database(&plan, bench.expected)?;
+            let last = member.use_heap()?;
+            let begin = Instant::now();
+            let before = budget.held()?.bytes;
+            let used = member.backed_bytes()?.saturating_sub(member.booted_bytes);
+            let mut half_s = None;
+            let mut now = before;
+            while begin.elapsed() < plan.rest() {
+                std::thread::sleep(LOOK);
+                now = budget.held()?.bytes;
+                if half_s.is_none() && now + used / 2 <= before {
+                    half_s = Some(begin.elapsed().as_secs_f64());
+                }
+            }
+            let (touch, again) = (member.use_heap()?, member.use_heap()?);
+            let comes_back = Return {
+                used,
+                half_s,
+                back: before.saturating_sub(now),
+                touch_s: touch.touch_microseconds as f64 / 1e6,
+                again_s: again.touch_microseconds as f64 / 1e6,
+            };
+            Ok((comes_back, wrong, [last, touch, again]))
+        })?;
+        let Some((comes_back, wrong, uses)) = watched else {
+            return Ok(None);
+        };
+        for used in &uses {
+            self.right(number, used)?;
+        }
+        match wrong {
+            Some(wrong) => bail!("{}, guest {number}: {wrong}", self.way.name()),
+            None => Ok(Some(comes_back)),
+        }
+    }
+
+    /// Bytes in swap, and what they take.
+    ///
+    /// # Errors
+    /// A guest or the daemon does not say.
+    pub(crate) fn swapped(&mut self, daemon: Option<&Daemon>) -> Result<(u64, Option<u64>)> {
+        self.bury()?;
+        let (mut bytes, mut takes) = (0, None);
+        for member in &self.members {
+            let (swapped, more) = member.swapped(self.way)?;
+            bytes += swapped;
+            takes = takes
+                .or(more.map(|_| 0))
+                .zip(more.or(Some(0)))
+                .map(|(a, b)| a + b);
+            for line in member.tells(self.way).lines() {
+                println!("          guest {}: {line}", member.number);
+            }
+        }
+        if let Some(daemon) = daemon {
+            let stats = daemon.stats()?;
+            let mut sum = 0;
+            for vm in VMS.iter().take(self.bench.plan.guests) {
+                sum += stats
+                    .number(&format!("/vms/{vm}/held_bytes"))
+                    .unwrap_or_default();
+            }
+            takes = Some(sum);
+        }
+        Ok((bytes, takes))
+    }
+
+    /// Every page of everybody's once more.
+    ///
+    /// # Errors
+    /// A byte is wrong, or a page is lost.
+    pub(crate) fn check_all(&mut self) -> Result<()> {
+        for number in 0..self.bench.plan.guests {
+            let used = self.phase(number, "was checked", Member::use_heap)?;
+            if let Some(used) = used {
+                self.right(number, &used)?;
+            }
+        }
+        if self.way == Way::Tmem {
+            for member in &self.members {
+                let lost = member.lost()?;
+                if lost > 0 {
+                    bail!("guest {} lost {lost} pages", member.number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches all of them off.
+    ///
+    /// # Errors
+    /// One does not go, or its kernel complained.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        for member in std::mem::take(&mut self.members) {
+            self.guest_kills += member.killed_inside();
+            member.power_off()?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a guest was lost, and what its kernel complained of.
+fn with(why: String, complaint: Option<String>) -> String {
+    match complaint {
+        Some(complaint) => format!("{why}; {complaint}"),
+        None => why,
+    }
+}
