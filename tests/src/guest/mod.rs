@@ -13,9 +13,11 @@ pub use vmm::Vmm;
 use crate::console;
 use crate::link::Link;
 use crate::wait::until;
-use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use std::fmt;
+use std::fmt::Display;
+use std::fmt::Formatter;
 use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
@@ -26,13 +28,23 @@ use tmem_agent::protocol::Command;
 
 /// From the machine's start to the agent's: 5 s in QEMU, 15 s in an outer
 /// guest, alone on an idle machine.
-const BOOT: Duration = Duration::from_secs(300);
+const BOOT: Duration = Duration::from_secs(180);
 
 /// For the machine to end once the guest has switched off.
 const OFF: Duration = Duration::from_secs(60);
 
 /// For a guest of a failed test to say what its tasks wait for.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// A guest whose agent was never heard of: nothing of ours has run in it.
+#[derive(Debug)]
+pub(crate) struct DidNotBoot(String);
+
+impl Display for DidNotBoot {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} did not boot", self.0)
+    }
+}
 
 /// What a guest runs on.
 pub trait Machine {
@@ -93,7 +105,7 @@ impl<M: Machine> Guest<M> {
     fn booted(self) -> Result<Self> {
         self.link
             .ready(BOOT)
-            .with_context(|| format!("{} did not boot", self.name))?;
+            .map_err(|error| error.context(DidNotBoot(self.name.clone())))?;
         Ok(self)
     }
 

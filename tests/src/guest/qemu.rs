@@ -5,6 +5,7 @@ use crate::assets::Assets;
 use crate::console;
 use crate::drive::Drive;
 use crate::guest::Console;
+use crate::guest::DidNotBoot;
 use crate::guest::Guest;
 use crate::guest::Machine;
 use crate::guest::OFF;
@@ -30,6 +31,10 @@ use tempfile::TempDir;
 
 /// For a device to be unplugged.
 const UNPLUG: Duration = Duration::from_secs(60);
+
+/// Times that an emulated machine is started: now and then one of QEMU's CPUs
+/// sleeps through an interrupt, and the kernel waits for it for ever.
+const BOOTS: u32 = 3;
 
 /// What a guest is like.
 #[derive(Clone, Debug)]
@@ -137,9 +142,22 @@ impl Guest<Qemu> {
     /// Starts a guest and waits until its agent listens.
     ///
     /// # Errors
-    /// QEMU does not start or the guest does not boot; the error carries the
-    /// console's last lines.
+    /// QEMU does not start or the guest does not boot, on an emulated CPU
+    /// [`BOOTS`] times.
     pub fn boot(assets: &Assets, options: GuestOptions) -> Result<Self> {
+        for left in (1..BOOTS).rev() {
+            let name = &options.name;
+            match Self::boot_once(assets, options.clone()) {
+                Err(error) if error.is::<DidNotBoot>() && !qemu::has_kvm() => {
+                    eprintln!("the emulated machine {name} hangs ({error:#}); {left} tries left");
+                }
+                booted => return booted,
+            }
+        }
+        Self::boot_once(assets, options)
+    }
+
+    fn boot_once(assets: &Assets, options: GuestOptions) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("tmem-guest-")
             .tempdir()
