@@ -82,7 +82,8 @@ pub struct GiveBackOn {
     #[arg(long)]
     pub free_only: bool,
 
-    /// Seconds without use after which memory is cold
+    /// Seconds without use after which memory is cold; it is moved out after twice as
+    /// long at the latest
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub cold: u64,
 
@@ -93,6 +94,10 @@ pub struct GiveBackOn {
     /// Most cold memory that is moved out in a second
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = tmem_host::size::parse)]
     pub rate: u64,
+
+    /// Most CPU time for moving it out, in percent of one CPU's
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub cpu: u32,
 
     /// Smallest block of free memory that is given back: 2^ORDER pages [default: as
     /// the kernel's parameter page_reporting_order has it, or 5]
@@ -295,10 +300,11 @@ mod tests {
                 on.cold,
                 on.pressure,
                 on.rate,
+                on.cpu,
                 on.order,
                 on.delay
             ),
-            (false, 30, Pressure(5000), 64 << 20, None, None)
+            (false, 30, Pressure(5000), 64 << 20, 10, None, None)
         );
         for wrong in [
             "--order 11",
@@ -306,6 +312,8 @@ mod tests {
             "--cold 0",
             "--pressure 0",
             "--rate x",
+            "--cpu 0",
+            "--cpu 101",
         ] {
             assert!(parse(&format!("tmemctl give-back on {wrong}")).is_err());
         }

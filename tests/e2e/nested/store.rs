@@ -68,7 +68,8 @@ fn pages_come_back_also_after_a_pause(host: &Arc<Host>) -> Result<()> {
     guest.sh("modprobe button; modprobe evdev; mkdir -p /etc/acpi/PWRF; \
          echo 'busybox poweroff -f' >/etc/acpi/PWRF/00000080; \
          busybox chmod +x /etc/acpi/PWRF/00000080; \
-         busybox acpid -l /dev/null -p /run/acpid.pid")?;
+         busybox acpid -l /dev/null -p /run/acpid.pid; \
+         until busybox test -s /run/acpid.pid; do busybox sleep 0.1; done")?;
     guest.shut_down(false)
 }
 

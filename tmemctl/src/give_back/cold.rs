@@ -80,6 +80,7 @@ impl<'a> Cold<'a> {
         let plan = Plan {
             cold_us: options.cold.saturating_mul(1_000_000),
             rate: options.rate,
+            cpu_ms: u64::from(options.cpu).saturating_mul(10),
             pressure_us: options.pressure.0,
         };
         self.damon.start(&ranges, plan).inspect_err(|_| {

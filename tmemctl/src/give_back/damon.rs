@@ -18,6 +18,8 @@ pub(super) struct Plan {
     pub(super) cold_us: u64,
     /// Most bytes in a second.
     pub(super) rate: u64,
+    /// Milliseconds of CPU time for it in each second.
+    pub(super) cpu_ms: u64,
     /// Microseconds of each second in which tasks may wait for memory.
     pub(super) pressure_us: u64,
 }
@@ -42,8 +44,9 @@ const AGGREGATION_US: u64 = 1_000_000;
 /// Most regions that are told apart: this bounds the cost.
 const REGIONS: (u64, u64) = (10, 1000);
 
-/// CPU time for moving out in a second, in milliseconds.
-const CPU_MS: u64 = 100;
+/// What of the rate is used up by memory that was found cold but not moved out: free
+/// memory, and what turns out to be in use page by page. One part in so many.
+const FAILED: u64 = 4096;
 
 /// The kernel's files.
 pub(super) struct Damon {
@@ -167,7 +170,7 @@ fn scheme(scheme: &Path, plan: Plan) -> Result<()> {
     }
     let quotas = scheme.join("quotas");
     for (file, value) in [
-        ("ms", CPU_MS),
+        ("ms", plan.cpu_ms),
         ("bytes", plan.rate),
         ("reset_interval_ms", 1000),
         // The oldest first.
@@ -185,6 +188,13 @@ fn scheme(scheme: &Path, plan: Plan) -> Result<()> {
     let tuner = quotas.join("goal_tuner");
     if tuner.exists() {
         set(&tuner, "temporal")?;
+    }
+    // Older kernels count all that was found as moved: free memory, the coldest of
+    // all, uses up the rate again and again.
+    let failed = quotas.join("fail_charge_denom");
+    if failed.exists() {
+        set(&quotas.join("fail_charge_num"), 1)?;
+        set(&failed, FAILED)?;
     }
     set(&quotas.join("goals/0/target_metric"), "some_mem_psi_us")?;
     set(&quotas.join("goals/0/target_value"), plan.pressure_us)?;

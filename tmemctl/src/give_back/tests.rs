@@ -96,6 +96,7 @@ fn options() -> GiveBackOn {
         cold: 20,
         pressure: Pressure(5000),
         rate: 32 << 20,
+        cpu: 25,
         order: Some(3),
         delay: None,
     }
@@ -113,6 +114,7 @@ fn cold_memory_is_moved_out_within_a_goal_and_all_is_put_back() {
         ("action", "pageout"),
         ("access_pattern/age/min", "20"),
         ("quotas/bytes", "33554432"),
+        ("quotas/ms", "250"),
         ("quotas/goals/0/target_metric", "some_mem_psi_us"),
         ("quotas/goals/0/target_value", "5000"),
     ] {
@@ -126,8 +128,10 @@ fn cold_memory_is_moved_out_within_a_goal_and_all_is_put_back() {
     );
     assert_eq!(rig.read("sys/module/damon_stat/parameters/enabled"), "N");
 
-    // Kernels that can adjust at once are told to.
+    // Kernels that can adjust at once, and count only what is moved, are told to.
     rig.write(&format!("{SCHEME}/quotas/goal_tuner"), "consist\n");
+    rig.write(&format!("{SCHEME}/quotas/fail_charge_num"), "0\n");
+    rig.write(&format!("{SCHEME}/quotas/fail_charge_denom"), "0\n");
 
     // Other settings, which do not forget whom to resume.
     rig.on(
@@ -140,6 +144,9 @@ fn cold_memory_is_moved_out_within_a_goal_and_all_is_put_back() {
     .unwrap();
     assert_eq!(rig.read(&format!("{SCHEME}/access_pattern/age/min")), "60");
     assert_eq!(rig.read(&format!("{SCHEME}/quotas/goal_tuner")), "temporal");
+    let charged =
+        ["num", "denom"].map(|part| rig.read(&format!("{SCHEME}/quotas/fail_charge_{part}")));
+    assert_eq!(charged, ["1", "4096"]);
 
     off(&module, &rig.places, &mut Vec::new()).unwrap();
     assert_eq!(module.given_back().unwrap().is_on, 0);
