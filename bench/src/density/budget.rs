@@ -116,7 +116,7 @@ impl Budget {
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) fn wrap(&self, words: &[PathBuf], oom_score_adj: i32, path: &Path) -> Result<()> {
+    pub(crate) fn wrap(&self, words: &[PathBuf], oom_score_adj: u32, path: &Path) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         let text = format!(

@@ -13,7 +13,11 @@ use tmem_e2e::Guest;
 
 /// Seconds without use, as `tmemctl give-back on --cold`. The default is 30, with
 /// phases of guests that last minutes.
-const SECONDS: u32 = 5;
+const SECONDS: u32 = 3;
+
+/// CPU time for moving out, in percent, as `--cpu`: on an emulated CPU it takes many
+/// times the time, so the default of 10 would be the only bound.
+const CPU_PERCENT: u32 = 100;
 
 /// Part of the time that tasks may wait, in percent, as `--pressure`.
 const PRESSURE_PERCENT: u32 = 5;
@@ -37,7 +41,7 @@ const REPORTING: &str = "/sys/module/page_reporting/parameters";
 pub(crate) fn describe() -> String {
     format!(
         "memory is cold after {SECONDS} s without use and is moved out at most {RATE_MIB} MiB/s, \
-         while tasks wait for memory less than {PRESSURE_PERCENT} % of the time; free memory is \
+         with up to {CPU_PERCENT} % of a CPU, while tasks wait for memory less than {PRESSURE_PERCENT} % of the time; free memory is \
          reported in blocks of {} KiB, every {DELAY_MS} ms",
         4 << ORDER
     )
@@ -59,7 +63,7 @@ pub(crate) fn prepare_reporting(guest: &Guest) -> Result<()> {
 pub(crate) fn command() -> String {
     format!(
         "tmemctl give-back on --cold {SECONDS} --pressure {PRESSURE_PERCENT} --rate {RATE_MIB}M \
-         --order {ORDER} --delay {DELAY_MS}"
+         --cpu {CPU_PERCENT} --order {ORDER} --delay {DELAY_MS}"
     )
 }
 
@@ -73,7 +77,7 @@ fn values() -> Vec<(&'static str, String)> {
         ("schemes/0/access_pattern/nr_accesses/max", "0".into()),
         ("schemes/0/access_pattern/age/min", SECONDS.to_string()),
         ("schemes/0/access_pattern/age/max", u32::MAX.to_string()),
-        ("schemes/0/quotas/ms", "100".into()),
+        ("schemes/0/quotas/ms", (CPU_PERCENT * 10).to_string()),
         ("schemes/0/quotas/bytes", (RATE_MIB << 20).to_string()),
         ("schemes/0/quotas/reset_interval_ms", "1000".into()),
         ("schemes/0/quotas/weights/sz_permil", "0".into()),
@@ -81,6 +85,8 @@ fn values() -> Vec<(&'static str, String)> {
         ("schemes/0/quotas/weights/age_permil", "1".into()),
         ("schemes/0/quotas/goals/nr_goals", "1".into()),
         ("schemes/0/quotas/goal_tuner", "temporal".into()),
+        ("schemes/0/quotas/fail_charge_num", "1".into()),
+        ("schemes/0/quotas/fail_charge_denom", "4096".into()),
         (
             "schemes/0/quotas/goals/0/target_metric",
             "some_mem_psi_us".into(),

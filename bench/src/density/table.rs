@@ -200,7 +200,12 @@ pub(crate) mod tests {
             outcome(Way::Disk, 4, 150.0),
             outcome(Way::Tmem, 4, 100.0),
         ];
-        let text = tables(&Plan::WHOLE, &all, true);
+        let plan = Plan {
+            guests: 4,
+            rest_s: 60,
+            ..Plan::WHOLE
+        };
+        let text = tables(&plan, &all, true);
         assert!(text.contains("| time, emulated |"), "{text}");
         assert!(
             text.contains("| nothing | 3 of 4 | 0 | 0 | – |  |"),
@@ -215,6 +220,6 @@ pub(crate) mod tests {
             text.contains("33 s: guest 2 was killed by the host\n"),
             "{text}"
         );
-        assert!(!tables(&Plan::WHOLE, &all, false).contains("emulated"));
+        assert!(!tables(&plan, &all, false).contains("emulated"));
     }
 }

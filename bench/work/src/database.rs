@@ -21,7 +21,7 @@ const BATCH: u64 = 4096;
 const LENGTHS: std::ops::Range<usize> = 200..1800;
 
 /// Words of the texts: what compresses about as well as records do.
-const WORDS: [&str; 32] = [
+pub(crate) const WORDS: [&str; 32] = [
     "account",
     "address",
     "amount",
@@ -85,7 +85,7 @@ pub fn make(path: &Path, mib: u64) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn text(random: &mut Rng) -> String {
+fn text(random: &mut Rng) -> String {
     let length = random.usize(LENGTHS);
     let mut text = String::with_capacity(length + 32);
     while text.len() < length {

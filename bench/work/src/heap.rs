@@ -5,8 +5,8 @@
 //! Pages are used in runs in a scattered order, as programs use theirs. The first
 //! touch of each is timed: it is where one waits for a page that is elsewhere.
 
-use crate::database;
 use crate::histogram::Histogram;
+use crate::objects;
 use crate::sum::Sum;
 use fastrand::Rng;
 use serde::Deserialize;
@@ -65,7 +65,7 @@ impl Heap {
         let count = mib * ((1 << 20) / PAGE);
         let mut pages = Vec::with_capacity(count);
         let mut sums = Vec::with_capacity(count);
-        let stock = stock(seed);
+        let stock = objects::make(&mut Rng::with_seed(seed), STOCK);
         let mut page = Page([0; PAGE]);
         for number in 0..count {
             write(&mut page, &stock, seed, number as u64, 0);
@@ -128,16 +128,6 @@ fn sum(page: &Page) -> u64 {
     let mut sum = Sum::default();
     sum.add(&page.0);
     sum.value()
-}
-
-/// Records, one after the other.
-fn stock(seed: u64) -> Vec<u8> {
-    let mut random = Rng::with_seed(seed);
-    let mut stock = Vec::with_capacity(STOCK + PAGE);
-    while stock.len() < STOCK {
-        stock.extend_from_slice(database::text(&mut random).as_bytes());
-    }
-    stock
 }
 
 /// Writes the page's name, and records from anywhere in the stock.

@@ -9,6 +9,7 @@ pub mod database;
 pub mod files;
 pub mod heap;
 pub mod histogram;
+mod objects;
 pub mod service;
 pub mod sum;
 
