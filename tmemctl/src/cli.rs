@@ -82,8 +82,8 @@ pub struct GiveBackOn {
     #[arg(long)]
     pub free_only: bool,
 
-    /// Seconds without use after which memory is cold; it is moved out after twice as
-    /// long at the latest
+    /// Seconds without use after which memory is cold; its frames are free after about
+    /// three times as long
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub cold: u64,
 
