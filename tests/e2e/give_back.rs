@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::time::Duration;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::Guest;
+use tmem_e2e::GuestOptions;
 use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
 
@@ -194,6 +195,48 @@ fn memory_is_moved_out_at_once_when_it_is_asked_for() -> Result<()> {
     job.order(Order::Verify)?;
     job.end()?;
     bed::nothing_lost(&guest)?;
+    guest.power_off()?;
+    daemon.stop()
+}
+
+#[test]
+fn a_balloon_in_the_way_is_named() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions::default())?;
+    let guest = Guest::boot(
+        &bed::assets()?,
+        GuestOptions {
+            name: "balloon".into(),
+            memory_mib: 256,
+            device: Some(daemon.socket("vm0")),
+            balloon: true,
+            ..GuestOptions::default()
+        },
+    )?;
+    guest.run("modprobe virtio_balloon")?;
+    guest.load_module()?;
+    guest.disk_appears()?;
+    let (code, said) = guest.try_run("tmemctl give-back on --free-only")?;
+    ensure!(
+        code == 1 && said.contains("modprobe -r virtio_balloon"),
+        "{said}"
+    );
+    ensure!(status(&guest)?["given_bytes"] == 0);
+
+    // As it is told.
+    guest.run("modprobe -r virtio_balloon")?;
+    guest.run("tmemctl give-back on --free-only --delay 100")?;
+    let mut job = guest.workload(128, 1)?;
+    job.filled()?;
+    let busy = guest.backed_bytes()?;
+    job.order(Order::Verify)?;
+    job.end()?;
+    backed(&guest, "memory to be given back", |bytes| {
+        bytes < busy - 96 * MIB
+    })?;
+
+    // The other way round it is the balloon that has to do without.
+    guest.run("modprobe virtio_balloon")?;
+    guest.run("tmemctl give-back off")?;
     guest.power_off()?;
     daemon.stop()
 }

@@ -31,6 +31,8 @@ pub(crate) const STOCK: &[&str] = &[
     // The VMM's button is pressed to ask a guest to switch off.
     "button",
     "evdev",
+    // What else reports free memory.
+    "virtio_balloon",
     // What the VMM needs where it runs.
     "kvm_amd",
     "kvm_intel",
@@ -52,8 +54,8 @@ pub(crate) const STORAGE: &[&str] = &[
 ];
 
 /// Those that a guest has beside whose memory is measured: what swaps into its own
-/// memory, and what tells QEMU of what is free.
-pub(crate) const MEMORY: &[&str] = &["virtio_balloon", "zram"];
+/// memory.
+pub(crate) const MEMORY: &[&str] = &["zram"];
 
 /// Adds the modules directory with ours and those of the stock kernel's that
 /// `lists` name, indexed by depmod, to `archive`. `work` is a directory for

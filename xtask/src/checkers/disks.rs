@@ -14,8 +14,9 @@ use std::path::Path;
 const MIB: u64 = 1 << 20;
 const SECTOR: u64 = 512;
 
-/// Size of each file system.
+/// Size of each file system; of the one that init copies to a disk in memory.
 const SIZE: u64 = 96 * MIB;
+const SCSI: u64 = 48 * MIB;
 
 /// Size of the swap partition.
 const SWAP: u64 = 160 * MIB;
@@ -39,16 +40,16 @@ const IN_MEMORY: &[&str] = &[
 /// Makes the images in `dir`.
 pub(super) fn make(tools: &Root, dir: &Path) -> Result<Vec<String>> {
     let parts = dir.join("parts.img");
-    let start = format(tools, &parts, "4096", FIRST)?;
+    let start = format(tools, &parts, "4096", FIRST, SIZE)?;
     let table = table(&[(FIRST, SIZE), (FIRST + SIZE, SWAP)])?;
     start
         .set_len(FIRST + SIZE + SWAP)
         .and_then(|()| start.write_all_at(&table, 0))
         .context("cannot write partitions")?;
     let small = dir.join("small.img");
-    format(tools, &small, "1024", 0)?;
+    format(tools, &small, "1024", 0, SIZE)?;
     let scsi = dir.join("scsi.img");
-    format(tools, &scsi, "4096", 0)?;
+    format(tools, &scsi, "4096", 0, SCSI)?;
     let mut arguments: Vec<String> = [("ubda", parts), ("ubdb", small), ("ubdc", scsi)]
         .iter()
         .map(|(name, path)| format!("{name}={}", path.display()))
@@ -57,16 +58,16 @@ pub(super) fn make(tools: &Root, dir: &Path) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
-/// Makes an image with a file system at `offset`.
-fn format(tools: &Root, image: &Path, block: &str, offset: u64) -> Result<File> {
+/// Makes an image with a file system of `size` bytes at `offset`.
+fn format(tools: &Root, image: &Path, block: &str, offset: u64, size: u64) -> Result<File> {
     let file = File::create(image).context("cannot make an image")?;
-    file.set_len(offset + SIZE)
+    file.set_len(offset + size)
         .context("cannot make an image")?;
     let mut make = tools.program("usr/sbin/mke2fs");
     make.args(["-q", "-F", "-t", "ext4", "-b", block, "-E"])
         .arg(format!("offset={offset},lazy_itable_init=0"))
         .arg(image)
-        .arg(format!("{}k", SIZE / 1024));
+        .arg(format!("{}k", size / 1024));
     exec::output(&mut make)?;
     Ok(file)
 }
