@@ -28,7 +28,7 @@ const NESTED_STARTS: usize = 5;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure; if not given, everything but `guest`: filters on the
-    /// disks of guests, which takes 25 minutes on an emulated CPU, and
+    /// disks of guests, which takes a quarter of an hour on an emulated CPU, and
     /// `density`: guests in too little memory, which takes 20.
     #[arg(value_parser = ["store", "vhost", "vmm", "guest", "density"])]
     only: Option<String>,
