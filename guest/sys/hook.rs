@@ -111,7 +111,8 @@ impl<F: Filter> Registry<F> {
         unsafe { list.as_ref() }.map_or(&[], |list| list)
     }
 
-    /// A copy of the list, with or without `filter`.
+    /// A copy of the list, with or without `filter`; null instead of an empty one, so that none is
+    /// left when a hook or the module goes.
     fn changed(&self, filter: &Arc<F>, is_in: bool) -> Result<*mut List<F>> {
         // SAFETY: Only the caller, who is the only one to change the list, frees it.
         let old = unsafe { self.get() };
@@ -121,6 +122,9 @@ impl<F: Filter> Registry<F> {
         }
         if is_in {
             list.push(filter.clone(), GFP_KERNEL)?;
+        }
+        if list.is_empty() {
+            return Ok(core::ptr::null_mut());
         }
         Ok(KBox::into_raw(KBox::new(list, GFP_KERNEL)?))
     }

@@ -13,14 +13,15 @@ use tmem_e2e::Guest;
 
 /// Seconds without use, as `tmemctl give-back on --cold`. The default is 30, with
 /// phases of guests that last minutes.
-const SECONDS: u32 = 3;
+const SECONDS: u32 = 4;
 
 /// CPU time for moving out, in percent, as `--cpu`: on an emulated CPU it takes many
 /// times the time, so the default of 10 would be the only bound.
 const CPU_PERCENT: u32 = 100;
 
-/// Part of the time that tasks may wait, in percent, as `--pressure`.
-const PRESSURE_PERCENT: u32 = 5;
+/// Part of the time that tasks may wait, in millionths, as `--pressure`: the default.
+/// Nothing is moved out of a guest that waits for what was.
+const PRESSURE_MILLIONTHS: u32 = 5000;
 
 /// Bytes in a second, as `--rate`: the default.
 const RATE_MIB: u64 = 64;
@@ -41,10 +42,16 @@ const REPORTING: &str = "/sys/module/page_reporting/parameters";
 pub(crate) fn describe() -> String {
     format!(
         "memory is cold after {SECONDS} s without use and is moved out at most {RATE_MIB} MiB/s, \
-         with up to {CPU_PERCENT} % of a CPU, while tasks wait for memory less than {PRESSURE_PERCENT} % of the time; free memory is \
+         with up to {CPU_PERCENT} % of a CPU, while tasks wait for memory less than {} % of the time; free memory is \
          reported in blocks of {} KiB, every {DELAY_MS} ms",
+        pressure(),
         4 << ORDER
     )
+}
+
+/// In percent.
+fn pressure() -> f64 {
+    f64::from(PRESSURE_MILLIONTHS) / 1e4
 }
 
 /// Sets reporting up, before anybody reports.
@@ -62,8 +69,9 @@ pub(crate) fn prepare_reporting(guest: &Guest) -> Result<()> {
 /// What has the module do it all.
 pub(crate) fn command() -> String {
     format!(
-        "tmemctl give-back on --cold {SECONDS} --pressure {PRESSURE_PERCENT} --rate {RATE_MIB}M \
-         --cpu {CPU_PERCENT} --order {ORDER} --delay {DELAY_MS}"
+        "tmemctl give-back on --cold {SECONDS} --pressure {} --rate {RATE_MIB}M \
+         --cpu {CPU_PERCENT} --order {ORDER} --delay {DELAY_MS}",
+        pressure()
     )
 }
 
@@ -93,7 +101,7 @@ fn values() -> Vec<(&'static str, String)> {
         ),
         (
             "schemes/0/quotas/goals/0/target_value",
-            (PRESSURE_PERCENT * 10_000).to_string(),
+            PRESSURE_MILLIONTHS.to_string(),
         ),
         ("schemes/0/watermarks/metric", "none".into()),
     ];

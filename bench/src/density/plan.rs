@@ -42,7 +42,7 @@ impl Plan {
         database_mib: 24,
         rows: 3000,
         rounds: 1,
-        lull_s: 15,
+        lull_s: 18,
         rest_s: 45,
         store: "1G",
     };
