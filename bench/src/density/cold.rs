@@ -13,7 +13,7 @@ use tmem_e2e::Guest;
 
 /// Seconds without use, as `tmemctl give-back on --cold`. The default is 30, with
 /// phases of guests that last minutes.
-const SECONDS: u32 = 4;
+const SECONDS: u32 = 3;
 
 /// CPU time for moving out, in percent, as `--cpu`: on an emulated CPU it takes many
 /// times the time, so the default of 10 would be the only bound.
