@@ -61,7 +61,7 @@ fn three_times_the_memory() -> Result<()> {
     swap::run(&swap::Plan {
         name: "soak-swap",
         mib: 576,
-        rounds: 5,
+        rounds: 2,
         filter: true,
     })
 }
