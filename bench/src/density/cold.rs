@@ -94,7 +94,7 @@ fn values() -> Vec<(&'static str, String)> {
         ("schemes/0/quotas/goals/nr_goals", "1".into()),
         ("schemes/0/quotas/goal_tuner", "temporal".into()),
         ("schemes/0/quotas/fail_charge_num", "1".into()),
-        ("schemes/0/quotas/fail_charge_denom", "4096".into()),
+        ("schemes/0/quotas/fail_charge_denom", "1024".into()),
         (
             "schemes/0/quotas/goals/0/target_metric",
             "some_mem_psi_us".into(),

@@ -46,7 +46,7 @@ const REGIONS: (u64, u64) = (10, 1000);
 
 /// What of the rate is used up by memory that was found cold but not moved out: free
 /// memory, and what turns out to be in use page by page. One part in so many.
-const FAILED: u64 = 4096;
+const FAILED: u64 = 1024;
 
 /// The kernel's files.
 pub(super) struct Damon {

@@ -146,7 +146,7 @@ fn cold_memory_is_moved_out_within_a_goal_and_all_is_put_back() {
     assert_eq!(rig.read(&format!("{SCHEME}/quotas/goal_tuner")), "temporal");
     let charged =
         ["num", "denom"].map(|part| rig.read(&format!("{SCHEME}/quotas/fail_charge_{part}")));
-    assert_eq!(charged, ["1", "4096"]);
+    assert_eq!(charged, ["1", "1024"]);
 
     off(&module, &rig.places, &mut Vec::new()).unwrap();
     assert_eq!(module.given_back().unwrap().is_on, 0);
