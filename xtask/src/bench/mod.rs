@@ -29,7 +29,7 @@ const NESTED_STARTS: usize = 5;
 pub(crate) struct Options {
     /// What to measure; if not given, everything but `guest`: filters on the
     /// disks of guests, which takes a quarter of an hour on an emulated CPU, and
-    /// `density`: guests in too little memory, which takes 20.
+    /// `density`: guests in too little memory, which takes longer.
     #[arg(value_parser = ["store", "vhost", "vmm", "guest", "density"])]
     only: Option<String>,
     /// Also write the figures to this file, as a JSON list.
