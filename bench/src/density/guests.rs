@@ -309,6 +309,8 @@ impl<'a> Guests<'a> {
     /// A byte is wrong, or a page is lost.
     pub(crate) fn check_all(&mut self) -> Result<()> {
         for number in 0..self.bench.plan.guests {
+            // One guest is busy at a time here, too.
+            std::thread::sleep(self.bench.plan.lull());
             let used = self.phase(number, "was checked", Member::use_heap)?;
             if let Some(used) = used {
                 self.right(number, &used)?;
