@@ -27,7 +27,6 @@ const FIRST: u64 = MIB;
 /// Of scsi_debug, brd and device-mapper. The SCSI disk answers at once, in
 /// another context than a timer's.
 const IN_MEMORY: &[&str] = &[
-    "scsi_debug.dev_size_mb=48",
     "scsi_debug.lbpu=1",
     "scsi_debug.delay=0",
     "null_blk.nr_devices=0",
@@ -54,6 +53,7 @@ pub(super) fn make(tools: &Root, dir: &Path) -> Result<Vec<String>> {
         .iter()
         .map(|(name, path)| format!("{name}={}", path.display()))
         .collect();
+    arguments.push(format!("scsi_debug.dev_size_mb={}", SCSI / MIB));
     arguments.extend(IN_MEMORY.iter().map(|argument| (*argument).to_string()));
     Ok(arguments)
 }
