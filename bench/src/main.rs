@@ -35,6 +35,9 @@ struct Args {
     /// What to measure; if not given, everything that is not a guest.
     #[arg(long, value_enum)]
     only: Option<What>,
+    /// Less of everything, to see that it works: of guest and density.
+    #[arg(long)]
+    quick: bool,
     #[command(flatten)]
     peers: vhost::Args,
     #[command(flatten)]
@@ -62,10 +65,10 @@ enum What {
 fn main() -> Result<()> {
     let args = Args::parse();
     if args.only == Some(What::Guest) {
-        return guest::run(&args.guest, args.json.as_deref());
+        return guest::run(&args.guest, args.quick, args.json.as_deref());
     }
     if args.only == Some(What::Density) {
-        return density::run(&args.density, args.guest.quick, args.json.as_deref());
+        return density::run(&args.density, args.quick, args.json.as_deref());
     }
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);

@@ -2,7 +2,7 @@
 //! What was measured, as a table and as JSON.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -117,9 +117,22 @@ impl Report {
 
     /// Writes all figures as a JSON list.
     pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        let file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        serde_json::to_writer_pretty(BufWriter::new(file), &self.figures)?;
-        Ok(())
+        write_json(path, &self.figures)
     }
+}
+
+/// Writes `figures` to the file `path`.
+pub(crate) fn write_json(path: &Path, figures: &impl Serialize) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut file = BufWriter::new(file);
+    serde_json::to_writer_pretty(&mut file, figures)
+        .map_err(Into::into)
+        .and_then(|()| file.flush())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The load of this machine, as the kernel has it: what else runs makes guests
+/// slow, and the more so on an emulated CPU.
+pub(crate) fn load() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default()
 }

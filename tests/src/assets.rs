@@ -10,9 +10,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Names the JSON file.
-const VARIABLE: &str = "TMEM_E2E_ASSETS";
-
 /// Where everything is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Assets {
@@ -63,13 +60,20 @@ pub struct StorageAssets {
 }
 
 impl Assets {
+    /// The environment variable that names the JSON file.
+    pub const VARIABLE: &str = "TMEM_E2E_ASSETS";
+
     /// The assets that `cargo xtask` named in the environment.
     ///
     /// # Errors
     /// None are named, or their file cannot be read.
     pub fn from_environment() -> Result<Self> {
-        let path = std::env::var_os(VARIABLE).with_context(|| {
-            format!("{VARIABLE} is not set: run the end-to-end tests with `cargo xtask test`")
+        let path = std::env::var_os(Self::VARIABLE).with_context(|| {
+            format!(
+                "{} is not set: run the end-to-end tests with `cargo xtask test`, benchmarks with \
+                 `cargo xtask bench`",
+                Self::VARIABLE
+            )
         })?;
         let path = Path::new(&path);
         let text =

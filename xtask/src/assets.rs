@@ -87,6 +87,15 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
             Some(outer::make(setup, &outer_programs(profile)?, &initramfs)?)
         }
     };
+    let with_work = |name: &str, modules| {
+        let user = User {
+            name: "work",
+            program: linked_statically("release", &["tmem-work"])?.join("work"),
+            tools: &[],
+            modules,
+        };
+        storage(setup, &module, &programs, &user, made.join(name))
+    };
     let (debian, storage) = match guests {
         Guests::Small | Guests::Vmm => (None, None),
         Guests::All => {
@@ -103,20 +112,8 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
             let storage = storage(setup, &module, &programs, &user, to)?;
             (Some(debian), Some(storage))
         }
-        Guests::Measured | Guests::Dense => {
-            let (modules, name) = match guests {
-                Guests::Dense => (modules::MEMORY, "dense.cpio"),
-                _ => (modules::STORAGE, "measured.cpio"),
-            };
-            let user = User {
-                name: "work",
-                program: linked_statically("release", &["tmem-work"])?.join("work"),
-                tools: &[],
-                modules,
-            };
-            let to = made.join(name);
-            (None, Some(storage(setup, &module, &programs, &user, to)?))
-        }
+        Guests::Measured => (None, Some(with_work("measured.cpio", modules::STORAGE)?)),
+        Guests::Dense => (None, Some(with_work("dense.cpio", modules::MEMORY)?)),
     };
     Ok(Assets {
         qemu: qemu(setup),

@@ -8,12 +8,10 @@ use crate::exec;
 use crate::project;
 use anyhow::Result;
 use std::process::Command;
+use tmem_e2e::Assets;
 
 /// Guests at a time: each keeps more than one CPU busy.
 const PARALLEL: &str = "2";
-
-/// Names the tests the assets' file.
-const ASSETS: &str = "TMEM_E2E_ASSETS";
 
 /// Options of `cargo xtask e2e`.
 #[derive(clap::Args)]
@@ -45,7 +43,7 @@ pub(crate) fn tests(profile: Profile, filter: Option<&str>) -> Result<Command> {
         .args(["--test", "e2e", "--"])
         .args(filter)
         .env("RUST_TEST_THREADS", PARALLEL)
-        .env(ASSETS, file)
+        .env(Assets::VARIABLE, file)
         // Errors say what was waited for; where in the test does not matter.
         .env("RUST_BACKTRACE", "0");
     Ok(cargo)

@@ -78,7 +78,14 @@ pub(crate) fn command() -> String {
 /// The files below the context's directory, and their values. See
 /// `tmemctl/src/give_back/damon.rs`.
 fn values() -> Vec<(&'static str, String)> {
-    let scheme = [
+    vec![
+        ("operations", "paddr".into()),
+        ("monitoring_attrs/intervals/sample_us", "50000".into()),
+        ("monitoring_attrs/intervals/aggr_us", "1000000".into()),
+        ("monitoring_attrs/nr_regions/min", "10".into()),
+        ("monitoring_attrs/nr_regions/max", "1000".into()),
+        ("schemes/nr_schemes", "1".into()),
+        ("schemes/0/action", "pageout".into()),
         ("schemes/0/access_pattern/sz/min", "4096".into()),
         ("schemes/0/access_pattern/sz/max", u64::MAX.to_string()),
         ("schemes/0/access_pattern/nr_accesses/min", "0".into()),
@@ -104,17 +111,7 @@ fn values() -> Vec<(&'static str, String)> {
             PRESSURE_MILLIONTHS.to_string(),
         ),
         ("schemes/0/watermarks/metric", "none".into()),
-    ];
-    let monitor = [
-        ("operations", "paddr".into()),
-        ("monitoring_attrs/intervals/sample_us", "50000".into()),
-        ("monitoring_attrs/intervals/aggr_us", "1000000".into()),
-        ("monitoring_attrs/nr_regions/min", "10".into()),
-        ("monitoring_attrs/nr_regions/max", "1000".into()),
-        ("schemes/nr_schemes", "1".into()),
-        ("schemes/0/action", "pageout".into()),
-    ];
-    monitor.into_iter().chain(scheme).collect()
+    ]
 }
 
 /// Begins to look for cold memory, without the module.

@@ -2,6 +2,7 @@
 //! The guests of a variant under way: what they do, and what becomes of them.
 
 use crate::density::budget::Budget;
+use crate::density::member::Busy;
 use crate::density::member::Member;
 use crate::density::outcome::Loss;
 use crate::density::outcome::Return;
@@ -126,61 +127,58 @@ impl<'a> Guests<'a> {
         number: usize,
         what: &str,
         work: impl FnOnce(&Member) -> Result<T>,
-    ) -> Result<Option<T>> {
-        self.bury()?;
-        let place = self
-            .members
-            .iter()
-            .position(|member| member.number == number);
-        let Some((place, member)) = place.and_then(|at| Some((at, self.members.get(at)?))) else {
-            return Ok(None);
-        };
+    ) -> Option<T> {
+        self.bury();
+        let at = self.place(|member| member.number == number)?;
         let before = Instant::now();
-        let done = match work(member) {
-            Ok(done) => done,
-            Err(error) => {
-                let member = self.members.remove(place);
-                let killed = member.killed_inside();
-                self.guest_kills += killed;
-                let why = match (member.goes(), killed) {
-                    (true, _) => "was killed by the host".to_string(),
-                    (false, 0) => format!("failed: {error:#}"),
-                    (false, _) => "ran out of memory inside".to_string(),
-                };
-                self.lost(number, &with(why, member.kill()));
-                return Ok(None);
+        match work(self.members.get(at)?) {
+            Ok(done) => {
+                let seconds = before.elapsed().as_secs_f64();
+                self.say(&format!("guest {number} {what} in {seconds:.1} s"));
+                Some(done)
             }
-        };
-        self.say(&format!(
-            "guest {number} {what} in {:.1} s",
-            before.elapsed().as_secs_f64()
-        ));
-        Ok(Some(done))
+            Err(error) => {
+                self.remove(at, &format!("failed: {error:#}"));
+                None
+            }
+        }
     }
 
     /// Removes guests that died while they were idle.
-    fn bury(&mut self) -> Result<()> {
-        while let Some(at) = self.members.iter().position(Member::is_gone) {
-            let member = self.members.remove(at);
-            let number = member.number;
-            self.guest_kills += member.killed_inside();
-            let why = "was killed by the host".to_string();
-            self.lost(number, &with(why, member.kill()));
+    fn bury(&mut self) {
+        while let Some(at) = self.place(Member::is_gone) {
+            self.remove(at, "was idle");
         }
-        Ok(())
+    }
+
+    fn place(&self, is_it: impl Fn(&Member) -> bool) -> Option<usize> {
+        self.members.iter().position(is_it)
+    }
+
+    /// Counts a guest as lost: to a kernel, or else because of `what`.
+    fn remove(&mut self, at: usize, what: &str) {
+        let member = self.members.remove(at);
+        let (number, killed) = (member.number, member.killed_inside());
+        self.guest_kills += killed;
+        let mut why = match (member.goes(), killed) {
+            (true, _) => "was killed by the host",
+            (false, 0) => what,
+            (false, _) => "ran out of memory inside",
+        }
+        .to_string();
+        if let Some(complaint) = member.kill() {
+            why = format!("{why}; {complaint}");
+        }
+        self.lost(number, &why);
     }
 
     /// Has a guest fill its heap, for the first time.
-    ///
-    /// # Errors
-    /// What the kernel knows of guests cannot be read.
-    pub(crate) fn fill(&mut self, number: usize) -> Result<()> {
+    pub(crate) fn fill(&mut self, number: usize) {
         let plan = &self.bench.plan;
-        let filled = self.phase(number, "filled its heap", |member| member.fill(plan))?;
+        let filled = self.phase(number, "filled its heap", |member| member.fill(plan));
         if filled.is_some() {
             std::thread::sleep(plan.lull());
         }
-        Ok(())
     }
 
     /// Has a guest use its heap and a database, and then be idle.
@@ -189,26 +187,25 @@ impl<'a> Guests<'a> {
     /// A byte is wrong.
     pub(crate) fn busy(&mut self, number: usize) -> Result<()> {
         let bench = self.bench;
-        let before = Instant::now();
-        let mut ended = before;
         let done = self.phase(number, "was busy", |member| {
-            let used = member.use_heap()?;
-            let wrong = member.use_database(&bench.plan, bench.expected)?;
-            let again = member.use_heap()?;
-            ended = Instant::now();
-            Ok((used, wrong, again))
-        })?;
-        if let Some((used, wrong, again)) = done {
-            self.busy.push(ended - before);
-            self.right(number, &used)?;
-            self.right(number, &again)?;
-            if let Some(wrong) = wrong {
-                bail!("{}, guest {number}: {wrong}", self.way.name());
-            }
-            self.touches.merge(&used.touches);
+            member.busy(&bench.plan, bench.expected)
+        });
+        if let Some(done) = done {
+            self.all_right(number, &done)?;
+            self.busy.push(done.took);
+            self.touches.merge(&done.first.touches);
             std::thread::sleep(bench.plan.lull());
         }
         Ok(())
+    }
+
+    fn all_right(&self, number: usize, busy: &Busy) -> Result<()> {
+        self.right(number, &busy.first)?;
+        self.right(number, &busy.again)?;
+        match &busy.wrong {
+            Some(wrong) => bail!("{}, guest {number}: {wrong}", self.way.name()),
+            None => Ok(()),
+        }
     }
 
     fn right(&self, number: usize, used: &Use) -> Result<()> {
@@ -229,15 +226,14 @@ impl<'a> Guests<'a> {
     /// # Errors
     /// A byte is wrong.
     pub(crate) fn comes_back(&mut self) -> Result<Option<Return>> {
-        self.bury()?;
+        self.bury();
         let Some(number) = self.members.last().map(|member| member.number) else {
             return Ok(None);
         };
-        let (budget, plan, bench) = (Arc::clone(&self.budget), self.bench.plan, self.bench);
+        let (budget, bench) = (Arc::clone(&self.budget), self.bench);
+        let plan = &bench.plan;
         let watched = self.phase(number, "was watched", |member| {
-            member.use_heap()?;
-            let wrong = member.use_database(&plan, bench.expected)?;
-            let last = member.use_heap()?;
+            let busy = member.busy(plan, bench.expected)?;
             let begin = Instant::now();
             let before = budget.held()?.bytes;
             let used = member.backed_bytes()?.saturating_sub(member.booted_bytes);
@@ -258,18 +254,16 @@ impl<'a> Guests<'a> {
                 touch_s: touch.touch_microseconds as f64 / 1e6,
                 again_s: again.touch_microseconds as f64 / 1e6,
             };
-            Ok((comes_back, wrong, [last, touch, again]))
-        })?;
-        let Some((comes_back, wrong, uses)) = watched else {
+            Ok((comes_back, busy, [touch, again]))
+        });
+        let Some((comes_back, busy, uses)) = watched else {
             return Ok(None);
         };
+        self.all_right(number, &busy)?;
         for used in &uses {
             self.right(number, used)?;
         }
-        match wrong {
-            Some(wrong) => bail!("{}, guest {number}: {wrong}", self.way.name()),
-            None => Ok(Some(comes_back)),
-        }
+        Ok(Some(comes_back))
     }
 
     /// Bytes in swap, and what they take.
@@ -277,15 +271,14 @@ impl<'a> Guests<'a> {
     /// # Errors
     /// A guest or the daemon does not say.
     pub(crate) fn swapped(&mut self, daemon: Option<&Daemon>) -> Result<(u64, Option<u64>)> {
-        self.bury()?;
+        self.bury();
         let (mut bytes, mut takes) = (0, None);
         for member in &self.members {
             let (swapped, more) = member.swapped(self.way)?;
             bytes += swapped;
-            takes = takes
-                .or(more.map(|_| 0))
-                .zip(more.or(Some(0)))
-                .map(|(a, b)| a + b);
+            if let Some(more) = more {
+                *takes.get_or_insert(0) += more;
+            }
             for line in member.tells(self.way).lines() {
                 println!("          guest {}: {line}", member.number);
             }
@@ -311,7 +304,7 @@ impl<'a> Guests<'a> {
         for number in 0..self.bench.plan.guests {
             // One guest is busy at a time here, too.
             std::thread::sleep(self.bench.plan.lull());
-            let used = self.phase(number, "was checked", Member::use_heap)?;
+            let used = self.phase(number, "was checked", Member::use_heap);
             if let Some(used) = used {
                 self.right(number, &used)?;
             }
@@ -337,13 +330,5 @@ impl<'a> Guests<'a> {
             member.power_off()?;
         }
         Ok(())
-    }
-}
-
-/// Why a guest was lost, and what its kernel complained of.
-fn with(why: String, complaint: Option<String>) -> String {
-    match complaint {
-        Some(complaint) => format!("{why}; {complaint}"),
-        None => why,
     }
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::Instant;
 use tmem_e2e::Assets;
 use tmem_e2e::Drive;
 use tmem_e2e::Guest;
@@ -55,6 +56,16 @@ impl Expected {
             rows: database::read(&path, plan.rows, plan.database_mib)?,
         })
     }
+}
+
+/// What came of a busy phase.
+pub(crate) struct Busy {
+    /// The heap's uses, before the database's and after it.
+    pub(crate) first: Use,
+    pub(crate) again: Use,
+    /// What of the database was wrong, if anything.
+    pub(crate) wrong: Option<String>,
+    pub(crate) took: Duration,
 }
 
 /// A running guest.
@@ -109,13 +120,27 @@ impl Member {
         .map(|_| ())
     }
 
+    /// Uses the heap, a database, and the heap again.
+    pub(crate) fn busy(&self, plan: &Plan, expected: &Expected) -> Result<Busy> {
+        let begin = Instant::now();
+        let first = self.use_heap()?;
+        let wrong = self.use_database(plan, expected)?;
+        let again = self.use_heap()?;
+        Ok(Busy {
+            first,
+            again,
+            wrong,
+            took: begin.elapsed(),
+        })
+    }
+
     /// Uses the heap.
     pub(crate) fn use_heap(&self) -> Result<Use> {
         self.json(&format!("work use {SOCKET}"))
     }
 
     /// Makes a database, reads it, and throws it away.
-    pub(crate) fn use_database(&self, plan: &Plan, expected: &Expected) -> Result<Option<String>> {
+    fn use_database(&self, plan: &Plan, expected: &Expected) -> Result<Option<String>> {
         let free = "echo 0 >/proc/self/oom_score_adj\n";
         self.sh(&format!(
             "{free}work make {DATABASE} --mib {}",

@@ -25,10 +25,11 @@ use crate::density::plan::Plan;
 use crate::density::report::Report;
 use crate::density::run::Bench;
 use crate::density::way::Way;
+use crate::report::load;
+use crate::report::write_json;
 use anyhow::Context;
 use anyhow::Result;
 use std::fs;
-use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
     let plan = if quick { Plan::QUICK } else { Plan::WHOLE };
     let expected = Expected::of(&plan, dir.path())?;
     let start = Instant::now();
-    let load = report::load();
+    let load = load();
     let bench = Bench {
         assets: &assets,
         plan,
@@ -97,10 +98,8 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
-    if let Some(path) = json {
-        let file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        serde_json::to_writer(file, &outcomes)?;
+    match json {
+        Some(path) => write_json(path, &outcomes),
+        None => Ok(()),
     }
-    Ok(())
 }

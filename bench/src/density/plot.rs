@@ -184,18 +184,12 @@ fn mib(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::density::outcome::Loss;
+    use crate::density::table::tests::lossy;
     use crate::density::table::tests::outcome;
 
     #[test]
     fn each_variant_has_a_line_and_each_loss_a_mark() {
-        let mut lossy = outcome(Way::Nothing, 3, 50.0);
-        lossy.losses.push(Loss {
-            guest: 2,
-            seconds: 33.0,
-            why: "was killed".into(),
-        });
-        let svg = draw(&Plan::WHOLE, &[lossy, outcome(Way::Tmem, 4, 100.0)], true);
+        let svg = draw(&Plan::WHOLE, &[lossy(), outcome(Way::Tmem, 4, 100.0)], true);
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert_eq!(svg.matches("l10 10m0 -10l-10 10").count(), 1);
         assert!(svg.contains("emulated"));

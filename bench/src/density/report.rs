@@ -22,11 +22,6 @@ pub(crate) struct Report<'a> {
     pub(crate) seconds: u64,
 }
 
-/// The machine's load.
-pub(crate) fn load() -> String {
-    std::fs::read_to_string("/proc/loadavg").unwrap_or_default()
-}
-
 impl Report<'_> {
     fn emulated(&self) -> bool {
         !Host::is_virtualised()

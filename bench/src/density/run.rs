@@ -60,7 +60,7 @@ impl Bench<'_> {
         let mut guests = Guests::new(self, way, start, &budget);
         guests.boot(&assets, daemon.as_ref())?;
         for number in 0..plan.guests {
-            guests.fill(number)?;
+            guests.fill(number);
         }
         for _ in 0..plan.rounds {
             for number in 0..plan.guests {
@@ -71,7 +71,7 @@ impl Bench<'_> {
         let comes_back = guests.comes_back()?;
         let (swapped, swapped_takes) = guests.swapped(daemon.as_ref())?;
         guests.check_all()?;
-        let samples = sampler.end();
+        let samples = sampler.end()?;
         let finished = guests.count();
         guests.end()?;
         if let Some(daemon) = daemon {

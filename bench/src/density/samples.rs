@@ -5,10 +5,9 @@ use crate::density::budget::Budget;
 use crate::density::budget::Held;
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::anyhow;
 use serde::Serialize;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
@@ -31,59 +30,43 @@ pub(crate) struct Sample {
 
 /// A thread that looks.
 pub(crate) struct Sampler {
-    samples: Arc<Mutex<Vec<Sample>>>,
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Dropped, it ends the thread.
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<Vec<Sample>>,
 }
 
 impl Sampler {
     pub(crate) fn start(budget: &Arc<Budget>, start: Instant) -> Result<Self> {
-        let samples = Arc::new(Mutex::new(Vec::new()));
         let (stop, stopped) = mpsc::channel();
-        let (to, budget) = (Arc::clone(&samples), Arc::clone(budget));
+        let budget = Arc::clone(budget);
         let thread = std::thread::Builder::new()
             .name("samples".into())
             .spawn(move || {
+                let mut samples = Vec::new();
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
                     // A look that fails is a gap in the plot.
                     if let Ok(Held { bytes, cached }) = budget.held() {
-                        let seconds = start.elapsed().as_secs_f64();
-                        to.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(Sample {
-                                seconds,
-                                held: bytes,
-                                cached,
-                            });
+                        samples.push(Sample {
+                            seconds: start.elapsed().as_secs_f64(),
+                            held: bytes,
+                            cached,
+                        });
                     }
                 }
+                samples
             })
             .context("cannot start a thread")?;
-        Ok(Self {
-            samples,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { stop, thread })
     }
 
     /// Ends it; gives back all that was seen.
-    pub(crate) fn end(mut self) -> Vec<Sample> {
-        self.join();
-        std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn join(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It does not panic; if it did, what it saw is there.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        self.join();
+    ///
+    /// # Errors
+    /// The thread panicked.
+    pub(crate) fn end(self) -> Result<Vec<Sample>> {
+        drop(self.stop);
+        let samples = self.thread.join();
+        samples.map_err(|_| anyhow!("the thread that looks at memory has panicked"))
     }
 }
 

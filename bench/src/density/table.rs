@@ -187,16 +187,21 @@ pub(crate) mod tests {
         }
     }
 
-    #[test]
-    fn emulation_is_said_and_times_of_less_work_are_not_compared() {
+    /// One of four guests was lost.
+    pub(crate) fn lossy() -> Outcome {
         let mut lossy = outcome(Way::Nothing, 3, 50.0);
         lossy.losses.push(Loss {
             guest: 2,
             seconds: 33.0,
             why: "was killed by the host\nand more".into(),
         });
+        lossy
+    }
+
+    #[test]
+    fn emulation_is_said_and_times_of_less_work_are_not_compared() {
         let all = [
-            lossy,
+            lossy(),
             outcome(Way::Disk, 4, 150.0),
             outcome(Way::Tmem, 4, 100.0),
         ];

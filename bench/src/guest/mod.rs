@@ -19,9 +19,9 @@ use crate::guest::content::Content;
 use crate::guest::pieces::Piece;
 use crate::guest::plan::Plan;
 use crate::guest::session::Session;
+use crate::report;
 use anyhow::Context;
 use anyhow::Result;
-use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -32,9 +32,6 @@ use tmem_e2e::Host;
 /// one compiler needs most of.
 const MEMORY_MIB: u64 = 192;
 
-/// Names the file of assets.
-const ASSETS: &str = "TMEM_E2E_ASSETS";
-
 /// What guests are made of. `cargo xtask bench guest` names it all.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -44,24 +41,20 @@ pub(crate) struct Args {
     /// A directory with a compiler's `toolchain`, as a root, and `sources`.
     #[arg(long, value_name = "DIR")]
     build: Option<PathBuf>,
-    /// Only the limited disk, and less of everything: whether it works. Of
-    /// density, less of everything.
-    #[arg(long)]
-    pub(crate) quick: bool,
     /// Only the limited disk, and no builds.
     #[arg(long, conflicts_with = "quick")]
     reads: bool,
 }
 
-/// Measures it, and writes the figures to `json`, too.
-pub(crate) fn run(args: &Args, json: Option<&Path>) -> Result<()> {
-    let assets = Assets::from_environment()
-        .with_context(|| format!("{ASSETS} must name what guests are made of"))?;
+/// Measures it, and writes the figures to `json`, too. If it is to be `quick`, only
+/// the limited disk, and less of everything.
+pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
+    let assets = Assets::from_environment()?;
     let system = args.system.as_deref();
     let system = system.context("--system must name a Debian system to take files from")?;
     let start = Instant::now();
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let plan = match (args.quick, args.reads) {
+    let load = report::load();
+    let plan = match (quick, args.reads) {
         (true, _) => Plan::quick(MEMORY_MIB),
         (_, true) => Plan::reads(MEMORY_MIB),
         _ => Plan::full(MEMORY_MIB),
@@ -78,7 +71,6 @@ pub(crate) fn run(args: &Args, json: Option<&Path>) -> Result<()> {
         content.scan.count,
         plan.sizes.database_mib,
     );
-    // What else runs here makes guests slow, and the more so on an emulated CPU.
     println!("load of this machine before: {}", load.trim());
     let mut all: Vec<Piece> = Vec::new();
     for (number, one) in plan.sessions.iter().enumerate() {
@@ -112,10 +104,8 @@ pub(crate) fn run(args: &Args, json: Option<&Path>) -> Result<()> {
         "every byte that was read was right; {} s in all",
         start.elapsed().as_secs()
     );
-    if let Some(path) = json {
-        let file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        serde_json::to_writer_pretty(file, &all)?;
+    match json {
+        Some(path) => report::write_json(path, &all),
+        None => Ok(()),
     }
-    Ok(())
 }

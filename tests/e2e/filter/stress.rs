@@ -72,13 +72,10 @@ impl Usage {
 
     fn now(guest: &Guest) -> Result<Self> {
         // What is freed after a grace period is freed after some. Ranges of vmalloc's are kept
-        // until somebody changes a mapping, as the end of a module does; and caches keep free
-        // objects for each CPU, which count as used.
-        guest.sh(
-            "for i in 1 2 3; do echo 3 >/proc/sys/vm/drop_caches; busybox sync; done\n\
+        // until somebody changes a mapping, as the end of a module does.
+        guest.sh("echo 3 >/proc/sys/vm/drop_caches\nbusybox sync\n\
              modprobe tun\nrmmod tun\n\
-             for cache in /sys/kernel/slab/*/shrink; do echo 1 >$cache; done",
-        )?;
+             for cache in /sys/kernel/slab/*/shrink; do echo 1 >$cache; done")?;
         let slabs = guest.read("/proc/slabinfo")?;
         let mut objects: BTreeMap<String, u64> = BTreeMap::new();
         for line in slabs.lines().skip(2) {

@@ -145,16 +145,17 @@ impl Guest<Qemu> {
     /// QEMU does not start or the guest does not boot, on an emulated CPU
     /// [`BOOTS`] times.
     pub fn boot(assets: &Assets, options: GuestOptions) -> Result<Self> {
-        for left in (1..BOOTS).rev() {
+        let mut left = BOOTS;
+        loop {
+            left -= 1;
             let name = &options.name;
             match Self::boot_once(assets, options.clone()) {
-                Err(error) if error.is::<DidNotBoot>() && !qemu::has_kvm() => {
+                Err(error) if error.is::<DidNotBoot>() && !qemu::has_kvm() && left > 0 => {
                     eprintln!("the emulated machine {name} hangs ({error:#}); {left} tries left");
                 }
                 booted => return booted,
             }
         }
-        Self::boot_once(assets, options)
     }
 
     fn boot_once(assets: &Assets, options: GuestOptions) -> Result<Self> {

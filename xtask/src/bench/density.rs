@@ -4,15 +4,14 @@
 use crate::assets;
 use crate::assets::Guests;
 use crate::assets::Profile;
+use crate::bench;
 use crate::exec;
 use crate::project;
 use anyhow::Result;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-
-/// Names the benchmark its assets.
-const ASSETS: &str = "TMEM_E2E_ASSETS";
+use tmem_e2e::Assets;
 
 /// What makes a PNG of an SVG, where it is installed (librsvg).
 const CONVERT: &str = "rsvg-convert";
@@ -35,19 +34,18 @@ pub(super) fn run(options: &Options, quick: bool, json: Option<&Path>) -> Result
     let made = project::made()?;
     let file = made.join("density-assets.json");
     assets::make(Profile::Release, Guests::Dense)?.write(&file)?;
-    println!("building the benchmarks");
-    exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-bench"]))?;
+    let program = bench::program()?;
     let out = match &options.out {
         Some(out) => out.clone(),
         None => project::root().join("docs"),
     };
-    let mut bench = Command::new(project::target()?.join("release/tmem-bench"));
+    let mut bench = Command::new(program);
     bench
         .args(["--only", "density", "--scratch"])
         .arg(&made)
         .arg("--out")
         .arg(&out)
-        .env(ASSETS, file);
+        .env(Assets::VARIABLE, file);
     if quick {
         bench.arg("--quick");
     }

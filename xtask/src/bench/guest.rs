@@ -5,6 +5,7 @@ use crate::archive;
 use crate::assets;
 use crate::assets::Guests;
 use crate::assets::Profile;
+use crate::bench;
 use crate::bench::toolchain;
 use crate::cache;
 use crate::exec;
@@ -19,9 +20,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-
-/// Names the benchmark its assets.
-const ASSETS: &str = "TMEM_E2E_ASSETS";
+use tmem_e2e::Assets;
 
 /// What is built in the guest: the crate that the store's benchmark is linked
 /// to comes with all of LZ4's sources.
@@ -43,9 +42,7 @@ pub(super) fn run(quick: bool, reads: bool, json: Option<&Path>) -> Result<()> {
     // The cache is not locked while guests run.
     let root = setup.build.clone();
     drop(setup);
-    println!("building the benchmarks");
-    exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-bench"]))?;
-    let program = project::target()?.join("release/tmem-bench");
+    let program = bench::program()?;
 
     // It mounts file systems, which are gone with it: in a space of its own, where an ordinary
     // user may do so.
@@ -60,7 +57,7 @@ pub(super) fn run(quick: bool, reads: bool, json: Option<&Path>) -> Result<()> {
         .arg(root.file("usr"))
         .arg("--build")
         .arg(build)
-        .env(ASSETS, file);
+        .env(Assets::VARIABLE, file);
     if reads {
         bench.arg("--reads");
     }

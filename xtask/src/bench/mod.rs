@@ -67,12 +67,11 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         false => Vec::new(),
     };
     let setup = setup::ensure(false)?;
-    println!("building the daemon and the benchmarks");
+    println!("building the daemon and the VMM");
     let daemon = assets::daemon(Profile::Release)?;
-    exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-bench"]))?;
     exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-vmm"]))?;
 
-    let mut bench = Command::new(daemon.with_file_name("tmem-bench"));
+    let mut bench = Command::new(program()?);
     bench.arg("--daemon").arg(&daemon);
     bench.arg("--vmm").arg(daemon.with_file_name("tmem-vmm"));
     if Host::is_virtualised() {
@@ -98,6 +97,13 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         bench.args(["--pages", &pages.to_string()]);
     }
     exec::shown(&mut bench)
+}
+
+/// Builds the benchmarks; gives back their program.
+fn program() -> Result<PathBuf> {
+    println!("building the benchmarks");
+    exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-bench"]))?;
+    Ok(project::target()?.join("release/tmem-bench"))
 }
 
 /// Times from the VMM's start to the first line of a stock kernel, in an outer

@@ -350,7 +350,7 @@ impl<'a> Thread<'a> {
         let mut to = self.random.u64(0..=self.largest - (end - part.start));
         if self.random.bool() {
             // Blocks are shared only where they lie alike.
-            to = (to / 4096 * 4096) + part.start % 4096;
+            to = (to / BLOCK * BLOCK) + part.start % BLOCK;
         }
         let (mut from_at, mut to_at) = (part.start, to);
         while from_at < end {
