@@ -120,8 +120,7 @@ impl<'a> Guests<'a> {
         });
     }
 
-    /// Does `work` with the guest `number`, if it lives. A guest that does not bring
-    /// it to its end is lost.
+    /// Does `work` with the guest `number`, if it lives, and says how long that took.
     fn phase<T>(
         &mut self,
         number: usize,
@@ -129,14 +128,19 @@ impl<'a> Guests<'a> {
         work: impl FnOnce(&Member) -> Result<T>,
     ) -> Option<T> {
         self.bury();
-        let at = self.place(|member| member.number == number)?;
         let before = Instant::now();
+        let done = self.with(number, work)?;
+        let seconds = before.elapsed().as_secs_f64();
+        self.say(&format!("guest {number} {what} in {seconds:.1} s"));
+        Some(done)
+    }
+
+    /// Does `work` with the guest `number`, if it lives. A guest that does not bring
+    /// it to its end is lost.
+    fn with<T>(&mut self, number: usize, work: impl FnOnce(&Member) -> Result<T>) -> Option<T> {
+        let at = self.place(|member| member.number == number)?;
         match work(self.members.get(at)?) {
-            Ok(done) => {
-                let seconds = before.elapsed().as_secs_f64();
-                self.say(&format!("guest {number} {what} in {seconds:.1} s"));
-                Some(done)
-            }
+            Ok(done) => Some(done),
             Err(error) => {
                 self.remove(at, &format!("failed: {error:#}"));
                 None
@@ -269,18 +273,23 @@ impl<'a> Guests<'a> {
     /// Bytes in swap, and what they take.
     ///
     /// # Errors
-    /// A guest or the daemon does not say.
+    /// The daemon does not say.
     pub(crate) fn swapped(&mut self, daemon: Option<&Daemon>) -> Result<(u64, Option<u64>)> {
-        self.bury();
         let (mut bytes, mut takes) = (0, None);
-        for member in &self.members {
-            let (swapped, more) = member.swapped(self.way)?;
+        let way = self.way;
+        for number in 0..self.bench.plan.guests {
+            let told = self.with(number, |member| {
+                Ok((member.swapped(way)?, member.tells(way)))
+            });
+            let Some(((swapped, more), text)) = told else {
+                continue;
+            };
             bytes += swapped;
             if let Some(more) = more {
                 *takes.get_or_insert(0) += more;
             }
-            for line in member.tells(self.way).lines() {
-                println!("          guest {}: {line}", member.number);
+            for line in text.lines() {
+                println!("          guest {number}: {line}");
             }
         }
         if let Some(daemon) = daemon {
@@ -308,26 +317,31 @@ impl<'a> Guests<'a> {
             if let Some(used) = used {
                 self.right(number, &used)?;
             }
-        }
-        if self.way == Way::Tmem {
-            for member in &self.members {
-                let lost = member.lost()?;
-                if lost > 0 {
-                    bail!("guest {} lost {lost} pages", member.number);
-                }
+            if self.way == Way::Tmem
+                && let Some(lost @ 1..) = self.with(number, Member::lost)
+            {
+                bail!("guest {number} lost {lost} pages");
             }
         }
         Ok(())
     }
 
-    /// Switches all of them off.
+    /// Switches all of them off. The work is done: that the host has no memory even for
+    /// that is worth a line.
     ///
     /// # Errors
     /// One does not go, or its kernel complained.
     pub(crate) fn end(&mut self) -> Result<()> {
         for member in std::mem::take(&mut self.members) {
+            let (number, kills) = (member.number, self.budget.kills()?);
+            let is_gone = member.is_gone();
             self.guest_kills += member.killed_inside();
-            member.power_off()?;
+            if let Err(error) = member.power_off() {
+                if !is_gone && self.budget.kills()? == kills {
+                    return Err(error);
+                }
+                self.say(&format!("guest {number} was killed by the host in the end"));
+            }
         }
         Ok(())
     }

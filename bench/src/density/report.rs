@@ -2,6 +2,7 @@
 //! The report that is kept beside the documentation.
 
 use crate::density::cold;
+use crate::density::member::STALL;
 use crate::density::outcome::Outcome;
 use crate::density::plan::Plan;
 use crate::density::plan::QUOTA;
@@ -96,6 +97,7 @@ impl Report<'_> {
              and once more in the end: all were right, also in variants in which guests were lost.\n\
              * *Held* is what the kernel charges the control group with, twice a second. With \
              virtio-blk some of it is page cache of the swap disk, which the kernel may drop.\n\
+             * A guest that does not answer for {stall} s counts as lost, and is ended.\n\
              * *First touch* is the time of reading a byte of each page of a heap after the guest \
              was idle; most pages come with a neighbour's fault.\n\
              * *Half back*: after the last busy phase, when the group held less by half of what the \
@@ -117,6 +119,7 @@ impl Report<'_> {
             warning = self.warning(),
             tables = table::tables(plan, self.outcomes, self.emulated()),
             cold = cold::describe(),
+            stall = STALL.as_secs(),
             store = plan.store,
             seconds = self.seconds,
         )
