@@ -37,6 +37,16 @@ const LARGE_DATA: &str = r"
     sed -i 's/^#define BSS_MAIN .*/& .lbss .lbss.*/' vmlinux.lds.h
     test $(grep -c 'MAIN.* .l[a-z]* .l[a-z]*' vmlinux.lds.h) -ge 3";
 
+/// The kernel's zeroes begin at an alignment that the linker script does not know of. kmemleak
+/// reads them from their symbol on, and so before their begin, where nothing is mapped.
+const ZEROES: &str = r"
+    cd /mnt/source/arch/um/kernel
+    sed -i 's/^  __bss_start = \.;/  . = ALIGN(0x10000);\n&/' uml.lds.S
+    grep -q 'ALIGN(0x10000)' uml.lds.S";
+
+/// What is mended in the kernel's source.
+const MENDED: [&str; 3] = [ONE_CPU, LARGE_DATA, ZEROES];
+
 /// What the module is built with, of the kernel's source.
 const KEPT: &str = "arch include rust scripts Makefile Kbuild Kconfig";
 
@@ -50,10 +60,7 @@ pub(super) struct Kernel {
 
 /// The cache's name of the kernel.
 pub(crate) fn name(versions: &Versions) -> Result<String> {
-    let id = guest::hash(
-        &[ONE_CPU.as_bytes(), LARGE_DATA.as_bytes()],
-        &[source(CONFIG)],
-    )?;
+    let id = guest::hash(&MENDED.map(str::as_bytes), &[source(CONFIG)])?;
     let package = &versions.kernel_package;
     Ok(format!("checkers-kernel-{package}-{id}-{REVISION}"))
 }
@@ -69,10 +76,11 @@ pub(super) fn make(cache: &Cache, root: &Root, versions: &Versions) -> Result<Ke
     let dir = cache.entry(&name, |dir| {
         fs::copy(&config, dir.join(CONFIG))
             .with_context(|| format!("cannot copy {}", config.display()))?;
+        let mended = MENDED.join("; ");
         let script = format!(
             "echo unpacking; mkdir /mnt/source /mnt/build; \
              tar -xf {archive} -C /mnt/source --strip-components=1; \
-             echo configuring; {MAKE} defconfig; {ONE_CPU}; {LARGE_DATA}; cd /mnt/source; \
+             echo configuring; {MAKE} defconfig; {mended}; cd /mnt/source; \
              scripts/kconfig/merge_config.sh -m -O /mnt/build /mnt/build/.config /mnt/{CONFIG}; \
              {MAKE} olddefconfig; \
              echo compiling; {MAKE} -j $(nproc) linux modules; \
