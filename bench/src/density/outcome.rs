@@ -36,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) way: Way,
     pub(crate) finished: usize,
     pub(crate) losses: Vec<Loss>,
+    /// What kernels of guests complained of that were not lost.
+    pub(crate) complaints: Vec<String>,
     /// From the first guest's boot to the end of the last busy phase.
     pub(crate) seconds: f64,
     /// Of busy phases only, on the average; of those that came to their end.

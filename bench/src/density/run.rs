@@ -73,7 +73,7 @@ impl Bench<'_> {
         guests.check_all()?;
         let samples = sampler.end()?;
         let finished = guests.count();
-        guests.end()?;
+        guests.end();
         if let Some(daemon) = daemon {
             daemon.stop()?;
         }
@@ -86,6 +86,7 @@ impl Bench<'_> {
             way,
             finished,
             losses: std::mem::take(&mut guests.losses),
+            complaints: std::mem::take(&mut guests.complaints),
             seconds,
             busy_s: busy.as_secs_f64() / guests.busy.len().max(1) as f64,
             phases: guests.busy.len() as u64,

@@ -114,6 +114,18 @@ pub(crate) fn tables(plan: &Plan, outcomes: &[Outcome], emulated: bool) -> Strin
     if !losses.is_empty() {
         let _ = write!(text, "\nGuests that were lost:\n\n{losses}");
     }
+    let mut complaints = String::new();
+    for outcome in outcomes {
+        for complaint in &outcome.complaints {
+            let _ = writeln!(complaints, "* {}, {complaint}", outcome.way.name());
+        }
+    }
+    if !complaints.is_empty() {
+        let _ = write!(
+            text,
+            "\nGuests whose kernel complained, and that got to their end:\n\n{complaints}"
+        );
+    }
     text
 }
 
@@ -154,6 +166,7 @@ pub(crate) mod tests {
             way,
             finished,
             losses: Vec::new(),
+            complaints: Vec::new(),
             seconds,
             busy_s: 4.0,
             phases: 8,
@@ -195,6 +208,7 @@ pub(crate) mod tests {
             seconds: 33.0,
             why: "was killed by the host\nand more".into(),
         });
+        lossy.complaints.push("guest 1: soft lockup".into());
         lossy
     }
 
@@ -225,6 +239,7 @@ pub(crate) mod tests {
             text.contains("33 s: guest 2 was killed by the host\n"),
             "{text}"
         );
+        assert!(text.contains("* nothing, guest 1: soft lockup\n"), "{text}");
         assert!(!tables(&plan, &all, false).contains("emulated"));
     }
 }
