@@ -89,8 +89,8 @@ impl Report<'_> {
              Each guest has a service with a heap of {heap_mib} MiB of records. In a busy phase it \
              uses all of its heap, makes a SQLite database of {database_mib} MiB in memory, reads \
              and checks it and throws it away, and uses its heap again. One guest is busy at a \
-             time, {lull_s} s pass between two, and each is busy {rounds} times after its heap was \
-             filled.\n\n\
+             time, {lull_s} s pass between two. Busy phases of each guest after its heap was \
+             filled: {rounds}.\n\n\
              ![Host memory over time](pictures/density.svg)\n\n\
              {tables}\n\
              * Every page of the heaps and every row was compared with what it must be in every use, \
