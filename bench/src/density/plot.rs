@@ -14,6 +14,10 @@ const RIGHT: f64 = 20.0;
 const TOP: f64 = 70.0;
 const BOTTOM: f64 = 80.0;
 
+/// Width of a line's key, without its name, and of a letter of that.
+const KEY: f64 = 50.0;
+const LETTER: f64 = 7.0;
+
 /// Between two points of a line, in seconds.
 const STEP: f64 = 1.0;
 
@@ -42,7 +46,7 @@ pub(crate) fn draw(plan: &Plan, outcomes: &[Outcome], emulated: bool) -> String 
         "<text x=\"{LEFT}\" y=\"26\" font-size=\"16\" font-weight=\"bold\">Host memory held by {} \
          guests of {} MiB, of {} MiB that there are</text>\n\
          <text x=\"{LEFT}\" y=\"46\" fill=\"#555\">control group of daemon and guests, by the \
-         host's kernel; × is a guest that was lost{note}</text>",
+         host's kernel; × is where a guest was found to be lost{note}</text>",
         plan.guests, plan.memory_mib, plan.budget_mib
     );
     axes(&mut svg, &scale);
@@ -56,9 +60,9 @@ pub(crate) fn draw(plan: &Plan, outcomes: &[Outcome], emulated: bool) -> String 
         WIDTH - RIGHT,
         y - 5.0
     );
-    for (number, outcome) in outcomes.iter().enumerate() {
+    let mut x = LEFT;
+    for outcome in outcomes {
         line(&mut svg, &scale, outcome);
-        let x = LEFT + number as f64 * 178.0;
         let y = HEIGHT - 18.0;
         let _ = writeln!(
             svg,
@@ -71,6 +75,7 @@ pub(crate) fn draw(plan: &Plan, outcomes: &[Outcome], emulated: bool) -> String 
             x + 25.0,
             outcome.way.name()
         );
+        x += KEY + LETTER * outcome.way.name().len() as f64;
     }
     svg.push_str("</svg>\n");
     svg
