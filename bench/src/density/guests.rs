@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The guests of a variant under way: what they do, and what becomes of them.
 
+use crate::density::bench::Bench;
+use crate::density::bench::VMS;
 use crate::density::budget::Budget;
 use crate::density::member::Busy;
 use crate::density::member::Member;
 use crate::density::outcome::Loss;
 use crate::density::outcome::Return;
-use crate::density::run::Bench;
-use crate::density::run::VMS;
 use crate::density::way::Way;
 use anyhow::Context;
 use anyhow::Result;

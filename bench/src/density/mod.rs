@@ -7,6 +7,7 @@
 //! than there is. What the host holds is read from the control group, never from
 //! the daemon.
 
+mod bench;
 mod budget;
 mod cold;
 mod guests;
@@ -20,10 +21,10 @@ mod samples;
 mod table;
 mod way;
 
+use crate::density::bench::Bench;
 use crate::density::member::Expected;
 use crate::density::plan::Plan;
 use crate::density::report::Report;
-use crate::density::run::Bench;
 use crate::density::way::Way;
 use crate::report::load;
 use crate::report::write_json;

@@ -1,39 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One variant from the first boot to the last check.
 
+use crate::density::bench::Bench;
+use crate::density::bench::VMS;
 use crate::density::budget::Budget;
 use crate::density::guests::Guests;
-use crate::density::member::Expected;
 use crate::density::outcome::Outcome;
-use crate::density::plan::Plan;
 use crate::density::plan::QUOTA;
 use crate::density::samples;
 use crate::density::samples::Sample;
 use crate::density::samples::Sampler;
 use crate::density::way::Way;
 use anyhow::Result;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
-use tmem_e2e::Assets;
 use tmem_e2e::Daemon;
 use tmem_e2e::DaemonOptions;
 
-/// Names of the VMs with the daemon; there are no more guests than this.
-pub(crate) const VMS: [&str; 8] = ["vm0", "vm1", "vm2", "vm3", "vm4", "vm5", "vm6", "vm7"];
-
 /// The kernel ends guests first: the daemon has everybody's pages.
 const GUEST_SCORE: u32 = 500;
-
-/// What it is run with.
-pub(crate) struct Bench<'a> {
-    pub(crate) assets: &'a Assets,
-    pub(crate) plan: Plan,
-    pub(crate) expected: &'a Expected,
-    /// For swap disks and scripts.
-    pub(crate) dir: &'a Path,
-}
 
 impl Bench<'_> {
     /// Runs a variant.
