@@ -87,11 +87,12 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
             Some(outer::make(setup, &outer_programs(profile)?, &initramfs)?)
         }
     };
-    let with_work = |name: &str, modules| {
+    let with_work = |name: &str, modules, python| {
         let user = User {
             name: "work",
             program: linked_statically("release", &["tmem-work"])?.join("work"),
             tools: &[],
+            python,
             modules,
         };
         storage(setup, &module, &programs, &user, made.join(name))
@@ -106,14 +107,22 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
                 name: "load",
                 program: load()?,
                 tools: &[DMSETUP],
+                python: None,
                 modules: modules::STORAGE,
             };
             let to = made.join("storage.cpio");
             let storage = storage(setup, &module, &programs, &user, to)?;
             (Some(debian), Some(storage))
         }
-        Guests::Measured => (None, Some(with_work("measured.cpio", modules::STORAGE)?)),
-        Guests::Dense => (None, Some(with_work("dense.cpio", modules::MEMORY)?)),
+        Guests::Measured => {
+            let storage = with_work("measured.cpio", modules::STORAGE, None)?;
+            (None, Some(storage))
+        }
+        Guests::Dense => {
+            let python = roots::python(&setup.cache, &setup.versions)?;
+            let storage = with_work("dense.cpio", modules::MEMORY, Some(python))?;
+            (None, Some(storage))
+        }
     };
     Ok(Assets {
         qemu: qemu(setup),

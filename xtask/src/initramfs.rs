@@ -52,6 +52,8 @@ pub(crate) struct User {
     pub(crate) program: PathBuf,
     /// What it starts, in the root of tools.
     pub(crate) tools: &'static [&'static str],
+    /// Where Python is, if it starts that.
+    pub(crate) python: Option<Root>,
     /// Modules of the stock kernel's that the guest has beside.
     pub(crate) modules: &'static [&'static str],
 }
@@ -114,10 +116,22 @@ pub(crate) fn write_with_user(
     for tool in user.tools {
         archive.program(tools, tool)?;
     }
+    if let Some(root) = &user.python {
+        add_python(&mut archive, root)?;
+    }
     let work = to.with_extension("work");
     let lists = [modules::STOCK, user.modules];
     modules::add(&mut archive, setup, module, &lists, &work)?;
     archive.finish(to)
+}
+
+/// Adds Debian's Python with what of its library is in the same place.
+fn add_python(archive: &mut Archive, root: &Root) -> Result<()> {
+    let program = matching(root, "usr/bin/python3.*")?;
+    archive.program(root, &program)?;
+    let name = program.rsplit('/').next().unwrap_or(&program);
+    archive.link("usr/bin/python3", name)?;
+    archive.tree(root.dir(), &format!("usr/lib/{name}"), &|_| false)
 }
 
 /// What both have, but for the kernel's modules.

@@ -20,6 +20,7 @@ const QEMU_REVISION: u32 = 1;
 const GUEST_REVISION: u32 = 1;
 const TOOLS_REVISION: u32 = 2;
 const CHECKERS_REVISION: u32 = 1;
+const PYTHON_REVISION: u32 = 1;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
@@ -27,6 +28,7 @@ pub(crate) const QEMU_SIZE: &str = "0.2 GB on disk, 60 MB download";
 
 const GUEST_SIZE: &str = "0.2 GB on disk, 60 MB download";
 const TOOLS_SIZE: &str = "0.1 GB on disk, 20 MB download";
+const PYTHON_SIZE: &str = "40 MB on disk, 10 MB download";
 const CHECKERS_SIZE: &str = "1.6 GB on disk, 450 MB download";
 
 /// Beside the kernel's packages: compilers, and the guest's programs.
@@ -52,6 +54,9 @@ const GUEST_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "kmod"];
 
 /// What makes file systems and checks them.
 const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmsetup"];
+
+/// A service in a guest is run by it.
+const PYTHON_PACKAGES: &[&str] = &["python3-minimal"];
 
 /// What a whole kernel is built with: KASAN and Rust go together with clang only.
 const CHECKERS_PACKAGES: &[&str] = &[
@@ -158,6 +163,19 @@ pub(crate) fn tools(cache: &Cache, versions: &Versions) -> Result<Root> {
     announce(cache, &name, "tools for file systems", TOOLS_SIZE);
     let packages = owned(TOOLS_PACKAGES);
     make(cache, versions, &name, "tools root", UNPACKED, &packages)
+}
+
+/// The cache's name of the root with Python.
+pub(crate) fn python_name() -> String {
+    format!("python-trixie-{PYTHON_REVISION}")
+}
+
+/// The root that a guest's Python is taken out of, made if it is not there.
+pub(crate) fn python(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let name = python_name();
+    announce(cache, &name, "Python for guests", PYTHON_SIZE);
+    let packages = owned(PYTHON_PACKAGES);
+    make(cache, versions, &name, "Python root", UNPACKED, &packages)
 }
 
 /// The cache's name of the root to build the kernel for `checkers` in.

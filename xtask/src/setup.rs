@@ -70,6 +70,7 @@ fn prune(setup: &Setup) -> Result<()> {
         roots::qemu_name(versions),
         roots::guest_name(versions),
         roots::tools_name(),
+        roots::python_name(),
         roots::checkers_name(versions),
         kernel::name(versions),
     ];

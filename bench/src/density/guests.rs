@@ -19,8 +19,8 @@ use std::time::Duration;
 use std::time::Instant;
 use tmem_e2e::Assets;
 use tmem_e2e::Daemon;
-use tmem_work::heap::Use;
 use tmem_work::histogram::Histogram;
+use tmem_work::service::Use;
 
 /// Between two looks at how much memory is back.
 const LOOK: Duration = Duration::from_millis(250);
@@ -39,7 +39,7 @@ pub(crate) struct Guests<'a> {
     /// Of guests that got to their end all the same.
     pub(crate) complaints: Vec<String>,
     pub(crate) guest_kills: usize,
-    /// First touches of pages after a guest was idle.
+    /// First touches of documents after a guest was idle.
     pub(crate) touches: Histogram,
     /// Busy phases that came to their end.
     pub(crate) busy: Vec<Duration>,
@@ -179,16 +179,16 @@ impl<'a> Guests<'a> {
         self.lost(number, &why);
     }
 
-    /// Has a guest fill its heap, for the first time.
+    /// Has a guest's service fill its heap.
     pub(crate) fn fill(&mut self, number: usize) {
         let plan = &self.bench.plan;
-        let filled = self.phase(number, "filled its heap", |member| member.fill(plan));
+        let filled = self.phase(number, "filled its service", |member| member.fill(plan));
         if filled.is_some() {
             std::thread::sleep(plan.lull());
         }
     }
 
-    /// Has a guest use its heap and a database, and then be idle.
+    /// Has a guest use its service and a database, and then be idle.
     ///
     /// # Errors
     /// A byte is wrong.
@@ -218,10 +218,10 @@ impl<'a> Guests<'a> {
     fn right(&self, number: usize, used: &Use) -> Result<()> {
         if used.wrong > 0 {
             bail!(
-                "{}: {} of {} pages of guest {number} are wrong",
+                "{}: {} of {} documents of guest {number} are wrong",
                 self.way.name(),
                 used.wrong,
-                used.pages
+                used.documents
             );
         }
         Ok(())
@@ -253,7 +253,7 @@ impl<'a> Guests<'a> {
                     half_s = Some(begin.elapsed().as_secs_f64());
                 }
             }
-            let (touch, again) = (member.use_heap()?, member.use_heap()?);
+            let (touch, again) = (member.use_service()?, member.use_service()?);
             let comes_back = Return {
                 used,
                 half_s,
@@ -316,7 +316,7 @@ impl<'a> Guests<'a> {
         for number in 0..self.bench.plan.guests {
             // One guest is busy at a time here, too.
             std::thread::sleep(self.bench.plan.lull());
-            let used = self.phase(number, "was checked", Member::use_heap);
+            let used = self.phase(number, "was checked", Member::use_service);
             if let Some(used) = used {
                 self.right(number, &used)?;
             }

@@ -19,7 +19,7 @@ use tmem_e2e::GuestOptions;
 use tmem_e2e::until;
 use tmem_work::Outcome;
 use tmem_work::database;
-use tmem_work::heap::Use;
+use tmem_work::service::Use;
 
 /// For an order to be carried out: many times what it takes. A host without memory may drop the
 /// pages of QEMU's program again and again instead of ending a guest, which then stands still.
@@ -38,7 +38,7 @@ const TRANSLATED_MIB: u32 = 32;
 const GOES: Duration = Duration::from_secs(5);
 
 /// Where the service listens, and where the database is, in the guest.
-const SOCKET: &str = "/tmp/heap.sock";
+const SOCKET: &str = "/tmp/service.sock";
 const DATABASE: &str = "/tmp/texts.db";
 
 /// What the kernel says when it has killed a program for want of memory.
@@ -64,7 +64,7 @@ impl Expected {
 
 /// What came of a busy phase.
 pub(crate) struct Busy {
-    /// The heap's uses, before the database's and after it.
+    /// The service's uses, before the database's and after it.
     pub(crate) first: Use,
     pub(crate) again: Use,
     /// What of the database was wrong, if anything.
@@ -112,23 +112,23 @@ impl Member {
         })
     }
 
-    /// Starts its service and waits until the heap is filled.
+    /// Starts its service and waits until that is filled.
     pub(crate) fn fill(&self, plan: &Plan) -> Result<()> {
         self.sh(&format!(
             "{UNHIDE}\n\
-             work heap --mib {} --seed {} {SOCKET} >/tmp/heap.log 2>&1 &\n\
+             work serve --mib {} --seed {} {SOCKET} >/tmp/service.log 2>&1 &\n\
              until busybox test -S {SOCKET}; do kill -0 $! || exit; sleep 0.2; done",
             plan.heap_mib, self.number
         ))
         .map(|_| ())
     }
 
-    /// Uses the heap, a database, and the heap again.
+    /// Uses the service, a database, and the service again.
     pub(crate) fn busy(&self, plan: &Plan, expected: &Expected) -> Result<Busy> {
         let begin = Instant::now();
-        let first = self.use_heap()?;
+        let first = self.use_service()?;
         let wrong = self.use_database(plan, expected)?;
-        let again = self.use_heap()?;
+        let again = self.use_service()?;
         Ok(Busy {
             first,
             again,
@@ -137,8 +137,8 @@ impl Member {
         })
     }
 
-    /// Uses the heap.
-    pub(crate) fn use_heap(&self) -> Result<Use> {
+    /// Uses the service.
+    pub(crate) fn use_service(&self) -> Result<Use> {
         self.json(&format!("work use {SOCKET}"))
     }
 

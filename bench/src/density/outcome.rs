@@ -24,7 +24,7 @@ pub(crate) struct Return {
     pub(crate) half_s: Option<f64>,
     /// By how much less it held in the end, in bytes.
     pub(crate) back: u64,
-    /// Seconds that the first touches of all pages took afterwards.
+    /// Seconds that the first touches of all documents took afterwards.
     pub(crate) touch_s: f64,
     /// The same again, at once.
     pub(crate) again_s: f64,
@@ -45,7 +45,7 @@ pub(crate) struct Outcome {
     pub(crate) phases: u64,
     pub(crate) host_kills: u64,
     pub(crate) guest_kills: usize,
-    /// First touches of pages after a guest was idle.
+    /// First touches of documents after a guest was idle.
     pub(crate) touches: Histogram,
     pub(crate) mean: u64,
     pub(crate) peak: u64,

@@ -13,13 +13,13 @@ pub(crate) struct Plan {
     pub(crate) memory_mib: u64,
     /// What daemon and guests may hold together, in MiB.
     pub(crate) budget_mib: u64,
-    /// Heap of each guest's service, in MiB.
+    /// What each guest's service has in its heap, in MiB; Python takes a sixth more.
     pub(crate) heap_mib: u64,
     /// The database that it makes, reads and throws away in each busy phase, in MiB.
     pub(crate) database_mib: u64,
     /// Rows of it that are read one by one.
     pub(crate) rows: u64,
-    /// Busy phases of each guest, beside the one in which its heap is filled.
+    /// Busy phases of each guest, beside the one in which its service is filled.
     pub(crate) rounds: u64,
     /// Seconds between the end of one guest's busy phase and the begin of the next one's.
     pub(crate) lull_s: u64,
@@ -39,7 +39,7 @@ impl Plan {
         guests: 6,
         memory_mib: 512,
         budget_mib: 2240,
-        heap_mib: 256,
+        heap_mib: 220,
         database_mib: 24,
         rows: 3000,
         rounds: 1,

@@ -86,20 +86,20 @@ impl Report<'_> {
              Made by `cargo xtask bench density`; do not edit. {warning}{cpu}\n\n\
              {guests} guests of {memory_mib} MiB each run within {budget_mib} MiB of the host's \
              memory: a control group's limit over QEMU's processes and the daemon, without swap. \
-             Each guest has a service with a heap of {heap_mib} MiB of records. In a busy phase it \
-             uses all of its heap, makes a SQLite database of {database_mib} MiB in memory, reads \
-             and checks it and throws it away, and uses its heap again. One guest is busy at a \
-             time, {lull_s} s pass between two. Busy phases of each guest after its heap was \
-             filled: {rounds}.\n\n\
+             Each guest has a service in Python with {heap_mib} MiB of documents in memory, of \
+             some KiB each. In a busy phase it uses all of them, a SQLite database of \
+             {database_mib} MiB is made in memory, read, checked and thrown away, and all documents \
+             are used again. One guest is busy at a time, {lull_s} s pass between two. Busy phases of \
+             each guest after its service was filled: {rounds}.\n\n\
              ![Host memory over time](pictures/density.svg)\n\n\
              {tables}\n\
-             * Every page of the heaps and every row was compared with what it must be in every use, \
+             * Every byte of documents and rows was compared with what it must be in every use, \
              and once more in the end: all were right, also in variants in which guests were lost.\n\
              * *Held* is what the kernel charges the control group with, twice a second. With \
              virtio-blk some of it is page cache of the swap disk, which the kernel may drop.\n\
              * A guest that does not answer for {stall} s counts as lost, and is ended.\n\
-             * *First touch* is the time of reading a byte of each page of a heap after the guest \
-             was idle; most pages come with a neighbour's fault.\n\
+             * *First touch* is the time of finding a document and reading a byte of each of its \
+             pages, after the guest was idle; most pages come with a neighbour's fault.\n\
              * *Half back*: after the last busy phase, when the group held less by half of what the \
              guest had got since its boot. *Touched again*: the sum of all first touches after that, \
              beside the sum when it was done once more at once.\n\
@@ -113,8 +113,7 @@ impl Report<'_> {
              * Free memory is reported to virtio-tmem, or else to QEMU's balloon. zram has the size \
              of the guest's memory and Debian's choice of codec (lz4). The daemon runs with \
              `--quota {QUOTA} --memory-limit {store}`, and the kernel would end it after all \
-             guests.\n\
-             * A Python service is not among the work: the guests' system has no Python.\n\n\
+             guests.\n\n\
              {seconds} s in all.\n",
             warning = self.warning(),
             tables = table::tables(plan, self.outcomes, self.emulated()),

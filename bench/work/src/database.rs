@@ -21,7 +21,7 @@ const BATCH: u64 = 4096;
 const LENGTHS: std::ops::Range<usize> = 200..1800;
 
 /// Words of the texts: what compresses about as well as records do.
-pub(crate) const WORDS: [&str; 32] = [
+const WORDS: [&str; 32] = [
     "account",
     "address",
     "amount",

@@ -30,10 +30,14 @@ impl Histogram {
         }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
     /// The time that `permille` of a thousand did not exceed; none if there are none.
     pub fn quantile(&self, permille: u64) -> Option<Duration> {
-        let all: u64 = self.counts.values().sum();
-        let wanted = (all * permille).div_ceil(1000).max(1);
+        let wanted = (self.count() * permille).div_ceil(1000).max(1);
         let mut sum = 0;
         self.counts.iter().find_map(|(most, count)| {
             sum += count;
@@ -44,15 +48,10 @@ impl Histogram {
 
 /// The largest time of the bucket that `nanoseconds` is in.
 fn bucket(nanoseconds: u64) -> u64 {
-    let width = (nanoseconds / PARTS).max(1).next_power_of_two();
-    let width = if width > nanoseconds / PARTS {
-        (width / 2).max(1)
-    } else {
-        width
-    };
-    (nanoseconds / width)
-        .saturating_mul(width)
-        .saturating_add(width - 1)
+    let width = (nanoseconds / PARTS)
+        .checked_ilog2()
+        .map_or(1, |bits| 1 << bits);
+    nanoseconds | (width - 1)
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a guest does while it is measured: it reads files, uses a database, and has
-//! a heap.
+//! a service with much in memory.
 //!
 //! All that is read goes into a sum. The same is done on the host, on the same
 //! content, so that a wrong byte is noticed.
 
 pub mod database;
 pub mod files;
-pub mod heap;
 pub mod histogram;
-mod objects;
 pub mod service;
 pub mod sum;
 

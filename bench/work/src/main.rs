@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The program in the guest: `work files`, `work scan`, `work heap`, …
+//! The program in the guest: `work files`, `work scan`, `work serve`, …
 
 use anyhow::Result;
 use clap::Parser;
@@ -43,18 +43,18 @@ enum Command {
         /// The database.
         path: PathBuf,
     },
-    /// Fill a heap and keep it; use it when asked.
-    Heap {
-        /// How large, in MiB.
+    /// Be a service that has documents in memory, and uses them when asked.
+    Serve {
+        /// How many, in MiB.
         #[arg(long)]
-        mib: usize,
-        /// From which its content follows.
+        mib: u64,
+        /// From which their content follows.
         #[arg(long, default_value_t = 0)]
         seed: u64,
         /// Where one asks.
         socket: PathBuf,
     },
-    /// Have a heap used.
+    /// Have a service use all that it has.
     Use {
         /// Where one asks.
         socket: PathBuf,
@@ -84,7 +84,7 @@ fn main() -> Result<()> {
         Command::Check { path } => database::check(&path),
         Command::Scan { path } => print(&database::scan(&path)?),
         Command::Read { path, count, seed } => print(&database::read(&path, count, seed)?),
-        Command::Heap { mib, seed, socket } => service::run(mib, seed, &socket),
+        Command::Serve { mib, seed, socket } => service::run(mib, seed, &socket),
         Command::Use { socket } => print(&service::ask(&socket)?),
     }
 }
