@@ -117,7 +117,10 @@ impl Member {
         self.sh(&format!(
             "{UNHIDE}\n\
              work serve --mib {} --seed {} {SOCKET} >/tmp/service.log 2>&1 &\n\
-             until busybox test -S {SOCKET}; do kill -0 $! || exit; sleep 0.2; done",
+             until busybox test -S {SOCKET}; do\n\
+             \tkill -0 $! 2>/dev/null || {{ cat /tmp/service.log; exit 1; }}\n\
+             \tsleep 0.2\n\
+             done",
             plan.heap_mib, self.number
         ))
         .map(|_| ())

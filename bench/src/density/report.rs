@@ -33,7 +33,7 @@ impl Report<'_> {
         let tables = table::tables(self.plan, self.outcomes, self.emulated());
         let warning = self.warning();
         format!(
-            "{tables}\n{warning}every page and every row was right; {} s in all\n",
+            "{tables}\n{warning}every document and every row was right; {} s in all\n",
             self.seconds
         )
     }

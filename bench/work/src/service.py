@@ -133,12 +133,13 @@ class Service:
 def library():
     """Text of the modules that come with Python."""
     top = os.path.dirname(os.__file__)
-    text = b""
+    text = bytearray()
     for name in sorted(os.listdir(top)):
-        if name.endswith(".py") and len(text) < STOCK:
-            with open(os.path.join(top, name), "rb") as file:
+        path = os.path.join(top, name)
+        if name.endswith(".py") and os.path.isfile(path) and len(text) < STOCK:
+            with open(path, "rb") as file:
                 text += file.read()
-    return text
+    return bytes(text)
 
 
 def order(count, seed, generation):
