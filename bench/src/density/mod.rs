@@ -15,6 +15,7 @@ mod member;
 mod outcome;
 mod plan;
 mod plot;
+mod quiet;
 mod report;
 mod run;
 mod samples;
@@ -26,7 +27,6 @@ use crate::density::member::Expected;
 use crate::density::plan::Plan;
 use crate::density::report::Report;
 use crate::density::way::Way;
-use crate::report::load;
 use crate::report::write_json;
 use anyhow::Context;
 use anyhow::Result;
@@ -64,8 +64,8 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
         .with_context(|| format!("cannot make a directory in {}", scratch.display()))?;
     let plan = if quick { Plan::QUICK } else { Plan::WHOLE };
     let expected = Expected::of(&plan, dir.path())?;
+    let load_before = quiet::wait();
     let start = Instant::now();
-    let load = load();
     let bench = Bench {
         assets: &assets,
         plan,
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
         plan: &plan,
         quick,
         outcomes: &outcomes,
-        load_before: &load,
+        load_before,
         seconds: start.elapsed().as_secs(),
     };
     println!("\n{}", report.summary());

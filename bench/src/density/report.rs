@@ -7,19 +7,17 @@ use crate::density::outcome::Outcome;
 use crate::density::plan::Plan;
 use crate::density::plan::QUOTA;
 use crate::density::plot;
+use crate::density::quiet;
 use crate::density::table;
 use tmem_e2e::Host;
-
-/// A load of the machine above which its figures are not worth keeping.
-const BUSY: f64 = 1.0;
 
 /// All that there is to say.
 pub(crate) struct Report<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) quick: bool,
     pub(crate) outcomes: &'a [Outcome],
-    /// As the kernel has it.
-    pub(crate) load_before: &'a str,
+    /// Of the last minute.
+    pub(crate) load_before: f64,
     pub(crate) seconds: u64,
 }
 
@@ -46,11 +44,10 @@ impl Report<'_> {
     /// What makes the figures worth little.
     fn warning(&self) -> String {
         let mut text = String::new();
-        let first = self.load_before.split_whitespace().next();
-        let load: f64 = first.and_then(|load| load.parse().ok()).unwrap_or_default();
-        if load > BUSY {
+        if self.load_before > quiet::BUSY {
             text.push_str(&format!(
-                "**Indicative only: other work ran on the machine (its load was {load} before).**\n\n"
+                "**Indicative only: the machine was not quiet (its load was {} before).**\n\n",
+                self.load_before
             ));
         }
         if self.quick {
