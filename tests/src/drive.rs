@@ -104,7 +104,7 @@ impl Drive {
         match self.bus {
             Bus::Virtio => add(
                 "-device",
-                format!("virtio-blk-pci,id={id},drive={node},bus={port}"),
+                format!("virtio-blk-pci,id={id},serial={id},drive={node},bus={port}"),
             ),
             Bus::Nvme => add(
                 "-device",
@@ -117,7 +117,7 @@ impl Drive {
                 );
                 add(
                     "-device",
-                    format!("scsi-hd,id={id},drive={node},bus={id}-scsi.0"),
+                    format!("scsi-hd,id={id},serial={id},drive={node},bus={id}-scsi.0"),
                 );
             }
         }
@@ -144,7 +144,10 @@ mod tests {
         assert!(words.contains("file.filename=/tmp/image"), "{words}");
         assert!(words.contains("filename=/tmp/a,,b,discard"), "{words}");
         assert!(words.contains("file=disk2-data,log=disk2-log"), "{words}");
-        assert!(words.contains("id=disk2,drive=disk2-node"), "{words}");
+        assert!(
+            words.contains("id=disk2,serial=disk2,drive=disk2-node"),
+            "{words}"
+        );
     }
 
     #[test]

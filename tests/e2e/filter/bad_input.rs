@@ -111,8 +111,8 @@ fn what_cannot_be_filtered_is_refused() -> Result<()> {
 #[test]
 fn a_disk_and_its_partition_have_one_filter_only() -> Result<()> {
     let disk = Disk::new(Use::Mounted(Filesystem::Ext4), Bus::Virtio, true)?;
-    let device = Disk::devices(std::slice::from_ref(&disk)).remove(0);
     let (guest, daemon) = guest("overlap", vec![disk.drive()])?;
+    let device = disk.image.device(&guest.drive(0)?);
     let mut place = Place::start(&guest, disk, device, filter::seed(), 36000)?;
     control::attach(&guest, "/dev/vda1", "precache")?;
     // One of them would not see the other's writes.
@@ -140,8 +140,8 @@ fn a_disk_and_its_partition_have_one_filter_only() -> Result<()> {
 fn a_disk_that_is_pulled_out_takes_its_filter_along() -> Result<()> {
     for bus in [Bus::Virtio, Bus::Nvme] {
         let disk = Disk::new(Use::Raw, bus, false)?;
-        let device = Disk::devices(std::slice::from_ref(&disk)).remove(0);
         let (guest, daemon) = guest("pulled", vec![disk.drive()])?;
+        let device = disk.image.device(&guest.drive(0)?);
         let mut place = Place::start(&guest, disk, device, filter::seed(), 36000)?;
         control::attach(&guest, &place.device, "precache")?;
         place.load.check()?;

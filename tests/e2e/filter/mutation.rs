@@ -39,9 +39,9 @@ fn a_block_that_goes_back_in_time_is_found_and_named() -> Result<()> {
     for usage in uses {
         disks.push(Disk::new(usage, Bus::Virtio, usage != Use::Raw)?);
     }
-    let devices = Disk::devices(&disks);
     let drives = disks.iter().map(Disk::drive).collect();
     let guest = filter::guest("mutation", 320, drives)?;
+    let devices = Disk::devices(&guest, &disks)?;
     for (disk, device) in disks.into_iter().zip(devices) {
         let image = disk.image.path();
         let mut place = Place::start(&guest, disk, device, filter::seed(), 3600)?;

@@ -85,22 +85,12 @@ impl Disk {
 
     /// What the disks' devices are called in a guest that has these, in this
     /// order.
-    pub(super) fn devices(disks: &[Self]) -> Vec<String> {
-        let mut letters = ['a'..='z', 'a'..='z'];
-        let mut numbers = 0..;
-        let mut letter = |of: usize| {
-            let next = letters.get_mut(of).and_then(Iterator::next);
-            next.unwrap_or('?')
-        };
-        let mut whole = |bus: Bus| match bus {
-            Bus::Virtio => format!("/dev/vd{}", letter(0)),
-            Bus::Scsi => format!("/dev/sd{}", letter(1)),
-            Bus::Nvme => format!("/dev/nvme{}n1", numbers.next().unwrap_or(0)),
-        };
-        disks
+    pub(super) fn devices(guest: &Guest, disks: &[Self]) -> Result<Vec<String>> {
+        let devices = disks
             .iter()
-            .map(|disk| disk.image.device(&whole(disk.bus)))
-            .collect()
+            .enumerate()
+            .map(|(number, disk)| Ok(disk.image.device(&guest.drive(number)?)));
+        devices.collect()
     }
 }
 

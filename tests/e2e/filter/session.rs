@@ -123,9 +123,9 @@ impl Session {
                 partition,
             )?);
         }
-        let devices = Disk::devices(&disks);
         let drives = disks.iter().map(Disk::drive).collect();
         let mut guest = filter::guest(plan.name, MEMORY, drives)?;
+        let devices = Disk::devices(&guest, &disks)?;
         let mut daemon = None;
         if plan.filter {
             let host = Host::here(&bed::assets()?)?;

@@ -133,9 +133,9 @@ pub(super) fn run(name: &str, cycles: u32, cycle: &str, with_filter: bool) -> Re
         Disk::new(Use::Mounted(Filesystem::Ext4), Bus::Virtio, true)?,
         Disk::new(Use::Raw, Bus::Virtio, false)?,
     ];
-    let devices = Disk::devices(&disks);
     let drives = disks.iter().map(Disk::drive).collect();
     let mut guest = filter::guest(name, MEMORY, drives)?;
+    let devices = Disk::devices(&guest, &disks)?;
     let daemon = bed::daemon(DaemonOptions {
         quota: "32M",
         ..DaemonOptions::default()

@@ -32,6 +32,9 @@ use tempfile::TempDir;
 /// For a device to be unplugged.
 const UNPLUG: Duration = Duration::from_secs(60);
 
+/// For a disk to be there after its driver.
+const APPEARS: Duration = Duration::from_secs(60);
+
 /// Times that an emulated machine is started: now and then one of QEMU's CPUs
 /// sleeps through an interrupt, and the kernel waits for it for ever.
 const BOOTS: u32 = 3;
@@ -282,6 +285,29 @@ impl Guest<Qemu> {
         let mut qmp = lock(&self.machine.qmp);
         qmp.execute("device_del", json!({ "id": id }))?;
         qmp.event("DEVICE_DELETED", &id, UNPLUG)
+    }
+
+    /// What the disk `number`, counted from 0, is called in the guest, once it is there. Disks
+    /// behind one driver are named in the order in which they answer, which is any.
+    ///
+    /// # Errors
+    /// It does not appear.
+    pub fn drive(&self, number: usize) -> Result<String> {
+        let id = Drive::device_id(number);
+        // Where virtio-blk, NVMe and SCSI have it; the last with a header of four bytes.
+        let script = format!(
+            "cd /sys/block; for name in *; do\n\
+             for file in $name/serial $name/device/serial $name/device/vpd_pg80; do\n\
+             \tbusybox test -b /dev/$name && busybox test -f $file || continue\n\
+             \tif busybox test \"$(busybox tr -cd a-z0-9 <$file)\" = {id}; then\n\
+             \t\techo /dev/$name; exit\n\
+             \tfi\n\
+             done; done"
+        );
+        until(&format!("{id} to appear"), APPEARS, || {
+            let name = self.sh(&script)?;
+            Ok(Some(name.trim().to_string()).filter(|name| !name.is_empty()))
+        })
     }
 
     /// Plugs in a device that the daemon serves at `socket`.
