@@ -20,6 +20,9 @@
 //! - Flushes need no such care: one that overtakes a put, or is overtaken, removes a good copy at
 //!   worst, and the next read misses.
 //!
+//! What is known is about the disk as it was while somebody used it. When nobody does any more, or
+//! when it is another one, all pages are forgotten: [`Blocks::forget_all`].
+//!
 //! Writes are counted in *buckets*, which several pages share. A collision makes a ticket bad that
 //! could have been good.
 
@@ -73,6 +76,9 @@ pub(crate) struct Blocks {
     puts: KVVec<Put>,
     /// Copies that are not needed any more; some are forgotten when there are too many.
     garbage: KVVec<Extent>,
+    /// What the disk has is not known: from this page on, pages are yet to become absent.
+    unknown_from: Option<u64>,
+    pages: u64,
 }
 
 impl Blocks {
@@ -91,6 +97,8 @@ impl Blocks {
             writes: 0,
             puts: KVVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
             garbage: KVVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
+            unknown_from: None,
+            pages,
         })
     }
 
@@ -120,6 +128,9 @@ impl Blocks {
 
     /// Where a read of `pages` goes.
     pub(crate) fn look(&self, pages: Pages) -> Way {
+        if self.unknown_from.is_some() {
+            return Way::Disk(None);
+        }
         if each(pages).all(|page| self.present.get(page)) {
             return Way::Host;
         }
@@ -164,6 +175,36 @@ impl Blocks {
         });
         self.present_count -= removed;
         removed
+    }
+
+    /// What the disk has is not known any more: it may have been written to by others, or be another
+    /// one. All tickets are bad from here on, and no page is asked for. Then
+    /// [`Self::forget_some`] makes all pages absent.
+    pub(crate) fn forget_all(&mut self) {
+        self.writes += 1;
+        for bucket in self.buckets.iter_mut() {
+            bucket.last = self.writes;
+        }
+        self.unknown_from = Some(0);
+    }
+
+    /// Whether pages are yet to become absent.
+    pub(crate) fn is_forgetting(&self) -> bool {
+        self.unknown_from.is_some()
+    }
+
+    /// Makes the next pages absent after [`Self::forget_all`].
+    pub(crate) fn forget_some(&mut self) {
+        let Some(first) = self.unknown_from else {
+            return;
+        };
+        let mut removed = 0;
+        self.present.clear(first, tuning::FORGET_PAGES, |_| removed += 1);
+        self.present_count -= removed;
+        let next = first.saturating_add(tuning::FORGET_PAGES);
+        self.unknown_from = (next < self.pages).then_some(next);
+        // Of all of them; the object is flushed as a whole.
+        self.garbage.clear();
     }
 
     /// Whether `pages`, which a read with this ticket has brought, are to be put: from here on they

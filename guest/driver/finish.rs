@@ -73,7 +73,8 @@ impl Engine {
                 let page = first + u64::from(i);
                 let status = request.page_status(offset + i);
                 match status.code() {
-                    Status::OK => handles.set_stored(page),
+                    // What is not remembered is not there, whatever the device has taken.
+                    Status::OK if handles.set_stored(page) => (),
                     // A refused put has removed what was there before.
                     Status::QUOTA | Status::NO_MEMORY | Status::FROZEN => {
                         handles.set_empty(page);

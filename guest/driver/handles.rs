@@ -129,12 +129,20 @@ impl Handles {
         self.stored.get(page)
     }
 
-    /// The device has `page`, or may have it.
-    pub(crate) fn set_stored(&mut self, page: u64) {
+    /// Whether it can be remembered of `pages` where they are.
+    pub(crate) fn covers(&self, pages: Pages) -> bool {
+        let last = pages.index.checked_add(u64::from(pages.count).saturating_sub(1));
+        last.is_some_and(|last| self.stored.covers(last))
+    }
+
+    /// The device has `page`, or may have it. Says whether that is remembered: it is not beyond the
+    /// end.
+    pub(crate) fn set_stored(&mut self, page: u64) -> bool {
         self.set_found(page);
         if self.stored.set(page, true) {
             self.stored_count += 1;
         }
+        self.stored.get(page)
     }
 
     fn set_found(&mut self, page: u64) {

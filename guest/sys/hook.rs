@@ -59,6 +59,7 @@ use core::{
 };
 use kernel::{
     container_of,
+    error::to_result,
     prelude::*,
     sync::{
         atomic::{
@@ -87,10 +88,15 @@ pub(crate) trait Filter: Send + Sync + Sized + 'static {
     /// The swap slot at `page` of the block device was freed. With spinlocks held.
     fn slot_freed(this: &Arc<Self>, page: u64);
 
-    /// The block device.
-    fn device(&self) -> &BlockDevice;
+    /// One who had the filter's disk open, or a part of it, has closed it. With the disk's
+    /// `open_mutex` held.
+    fn closed(this: &Arc<Self>);
 
-    /// Its shadow.
+    /// The disk's first sector that is the filter's, and the one after the last; always the same,
+    /// whatever becomes of the block device.
+    fn sectors(&self) -> (u64, u64);
+
+    /// The shadow of the block device.
     fn shadow(&self) -> &Shadow;
 
     /// All filters there are.
@@ -277,6 +283,7 @@ impl<F: Filter> Hook<F> {
                         unsafe {
                             slot.write(core::ptr::read(original));
                             (*slot).submit_bio = Some(Self::submit_bio);
+                            (*slot).release = Some(Self::release);
                             (*slot).swap_slot_free_notify = Some(Self::swap_slot_free_notify);
                         }
                     },
@@ -340,11 +347,12 @@ impl<F: Filter> Hook<F> {
     }
 
     /// From here on `filter` gets all bios for its sectors; some it got before this returns. One
-    /// task at a time.
+    /// task at a time. Reads and writes that went to the disk before have ended, but for writes to a
+    /// disk that is not blk-mq: see [`Self::has_writes`].
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; then nothing has changed.
+    /// `ENOMEM`, or `EBUSY` when somebody else has hooked on; then nothing has changed.
     pub(crate) fn attach(&self, filter: &Arc<F>) -> Result {
         self.change(filter, true)?;
         self.pass_over(None);
@@ -364,6 +372,19 @@ impl<F: Filter> Hook<F> {
         }
     }
 
+    /// Whether the disk has a `submit_bio` of its own.
+    pub(crate) fn takes_bios(&self) -> bool {
+        !self.is_mq
+    }
+
+    /// Whether writes may be under way that no filter has seen. Those to a disk of blk-mq have ended
+    /// once a filter is attached. A disk that takes bios is done with `submit_bio` long before the
+    /// bio ends, but counts what is under way.
+    pub(crate) fn has_writes(&self) -> bool {
+        // SAFETY: The disk is valid while one of its devices is open.
+        !self.is_mq && unsafe { bindings::tmem_disk_has_writes(self.disk.as_ptr()) }
+    }
+
     /// Waits until all requests have ended that are under way.
     fn settle(&self) {
         // SAFETY: The disk is valid while one of its devices is open.
@@ -375,7 +396,7 @@ impl<F: Filter> Hook<F> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; then nothing has changed.
+    /// `ENOMEM`, or `EBUSY` when somebody else has hooked on since; then nothing has changed.
     pub(crate) fn detach(&self, filter: &Arc<F>, gate: &Gate) -> Result {
         self.change(filter, false)?;
         if self.is_empty() {
@@ -409,13 +430,14 @@ impl<F: Filter> Hook<F> {
         Ok(())
     }
 
-    /// Sets the list of the disk's filters, and frees the one before.
+    /// Sets the list of the disk's filters, and frees the one before. `EBUSY` when somebody else has
+    /// changed the disk's operations since: they call what is here.
     fn refit(&self, list: *mut List<F>) -> Result {
         // SAFETY: The list is complete, and nobody else frees it.
         let filters = unsafe { list.as_ref() }.map_or(&[][..], |list| list);
         let mut spans = KVec::with_capacity(filters.len(), GFP_KERNEL)?;
         for filter in filters {
-            let (from, to) = filter.device().sectors();
+            let (from, to) = filter.sectors();
             spans.push(bindings::tmem_span { from, to }, GFP_KERNEL)?;
         }
         let operations = if filters.is_empty() && !self.is_mq {
@@ -428,18 +450,24 @@ impl<F: Filter> Hook<F> {
         };
         // SAFETY: Only the caller, who is the only one to change the list, frees it.
         let old = unsafe { self.filters.0.get().read_volatile() };
+        let expected = if old.is_null() {
+            self.original
+        } else {
+            self.operations.get().cast_const()
+        };
         // SAFETY: The disk is valid while one of its devices is open. The operations stay where
         // they are because the hook is pinned; it is dropped after it was taken off.
-        unsafe {
+        to_result(unsafe {
             bindings::tmem_disk_refit(
                 self.disk.as_ptr(),
+                expected,
                 operations,
                 self.filters.0.get().cast(),
                 list.cast(),
                 spans.as_ptr(),
                 spans.len() as c_uint,
             )
-        };
+        })?;
         // SAFETY: The queue was frozen, so who has read the old list has left `submit_bio`.
         unsafe { free(old) };
         Ok(())
@@ -474,7 +502,7 @@ impl<F: Filter> Hook<F> {
         // Where the bio leaves or enters a filter's sectors first.
         let mut cut = to;
         for filter in filters {
-            let (first, end) = filter.device().sectors();
+            let (first, end) = filter.sectors();
             if from < end && first < to {
                 if first <= from {
                     found = Some(filter);
@@ -497,6 +525,24 @@ impl<F: Filter> Hook<F> {
                     clone.submit();
                 }
             }
+        }
+    }
+
+    unsafe extern "C" fn release(disk: *mut kernel::bindings::gendisk) {
+        // SAFETY: The block layer calls this with a valid disk whose operations are those of a hook.
+        // They don't change while its `open_mutex` is held, nor does the list of filters.
+        let (hook, filters) = unsafe {
+            let operations = (*disk).fops.cast_mut();
+            let hook = container_of!(Opaque::cast_from(operations), Self, operations);
+            (&*hook, (*hook).filters.get())
+        };
+        // SAFETY: The operations live as long as the disk's driver, which is in use.
+        if let Some(release) = unsafe { (*hook.original).release } {
+            // SAFETY: The call is handed on as it came.
+            unsafe { release(disk) };
+        }
+        for filter in filters {
+            F::closed(filter);
         }
     }
 

@@ -56,20 +56,24 @@ struct tmem_span {
 
 struct file *tmem_bdev_open(unsigned int major, unsigned int minor);
 void tmem_bdev_close(struct file *file);
-/* Whether it is a disk of this module's. */
-bool tmem_bdev_is_own(struct block_device *bdev);
-bool tmem_bdev_is_zoned(struct block_device *bdev);
+/* Those who have it open. */
+int tmem_bdev_openers(struct block_device *bdev);
+/* Why a block device whose disk has no hook can't have a filter; NULL if it can. */
+const char *tmem_bdev_unsuitable(struct block_device *bdev);
+/* Whether writes to a disk that is not blk-mq are under way. */
+bool tmem_disk_has_writes(struct gendisk *disk);
 /* A private copy, to submit to in the place of bdev; without submit_bio when it is for blk-mq. */
 struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq);
 
 bool tmem_disk_is_mq(struct gendisk *disk);
 /*
  * With the disk's queue frozen: sets its operations and *slot, and has bios for its block devices
- * that touch one of the spans go through submit_bio.
+ * that touch one of the spans go through submit_bio. -EBUSY, and nothing is done, when the
+ * operations are not those that are expected: somebody else has changed them.
  */
-void tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *fops,
-		     void **slot, void *value, const struct tmem_span *spans,
-		     unsigned int count);
+int tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *expected,
+		    const struct block_device_operations *fops, void **slot, void *value,
+		    const struct tmem_span *spans, unsigned int count);
 /*
  * Waits until all who looked at the flags that tmem_disk_refit() sets, before it did, have entered
  * the disk's queue; then sets the operations to those given, if any. Not for a disk that is not

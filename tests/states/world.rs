@@ -19,7 +19,8 @@ pub(crate) mod swap;
 pub(crate) mod task;
 
 pub(crate) use current::{
-    count_locks, disk, dropped, ended, interleave, marked_read, pause, push, rest, run, wait, world,
+    count_locks, disk, dropped, ended, identity, interleave, marked_read, pause, push, rest, run,
+    wait, world,
 };
 
 use crate::driver::area::Counter;

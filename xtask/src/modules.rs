@@ -56,6 +56,8 @@ pub(crate) const STORAGE: &[&str] = &[
     "sd_mod",
     "scsi_debug",
     "null_blk",
+    "sr_mod",
+    "zram",
 ];
 
 /// Those that a guest has beside whose memory is measured: what swaps into its own

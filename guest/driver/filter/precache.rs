@@ -34,6 +34,7 @@ use kernel::{
 impl Filter {
     /// A read of the disk.
     pub(super) fn read_block(self: &Arc<Self>, bio: Bio) {
+        self.recognise_disk();
         let is_there = |pages: &Pages| {
             self.is_serving() && self.area.cache(|blocks| blocks.look(*pages)) == Some(Way::Host)
         };

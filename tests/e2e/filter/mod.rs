@@ -7,8 +7,10 @@
 //! that the load itself raises no false alarm, and that it does raise one.
 
 mod bad_input;
+mod changed;
 mod coherency;
 mod control;
+mod in_flight;
 mod late;
 mod mutation;
 mod places;

@@ -144,7 +144,7 @@ fn disks_that_cut_bios_have_filters() -> Result<()> {
         .collect();
     let daemon = bed::daemon(DaemonOptions::default())?;
     let mut guest = filter::guest("split", 352, drives)?;
-    guest.load_module_with("precache_eager=1")?;
+    guest.load_module_with("precache_eager=1 settle_seconds=0")?;
     guest.plug(&daemon.socket("vm0"))?;
     guest.disk_appears()?;
     for module in [
@@ -159,6 +159,11 @@ fn disks_that_cut_bios_have_filters() -> Result<()> {
     }
     for stack in stacks() {
         guest.sh(&stack.make)?;
+        // In use all the time: filters leave disks that are not.
+        guest.sh(&format!(
+            "(busybox sleep 1000 <{} >/dev/null 2>&1 & echo $! >/user)",
+            stack.disk
+        ))?;
         let all: Vec<_> = std::iter::once(&stack.disk).chain(stack.also).collect();
         for disk in &all {
             control::attach(&guest, disk, "precache")?;
@@ -172,6 +177,7 @@ fn disks_that_cut_bios_have_filters() -> Result<()> {
         for disk in all {
             control::detach(&guest, disk)?;
         }
+        guest.sh("kill $(cat /user)")?;
         guest.sh(stack.remove)?;
     }
     guest.run("rmmod virtio_tmem")?;

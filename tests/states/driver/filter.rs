@@ -70,6 +70,8 @@ pub(crate) struct Filter {
     pub(crate) engine: Arc<Engine>,
     hook: Hook,
     origin: u64,
+    /// Of the disk that the states of pages are about.
+    identity: IrqLock<u64>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) outs: Arc<Gate>,
     pub(crate) is_closing: Atomic<bool>,
@@ -98,6 +100,7 @@ impl Filter {
                 splits: Splits,
             },
             origin: ORIGIN,
+            identity: IrqLock::new(0),
             gate: Gate::new(),
             outs: Gate::new(),
             is_closing: Atomic::new(false),
@@ -120,6 +123,30 @@ impl Filter {
             (true, Op::Write) if bio.is_swap_out() => self.swap_out(bio),
             (true, _) => self.overwrite(bio),
         }
+    }
+
+    /// Nobody uses the disk any more, or it is another one.
+    pub(crate) fn forget_disk(&self) {
+        if self.area.cache(|cache| cache.forget_all()).is_some() {
+            self.area.counts.forgotten.add(1);
+            world::push(world::task::Task::Forget);
+        }
+    }
+
+    fn recognise_disk(&self) {
+        if world::world().fault == Some(Fault::NeverLooks) {
+            return;
+        }
+        let identity = world::identity();
+        if *self.identity.lock() != identity {
+            self.forget_disk();
+            *self.identity.lock() = identity;
+        }
+    }
+
+    /// Whether the disk is another one than is known.
+    pub(crate) fn is_other_disk(&self) -> bool {
+        *self.identity.lock() != world::identity()
     }
 
     /// What `later` has put off.

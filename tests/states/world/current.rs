@@ -80,6 +80,11 @@ pub(crate) fn marked_read(op: usize, pages: Range<usize>) {
     }
 }
 
+/// Which disk there is.
+pub(crate) fn identity() -> u64 {
+    world().disk.borrow().identity
+}
+
 /// A bio is submitted to the disk.
 pub(crate) fn disk(bio: Bio) {
     push(Task::Disk(task::Io::new(bio)));

@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     TwoPuts,
     /// The host is asked for pages that are not present.
     AsksAlways,
+    /// Nobody looks whether the disk is another one.
+    NeverLooks,
 
     /// Writes do not wait while pages are brought home.
     NothingHeld,

@@ -73,6 +73,11 @@ pub(crate) enum Act {
     Back {
         is_lost: bool,
     },
+    /// The disk is exchanged, or was written to while nobody used it here.
+    Exchange {
+        at: u8,
+        is_seen: bool,
+    },
     /// All is brought home.
     Drain,
     /// Somebody wants the one who drains to stop.
@@ -109,6 +114,7 @@ fn act(scene: Scene) -> impl Strategy<Value = Act> {
         prop_oneof![
             24 => common,
             1 => any::<u8>().prop_map(|at| Act::Evict { at }),
+            1 => (any::<u8>(), any::<bool>()).prop_map(|(at, is_seen)| Act::Exchange { at, is_seen }),
         ]
         .boxed()
     }
@@ -141,6 +147,7 @@ impl World {
             Act::Away { executed } => self.away(executed),
             Act::Timeout => self.timeout(),
             Act::Back { is_lost } => self.back(is_lost),
+            Act::Exchange { at, is_seen } => self.exchange(at, is_seen),
             Act::Drain => self.drain(),
             Act::Signal => self.has_signal.set(true),
         }

@@ -56,8 +56,10 @@ fn finish_put(area: &Area, bio: &Bio, statuses: &[Status]) -> Outcome {
     area.swap(|handles| {
         for (page, status) in bio.pages().unwrap().each().zip(statuses) {
             match status.code() {
-                Status::OK => handles.set_stored(page),
-                _ if is_ignored => handles.set_stored(page),
+                Status::OK if handles.set_stored(page) => (),
+                _ if is_ignored => {
+                    handles.set_stored(page);
+                }
                 Status::QUOTA | Status::NO_MEMORY | Status::FROZEN => {
                     handles.set_empty(page);
                     refused += 1;
