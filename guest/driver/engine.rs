@@ -346,7 +346,10 @@ impl Engine {
             }
         }
         self.answers.fetch_add(answers, Relaxed);
-        if queue.recycle(free, &self.shared).ring(&self.shared.counters) {
+        if queue
+            .recycle(free, &self.shared)
+            .ring(&self.shared.counters)
+        {
             self.retry();
         }
         awaited

@@ -76,8 +76,7 @@ impl GiveBack {
         let mut reporting = self.reporting.lock();
         if reporting.is_none() {
             let relinquisher = Arc::new(Relinquisher(self.engine.clone()), GFP_KERNEL)?;
-            let registration =
-                Reporting::new(relinquisher, tuning::REPORT_ORDER, capacity());
+            let registration = Reporting::new(relinquisher, tuning::REPORT_ORDER, capacity());
             *reporting = Some(KBox::pin_init(registration, GFP_KERNEL)?);
         }
         Ok(())

@@ -135,7 +135,7 @@ impl<T: Backend> Registration<T> {
     ) -> c_long {
         // SAFETY: `open` has put there what `Arc::into_raw` gave, and `release` comes later.
         let backend = unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) };
-        match backend.ioctl(command, UserPtr::from_addr(argument as usize)) {
+        match backend.ioctl(command, UserPtr::from_addr(argument)) {
             Ok(()) => 0,
             Err(err) => err.to_errno() as c_long,
         }

@@ -135,7 +135,11 @@ impl Filters {
         let kind = Kind::from_number(target.kind).ok_or(EINVAL)?;
         let mut list = self.list.lock();
         let number = (target.major, target.minor);
-        if list.entries.iter().any(|entry| entry.filter.number == number) {
+        if list
+            .entries
+            .iter()
+            .any(|entry| entry.filter.number == number)
+        {
             return Err(EEXIST);
         }
         let device = BlockDevice::open(target.major, target.minor)?;
@@ -174,7 +178,11 @@ impl Filters {
             return Err(err);
         }
         filter.reopen();
-        if !list.hooks.iter().any(|hook| Arc::ptr_eq(hook, &filter.hook)) {
+        if !list
+            .hooks
+            .iter()
+            .any(|hook| Arc::ptr_eq(hook, &filter.hook))
+        {
             // There is room.
             let _ = list.hooks.push_within_capacity(filter.hook.clone());
         }
@@ -305,7 +313,8 @@ impl Filters {
         drop(entry);
         filter.cancel_work();
         // What is left there is freed with the pool, if this fails.
-        self.manager.flush_object(filter.area.pool, filter.area.object);
+        self.manager
+            .flush_object(filter.area.pool, filter.area.object);
         Ok(())
     }
 
@@ -321,8 +330,14 @@ impl Filters {
             let Some(number) = number else {
                 break;
             };
-            pr_warn!("the disk of {}:{} is gone, and so is its filter\n", number.0, number.1);
-            let gone = self.take(number).and_then(|filter| self.detach_taken(filter, true));
+            pr_warn!(
+                "the disk of {}:{} is gone, and so is its filter\n",
+                number.0,
+                number.1
+            );
+            let gone = self
+                .take(number)
+                .and_then(|filter| self.detach_taken(filter, true));
             if gone.is_err() {
                 // Without memory: the next time.
                 break;

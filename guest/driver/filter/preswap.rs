@@ -115,8 +115,8 @@ impl Filter {
         };
         let alike = self.area.swap(|handles| {
             let (count, is_held) = handles.alike(pages);
-            let is_lost = (pages.index..pages.index + u64::from(count))
-                .any(|page| handles.is_lost(page));
+            let is_lost =
+                (pages.index..pages.index + u64::from(count)).any(|page| handles.is_lost(page));
             (count, is_held, is_lost)
         });
         let Some((count, is_held, is_lost)) = alike else {
