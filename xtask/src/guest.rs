@@ -123,7 +123,10 @@ pub(crate) fn rust_headers(cache: &Cache, build: &Root, versions: &Versions) -> 
             "linux-headers-rust",
             &mut build.script(dir, &run),
             &cache.log(&name),
-            |line| line.starts_with('[').then(|| line.to_string()),
+            |line| {
+                line.starts_with(['[', ' '])
+                    .then(|| line.trim().to_string())
+            },
         )
     })?;
     let installed = build.file(INSTALLED);
@@ -138,6 +141,15 @@ pub(crate) fn rust_headers(cache: &Cache, build: &Root, versions: &Versions) -> 
         )?;
     }
     Ok(id)
+}
+
+/// The package in the directory of metadata `dir`.
+pub(crate) fn package(dir: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("{} has no package", dir.display()))
 }
 
 /// All files of `dir` that are not made by Kbuild, sorted.
