@@ -176,7 +176,7 @@ impl Engine {
         let shared = Shared {
             counters,
             disk,
-            clones: KBox::pin_init(Clones::new(), GFP_KERNEL)?,
+            clones: KBox::pin_init(Clones::new(tuning::CARRIERS), GFP_KERNEL)?,
         };
         let answer = Request::for_control()?;
         let relinquish = Request::for_ranges()?;

@@ -63,6 +63,7 @@ use crate::{
         clone::CopiesStack,
         hook::{
             self,
+            Flight,
             Gate,
             Hook,
             Registry, //
@@ -144,6 +145,8 @@ impl kernel::workqueue::WorkItem<RETRY> for Filter {
 }
 
 impl hook::Filter for Filter {
+    type Purpose = Purpose;
+
     fn submit(this: &Arc<Self>, bio: Bio) {
         let (from, to) = bio.sectors();
         if from == to {
@@ -158,21 +161,8 @@ impl hook::Filter for Filter {
         }
     }
 
-    fn submit_outside(hook: &Arc<Hook<Self>>, bio: Bio) {
-        let Some(engine) = hook.any().map(|filter| filter.engine.clone()) else {
-            // A hook without filters gets no bios.
-            return;
-        };
-        let flight = hook.gate.enter();
-        let clone = engine
-            .shared
-            .clones
-            .clone_of(bio, hook.whole().target(), |original| {
-                Purpose::Outside(original, flight)
-            });
-        if let Some(clone) = clone {
-            clone.submit();
-        }
+    fn outside(bio: Bio, flight: Flight) -> Purpose {
+        Purpose::Outside(bio, flight)
     }
 
     fn slot_freed(this: &Arc<Self>, page: u64) {

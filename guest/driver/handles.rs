@@ -42,6 +42,17 @@ pub(crate) enum Admission {
     Empty(Bio),
 }
 
+/// Where the newest copy of a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the device.
+    Device,
+    /// On the disk below the filter.
+    Disk,
+    /// It was on a device that came back without it.
+    Nowhere,
+}
+
 /// The states of all pages.
 pub(crate) struct Handles {
     stored: Bits,
@@ -132,11 +143,6 @@ impl Handles {
         }
     }
 
-    /// Whether the device came back without `page`, and nothing else is in its place yet.
-    pub(crate) fn is_lost(&self, page: u64) -> bool {
-        self.lost.get(page)
-    }
-
     /// Pages that are lost.
     pub(crate) fn lost(&self) -> u64 {
         self.lost_count
@@ -157,13 +163,22 @@ impl Handles {
         self.stored.next(page)
     }
 
-    /// How many pages from the first of `pages` on are as that one is, stored or not; and whether it
-    /// is stored.
-    pub(crate) fn alike(&self, pages: Pages) -> (u32, bool) {
-        let is_held = |page| self.stored.get(page) || self.lost.get(page);
-        let first = is_held(pages.index);
+    /// Where the newest copy of a page of a swap partition is.
+    fn place(&self, page: u64) -> Place {
+        if self.stored.get(page) {
+            Place::Device
+        } else if self.lost.get(page) {
+            Place::Nowhere
+        } else {
+            Place::Disk
+        }
+    }
+
+    /// Where the first of `pages` is, and how many from it on are in the same place.
+    pub(crate) fn alike(&self, pages: Pages) -> (u32, Place) {
+        let first = self.place(pages.index);
         let count = (1..pages.count)
-            .find(|i| is_held(pages.index + u64::from(*i)) != first)
+            .find(|i| self.place(pages.index + u64::from(*i)) != first)
             .unwrap_or(pages.count);
         (count, first)
     }

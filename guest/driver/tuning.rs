@@ -97,6 +97,9 @@ pub(crate) fn retry_delay() -> Jiffies {
     msecs_to_jiffies(10)
 }
 
+/// Bios that can be on their way to the host at any one time without memory.
+pub(crate) const CARRIERS: u32 = 64;
+
 /// Copies of blocks that are on their way to the host at most, four pages each: 2 MiB.
 pub(crate) const COPIES: usize = 128;
 

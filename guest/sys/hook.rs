@@ -22,6 +22,13 @@
 //! - A bio is passed on as a clone that is submitted to a [`Shadow`]. For a disk of blk-mq it goes
 //!   past the hook from there. A disk with a `submit_bio` of its own gets it from the hook, with the
 //!   block device put right.
+//! - Such a disk may cut the clone and submit its rest again, to itself, as device mapper and md do,
+//!   at once or from a work of theirs. It is known by where it was made, and goes to the disk again as
+//!   it is. So there is one clone of a bio for each hook on its way, and no more, and as many ends of
+//!   clones are nested as there are disks with filters above each other. md may pass the clone itself
+//!   on to another disk: the hook of that one has not made it, and clones it.
+//! - Each hook has reserves of its own for clones and for the fronts of bios, from which nobody takes
+//!   but those who submit to its disk. They depend on the disks below, and never the other way round.
 //! - Shadows are freed when no bio has them (the [`Gate`] is empty) and then no request either (the
 //!   queue was frozen once more): a request looks at its block device after its bios have ended.
 //! - `swap_slot_free_notify` is called without holding the queue, with spinlocks held. So it does
@@ -39,7 +46,12 @@ use super::{
     blockdev::{
         BlockDevice,
         Shadow, //
-    }, //
+    },
+    clone::{
+        self,
+        Clones, //
+    },
+    split::Splits, //
 };
 use core::{
     cell::UnsafeCell,
@@ -62,12 +74,15 @@ use kernel::{
 
 /// What looks at the bios of a block device.
 pub(crate) trait Filter: Send + Sync + Sized + 'static {
+    /// What bios that are passed on are for.
+    type Purpose: clone::Purpose;
+
     /// Takes a bio that lies within the filter's sectors; they are counted as the disk's. In process
     /// context.
     fn submit(this: &Arc<Self>, bio: Bio);
 
-    /// Takes a bio that has nothing to do with any filter.
-    fn submit_outside(hook: &Arc<Hook<Self>>, bio: Bio);
+    /// What a bio is passed on for that has nothing to do with any filter.
+    fn outside(bio: Bio, flight: Flight) -> Self::Purpose;
 
     /// The swap slot at `page` of the block device was freed. With spinlocks held.
     fn slot_freed(this: &Arc<Self>, page: u64);
@@ -201,6 +216,9 @@ impl Drop for Flight {
     }
 }
 
+/// Bios that can be passed on at any one time without memory.
+const RESERVE: u32 = 4;
+
 /// See the module.
 #[pin_data]
 pub(crate) struct Hook<F: Filter> {
@@ -213,6 +231,14 @@ pub(crate) struct Hook<F: Filter> {
     parting: Opaque<kernel::bindings::block_device_operations>,
     is_mq: bool,
     disk: NonNull<kernel::bindings::gendisk>,
+    #[pin]
+    clones: Clones<F::Purpose>,
+    /// For bios that reach across the ends of filters.
+    #[pin]
+    edges: Splits,
+    /// For filters that cut bios.
+    #[pin]
+    splits: Splits,
     /// Of this disk; changed while the queue is frozen.
     filters: Registry<F>,
     /// For bios of the disk that are for no filter's block device.
@@ -269,6 +295,9 @@ impl<F: Filter> Hook<F> {
                 ),
                 is_mq,
                 disk,
+                clones <- Clones::new(RESERVE),
+                edges <- Splits::new(),
+                splits <- Splits::new(),
                 filters: Registry::new(),
                 whole,
                 gate,
@@ -288,15 +317,14 @@ impl<F: Filter> Hook<F> {
         unsafe { self.filters.get() }.is_empty()
     }
 
-    /// One of the filters. Only from [`Filter::submit_outside`].
-    pub(crate) fn any(&self) -> Option<&Arc<F>> {
-        // SAFETY: The queue is held, so the list is not freed.
-        unsafe { self.filters.get() }.first()
+    /// Where bios come from that are passed on to the disk.
+    pub(crate) fn clones(&self) -> &Clones<F::Purpose> {
+        &self.clones
     }
 
-    /// Where bios go that are for no filter's block device.
-    pub(crate) fn whole(&self) -> &Shadow {
-        &self.whole
+    /// Where the fronts of bios come from that filters cut.
+    pub(crate) fn splits(&self) -> &Splits {
+        &self.splits
     }
 
     /// A shadow of `device`, which is one of the disk's. It is to be dropped after
@@ -431,19 +459,16 @@ impl<F: Filter> Hook<F> {
         };
         // SAFETY: The queue is held, so the list is not freed.
         let filters = unsafe { hook.filters.get() };
-        if let Some(real) = hook.unshadowed(filters, bdev) {
-            // SAFETY: The bio is handed on as it came, for the block device that it is for. That
-            // one has a `submit_bio`, because bios for shadows of other disks don't come here.
-            unsafe {
-                (*bio).bi_bdev = real;
-                if let Some(submit) = (*hook.original).submit_bio {
-                    submit(bio);
-                }
-            }
-            return;
-        }
         // SAFETY: The bio is handed over.
         let bio = unsafe { Bio::from_raw(raw) };
+        if let Some(real) = hook.unshadowed(filters, bdev) {
+            // SAFETY: The bio is owned, and for the block device that `bdev` is the shadow of.
+            unsafe { (*raw.as_ptr()).bi_bdev = real };
+            return hook.pass_down(bio);
+        }
+        if hook.clones.made(&bio) {
+            return hook.pass_down(bio);
+        }
         let (from, to) = bio.sectors();
         let mut found = None;
         // Where the bio leaves or enters a filter's sectors first.
@@ -459,21 +484,31 @@ impl<F: Filter> Hook<F> {
                 }
             }
         }
-        let Some(bio) = (if cut < to {
-            bio.split_at(cut)
-        } else {
-            Some(bio)
-        }) else {
+        // The rest follows the front, at the end of this.
+        let Some((bio, _rest)) = hook.edges.cut(bio, cut) else {
             return;
         };
         match found {
             Some(filter) => F::submit(filter, bio),
             None => {
-                // SAFETY: A hook is always in an `Arc`, and it is there during this call.
-                let hook = unsafe { kernel::sync::ArcBorrow::from_raw(core::ptr::from_ref(hook)) };
-                F::submit_outside(&hook.into(), bio);
+                let flight = hook.gate.enter();
+                let purpose = |original| F::outside(original, flight);
+                if let Some(clone) = hook.clones.clone_of(bio, hook.whole.target(), purpose) {
+                    clone.submit();
+                }
             }
         }
+    }
+
+    /// Hands a bio to the disk's driver, as if there was no hook.
+    fn pass_down(&self, bio: Bio) {
+        // SAFETY: The operations live as long as the disk's driver, which is in use.
+        let Some(submit) = (unsafe { (*self.original).submit_bio }) else {
+            // Bios for the shadows of disks of blk-mq don't come here.
+            return;
+        };
+        // SAFETY: The bio is handed over, for a block device of the disk, whose queue is held.
+        unsafe { submit(bio.into_raw().as_ptr()) };
     }
 
     /// What `bdev` is the shadow of.

@@ -174,6 +174,29 @@ void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len)
 		memzero_bvec(&bvec);
 }
 
+void tmem_bio_mark_read(struct bio *bio, unsigned int offset, unsigned int len)
+{
+	struct bvec_iter iter = bio->bi_iter;
+	struct bio_vec bvec;
+
+	if (offset)
+		bio_advance_iter(bio, &iter, offset);
+	iter.bi_size = min(iter.bi_size, len);
+	for (; iter.bi_size; bio_advance_iter_single(bio, &iter, bvec.bv_len)) {
+		struct folio *folio;
+
+		bvec = mp_bvec_iter_bvec(bio->bi_io_vec, iter);
+		folio = page_folio(bvec.bv_page);
+		/* The swap code has a vector for each folio, and all of the same sort in a bio. */
+		if (!folio_test_swapcache(folio))
+			return;
+		if (!bvec.bv_offset && bvec.bv_page == folio_page(folio, 0) &&
+		    bvec.bv_len == folio_size(folio) && folio_test_locked(folio) &&
+		    !folio_test_uptodate(folio))
+			folio_mark_uptodate(folio);
+	}
+}
+
 void tmem_unplug(struct blk_plug_cb *cb)
 {
 	list_del(&cb->list);

@@ -40,6 +40,8 @@ void tmem_sg_mark_end(struct scatterlist *sg);
 
 bool tmem_bio_next(struct bio *bio, struct bvec_iter *iter, struct bio_vec *out);
 void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len);
+/* Folios of the swap cache that lie in this part of the bio's memory are up to date. */
+void tmem_bio_mark_read(struct bio *bio, unsigned int offset, unsigned int len);
 
 void tmem_unplug(struct blk_plug_cb *cb);
 bool tmem_may_wait_for_reclaim(void);

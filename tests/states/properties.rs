@@ -114,6 +114,8 @@ faults! {
     refusals_that_are_ignored_are_found: SWAP, RefusalIgnored;
     answers_that_did_not_come_are_found: SWAP, SilenceIsConsent;
     draining_in_haste_is_found: SWAP, DrainInHaste;
+    errors_that_are_cleared_are_found: SWAP, SuccessClears;
+    pages_that_fail_with_others_are_found: SWAP, FailsWhole;
 }
 
 /// Schedules lead to all that they are for.

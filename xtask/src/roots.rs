@@ -18,7 +18,7 @@ use std::process::Command;
 const BUILD_REVISION: u32 = 2;
 const QEMU_REVISION: u32 = 1;
 const GUEST_REVISION: u32 = 1;
-const TOOLS_REVISION: u32 = 2;
+const TOOLS_REVISION: u32 = 3;
 const CHECKERS_REVISION: u32 = 1;
 const PYTHON_REVISION: u32 = 1;
 
@@ -56,8 +56,8 @@ const QEMU_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "ip
 /// What a small Debian server has beyond the essential packages.
 const GUEST_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "kmod"];
 
-/// What makes file systems and checks them.
-const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmsetup"];
+/// What makes file systems and checks them, and disks above disks.
+const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmsetup", "mdadm"];
 
 /// A service in a guest is run by it.
 const PYTHON_PACKAGES: &[&str] = &["python3-minimal"];

@@ -171,7 +171,7 @@ impl Filter {
         self.for_each_part(home, |pages, copies, at| {
             let flight = self.gate.enter();
             let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
-            let mut bio = clones.over(copies, Op::Write, pages, purpose)?;
+            let mut bio = self.hook.clones().over(copies, Op::Write, pages, purpose)?;
             bio.rebase(0u64.wrapping_sub(self.origin));
             bio.aim(self.shadow.target());
             writes.push(bio);

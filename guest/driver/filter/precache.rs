@@ -41,7 +41,7 @@ impl Filter {
         let Some(pages) = pages.filter(|_| bio.is_movable()).filter(is_there) else {
             return self.read_from_disk(bio);
         };
-        let Some((bio, _)) = self.fitting(bio, pages, pages.count) else {
+        let Some((bio, _, _rest)) = self.fitting(bio, pages, pages.count) else {
             return;
         };
         let flight = self.gate.enter();

@@ -16,6 +16,7 @@ mod power_cut;
 mod scribble;
 mod session;
 mod soak;
+mod split;
 mod stacked;
 mod stress;
 mod swap;

@@ -8,10 +8,13 @@ use crate::sys::bio::BioList;
 use crate::sys::bio::Op;
 use crate::sys::bio::Target;
 use crate::sys::bio::PAGE_SECTORS;
+use crate::sys::clone::Clones;
 use crate::sys::clone::Copies;
 use crate::sys::clone::CopiesStack;
 use crate::sys::hook::Gate;
+use crate::sys::hook::Hook;
 use crate::sys::irq_lock::IrqLock;
+use crate::sys::split::Splits;
 use crate::tuning;
 use crate::world;
 use crate::world::Fault;
@@ -65,6 +68,7 @@ pub(crate) struct Filter {
     is_swap: bool,
     pub(crate) area: Arc<Area>,
     pub(crate) engine: Arc<Engine>,
+    hook: Hook,
     origin: u64,
     pub(crate) gate: Arc<Gate>,
     pub(crate) outs: Arc<Gate>,
@@ -89,6 +93,10 @@ impl Filter {
             is_swap: scene.is_swap,
             area: Area::new(scene.is_swap, crate::PAGES, scene.fault),
             engine: Engine::new(),
+            hook: Hook {
+                clones: Clones,
+                splits: Splits,
+            },
             origin: ORIGIN,
             gate: Gate::new(),
             outs: Gate::new(),

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A guest with a file system: it reads and writes whatever it likes at any time.
 
+use super::guest;
 use super::World;
 use crate::driver::area::Known;
-use crate::driver::filter::ORIGIN;
-use crate::sys::bio::Body;
 
 impl World {
     /// A read must have brought what was there at some moment while it was under way.
-    pub(super) fn check_read(&self, body: &Body, since: u64) {
-        let pages = body.touched(ORIGIN);
-        let (disk, memory) = (self.disk.borrow(), body.memory.borrow());
-        for (page, version) in pages.each().zip(&memory[body.first..]) {
+    pub(super) fn check_read(&self, op: &guest::Op) {
+        let (disk, since) = (self.disk.borrow(), op.since);
+        for (page, version) in op.pages.each().zip(&*op.memory.borrow()) {
             if !disk.was(page, *version, since) {
                 self.is_wrong(format!(
                     "a read that began at {since} brought version {version} of page {page}"

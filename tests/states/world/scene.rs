@@ -38,6 +38,10 @@ pub(crate) enum Fault {
     SilenceIsConsent,
     /// Pages are brought home while others are swapped out.
     DrainInHaste,
+    /// Ending a bio well clears what went wrong with a part of it.
+    SuccessClears,
+    /// What was read is not marked when something else is lost.
+    FailsWhole,
 }
 
 /// A world to be.

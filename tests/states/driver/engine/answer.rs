@@ -103,6 +103,11 @@ fn finish_get(area: &Area, bio: &mut Bio, statuses: &[Status]) -> Outcome {
         }
     }
     area.counts.errors.add(failed);
+    for (i, status) in (0..).zip(statuses) {
+        if status.code() == Status::OK {
+            bio.mark_read(i, 1);
+        }
+    }
     match (failed, moved) {
         (0, false) => Outcome::Ok,
         (0, true) => Outcome::Again,
