@@ -28,7 +28,7 @@ const INSTALLED: &str = "var/lib/tmem-rust-headers";
 const REVISION: u32 = 2;
 
 /// What Kbuild leaves in a source directory.
-const MADE: [&str; 8] = ["ko", "o", "mod", "c", "cmd", "order", "symvers", "d"];
+const MADE: [&str; 9] = ["ko", "o", "mod", "c", "cmd", "order", "symvers", "d", "s"];
 
 /// `cargo xtask guest`.
 pub(crate) fn command() -> Result<()> {
@@ -180,7 +180,7 @@ fn is_source(path: &Path) -> bool {
         "c" => name.ends_with(".mod.c"),
         other => MADE.contains(&other),
     };
-    !made && !name.starts_with('.') && !name.ends_with("_generated.rs")
+    !made && !name.starts_with('.') && !name.contains("_generated.")
 }
 
 /// Copies `files` below `from` to `to`; links become what they point to.
@@ -237,6 +237,8 @@ mod tests {
             "modules.order",
             ".virtio_tmem.o.cmd",
             "sys/bindings_generated.rs",
+            "sys/layouts_generated.h",
+            "sys/layouts.s",
         ] {
             assert!(!is_source(Path::new(made)), "{made}");
         }
