@@ -113,7 +113,7 @@ fn capacity() -> u32 {
 }
 
 impl Reporter for Relinquisher {
-    fn report(&self, ranges: Ranges) -> Result {
+    fn report(&self, ranges: Ranges<'_>) -> Result {
         let ranges = ranges.map(|Range { address, bytes }| MemoryRange { address, bytes });
         let mut ranges = ranges.peekable();
         while ranges.peek().is_some() {

@@ -5,6 +5,7 @@
 //! Those of the kernel crate hand nothing to who opens them, and name no owner up to 7.2: the module
 //! could be unloaded under an open file.
 
+use super::module::wait_until_loaded;
 use core::marker::PhantomPinned;
 use kernel::{
     bindings,
@@ -34,8 +35,8 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
 /// A device that is registered. Dropping it removes the device; files that are open stay.
 ///
-/// An open file holds the module once it is loaded, but not while it is being loaded: register last
-/// of all that can fail.
+/// An open file holds the module. While the module is being loaded nobody can open the device:
+/// opening it waits for the end of that.
 ///
 /// # Invariants
 ///
@@ -103,6 +104,9 @@ impl<T: Backend> Registration<T> {
         // SAFETY: Reads the caller's credentials only.
         if !unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } {
             return EPERM.to_errno();
+        }
+        if let Err(err) = wait_until_loaded() {
+            return err.to_errno();
         }
         // SAFETY: The file is being opened. This always succeeds.
         unsafe { bindings::nonseekable_open(inode, file) };

@@ -217,6 +217,7 @@ impl Filters {
         let area = Area::new(pool, name_of(object), known)?;
         let shadow = hook.shadow_of(&device)?;
         let (gate, outs) = (Gate::new()?, Gate::new()?);
+        let in_use = InUse::new()?;
         let filter = Arc::pin_init(
             pin_init!(Filter {
                 kind,
@@ -237,7 +238,7 @@ impl Filters {
                 is_eager: self.is_eager,
                 shadow,
                 device,
-                _in_use: InUse::new(),
+                _in_use: in_use,
             }),
             GFP_KERNEL,
         )?;
