@@ -121,7 +121,7 @@ impl<T: Backend> Disk<T> {
             for (to, from) in (*disk).disk_name.iter_mut().zip(name.to_bytes()).take(room) {
                 *to = *from as c_char;
             }
-            kernel::bindings::set_capacity(disk, limits.pages * PAGE_SECTORS);
+            kernel::bindings::set_capacity(disk, limits.pages.saturating_mul(PAGE_SECTORS));
         }
         // SAFETY: The disk is valid and complete.
         let added = to_result(unsafe {
