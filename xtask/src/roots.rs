@@ -325,15 +325,20 @@ impl Root {
     /// As [`Self::script`], and what the script changes in the root vanishes
     /// with it, too.
     pub(crate) fn passing_script(&self, shared: &Path, script: &str) -> Command {
+        // An ordinary user may not write the attributes that overlayfs uses by itself.
+        let option = if rustix::process::geteuid().is_root() {
+            ""
+        } else {
+            ",userxattr"
+        };
         // In the root's own /mnt, which is covered by what is seen afterwards.
-        self.in_namespace(
+        let prepare = format!(
             "over=$1/mnt; mount -t tmpfs none \"$over\"; \
              mkdir \"$over/upper\" \"$over/work\" \"$over/root\"; \
-             mount -t overlay -o \"lowerdir=$1,upperdir=$over/upper,workdir=$over/work\" \
-             none \"$over/root\"; set -- \"$over/root\" \"$2\" \"$3\"; ",
-            shared,
-            script,
-        )
+             mount -t overlay -o \"lowerdir=$1,upperdir=$over/upper,workdir=$over/work{option}\" \
+             none \"$over/root\"; set -- \"$over/root\" \"$2\" \"$3\"; "
+        );
+        self.in_namespace(&prepare, shared, script)
     }
 
     /// Runs `prepare` with mounts of its own, and then the script in `$1`.
