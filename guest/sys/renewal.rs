@@ -13,7 +13,10 @@
 
 use super::{
     bindings,
-    work::WorkQueue, //
+    work::{
+        Queued,
+        WorkQueue, //
+    },
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -79,6 +82,12 @@ unsafe impl Sync for Reset {}
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self> for Reset { self.work }
+}
+
+impl Queued for Reset {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
 }
 
 impl WorkItem for Reset {

@@ -31,7 +31,10 @@ use crate::{
         },
         irq_lock::new_irq_lock,
         module::InUse,
-        work::WorkQueue, //
+        work::{
+            Queued,
+            WorkQueue, //
+        },
     },
     uapi::{
         self,
@@ -85,6 +88,12 @@ const WATCH: u64 = 1;
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, WATCH> for Filters { self.watch }
+}
+
+impl Queued<WATCH> for Filters {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
 }
 
 impl WorkItem<WATCH> for Filters {
