@@ -224,7 +224,9 @@ impl Blocks {
             return false;
         }
         // The room is there.
-        self.puts.push_within_capacity(Put { pages, ticket }).is_ok()
+        self.puts
+            .push_within_capacity(Put { pages, ticket })
+            .is_ok()
     }
 
     /// Forgets which pages were read before, once these are more than `most`.
@@ -297,7 +299,7 @@ impl Blocks {
                 self.puts.iter().any(|put| overlap(put.pages, pages))
             };
             let may_be_put = is_put(extent.index, extent.count);
-            let is_free = |page| !self.present.get(page) && !(may_be_put && is_put(page, 1));
+            let is_free = |page| !(self.present.get(page) || may_be_put && is_put(page, 1));
             let end = extent.index + u64::from(extent.count);
             let Some(first) = (extent.index..end).find(|page| is_free(*page)) else {
                 continue;
@@ -330,7 +332,8 @@ fn overlap(a: Pages, b: Pages) -> bool {
 /// host drops it when it is old.
 fn discard(garbage: &mut KVVec<Extent>, page: u64) {
     if let Some(last) = garbage.last_mut() {
-        if last.index + u64::from(last.count) == page && u64::from(last.count) < tuning::EXTENT_PAGES
+        if last.index + u64::from(last.count) == page
+            && u64::from(last.count) < tuning::EXTENT_PAGES
         {
             last.count += 1;
             return;

@@ -75,11 +75,13 @@ use crate::sys::{
         new_irq_lock,
         IrqLock, //
     },
-    plug,
-    reclaim,
+    plug, reclaim,
     virtio::QueueSet,
     virtqueue::Virtqueue,
-    work::WorkQueue, //
+    work::{
+        Queued,
+        WorkQueue, //
+    },
 };
 use kernel::{
     cpu::CpuId,
@@ -142,6 +144,12 @@ pub(crate) struct Engine {
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self> for Engine { self.flush_work }
+}
+
+impl Queued for Engine {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
 }
 
 impl kernel::workqueue::WorkItem for Engine {
@@ -346,7 +354,10 @@ impl Engine {
             }
         }
         self.answers.fetch_add(answers, Relaxed);
-        if queue.recycle(free, &self.shared).ring(&self.shared.counters) {
+        if queue
+            .recycle(free, &self.shared)
+            .ring(&self.shared.counters)
+        {
             self.retry();
         }
         awaited

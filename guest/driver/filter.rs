@@ -72,7 +72,8 @@ use crate::{
             Registry, //
         },
         irq_lock::IrqLock,
-        module::InUse, //
+        module::InUse,
+        work, //
     },
     uapi::Kind,
 };
@@ -151,6 +152,12 @@ const RETRY: u64 = 1;
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, RETRY> for Filter { self.retry }
+}
+
+impl work::Queued<RETRY> for Filter {
+    fn own_workqueue(&self) -> &work::WorkQueue {
+        self.engine.workqueue()
+    }
 }
 
 impl kernel::workqueue::WorkItem<RETRY> for Filter {

@@ -151,11 +151,6 @@ impl Handles {
         }
     }
 
-    /// Whether the device came back without `page`, and nothing else is in its place yet.
-    pub(crate) fn is_lost(&self, page: u64) -> bool {
-        self.lost.get(page)
-    }
-
     /// Pages that are lost.
     pub(crate) fn lost(&self) -> u64 {
         self.lost_count

@@ -28,7 +28,10 @@ use crate::{
             Device,
             QueueSet, //
         },
-        work::WorkQueue, //
+        work::{
+            Queued,
+            WorkQueue, //
+        },
     },
     uapi,
     wire::{
@@ -144,6 +147,12 @@ const NEWS: u64 = 3;
 const CLOSED: u64 = 4;
 const POSTPONING: u64 = 5;
 const ANSWERED: u64 = 6;
+
+impl<const ID: u64> Queued<ID> for Manager {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
+}
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, TIMEOUT> for Manager { self.timeout }

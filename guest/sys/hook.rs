@@ -576,10 +576,7 @@ impl<F: Filter> Hook<F> {
         let _guard = rcu::read_lock();
         // SAFETY: Under RCU.
         let filters = unsafe { F::registry().get() };
-        if let Some(filter) = filters
-            .iter()
-            .find(|filter| filter.shadow().is_of(bdev))
-        {
+        if let Some(filter) = filters.iter().find(|filter| filter.shadow().is_of(bdev)) {
             F::slot_freed(filter, page as u64);
         }
     }

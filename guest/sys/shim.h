@@ -14,9 +14,13 @@
 #include <linux/virtio.h>
 #include <linux/workqueue.h>
 
-unsigned long tmem_spin_lock_irqsave(spinlock_t *lock);
-bool tmem_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
-void tmem_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+/*
+ * Interrupts are disabled from the first lock that the CPU takes to the last that
+ * it lets go of, in whatever order.
+ */
+void tmem_spin_lock_irq_disable(spinlock_t *lock);
+bool tmem_spin_trylock_irq_disable(spinlock_t *lock);
+void tmem_spin_unlock_irq_enable(spinlock_t *lock);
 
 struct virtio_driver *tmem_virtio_driver_of(struct virtio_device *vdev);
 void *tmem_virtio_priv(struct virtio_device *vdev);
@@ -104,8 +108,10 @@ phys_addr_t tmem_sg_phys(struct scatterlist *sg);
 unsigned int tmem_sg_len(struct scatterlist *sg);
 struct scatterlist *tmem_sg_next(struct scatterlist *sg);
 
-void tmem_module_get(void);
+bool tmem_module_try_get(void);
 void tmem_module_put(void);
+/* False while the module is being loaded: that may still fail. */
+bool tmem_module_is_live(void);
 bool tmem_signal_pending(void);
 u64 tmem_memory_pages(void);
 

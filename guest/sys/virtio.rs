@@ -202,7 +202,7 @@ impl QueueSet {
             self.reset_open(open);
         }
         // A device that is closed was reset before.
-        Quiesced(())
+        Quiesced(self.users.clone())
     }
 
     fn reset_open(&self, open: &Open) {

@@ -32,7 +32,10 @@ use crate::{
         },
         irq_lock::new_irq_lock,
         module::InUse,
-        work::WorkQueue, //
+        work::{
+            Queued,
+            WorkQueue, //
+        },
     },
     uapi::{
         self,
@@ -95,6 +98,12 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self, WATCH> for Filters { self.watch }
 }
 
+impl Queued<WATCH> for Filters {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
+}
+
 impl WorkItem<WATCH> for Filters {
     type Pointer = Arc<Self>;
 
@@ -145,7 +154,11 @@ impl Filters {
         let kind = Kind::from_number(target.kind).ok_or(EINVAL)?;
         let mut list = self.list.lock();
         let number = (target.major, target.minor);
-        if list.entries.iter().any(|entry| entry.filter.number == number) {
+        if list
+            .entries
+            .iter()
+            .any(|entry| entry.filter.number == number)
+        {
             return Err(EEXIST);
         }
         let device = BlockDevice::open(target.major, target.minor)?;
@@ -235,6 +248,7 @@ impl Filters {
         let shadow = hook.shadow_of(&device)?;
         let (identity, in_use) = (device.identity(), device.is_in_use());
         let (gate, outs) = (Gate::new()?, Gate::new()?);
+        let in_use = InUse::new()?;
         let filter = Arc::pin_init(
             pin_init!(Filter {
                 kind,
@@ -262,7 +276,7 @@ impl Filters {
                 is_eager: self.is_eager,
                 shadow,
                 device,
-                _in_use: InUse::new(),
+                _in_use: in_use,
             }),
             GFP_KERNEL,
         )?;
@@ -338,7 +352,8 @@ impl Filters {
         drop(entry);
         filter.cancel_work();
         // What is left there is freed with the pool, if this fails.
-        self.manager.flush_object(filter.area.pool, filter.area.object);
+        self.manager
+            .flush_object(filter.area.pool, filter.area.object);
         Ok(())
     }
 

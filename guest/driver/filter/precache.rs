@@ -46,9 +46,7 @@ impl Filter {
             return;
         };
         let flight = self.gate.enter();
-        let carrier = self.carrier(bio, |original| {
-            Purpose::Get(original, self.clone(), flight)
-        });
+        let carrier = self.carrier(bio, |original| Purpose::Get(original, self.clone(), flight));
         if let Some(carrier) = carrier {
             self.engine.gather(carrier);
         }

@@ -153,10 +153,7 @@ impl Filter {
         let waiting = {
             let mut homing = self.homing.lock();
             *homing = (0, 0);
-            // A guard in the block's last expression would outlive the other, and leave interrupts
-            // off.
-            let is_empty = self.retries.lock().is_empty();
-            !is_empty
+            !self.retries.lock().is_empty()
         };
         if waiting {
             self.engine
