@@ -52,10 +52,10 @@ impl RequestQueue {
             Ok(taken) => taken,
             Err(step) => return step,
         };
-        let sink = self.chain.sink(mem);
+        let sink = self.chain.sink(mem, device.memory_lost());
         let len = match taken.outcome {
             Ok(()) => {
-                let source = &mut self.chain.source(mem);
+                let source = &mut self.chain.source(mem, device.memory_lost());
                 self.executor.run(device, mem, source, sink)
             }
             Err(fault) => Executor::refuse(device, fault, sink),
@@ -81,6 +81,9 @@ pub(super) fn take<M: GuestMemory>(
 ) -> Result<Taken, Step> {
     let size = queue.size();
     let before = queue.next_avail();
+    if device.memory_lost().is_lost() {
+        return Err(Step::Broken);
+    }
     let taken = match queue.iter(mem) {
         Ok(mut available) => available.next(),
         // Stopped by the front end: not the driver's doing.
@@ -126,6 +129,10 @@ pub(super) fn complete<M: GuestMemory>(
     head: u16,
     len: u32,
 ) -> Step {
+    // The driver must not take for done what may have met other memory.
+    if device.memory_lost().is_lost() {
+        return Step::Broken;
+    }
     if queue.add_used(mem, head, len).is_err() {
         device.metrics.fault(Fault::UsedRing);
         return Step::Broken;
