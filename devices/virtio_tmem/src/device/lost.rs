@@ -57,13 +57,15 @@ struct Slot {
 }
 
 impl Slot {
-    const FREE: Self = Self {
-        version: AtomicUsize::new(0),
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-        page: AtomicUsize::new(0),
-        mark: AtomicUsize::new(0),
-    };
+    const fn free() -> Self {
+        Self {
+            version: AtomicUsize::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            page: AtomicUsize::new(0),
+            mark: AtomicUsize::new(0),
+        }
+    }
 
     /// Only with [`CHANGES`] locked.
     fn set(&self, start: usize, end: usize, page: usize, mark: usize) {
@@ -82,13 +84,13 @@ impl Slot {
         let end = self.end.load(SeqCst);
         let page = self.page.load(SeqCst);
         let mark = self.mark.load(SeqCst);
-        let stable = version % 2 == 0 && self.version.load(SeqCst) == version;
+        let stable = version.is_multiple_of(2) && self.version.load(SeqCst) == version;
         let at = address.checked_sub(address.checked_rem(page)?)?;
         (stable && start <= address && address < end).then_some((at, page, mark))
     }
 }
 
-static TABLE: [Slot; SLOTS] = [Slot::FREE; SLOTS];
+static TABLE: [Slot; SLOTS] = [const { Slot::free() }; SLOTS];
 static CHANGES: Mutex<()> = Mutex::new(());
 
 /// Watches over a VM's memory until it is dropped. It keeps the mappings: no

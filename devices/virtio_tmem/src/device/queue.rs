@@ -84,6 +84,10 @@ pub(super) fn take<M: GuestMemory>(
     if device.memory_lost().is_lost() {
         return Err(Step::Broken);
     }
+    if overlaps(queue) {
+        device.metrics.fault(Fault::RingOverlap);
+        return Err(Step::Broken);
+    }
     let taken = match queue.iter(mem) {
         Ok(mut available) => available.next(),
         // Stopped by the front end: not the driver's doing.
@@ -112,6 +116,20 @@ pub(super) fn take<M: GuestMemory>(
     }
     let outcome = chain.load(taken);
     Ok(Taken { head, outcome })
+}
+
+/// Whether parts of the queue lie over each other.
+fn overlaps(queue: &Queue) -> bool {
+    let size = u64::from(queue.size());
+    // Sizes as virtio 1.2, section 2.7, gives them; both rings with the event
+    // field at their end.
+    let table = (queue.desc_table(), 16 * size);
+    let available = (queue.avail_ring(), 6 + 2 * size);
+    let used = (queue.used_ring(), 6 + 8 * size);
+    let meet = |a: (u64, u64), b: (u64, u64)| {
+        a.0 < b.0.saturating_add(b.1) && b.0 < a.0.saturating_add(a.1)
+    };
+    meet(table, available) || meet(table, used) || meet(available, used)
 }
 
 /// Whether the available ring lies in guest memory as a whole.
