@@ -198,13 +198,18 @@ impl FrontEnd {
         self.kick();
     }
 
+    /// The used index of the ring at this offset.
+    pub(crate) fn used_index(&self, ring: u64) -> u16 {
+        let mut index = [0; 2];
+        self.memory.read_exact_at(&mut index, ring + 2).unwrap();
+        u16::from_le_bytes(index)
+    }
+
     /// Whether all that was offered is used within some seconds.
     pub(crate) fn is_answered(&self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
-            let mut index = [0; 2];
-            self.memory.read_exact_at(&mut index, USED + 2).unwrap();
-            if u16::from_le_bytes(index) == self.next {
+            if self.used_index(USED) == self.next {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(1));

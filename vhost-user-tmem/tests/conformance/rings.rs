@@ -2,6 +2,7 @@
 //! Rings that make no sense.
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
 use crate::front_end::{FrontEnd, GUEST, SET_VRING_CALL, words};
@@ -14,9 +15,19 @@ fn a_ring_that_feeds_itself_holds_up_neither_the_next_front_end_nor_the_end() {
     let mut a = FrontEnd::connect(&daemon.socket("a"), 1 << 20);
     assert_eq!(a.share_memory(1 << 20), Some(0));
     a.write(0, &words(&[GUEST, 0]));
-    a.start_queue(0x1000, 0x1000);
+    // One ahead before the device looks: so there is always one more.
     a.write(0x1002, &1u16.to_le_bytes());
+    a.start_queue(0x1000, 0x1000);
     a.kick();
+    let deadline = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < deadline && a.used_index(0x1000) < 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        a.used_index(0x1000),
+        1,
+        "nothing is taken from such a queue"
+    );
     drop(a);
 
     // Served only when the one before has ended.
