@@ -199,7 +199,8 @@ impl Blocks {
             return;
         };
         let mut removed = 0;
-        self.present.clear(first, tuning::FORGET_PAGES, |_| removed += 1);
+        self.present
+            .clear(first, tuning::FORGET_PAGES, |_| removed += 1);
         self.present_count -= removed;
         let next = first.saturating_add(tuning::FORGET_PAGES);
         self.unknown_from = (next < self.pages).then_some(next);

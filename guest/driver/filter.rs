@@ -280,8 +280,7 @@ impl Filter {
 
     /// Takes it back.
     fn reopen(&self) {
-        self.is_closing
-            .xchg(self.is_settling.load(Relaxed), Full);
+        self.is_closing.xchg(self.is_settling.load(Relaxed), Full);
     }
 
     /// Ends what is scheduled; nothing is under way any more.

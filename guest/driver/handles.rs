@@ -131,7 +131,9 @@ impl Handles {
 
     /// Whether it can be remembered of `pages` where they are.
     pub(crate) fn covers(&self, pages: Pages) -> bool {
-        let last = pages.index.checked_add(u64::from(pages.count).saturating_sub(1));
+        let last = pages
+            .index
+            .checked_add(u64::from(pages.count).saturating_sub(1));
         last.is_some_and(|last| self.stored.covers(last))
     }
 

@@ -200,7 +200,11 @@ impl Filters {
             return Err(err);
         }
         self.settle(&filter);
-        if !list.hooks.iter().any(|hook| Arc::ptr_eq(hook, &filter.hook)) {
+        if !list
+            .hooks
+            .iter()
+            .any(|hook| Arc::ptr_eq(hook, &filter.hook))
+        {
             // There is room.
             let _ = list.hooks.push_within_capacity(filter.hook.clone());
         }
@@ -363,12 +367,22 @@ impl Filters {
             let number = filter.number;
             let done = match chore {
                 Chore::Gone => {
-                    pr_warn!("the disk of {}:{} is gone, and so is its filter\n", number.0, number.1);
-                    self.take(number).and_then(|filter| self.detach_taken(filter, true))
+                    pr_warn!(
+                        "the disk of {}:{} is gone, and so is its filter\n",
+                        number.0,
+                        number.1
+                    );
+                    self.take(number)
+                        .and_then(|filter| self.detach_taken(filter, true))
                 }
                 Chore::Left => {
-                    pr_info!("nobody uses {}:{} any more: its filter is detached\n", number.0, number.1);
-                    self.take(number).and_then(|filter| self.detach_taken(filter, false))
+                    pr_info!(
+                        "nobody uses {}:{} any more: its filter is detached\n",
+                        number.0,
+                        number.1
+                    );
+                    self.take(number)
+                        .and_then(|filter| self.detach_taken(filter, false))
                 }
                 Chore::Forget => {
                     self.forget(&filter);
@@ -409,7 +423,8 @@ impl Filters {
 
     /// Makes all pages absent of a disk that is not known any more.
     fn forget(&self, filter: &Filter) {
-        self.manager.flush_object(filter.area.pool, filter.area.object);
+        self.manager
+            .flush_object(filter.area.pool, filter.area.object);
         // A part at a time, with the lock let go in between.
         while filter.area.cache(|blocks| {
             blocks.forget_some();

@@ -40,7 +40,8 @@ impl Filter {
         // Entered before it is known whether the filter is closing: see `close`.
         let out = self.outs.enter();
         let pages = bio.pages_from(self.origin).filter(|_| bio.is_movable());
-        let is_known = |pages: &Pages| self.area.swap(|handles| handles.covers(*pages)) == Some(true);
+        let is_known =
+            |pages: &Pages| self.area.swap(|handles| handles.covers(*pages)) == Some(true);
         let Some(pages) = pages.filter(|_| self.is_serving()).filter(is_known) else {
             drop(out);
             return self.overwrite(bio);
