@@ -250,7 +250,7 @@ impl Filters {
         };
         let area = Area::new(pool, name_of(object), known)?;
         let shadow = hook.shadow_of(&device)?;
-        let (identity, in_use) = (device.identity(), device.is_in_use());
+        let (identity, was_used) = (device.identity(), device.is_in_use());
         let (gate, outs) = (Gate::new()?, Gate::new()?);
         let in_use = InUse::new()?;
         let filter = Arc::pin_init(
@@ -266,7 +266,7 @@ impl Filters {
                 is_settling: Atomic::new(true),
                 attached: Instant::now(),
                 settle: self.settle,
-                was_used: Atomic::new(in_use),
+                was_used: Atomic::new(was_used),
                 idle_looks: Atomic::new(0),
                 gate,
                 outs,
