@@ -43,7 +43,7 @@ void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len);
 
 void tmem_unplug(struct blk_plug_cb *cb);
 bool tmem_may_wait_for_reclaim(void);
-struct workqueue_struct *tmem_alloc_workqueue(bool freezable);
+struct workqueue_struct *tmem_alloc_workqueue(const char *name, bool freezable);
 unsigned int tmem_disk_openers(struct gendisk *disk);
 
 /* A run of sectors, from the first to the one after the last. */
@@ -97,6 +97,14 @@ void tmem_page_reporting_unregister(struct page_reporting_dev_info *info);
 phys_addr_t tmem_sg_phys(struct scatterlist *sg);
 unsigned int tmem_sg_len(struct scatterlist *sg);
 struct scatterlist *tmem_sg_next(struct scatterlist *sg);
+
+/*
+ * Has refuses(data, begins) called before the system hibernates, and after that or when it was
+ * refused, with begins false. Once in the module's life. Ending it waits for a call that is under
+ * way.
+ */
+int tmem_hibernation_register(bool (*refuses)(void *data, bool begins), void *data);
+void tmem_hibernation_unregister(void);
 
 void tmem_module_get(void);
 void tmem_module_put(void);
