@@ -275,7 +275,9 @@ impl virtio::Driver for Manager {
         // The back end of a device that was reset may be gone, and some front ends end the machine
         // when they are asked for configuration space then: so that is read when the back end has
         // answered. A device that shows an instance of zeros answers without a back end.
-        let known = state.config.filter(|config| device.is_again() && config.has_back_end());
+        let known = state
+            .config
+            .filter(|config| device.is_again() && config.has_back_end());
         let config = match known {
             Some(config) => config,
             None => read(device.read_config())?,
