@@ -107,11 +107,11 @@ fn beyond_its_quota_a_guest_swaps_to_its_disk_and_lives() -> Result<()> {
     guest.run("modprobe virtio_blk")?;
     let disk = guest.drive(0)?;
     guest.run(&format!("mkswap {disk}"))?;
-    guest.run(&format!("swapon -p 200 {disk}"))?;
+    guest.run(&format!("swapon {disk}"))?;
     guest.load_module()?;
     guest.disk_appears()?;
     guest.run("mkswap /dev/tmem0")?;
-    guest.run("swapon -p 100 /dev/tmem0")?;
+    guest.run("swapon /dev/tmem0")?;
     control::attach(&guest, &disk, "preswap")?;
 
     // More than memory and quota hold together.

@@ -73,54 +73,8 @@ fn a_back_end_that_was_replaced_unseen_is_another_instance() -> Result<()> {
     guest.says("came back without the pages", NOTICED)?;
     assert!(!guest.console().contains("this is a bug"));
 
-    // There is another disk, on the other daemon.
-    guest.swap_on_anew()?;
-    let mut job = guest.workload(224, 2)?;
-    job.filled()?;
-    job.order(Order::Verify)?;
-    job.end()?;
-    assert!(daemon.stats()?.number("/vms/vm0/puts")? > 0);
-    assert_eq!(guest.counter("rejected")?, 0);
     assert_eq!(relay.fatal_reads(), 0);
-    guest.power_off()?;
-    daemon.stop()
-}
-
-#[test]
-fn a_driver_does_not_read_configuration_space_while_the_back_end_is_away() -> Result<()> {
-    let (place, daemon, relay, guest) = bed("config")?;
-    guest.load_module_with("reattach_timeout=5")?;
-    guest.disk_appears()?;
-    guest.run("mkswap /dev/tmem0")?;
-    guest.run("swapon /dev/tmem0")?;
-    let mut job = guest.workload(224, 1)?;
-    job.filled()?;
-    daemon.kill()?;
-
-    // A device that does not answer is reset, and set up again.
-    job.tell(Order::Verify)?;
-    guest.says("the device has not answered", NOTICED)?;
-    let asked = "has not answered a request CreatePool";
-    guest.says(asked, NOTICED)?;
-    assert_eq!(
-        relay.fatal_reads(),
-        0,
-        "a front end would have ended the machine"
-    );
-
-    // The device works again with the next daemon.
-    let daemon = place.start()?;
-    guest.says("came back without the pages", NOTICED)?;
-    match job.outcome()? {
-        Err(ended) => assert_eq!(ended.signal, Some(BUS_ERROR), "{ended:?}"),
-        Ok(account) => bail!("pages of a daemon that is gone came back: {account:?}"),
-    }
-    guest.swap_on_anew()?;
-    let mut job = guest.workload(224, 2)?;
-    job.filled()?;
-    job.order(Order::Verify)?;
-    job.end()?;
-    assert_eq!(relay.fatal_reads(), 0);
-    guest.power_off()?;
+    // Programs of the guest's are among what is lost: it can't be asked to switch off.
+    guest.kill()?;
     daemon.stop()
 }
