@@ -12,6 +12,7 @@ pub(crate) mod blockdev;
 pub(crate) mod chain;
 pub(crate) mod clone;
 pub(crate) mod disk;
+pub(crate) mod hibernation;
 pub(crate) mod hook;
 pub(crate) mod irq_lock;
 pub(crate) mod misc;

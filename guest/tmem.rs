@@ -27,11 +27,13 @@ use crate::{
             self,
             Counters, //
         },
+        engine::Engine,
         filter::list::Filters,
         give_back::GiveBack,
         manager::Manager, //
     },
     sys::{
+        hibernation,
         misc,
         virtio::Registration, //
     },
@@ -75,6 +77,7 @@ struct Tmem {
     control: Option<Pin<KBox<misc::Registration<Commands>>>>,
     /// None once the module is being unloaded.
     registration: Option<Pin<KBox<Registration<Manager>>>>,
+    _hibernation: hibernation::Registration<Engine>,
     give_back: Arc<GiveBack>,
     filters: Arc<Filters>,
     manager: Arc<Manager>,
@@ -93,6 +96,7 @@ impl kernel::Module for Tmem {
         let settle = u32::clone(&module_parameters::settle_seconds.value());
         let filters = Filters::new(manager.clone(), is_eager, settle)?;
         let give_back = GiveBack::new(manager.engine())?;
+        let hibernation = hibernation::Registration::new(manager.engine())?;
         let ids = [wire::DEVICE_ID, test_id];
         let ids = if test_id == 0 { &ids[..1] } else { &ids[..] };
         let registration = Registration::new(
@@ -108,6 +112,7 @@ impl kernel::Module for Tmem {
         let mut tmem = Self {
             control: None,
             registration: Some(registration),
+            _hibernation: hibernation,
             give_back: give_back.clone(),
             filters: filters.clone(),
             manager: manager.clone(),

@@ -84,6 +84,8 @@ counters! {
     succ_stores,
     /// Pages that the device refused.
     failed_stores,
+    /// Those among them that were not even sent, because the device had said that it is full.
+    refused_early,
     /// Pages that the device was told to remove.
     invalidates,
     /// Pages that were read without having been stored; they read as zeros.

@@ -44,6 +44,7 @@ use super::{
         DISK_POOL, //
     },
     counters::Counters,
+    fullness::Fullness,
     handles::{
         Admission,
         Handles, //
@@ -119,6 +120,8 @@ pub(crate) struct Engine {
     away: Atomic<bool>,
     /// Answers of any kind, for the watchdog.
     answers: Atomic<u64>,
+    /// The device that is there does not have a pool that the driver has made.
+    is_bereft: Atomic<bool>,
     /// The pages of the open swap disk are lost: its bios fail.
     is_disk_lost: Atomic<bool>,
     /// Those of filters.
@@ -135,7 +138,11 @@ pub(crate) struct Engine {
     #[pin]
     pub(super) relinquished: IrqLock<Option<(KBox<Request>, bool)>>,
     pub(crate) shared: Shared,
+    /// For flushes, and for what waits.
     pub(super) workqueue: WorkQueue,
+    /// For filters: their work may have to wait for a disk, flushes must not.
+    retry_queue: WorkQueue,
+    pub(super) fullness: Fullness,
     #[pin]
     flush_work: DelayedWork<Engine>,
     pub(super) refusals: RateLimit,
@@ -173,11 +180,9 @@ impl Engine {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(
-        queues: usize,
-        counters: Arc<Counters>,
-        workqueue: WorkQueue,
-    ) -> Result<Arc<Self>> {
+    pub(crate) fn new(queues: usize, counters: Arc<Counters>) -> Result<Arc<Self>> {
+        let workqueue = WorkQueue::new(c"tmem-flush", false)?;
+        let retry_queue = WorkQueue::new(c"tmem-retry", false)?;
         let queues = KBox::pin_slice(|_| Queue::new(), queues, GFP_KERNEL)?;
         let disk = Area::new(DISK_POOL, [0; 24], Known::Swap(Handles::new(0)?))?;
         disk.set_ready(true);
@@ -196,6 +201,7 @@ impl Engine {
                 is_open: Atomic::new(false),
                 away: Atomic::new(false),
                 answers: Atomic::new(0),
+                is_bereft: Atomic::new(false),
                 is_disk_lost: Atomic::new(false),
                 areas <- new_irq_lock!(KVec::new(), "tmem::areas"),
                 extents: Atomic::new(0),
@@ -204,6 +210,8 @@ impl Engine {
                 relinquished <- new_irq_lock!(Some((relinquish, false)), "tmem::relinquished"),
                 shared,
                 workqueue,
+                retry_queue,
+                fullness: Fullness::new(),
                 flush_work <- new_delayed_work!("tmem::flush"),
                 refusals: RateLimit::new(),
                 errors: RateLimit::new(),
@@ -274,12 +282,28 @@ impl Engine {
                 continue;
             };
             let area = self.shared.area_of(&bio);
+            let is_full = bio.op() == BioOp::Write && self.fullness.refuses();
             let admission = match &mut *area.known.lock() {
+                Known::Swap(handles) if is_full && handles.are_new(pages) => {
+                    Admission::Refused(bio)
+                }
                 Known::Swap(handles) => handles.admit(bio, pages, area.is_disk()),
                 Known::Cache(_) => Admission::Send(bio),
             };
             match admission {
                 Admission::Send(bio) => admitted.push(bio),
+                Admission::Refused(bio) => {
+                    self.shared
+                        .counters
+                        .failed_stores
+                        .add(u64::from(pages.count));
+                    self.shared
+                        .counters
+                        .refused_early
+                        .add(u64::from(pages.count));
+                    area.counts.refused.add(u64::from(pages.count));
+                    bio.end(Outcome::NoSpace);
+                }
                 Admission::Deferred => self.shared.counters.deferred.add(1),
                 Admission::Empty(mut bio) => {
                     bio.zero(0, pages.count);
@@ -342,6 +366,13 @@ impl Engine {
         let mut awaited = false;
         while let Some(mut request) = used.pop() {
             answers += 1;
+            let header = request.answer();
+            if header.status.is_ok() {
+                self.fullness.hear(header.hints);
+            }
+            if request.lacks_pool() {
+                self.is_bereft.store(true, Release);
+            }
             match request.kind() {
                 Kind::Io(op) => {
                     self.finish(&mut request, op);
@@ -385,6 +416,12 @@ impl Engine {
         }
     }
 
+    /// Whether the device that is there has answered that it does not have a pool that the driver has
+    /// made: what is behind it is another instance.
+    pub(crate) fn is_bereft(&self) -> bool {
+        self.is_bereft.load(Acquire)
+    }
+
     /// Whether the queues send bios.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Acquire)
@@ -395,9 +432,9 @@ impl Engine {
         self.away.load(Acquire)
     }
 
-    /// Where work is done that memory may be waiting for.
-    pub(crate) fn workqueue(&self) -> &WorkQueue {
-        &self.workqueue
+    /// Where filters do work that memory may be waiting for.
+    pub(crate) fn retry_queue(&self) -> &WorkQueue {
+        &self.retry_queue
     }
 
     /// Queues that the device has.
@@ -494,6 +531,8 @@ impl Engine {
     ///
     /// `ENODEV` when it has fewer queues.
     pub(crate) fn attach(&self, set: &QueueSet, first: u16, count: usize, run: u32) -> Result {
+        self.is_bereft.store(false, Release);
+        self.fullness.forget();
         for (i, queue) in self.queues.iter().take(count).enumerate() {
             let vq: Virtqueue<Request> = set.take(usize::from(first) + i)?;
             // A chain must not be longer than the queue, even in an indirect table.
@@ -514,7 +553,14 @@ impl Engine {
         let active = self.active.load(Acquire);
         self.away.store(false, Release);
         self.is_open.store(true, Release);
+        let most = self.most_pages();
         for (i, queue) in self.queues.iter().enumerate() {
+            // What waited was made for the device that was there before, which may have taken more
+            // at a time.
+            let mut oversized = queue.take_oversized(most, &self.shared);
+            while let Some(bio) = oversized.pop() {
+                bio.end(Outcome::Again);
+            }
             drop(queue.set_mode(Mode::Open, &self.shared));
             // A device that came back with fewer queues serves the bios of all.
             if i >= active {

@@ -54,7 +54,7 @@ impl Events {
         })
     }
 
-    /// Gives the device its buffers.
+    /// Gives the device, which is ready, its buffers.
     ///
     /// # Errors
     ///
@@ -67,16 +67,11 @@ impl Events {
                 break;
             }
         }
-        *self.vq.lock() = Some(vq);
-        Ok(())
-    }
-
-    /// Tells the device of the buffers, once it is ready.
-    pub(crate) fn start(&self) {
-        let doorbell = (*self.vq.lock()).as_mut().and_then(Virtqueue::publish);
+        let doorbell = (*self.vq.lock()).insert(vq).publish();
         if let Some(doorbell) = doorbell {
             doorbell.ring();
         }
+        Ok(())
     }
 
     /// Reads what the device has written, and gives the buffers back to it.

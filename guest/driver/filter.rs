@@ -156,7 +156,7 @@ impl_has_delayed_work! {
 
 impl work::Queued<RETRY> for Filter {
     fn own_workqueue(&self) -> &work::WorkQueue {
-        self.engine.workqueue()
+        self.engine.retry_queue()
     }
 }
 
@@ -285,7 +285,7 @@ impl Filter {
 
     /// Ends what is scheduled; nothing is under way any more.
     fn cancel_work(self: &Arc<Self>) {
-        self.engine.workqueue().cancel_sync::<_, RETRY>(self);
+        self.engine.retry_queue().cancel_sync::<_, RETRY>(self);
     }
 
     /// Makes room for copies.

@@ -31,7 +31,8 @@ impl Engine {
             // There is none without.
             return;
         };
-        if !status.is_ok() {
+        // Without the pool the back end is another one: the manager resets the device.
+        if !status.is_ok() && status != Status::NO_POOL {
             self.shared.counters.rejected.add(1);
             if self.errors.is_due() {
                 pr_err!(
@@ -67,6 +68,7 @@ impl Engine {
     fn finish_put(&self, area: &Area, request: &Request, offset: u32, count: u32) -> Outcome {
         let first = request.pages().index + u64::from(offset);
         let mut refused = 0;
+        let mut reason = Status::OK;
         let mut failed = 0;
         area.swap(|handles| {
             for i in 0..count {
@@ -79,6 +81,7 @@ impl Engine {
                     Status::QUOTA | Status::NO_MEMORY | Status::FROZEN => {
                         handles.set_empty(page);
                         refused += 1;
+                        reason = status.code();
                     }
                     _ => {
                         // Whether the device has it is unknown: it is flushed in any case.
@@ -101,7 +104,7 @@ impl Engine {
         if refused > 0 && self.refusals.is_due() {
             pr_warn!(
                 "the device refuses pages (status {:#x}), so they stay in memory, or go to the disk; refused so far: {}\n",
-                request.page_status(offset).code().0,
+                reason.0,
                 counters.failed_stores.get(),
             );
         }

@@ -40,6 +40,8 @@ pub(crate) enum Admission {
     Deferred,
     /// It reads pages that were never stored.
     Empty(Bio),
+    /// It writes pages for which there is no room.
+    Refused(Bio),
 }
 
 /// Where the newest copy of a page is.
@@ -122,6 +124,13 @@ impl Handles {
             }
             Op::Discard | Op::Other => Admission::Send(bio),
         }
+    }
+
+    /// Whether the device has none of `pages`, nor is about to be told to remove one. A put of another
+    /// page could be refused, but makes room.
+    pub(crate) fn are_new(&self, pages: Pages) -> bool {
+        let mut all = pages.index..pages.index + u64::from(pages.count);
+        !all.any(|page| self.stored.get(page) || self.pending.get(page) || self.in_flight.get(page))
     }
 
     /// Whether the device should have `page`.

@@ -86,6 +86,9 @@ struct Session {
     queues: Arc<QueueSet>,
     renewal: Arc<Renewal>,
     config: Config,
+    /// Whether `config` was read from the device as it is now. If not, it is what the device showed
+    /// before it was reset.
+    is_confirmed: bool,
     /// Pages in a request.
     run: u32,
     /// Whether the device had the pool when it was first asked for it. None until it has answered.
@@ -104,8 +107,11 @@ struct State {
     instance: [u8; 16],
     /// Whose pages the filters have.
     filters_instance: [u8; 16],
-    /// Pages in a request when the disk was made.
+    /// What the device showed when it was last asked.
+    config: Option<Config>,
+    /// Pages, and parts of memory, in a request when the disk was made.
     run: u32,
+    segments: u16,
     /// Pages of the disk.
     swap_pages: u64,
     /// When an answer was last seen to have come, and how many there were.
@@ -139,6 +145,8 @@ pub(crate) struct Manager {
     closed: DelayedWork<Manager, CLOSED>,
     #[pin]
     answered: DelayedWork<Manager, ANSWERED>,
+    #[pin]
+    bereft: DelayedWork<Manager, BEREFT>,
 }
 
 const TIMEOUT: u64 = 1;
@@ -147,6 +155,7 @@ const NEWS: u64 = 3;
 const CLOSED: u64 = 4;
 const POSTPONING: u64 = 5;
 const ANSWERED: u64 = 6;
+const BEREFT: u64 = 7;
 
 impl<const ID: u64> Queued<ID> for Manager {
     fn own_workqueue(&self) -> &WorkQueue {
@@ -161,6 +170,7 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self, CLOSED> for Manager { self.closed }
     impl HasDelayedWork<Self, POSTPONING> for Manager { self.postponing }
     impl HasDelayedWork<Self, ANSWERED> for Manager { self.answered }
+    impl HasDelayedWork<Self, BEREFT> for Manager { self.bereft }
 }
 
 impl WorkItem<TIMEOUT> for Manager {
@@ -226,6 +236,25 @@ impl WorkItem<ANSWERED> for Manager {
     }
 }
 
+impl WorkItem<BEREFT> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let state = this.state.lock();
+        // A device that was set up anew meanwhile is another matter.
+        if !this.engine.is_bereft() {
+            return;
+        }
+        if let Some(session) = state.session.as_ref().filter(|session| session.is_settled) {
+            pr_err!(
+                "the device does not have the pools that it had: its back end is another one; resetting the device\n"
+            );
+            this.engine.detach(&session.queues);
+            session.renewal.demand();
+        }
+    }
+}
+
 impl State {
     fn is_disk_open(&self) -> bool {
         self.disk.as_ref().is_some_and(Disk::is_open)
@@ -234,8 +263,6 @@ impl State {
 
 impl virtio::Driver for Manager {
     fn probe(this: &Arc<Self>, device: &Device<'_>) -> Result {
-        let config = Config::decode(&device.read_config());
-        check(&config)?;
         let mut state = this.state.lock();
         if state.is_ending {
             // It is removed at once.
@@ -245,17 +272,30 @@ impl virtio::Driver for Manager {
             pr_err!("one virtio-tmem device is in use already, and there can be only one\n");
             return Err(EBUSY);
         }
-        let queues = (config.request_queues as usize).min(this.engine.queue_count());
+        // The back end of a device that was reset may be gone, and some front ends end the machine
+        // when they are asked for configuration space then: so that is read when the back end has
+        // answered. A device that shows an instance of zeros answers without a back end.
+        let known = state
+            .config
+            .filter(|config| device.is_again() && config.has_back_end());
+        let config = match known {
+            Some(config) => config,
+            None => read(device.read_config())?,
+        };
+        state.config = Some(config);
+        let queues = find_queues(device, &config, this.engine.queue_count())?;
+        let count = queues.count() - usize::from(wire::FIRST_REQUEST_QUEUE);
         let session = Session {
-            queues: device.find_queues(usize::from(wire::FIRST_REQUEST_QUEUE) + queues)?,
+            queues,
             renewal: device.renewal(),
             config,
+            is_confirmed: known.is_none(),
             run: config.max_run.min(tuning::RUN),
             had_pool: None,
             had_filter_pools: [None; FILTER_POOLS.len()],
             is_settled: false,
         };
-        this.attach(&mut state, session, queues)
+        this.attach(&mut state, session, count)
             .inspect_err(|_| this.detach(&mut state))
     }
 
@@ -268,6 +308,9 @@ impl virtio::Driver for Manager {
             let index = queue - u32::from(wire::FIRST_REQUEST_QUEUE);
             if this.engine.used(index as usize) {
                 this.workqueue.schedule::<_, ANSWERED>(this, 0);
+            }
+            if this.engine.is_bereft() {
+                this.workqueue.queue::<_, BEREFT>(this, 0);
             }
             return;
         }
@@ -296,6 +339,38 @@ impl disk::Backend for Manager {
         // The disk can't be replaced under its own mutex.
         this.workqueue.schedule::<_, CLOSED>(&this.into(), 0);
     }
+}
+
+/// What configuration space says, if the driver can work with such a device.
+fn read(bytes: [u8; Config::SIZE]) -> Result<Config> {
+    let config = Config::decode(&bytes);
+    check(&config)?;
+    Ok(config)
+}
+
+/// Sets up the event queue and request queues: those of `config`, `most` at most, or what is there of
+/// them. Says why if that fails.
+fn find_queues(device: &Device<'_>, config: &Config, most: usize) -> Result<Arc<QueueSet>> {
+    let first = usize::from(wire::FIRST_REQUEST_QUEUE);
+    let wanted = (config.request_queues as usize).min(most);
+    let queues = device
+        .find_queues(first + 1, first + wanted)
+        .inspect_err(|err| {
+            pr_err!(
+                "the queues of the device can't be set up ({:?}): it needs one for events and at least one for requests; see the queues and their sizes in the front end's settings\n",
+                err,
+            );
+        })?;
+    let count = queues.count() - first;
+    if count < wanted {
+        pr_warn!(
+            "the device has {} request queues, though its back end would serve {}: see the number of queues in the front end's settings, which is one more for events; going on with {}\n",
+            count,
+            config.request_queues,
+            count,
+        );
+    }
+    Ok(queues)
 }
 
 /// Whether the driver can work with the device. Says why if not.
@@ -335,16 +410,18 @@ impl Manager {
         reattach_timeout: u32,
     ) -> Result<Arc<Self>> {
         // The time that the guest is suspended does not count.
-        let workqueue = Arc::new(WorkQueue::new(true)?, GFP_KERNEL)?;
+        let workqueue = Arc::new(WorkQueue::new(c"tmem-device", true)?, GFP_KERNEL)?;
         let queues = (cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
-        let engine = Engine::new(queues, counters, WorkQueue::new(false)?)?;
+        let engine = Engine::new(queues, counters)?;
         let state = State {
             link: Link::Absent,
             session: None,
             disk: None,
             instance: [0; 16],
             filters_instance: [0; 16],
+            config: None,
             run: 0,
+            segments: 0,
             swap_pages: 0,
             progress: (Instant::now(), 0),
             is_ending: false,
@@ -363,6 +440,7 @@ impl Manager {
                 news <- new_delayed_work!("tmem::news"),
                 closed <- new_delayed_work!("tmem::closed"),
                 answered <- new_delayed_work!("tmem::answered"),
+                bereft <- new_delayed_work!("tmem::bereft"),
             }),
             GFP_KERNEL,
         )
@@ -536,6 +614,7 @@ impl Manager {
         self.workqueue.cancel_sync::<_, NEWS>(self);
         self.workqueue.cancel_sync::<_, CLOSED>(self);
         self.workqueue.cancel_sync::<_, ANSWERED>(self);
+        self.workqueue.cancel_sync::<_, BEREFT>(self);
         self.engine.cancel_work();
     }
 }

@@ -161,6 +161,20 @@ impl Queue {
         impatient
     }
 
+    /// Takes the bios of filters that wait and have more than `most` pages.
+    pub(crate) fn take_oversized(&self, most: u32, shared: &Shared) -> BioList {
+        let mut inner = self.inner.lock();
+        let all = inner.take_backlog(shared);
+        let (oversized, others) = divide(all, |bio| {
+            // The swap disk's limits are those that it was made with: see `Manager::resume`.
+            shared.clones.purpose(bio).is_some()
+                && bio.pages().is_some_and(|pages| pages.count > most)
+        });
+        shared.counters.backlog.add(others.pages());
+        inner.backlog = others;
+        oversized
+    }
+
     /// Sends a request before all bios. Gives it back when there is no device.
     pub(crate) fn enqueue_ready(
         &self,

@@ -391,6 +391,19 @@ impl Request {
         AnswerHeader::decode(&header)
     }
 
+    /// Whether the device says that it does not have a pool that the driver has made.
+    pub(crate) fn lacks_pool(&self) -> bool {
+        let status = self.answer().status;
+        match self.kind {
+            Kind::Io(Op::Put) if status.is_ok() => {
+                (0..self.pages.count).any(|at| self.page_status(at).code() == Status::NO_POOL)
+            }
+            Kind::Io(_) | Kind::Flush => status == Status::NO_POOL,
+            // Of a pool that there need not be.
+            Kind::Control(_) | Kind::Relinquish | Kind::Idle => false,
+        }
+    }
+
     /// The status of the page, or range, at `offset` in the run.
     pub(crate) fn page_status(&self, offset: u32) -> Status {
         let at = AnswerHeader::SIZE + offset as usize;

@@ -84,6 +84,13 @@ pub(crate) const FLUSH_PAGES: usize = EXTENTS;
 /// Event buffers: the kinds of event, twice.
 pub(crate) const EVENTS: usize = 4;
 
+/// How often a host that is full is offered a new page, in milliseconds: often enough that room is
+/// used soon, too seldom for a storm of refusals.
+pub(crate) const FULL_MS: i64 = 100;
+
+/// How long hibernation waits for requests that are under way, in milliseconds.
+pub(crate) const DRAIN_MS: i64 = 1000;
+
 /// Between two messages about the same trouble, in milliseconds.
 pub(crate) const MESSAGE_MS: i64 = 10_000;
 

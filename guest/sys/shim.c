@@ -6,6 +6,7 @@
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/sched/signal.h>
+#include <linux/suspend.h>
 #include <linux/swap.h>
 #include <linux/version.h>
 #include <linux/virtio_config.h>
@@ -265,12 +266,46 @@ bool tmem_may_wait_for_reclaim(void)
 	return !(current->flags & PF_KTHREAD) || current_is_kswapd();
 }
 
-struct workqueue_struct *tmem_alloc_workqueue(bool freezable)
+struct workqueue_struct *tmem_alloc_workqueue(const char *name, bool freezable)
 {
 	/* Flushes and a returning device are what reclaim waits for. */
-	return alloc_workqueue("tmem%s", WQ_MEM_RECLAIM | WQ_UNBOUND |
-			       (freezable ? WQ_FREEZABLE : 0), 0,
-			       freezable ? "-device" : "-flush");
+	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_UNBOUND |
+			       (freezable ? WQ_FREEZABLE : 0), 0, name);
+}
+
+static bool (*tmem_hibernation_refuses)(void *data, bool begins);
+static void *tmem_hibernation_data;
+
+static int tmem_hibernation_notify(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	switch (event) {
+	case PM_HIBERNATION_PREPARE:
+		if (tmem_hibernation_refuses(tmem_hibernation_data, true))
+			return notifier_from_errno(-EBUSY);
+		break;
+	case PM_POST_HIBERNATION:
+		tmem_hibernation_refuses(tmem_hibernation_data, false);
+		break;
+	}
+	return NOTIFY_OK;
+}
+
+static struct notifier_block tmem_hibernation_nb = {
+	.notifier_call = tmem_hibernation_notify,
+};
+
+int tmem_hibernation_register(bool (*refuses)(void *data, bool begins), void *data)
+{
+	/* Once in the module's life. */
+	if (cmpxchg(&tmem_hibernation_refuses, NULL, refuses))
+		return -EBUSY;
+	tmem_hibernation_data = data;
+	return register_pm_notifier(&tmem_hibernation_nb);
+}
+
+void tmem_hibernation_unregister(void)
+{
+	unregister_pm_notifier(&tmem_hibernation_nb);
 }
 
 unsigned int tmem_disk_openers(struct gendisk *disk)

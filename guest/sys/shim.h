@@ -49,7 +49,7 @@ void tmem_bio_mark_read(struct bio *bio, unsigned int offset, unsigned int len);
 
 void tmem_unplug(struct blk_plug_cb *cb);
 bool tmem_may_wait_for_reclaim(void);
-struct workqueue_struct *tmem_alloc_workqueue(bool freezable);
+struct workqueue_struct *tmem_alloc_workqueue(const char *name, bool freezable);
 unsigned int tmem_disk_openers(struct gendisk *disk);
 
 /* A run of sectors, from the first to the one after the last. */
@@ -109,6 +109,14 @@ unsigned int tmem_sg_len(struct scatterlist *sg);
 struct scatterlist *tmem_sg_next(struct scatterlist *sg);
 
 bool tmem_module_try_get(void);
+/*
+ * Has refuses(data, begins) called before the system hibernates, and after that or when it was
+ * refused, with begins false. Once in the module's life. Ending it waits for a call that is under
+ * way.
+ */
+int tmem_hibernation_register(bool (*refuses)(void *data, bool begins), void *data);
+void tmem_hibernation_unregister(void);
+
 void tmem_module_put(void);
 /* False while the module is being loaded: that may still fail. */
 bool tmem_module_is_live(void);

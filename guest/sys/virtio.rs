@@ -27,6 +27,10 @@ use kernel::{
     prelude::*,
     str::CStr,
     sync::{
+        atomic::{
+            Atomic,
+            Full, //
+        },
         Arc,
         Mutex, //
     },
@@ -62,23 +66,36 @@ pub(crate) struct Device<'a> {
     vdev: NonNull<bindings::virtio_device>,
     queues: &'a Mutex<Option<Arc<QueueSet>>>,
     renewal: &'a Arc<Renewal>,
+    is_again: bool,
     callback: unsafe extern "C" fn(*mut bindings::virtqueue),
 }
 
+/// The first `N` bytes of configuration space. `N` is a multiple of 8.
+///
+/// # Safety
+///
+/// `vdev` must be valid.
+unsafe fn read_config<const N: usize>(vdev: NonNull<bindings::virtio_device>) -> [u8; N] {
+    const { assert!(N % 8 == 0) };
+    let mut config = [0; N];
+    // SAFETY: The device is valid by this function's precondition, and `config` has `N` bytes.
+    unsafe {
+        bindings::tmem_virtio_read_config(vdev.as_ptr(), config.as_mut_ptr().cast(), N as u32)
+    };
+    config
+}
+
 impl Device<'_> {
-    /// The first `N` bytes of configuration space, which is constant. `N` is a multiple of 8.
+    /// The first `N` bytes of configuration space, which is constant. `N` is a multiple of 8. Some
+    /// front ends end the machine when they are asked while the device's back end is gone.
     pub(crate) fn read_config<const N: usize>(&self) -> [u8; N] {
-        const { assert!(N % 8 == 0) };
-        let mut config = [0; N];
-        // SAFETY: The device is valid while it is probed, and `config` has `N` bytes.
-        unsafe {
-            bindings::tmem_virtio_read_config(
-                self.vdev.as_ptr(),
-                config.as_mut_ptr().cast(),
-                N as u32,
-            )
-        };
-        config
+        // SAFETY: The device is valid while it is probed.
+        unsafe { read_config(self.vdev) }
+    }
+
+    /// Whether this very device was probed before, and has only been reset or suspended since.
+    pub(crate) fn is_again(&self) -> bool {
+        self.is_again
     }
 
     /// What resets the device.
@@ -86,31 +103,42 @@ impl Device<'_> {
         self.renewal.clone()
     }
 
-    /// Sets up the first `count` queues, and with them the interrupts, also that for changes of the
-    /// configuration.
+    /// Sets up the first queues, `most` of them, or as many as the device has, but no fewer than
+    /// `least`; and with them the interrupts, also that for changes of the configuration.
     ///
     /// # Errors
     ///
-    /// `EBUSY` when the device's queues are set up already, else what the transport says.
-    pub(crate) fn find_queues(&self, count: usize) -> Result<Arc<QueueSet>> {
+    /// `EBUSY` when the device's queues are set up already, `EINVAL` or `ENOENT` when it has fewer
+    /// than `least`, else what the transport says.
+    pub(crate) fn find_queues(&self, least: usize, most: usize) -> Result<Arc<QueueSet>> {
         let mut slot = self.queues.lock();
         if slot.is_some() {
             return Err(EBUSY);
         }
         let users = Users::new()?;
-        let mut raw = KVec::from_elem(core::ptr::null_mut(), count, GFP_KERNEL)?;
-        let mut vqs = KVec::with_capacity(count, GFP_KERNEL)?;
-        // SAFETY: The device is valid while it is probed, `raw` has room for `count` pointers, and
-        // the callback is that of the driver which the device is bound to.
-        to_result(unsafe {
-            bindings::tmem_virtio_find_vqs(
-                self.vdev.as_ptr(),
-                count as u32,
-                raw.as_mut_ptr(),
-                Some(self.callback),
-            )
-        })?;
-        for vq in raw {
+        let mut raw = KVec::from_elem(core::ptr::null_mut(), most, GFP_KERNEL)?;
+        let mut vqs = KVec::with_capacity(most, GFP_KERNEL)?;
+        let mut count = most;
+        loop {
+            // SAFETY: The device is valid while it is probed, `raw` has room for `most` pointers,
+            // and the callback is that of the driver which the device is bound to. A try that fails
+            // leaves no queue behind.
+            let found = to_result(unsafe {
+                bindings::tmem_virtio_find_vqs(
+                    self.vdev.as_ptr(),
+                    count as u32,
+                    raw.as_mut_ptr(),
+                    Some(self.callback),
+                )
+            });
+            match found {
+                Ok(()) => break,
+                // What transports say of a queue that the device does not have.
+                Err(err) if (err == EINVAL || err == ENOENT) && count > least => count -= 1,
+                Err(err) => return Err(err),
+            }
+        }
+        for vq in raw.into_iter().take(count) {
             // Cannot fail: the room is there.
             let _ = vqs.push_within_capacity(RawQueue(NonNull::new(vq)));
         }
@@ -121,6 +149,7 @@ impl Device<'_> {
         let set = Arc::pin_init(
             pin_init!(QueueSet {
                 open <- new_mutex!(Some(open), "QueueSet::open"),
+                count,
                 users,
             }),
             GFP_KERNEL,
@@ -160,10 +189,24 @@ unsafe impl Send for Open {}
 pub(crate) struct QueueSet {
     #[pin]
     open: Mutex<Option<Open>>,
+    count: usize,
     users: Arc<Users>,
 }
 
 impl QueueSet {
+    /// Queues that were set up.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// As [`Device::read_config`], once the device is probed. Nothing when it is gone.
+    pub(crate) fn read_config<const N: usize>(&self) -> Option<[u8; N]> {
+        let open = self.open.lock();
+        let open = (*open).as_ref()?;
+        // SAFETY: The device is valid by the type invariant.
+        Some(unsafe { read_config(open.vdev) })
+    }
+
     /// Takes a queue. Each can be taken once.
     ///
     /// # Errors
@@ -232,6 +275,8 @@ impl QueueSet {
 struct Binding<T: Driver> {
     driver: Arc<T>,
     renewal: Arc<Renewal>,
+    /// The device was probed before.
+    was_probed: Atomic<bool>,
     #[pin]
     queues: Mutex<Option<Arc<QueueSet>>>,
 }
@@ -242,6 +287,7 @@ impl<T: Driver> Binding<T> {
             vdev,
             queues: &self.queues,
             renewal: &self.renewal,
+            is_again: self.was_probed.xchg(true, Full),
             callback: Callbacks::<T>::used,
         };
         T::probe(&self.driver, &device).inspect_err(|_| self.close())?;
@@ -375,6 +421,7 @@ impl<T: Driver> Callbacks<T> {
                 pin_init!(Binding {
                     driver,
                     renewal,
+                    was_probed: Atomic::new(false),
                     queues <- new_mutex!(None, "Binding::queues"),
                 }),
                 GFP_KERNEL,

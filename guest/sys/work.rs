@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 use kernel::{
     container_of,
     prelude::*,
+    str::CStr,
     sync::Arc,
     time::Jiffies,
     workqueue::{
@@ -36,14 +37,14 @@ unsafe impl Send for WorkQueue {}
 unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
-    /// Makes the workqueue. A freezable one stands still while the guest is suspended.
+    /// Makes a workqueue of this name. A freezable one stands still while the guest is suspended.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(freezable: bool) -> Result<Self> {
-        // SAFETY: Has no preconditions beyond being called in process context.
-        NonNull::new(unsafe { bindings::tmem_alloc_workqueue(freezable) })
+    pub(crate) fn new(name: &CStr, freezable: bool) -> Result<Self> {
+        // SAFETY: The name, which is copied, is a C string.
+        NonNull::new(unsafe { bindings::tmem_alloc_workqueue(name.as_char_ptr(), freezable) })
             .map(Self)
             .ok_or(ENOMEM)
     }

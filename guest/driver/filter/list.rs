@@ -125,7 +125,7 @@ impl Filters {
             hooks: KVec::new(),
             count: 0,
         };
-        let workqueue = WorkQueue::new(true)?;
+        let workqueue = WorkQueue::new(c"tmem-filters", true)?;
         Arc::pin_init(
             pin_init!(Self {
                 engine: manager.engine(),

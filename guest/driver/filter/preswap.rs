@@ -158,7 +158,7 @@ impl Filter {
         };
         if waiting {
             self.engine
-                .workqueue()
+                .retry_queue()
                 .schedule::<_, { super::RETRY }>(self, 0);
         }
     }

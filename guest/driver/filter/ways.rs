@@ -66,7 +66,7 @@ impl Filter {
         // It is under way meanwhile.
         self.gate.join();
         self.retries.lock().push(bio);
-        self.engine.workqueue().schedule::<_, RETRY>(self, 0);
+        self.engine.retry_queue().schedule::<_, RETRY>(self, 0);
     }
 }
 

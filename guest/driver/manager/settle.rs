@@ -31,6 +31,7 @@ use crate::{
     wire::{
         self,
         Capabilities,
+        Config,
         PoolKind, //
     },
 };
@@ -55,8 +56,27 @@ impl Manager {
         let (queues, config, run) = (session.queues.clone(), session.config, session.run);
         // From here on `detach` undoes what is done.
         state.session = Some(session);
+        self.limit_requests(&config);
+        self.engine
+            .attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
+        queues.set_ready();
+        // Only now: a front end may take what is available before DRIVER_OK for what its back end has
+        // seen.
         self.events
             .attach(queues.take(usize::from(wire::EVENT_QUEUE))?)?;
+        if !config.has_back_end() {
+            pr_info!("the device has no back end yet; going on when it asks to be reset\n");
+            return Ok(());
+        }
+        match self.settle(state, tuning::FIRST_ANSWER_MS) {
+            // Goes on when the answer comes, or after the reset that the device asks for.
+            Err(err) if err == ETIMEDOUT => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Sets what requests may carry.
+    fn limit_requests(&self, config: &Config) {
         let extents = if config.capabilities.contains(Capabilities::FLUSH_EXTENTS) {
             config.max_extents as usize
         } else {
@@ -69,19 +89,6 @@ impl Manager {
             0
         };
         self.engine.set_ranges(ranges);
-        self.engine
-            .attach(&queues, wire::FIRST_REQUEST_QUEUE, count, run)?;
-        queues.set_ready();
-        self.events.start();
-        if !config.has_back_end() {
-            pr_info!("the device has no back end yet; going on when it asks to be reset\n");
-            return Ok(());
-        }
-        match self.settle(state, tuning::FIRST_ANSWER_MS) {
-            // Goes on when the answer comes, or after the reset that the device asks for.
-            Err(err) if err == ETIMEDOUT => Ok(()),
-            result => result,
-        }
     }
 
     /// Finds out what the device that is there is to the disk, and acts on it. Waits `patience`
@@ -98,6 +105,7 @@ impl Manager {
                 patience,
             )?),
         };
+        let session = self.confirm(state)?;
         let (instance, run) = (session.config.instance, session.run);
         let has_pages = instance == state.instance
             && (had_pool || self.engine.stored_pages() == 0)
@@ -122,6 +130,32 @@ impl Manager {
         self.workqueue
             .schedule::<_, WATCHDOG>(self, self.watch_interval());
         Ok(())
+    }
+
+    /// Sees to it that the session's configuration is what the device shows now. An answer has come,
+    /// so its back end is there.
+    ///
+    /// # Errors
+    ///
+    /// `ETIMEDOUT` when the device has to be reset, to be set up as it is now; that is under way.
+    fn confirm<'a>(&self, state: &'a mut State) -> Result<&'a mut Session> {
+        let session = state.session.as_mut().ok_or(ENODEV)?;
+        if session.is_confirmed {
+            return Ok(session);
+        }
+        let config = super::read(session.queues.read_config().ok_or(ENODEV)?)?;
+        let before = Config {
+            instance: config.instance,
+            ..session.config
+        };
+        state.config = Some(config);
+        if config != before || !config.has_back_end() {
+            session.renewal.demand();
+            return Err(ETIMEDOUT);
+        }
+        session.config = config;
+        session.is_confirmed = true;
+        Ok(session)
     }
 
     /// Makes the pools of filters, and brings their areas up to date. May be repeated, too.
@@ -207,9 +241,18 @@ impl Manager {
     fn resume(self: &Arc<Self>, state: &mut State, run: u32) -> Result {
         if run < state.run {
             pr_err!(
-                "the device takes {} pages in a request, but /dev/tmem0 was made for {}: close it and plug the device again\n",
+                "the device takes {} pages in a request, but /dev/tmem0 was made for {}: swap off and plug the device again\n",
                 run,
                 state.run,
+            );
+            return Err(EINVAL);
+        }
+        let segments = self.engine.segments();
+        if segments < state.segments {
+            pr_err!(
+                "the device's queues are too small: {} parts of memory fit into a request, but /dev/tmem0 was made for {}; plug a device with larger queues, or swap off and plug it again\n",
+                segments,
+                state.segments,
             );
             return Err(EINVAL);
         }
@@ -255,6 +298,7 @@ impl Manager {
         self.engine.reset_pages(swap_pages)?;
         state.instance = session.config.instance;
         state.run = session.run;
+        state.segments = self.engine.segments();
         state.swap_pages = swap_pages;
         if swap_pages == 0 {
             pr_warn!("the device grants no pages for swapping, so there is no /dev/tmem0\n");
@@ -266,7 +310,7 @@ impl Manager {
             pages: swap_pages,
             run: session.run.min(tuning::SEGMENTS as u32),
             discard: tuning::DISCARD_PAGES,
-            segments: self.engine.segments(),
+            segments: state.segments,
             segment_bytes: bio::SEGMENT_BYTES,
         };
         state.link = Link::Attached;

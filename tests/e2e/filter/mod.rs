@@ -9,7 +9,7 @@
 mod bad_input;
 mod changed;
 mod coherency;
-mod control;
+pub(crate) mod control;
 mod in_flight;
 mod late;
 mod mutation;

@@ -59,6 +59,8 @@ pub(crate) enum Act {
     Evict {
         at: u8,
     },
+    /// The host says that it is full.
+    Full(bool),
     /// The backlog is long.
     Busy(bool),
     /// There is no memory for bios.
@@ -107,6 +109,7 @@ fn act(scene: Scene) -> impl Strategy<Value = Act> {
             16 => common,
             3 => place().prop_map(|(at, count)| Act::Free { at, count }),
             1 => Just(Act::Drain),
+            1 => prop_oneof![12 => Just(false), 1 => Just(true)].prop_map(Act::Full),
             1 => prop_oneof![3 => Just(Act::Timeout), 1 => Just(Act::Signal)],
         ]
         .boxed()
@@ -142,6 +145,7 @@ impl World {
             Act::Discard { at, count } => self.discard(at, count),
             Act::Free { at, count } => self.free(at, count),
             Act::Evict { at } => self.evict(at),
+            Act::Full(is_full) => self.filter.engine.is_full.set(is_full),
             Act::Busy(is_busy) => self.filter.engine.is_busy.set(is_busy),
             Act::Short(is_short) => self.is_short.set(is_short),
             Act::Away { executed } => self.away(executed),
