@@ -3,11 +3,14 @@
 //! machines: how they read a command line ([`cli`], [`size`]), log
 //! ([`logging`]) and say that they are ready ([`ready`]), the sockets that
 //! they make ([`socket`]), the HTTP that is spoken there ([`http`]), and the
+//! memory that a process has and may have ([`heap`], [`group`]), and the
 //! figures of a store and its devices ([`figures`]), as JSON ([`stats`]) and
 //! as Prometheus text ([`metrics`]).
 
 pub mod cli;
 pub mod figures;
+pub mod group;
+pub mod heap;
 pub mod http;
 pub mod logging;
 pub mod metrics;

@@ -39,6 +39,19 @@ impl Page {
         let _ = writeln!(family.samples, "{name}{} {}", Labels(labels), figure.value);
     }
 
+    /// Adds what Prometheus's own clients say of a process, as far as it is of use
+    /// here.
+    pub fn add_process(&mut self) {
+        if let Some(bytes) = resident_bytes() {
+            let help = "Resident memory size in bytes.";
+            self.add(
+                "process_",
+                &Figure::gauge("resident_memory_bytes", bytes, help),
+                &[],
+            );
+        }
+    }
+
     /// Adds a store's figures, as `tmem_store_…`.
     pub fn add_store(&mut self, stats: &StoreStats) {
         for figure in of_store(stats) {
@@ -65,6 +78,13 @@ impl Page {
             }
         }
     }
+}
+
+/// Bytes of memory that this process has, shared ones included (proc_pid_statm(5)).
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size().try_into().ok()?)
 }
 
 impl Display for Page {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tmem_host::heap::{self, Trimmer};
 use tmem_host::socket::{self, Access, Socket};
 use tmem_host::{ready, size};
 use tmem_store::{Store, StoreConfig};
@@ -32,6 +34,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// # Errors
 /// A sentence about what keeps it from running.
 pub fn run(options: &Options) -> Result<()> {
+    heap::share();
     // First of all: nothing may have been opened before.
     let mut inherited = options.fd.map(inherited::take).transpose()?;
     // Before any socket is made, so that it is removed whenever a signal comes.
@@ -53,6 +56,7 @@ pub fn run(options: &Options) -> Result<()> {
         .map(|path| Socket::bind(path, Access::OWNER_ONLY))
         .transpose()?;
     let stop = Stop::new().context("cannot make an event")?;
+    raise_file_limit(machines.len(), options.request_queues);
     log::info!(
         "serving {} virtual machines, at most {} of host memory",
         machines.len(),
@@ -85,11 +89,40 @@ pub fn run(options: &Options) -> Result<()> {
         }
         if started.is_ok() {
             ready::tell();
-            wait(&signals, &control.vms);
+            wait(&signals, &control);
         }
         stop.ask();
         started
     })
+}
+
+/// Has the daemon use as many file descriptors as it may, and says when these are too few for
+/// `machines` virtual machines.
+fn raise_file_limit(machines: usize, request_queues: u32) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Refused, it stays as it is.
+    let most = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    /// Of a machine: its sockets, events and thread pools, and a few regions of memory.
+    const EACH: u64 = 32;
+    /// Of a queue: its thread's epoll, kick, call and error events.
+    const QUEUE: u64 = 4;
+    let queues = u64::from(request_queues).saturating_add(1);
+    let need = (machines as u64)
+        .saturating_mul(queues.saturating_mul(QUEUE).saturating_add(EACH))
+        .saturating_add(64);
+    if most.is_some_and(|most| most < need) {
+        log::warn!(
+            "the daemon may have {} open files, and {machines} virtual machines may need {need}: raise its limit (LimitNOFILE= in the unit)",
+            most.unwrap_or(u64::MAX)
+        );
+    }
 }
 
 /// Becomes readable when the daemon is to end.
@@ -104,7 +137,8 @@ fn signals() -> std::io::Result<UnixStream> {
 }
 
 /// Until a signal; looks after the VMs in between.
-fn wait(signals: &UnixStream, vms: &[Arc<Vm>]) {
+fn wait(signals: &UnixStream, control: &Control) {
+    let mut trimmer = Trimmer::default();
     let interval = Timespec::try_from(WATCH_INTERVAL).unwrap_or_default();
     loop {
         let mut fds = [PollFd::new(signals, PollFlags::IN)];
@@ -116,9 +150,11 @@ fn wait(signals: &UnixStream, vms: &[Arc<Vm>]) {
                 return;
             }
         }
-        for vm in vms {
+        for vm in &control.vms {
             vm.look_after();
         }
+        let stats = control.store.stats();
+        trimmer.look(stats.held_bytes.saturating_sub(stats.mapped_bytes));
     }
 }
 

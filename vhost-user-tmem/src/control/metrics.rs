@@ -10,6 +10,7 @@ use crate::vm::Vm;
 /// Every counter of the daemon.
 pub(super) fn render(control: &Control) -> Page {
     let mut page = Page::default();
+    page.add_process();
     page.add_store(&control.store.stats());
     for vm in &control.vms {
         page.add_device(vm.name(), vm.device());
