@@ -37,6 +37,17 @@ impl Daemon {
         self.folder.path().join(format!("{name}.sock"))
     }
 
+    /// Bytes of memory that the daemon has for itself (`RssAnon`).
+    pub(crate) fn private_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() << 10
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -176,6 +176,19 @@ impl FrontEnd {
         self.memory.write_all_at(bytes, offset).unwrap();
     }
 
+    /// The byte at an offset.
+    pub(crate) fn read(&self, offset: u64) -> u8 {
+        let mut byte = [0];
+        self.memory.read_exact_at(&mut byte, offset).unwrap();
+        let [byte] = byte;
+        byte
+    }
+
+    /// Chains that were made available, modulo 2^16.
+    pub(crate) fn offered(&self) -> u16 {
+        self.next
+    }
+
     pub(crate) fn kick(&self) {
         rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
     }

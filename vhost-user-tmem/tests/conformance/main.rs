@@ -6,6 +6,7 @@
 
 mod daemon;
 mod front_end;
+mod index;
 mod memory;
 mod rings;
 mod state;
