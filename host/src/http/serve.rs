@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One client after the other, until the program stops.
 
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
 
 use super::{PATIENCE, Request, Response, read};
 
 /// Answers one client of `listener` after the other until `stop` becomes
-/// readable, and stays so. A client that says or reads nothing is dropped after
-/// [`PATIENCE`]. Whoever may connect is trusted to the extent of keeping others
-/// waiting that long.
+/// readable, and stays so. A client that has not said all, or not read all, within
+/// [`PATIENCE`] is dropped, however busy it is in between. Whoever may connect is
+/// trusted to the extent of keeping others waiting that long.
 pub fn serve(listener: &UnixListener, stop: &impl AsFd, answer: impl Fn(&Request) -> Response) {
     loop {
         let mut fds = [
@@ -32,9 +34,8 @@ pub fn serve(listener: &UnixListener, stop: &impl AsFd, answer: impl Fn(&Request
         if stopped {
             return;
         }
-        match listener.accept() {
-            Ok((stream, _)) if speaks(&stream, stop) => attend(stream, &answer),
-            Ok(_) => {}
+        match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(stream) => attend(&UnixStream::from(stream), stop, &answer),
             Err(error) => {
                 log::warn!("cannot accept a control connection: {error}");
                 rest(stop);
@@ -43,36 +44,76 @@ pub fn serve(listener: &UnixListener, stop: &impl AsFd, answer: impl Fn(&Request
     }
 }
 
-/// Reads a client's request and answers it.
-fn attend(mut stream: UnixStream, answer: impl Fn(&Request) -> Response) {
-    let limited = stream
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
-    if limited.is_err() {
-        return;
-    }
-    let response = match read(&mut stream) {
+/// Reads a client's request and answers it. The stream does not block.
+fn attend(stream: &UnixStream, stop: &impl AsFd, answer: impl Fn(&Request) -> Response) {
+    let mut client = Client {
+        stream,
+        stop,
+        deadline: Instant::now() + PATIENCE,
+    };
+    let response = match read(&mut client) {
         Ok(request) => answer(&request),
         Err(refusal) => refusal,
     };
     // A client that left does not want the answer.
-    let _ = response.write(&mut stream);
+    let _ = response.write(&mut client);
 }
 
-/// Waits until a client says something, or leaves; not once the program stops.
-fn speaks(stream: &UnixStream, stop: &impl AsFd) -> bool {
-    let mut fds = [
-        PollFd::new(stream, PollFlags::IN),
-        PollFd::new(stop, PollFlags::IN),
-    ];
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or_default();
-        match poll(&mut fds, Some(&left)) {
-            Err(Errno::INTR) => {}
-            _ => return fds.first().is_some_and(|fd| !fd.revents().is_empty()),
+/// A client that has so much time, and none once the program stops.
+struct Client<'a, S> {
+    stream: &'a UnixStream,
+    stop: &'a S,
+    deadline: Instant,
+}
+
+impl<S: AsFd> Client<'_, S> {
+    /// Does something as soon as the client is ready for it.
+    fn when<T>(
+        &self,
+        ready: PollFlags,
+        mut act: impl FnMut(&UnixStream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let mut fds = [
+                PollFd::new(self.stream, ready),
+                PollFd::new(self.stop, PollFlags::IN),
+            ];
+            let left = Timespec::try_from(left).unwrap_or_default();
+            match poll(&mut fds, Some(&left)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let [client, stop] = fds.map(|fd| !fd.revents().is_empty());
+            if stop {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            if client {
+                match act(self.stream) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return done,
+                }
+            }
         }
+    }
+}
+
+impl<S: AsFd> Read for Client<'_, S> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.when(PollFlags::IN, |mut stream| stream.read(to))
+    }
+}
+
+impl<S: AsFd> Write for Client<'_, S> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.when(PollFlags::OUT, |mut stream| stream.write(from))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -86,8 +127,8 @@ fn rest(stop: &impl AsFd) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -133,5 +174,47 @@ mod tests {
             serving.join().unwrap();
         });
         assert!(began.elapsed() < PATIENCE);
+    }
+
+    /// Serves on a socket while `client` uses it, then stops; how long that took.
+    fn stops_within(client: impl FnOnce(&std::path::Path)) -> Duration {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (stop, stopper) = UnixStream::pair().unwrap();
+        let large = |_: &Request| Response::ok("text/plain", "x".repeat(8 << 20));
+        thread::scope(|scope| {
+            let serving = scope.spawn(|| serve(&listener, &stop, large));
+            client(&path);
+            let began = Instant::now();
+            drop(stopper);
+            serving.join().unwrap();
+            began.elapsed()
+        })
+    }
+
+    #[test]
+    fn a_client_in_the_middle_of_its_request_does_not_hold_up_the_end() {
+        let mut kept = None;
+        let took = stops_within(|path| {
+            let mut stream = UnixStream::connect(path).unwrap();
+            stream.write_all(b"GET /o").unwrap();
+            kept = Some(stream);
+        });
+        assert!(took < PATIENCE / 2, "{took:?}");
+    }
+
+    #[test]
+    fn nor_does_one_that_reads_no_answer() {
+        let mut kept = None;
+        let took = stops_within(|path| {
+            let mut stream = UnixStream::connect(path).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            // Some of the answer is there: the rest does not fit.
+            let mut first = [0];
+            stream.read_exact(&mut first).unwrap();
+            kept = Some(stream);
+        });
+        assert!(took < PATIENCE / 2, "{took:?}");
     }
 }

@@ -54,6 +54,13 @@ fn the_memory_of_an_index_goes_back() {
     for page in 0..PAGES {
         assert_eq!(run(&mut a, &header(3, 0, 16 * page, 1), 4096), 0);
     }
+    // One more pool, last: it lies on top of all that, in every part of the index.
+    a.write(0x6000, &1u32.to_le_bytes());
+    assert_eq!(run(&mut a, &header(1, 1, 0, 0), 32), 0);
+    a.write(0x6000, &[0; 32]);
+    for page in 0..64 {
+        assert_eq!(run(&mut a, &header(3, 1, 4096 * page, 1), 4096), 0);
+    }
     let full = daemon.private_bytes();
     assert!(full > idle + (4 << 20), "{full} bytes, {idle} before");
 
