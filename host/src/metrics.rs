@@ -8,6 +8,7 @@ use tmem_store::StoreStats;
 use virtio_tmem::device::Device;
 
 use crate::figures::{Figure, Kind, of_client, of_memory, of_store};
+use crate::heap::Memory;
 
 /// The media type of a [`Page`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
@@ -42,11 +43,11 @@ impl Page {
     /// Adds what Prometheus's own clients say of a process, as far as it is of use
     /// here.
     pub fn add_process(&mut self) {
-        if let Some(bytes) = resident_bytes() {
+        if let Some(memory) = Memory::of_process() {
             let help = "Resident memory size in bytes.";
             self.add(
                 "process_",
-                &Figure::gauge("resident_memory_bytes", bytes, help),
+                &Figure::gauge("resident_memory_bytes", memory.resident, help),
                 &[],
             );
         }
@@ -78,13 +79,6 @@ impl Page {
             }
         }
     }
-}
-
-/// Bytes of memory that this process has, shared ones included (proc_pid_statm(5)).
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    pages.checked_mul(rustix::param::page_size().try_into().ok()?)
 }
 
 impl Display for Page {

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tmem_host::heap::{self, Trimmer};
+use tmem_host::heap::Trimmer;
 use tmem_host::socket::{self, Access, Socket};
 use tmem_host::{ready, size};
 use tmem_store::{Store, StoreConfig};
@@ -34,7 +34,6 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// # Errors
 /// A sentence about what keeps it from running.
 pub fn run(options: &Options) -> Result<()> {
-    heap::share();
     // First of all: nothing may have been opened before.
     let mut inherited = options.fd.map(inherited::take).transpose()?;
     // Before any socket is made, so that it is removed whenever a signal comes.

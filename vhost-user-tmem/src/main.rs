@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use tmem_host::logging;
+use tmem_host::{heap, logging};
 use vhost_user_tmem::{cli, daemon};
 
 fn main() -> ExitCode {
@@ -15,7 +15,14 @@ fn main() -> ExitCode {
         println!("{}", cli::CAPABILITIES);
         return ExitCode::SUCCESS;
     }
-    logging::start(options.log_level);
+    heap::share();
+    let _logging = match logging::start(options.log_level) {
+        Ok(logging) => logging,
+        Err(error) => {
+            eprintln!("vhost-user-tmem: cannot start a thread for the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match daemon::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

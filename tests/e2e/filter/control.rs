@@ -20,6 +20,14 @@ pub(crate) fn detach<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
     guest.run(&format!("tmemctl detach {device}")).map(|_| ())
 }
 
+/// Has a program keep a block device open until the guest ends: a filter leaves a
+/// disk that nobody uses.
+pub(crate) fn hold<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
+    guest
+        .sh(&format!("busybox sleep 100000 <{device} >/dev/null 2>&1 &"))
+        .map(|_| ())
+}
+
 /// How many filters there are.
 pub(super) fn attached<M: Machine>(guest: &Guest<M>) -> Result<usize> {
     let status = bed::json(guest, "tmemctl status --json")?;

@@ -30,6 +30,7 @@ fn a_filter_waits_for_a_device_that_was_never_there() -> Result<()> {
     let image = Image::empty(SIZE)?;
     let mut guest = filter::guest("late", 288, vec![Drive::new(image.path())])?;
     guest.load_module_with("precache_eager=1")?;
+    control::hold(&guest, "/dev/vda")?;
     let said = guest.run("tmemctl attach /dev/vda --kind precache")?;
     ensure!(said.contains("The host's device is not there"), "{said}");
     becomes(&guest, "waiting")?;

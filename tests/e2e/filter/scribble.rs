@@ -32,6 +32,7 @@ fn a_reader_cannot_change_what_others_read() -> Result<()> {
     };
     let before = checksum()?;
 
+    control::hold(&guest, DISK)?;
     control::attach(&guest, DISK, "precache")?;
     guest.run(&format!("load scribble {DISK} --seconds 10"))?;
     ensure!(

@@ -2,7 +2,7 @@
 //! The daemon's program, with two virtual machines.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,12 +16,18 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Serves the machines `a` and `b`.
     pub(crate) fn start() -> Self {
+        Self::start_with(Stdio::inherit())
+    }
+
+    /// The same with its log there.
+    pub(crate) fn start_with(log: Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_vhost-user-tmem"))
             .args(["--memory-limit", "64M", "--quota", "16M", "--socket-path"])
             .arg(folder.path().join("a.sock"))
             .arg("--socket-path")
             .arg(folder.path().join("b.sock"))
+            .stderr(log)
             .spawn()
             .unwrap();
         let this = Self { child, folder };

@@ -7,6 +7,7 @@
 mod daemon;
 mod front_end;
 mod index;
+mod log;
 mod memory;
 mod rings;
 mod state;
