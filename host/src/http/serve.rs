@@ -59,7 +59,7 @@ fn attend(stream: &UnixStream, stop: &impl AsFd, answer: impl Fn(&Request) -> Re
     let _ = response.write(&mut client);
 }
 
-/// A client that has so much time, and none once the program stops.
+/// A client that has so much time. Once the program stops, nobody waits for it any more.
 struct Client<'a, S> {
     stream: &'a UnixStream,
     stop: &'a S,
@@ -88,7 +88,8 @@ impl<S: AsFd> Client<'_, S> {
                 Err(error) => return Err(error.into()),
             }
             let [client, stop] = fds.map(|fd| !fd.revents().is_empty());
-            if stop {
+            // The answer may be to the request that ends the program: who reads it gets it.
+            if stop && !(client && ready == PollFlags::OUT) {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             if client {
