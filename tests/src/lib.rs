@@ -19,6 +19,7 @@ mod process;
 mod program;
 mod qemu;
 mod qmp;
+mod relay;
 mod wait;
 mod write_log;
 
@@ -49,6 +50,7 @@ pub use job::Job;
 pub use load::Load;
 pub use program::Program;
 pub use qmp::Qmp;
+pub use relay::Relay;
 pub use tmem_agent::http::Response;
 pub use tmem_agent::protocol;
 pub use wait::until;

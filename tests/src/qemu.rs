@@ -17,16 +17,19 @@ pub(crate) const TEST_DEVICE_ID: u32 = 13;
 pub(crate) const DEVICE: &str = "tmem0";
 const PORT: &str = "port0";
 
+/// Descriptors in each of the device's queues.
+pub(crate) const QUEUE_SIZE: u32 = 256;
+
 /// The device's properties beside its place and back end. `virtqueues` counts
 /// the event queue.
-pub(crate) fn device(virtqueues: u32) -> Value {
+pub(crate) fn device(virtqueues: u32, queue_size: u32) -> Value {
     json!({
         "driver": "vhost-user-test-device-pci",
         "id": DEVICE,
         "bus": PORT,
         "virtio-id": TEST_DEVICE_ID,
         "num_vqs": virtqueues,
-        "vq_size": 256,
+        "vq_size": queue_size,
         "config_size": 64,
     })
 }

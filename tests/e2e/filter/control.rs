@@ -8,19 +8,19 @@ use tmem_e2e::Guest;
 use tmem_e2e::Machine;
 
 /// Attaches a filter to a block device.
-pub(super) fn attach<M: Machine>(guest: &Guest<M>, device: &str, kind: &str) -> Result<()> {
+pub(crate) fn attach<M: Machine>(guest: &Guest<M>, device: &str, kind: &str) -> Result<()> {
     guest
         .run(&format!("tmemctl attach {device} --kind {kind}"))
         .map(|_| ())
 }
 
 /// Detaches it.
-pub(super) fn detach<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
+pub(crate) fn detach<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
     guest.run(&format!("tmemctl detach {device}")).map(|_| ())
 }
 
 /// The sum of the numbers called `name`, over all filters.
-pub(super) fn total<M: Machine>(guest: &Guest<M>, name: &str) -> Result<u64> {
+pub(crate) fn total<M: Machine>(guest: &Guest<M>, name: &str) -> Result<u64> {
     let status = bed::json(guest, "tmemctl status --json")?;
     Ok(sum(&status, name))
 }

@@ -8,7 +8,7 @@
 
 mod bad_input;
 mod coherency;
-mod control;
+pub(crate) mod control;
 mod late;
 mod mutation;
 mod places;

@@ -190,7 +190,7 @@ impl Guest<Qemu> {
             device: options
                 .device
                 .as_deref()
-                .map(|socket| (socket, qemu::device(options.virtqueues))),
+                .map(|socket| (socket, qemu::device(options.virtqueues, qemu::QUEUE_SIZE))),
             drives: &options.drives,
             balloon: options.balloon,
             translated_mib: options.translated_mib,
@@ -315,10 +315,18 @@ impl Guest<Qemu> {
     /// # Errors
     /// QEMU refuses.
     pub fn plug(&mut self, socket: &Path) -> Result<()> {
+        self.plug_with(socket, qemu::QUEUE_SIZE)
+    }
+
+    /// The same with queues of `queue_size` descriptors.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn plug_with(&mut self, socket: &Path, queue_size: u32) -> Result<()> {
         let machine = &mut self.machine;
         machine.plugs += 1;
         machine.backend = format!("backend{}", machine.plugs);
-        let mut device = qemu::device(machine.virtqueues);
+        let mut device = qemu::device(machine.virtqueues, queue_size);
         if let Some(device) = device.as_object_mut() {
             device.insert("chardev".into(), machine.backend.clone().into());
         }
