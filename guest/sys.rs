@@ -21,6 +21,7 @@ pub(crate) mod plug;
 pub(crate) mod reclaim;
 pub(crate) mod renewal;
 pub(crate) mod reporting;
+pub(crate) mod split;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;
 pub(crate) mod work;

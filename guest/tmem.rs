@@ -60,6 +60,10 @@ module! {
             default: 0,
             description: "1 to put blocks that were read once, too; 0 to put them when they are read again (default)",
         },
+        settle_seconds: u32 {
+            default: 30,
+            description: "Seconds after which writes have ended that were under way when a filter came, on disks that take bios, such as device mapper's (default 30)",
+        },
         test_device_id: u32 {
             default: 0,
             description: "Another virtio device id to bind to, for front ends that cannot offer 60; 0 for none (default)",
@@ -89,7 +93,8 @@ impl kernel::Module for Tmem {
         let test_id = u32::clone(&module_parameters::test_device_id.value());
         let is_eager = u32::clone(&module_parameters::precache_eager.value()) != 0;
         let manager = Manager::new(counters, timeout)?;
-        let filters = Filters::new(manager.clone(), is_eager)?;
+        let settle = u32::clone(&module_parameters::settle_seconds.value());
+        let filters = Filters::new(manager.clone(), is_eager, settle)?;
         let give_back = GiveBack::new(manager.engine())?;
         let hibernation = hibernation::Registration::new(manager.engine())?;
         let ids = [wire::DEVICE_ID, test_id];

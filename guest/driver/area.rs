@@ -60,6 +60,7 @@ pub(crate) struct Counts {
     pub(crate) skipped: Counter,
     pub(crate) invalidates: Counter,
     pub(crate) vanished: Counter,
+    pub(crate) forgotten: Counter,
     pub(crate) brought_home: Counter,
     pub(crate) errors: Counter,
 }
@@ -102,6 +103,7 @@ impl Area {
                     skipped: Counter::new(),
                     invalidates: Counter::new(),
                     vanished: Counter::new(),
+                    forgotten: Counter::new(),
                     brought_home: Counter::new(),
                     errors: Counter::new(),
                 },

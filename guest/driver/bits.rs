@@ -18,6 +18,11 @@ impl Bits {
         Ok(Self(KVVec::from_elem(0, words, GFP_KERNEL)?))
     }
 
+    /// Whether there is a bit for `page`.
+    pub(crate) fn covers(&self, page: u64) -> bool {
+        page / 64 < self.0.len() as u64
+    }
+
     /// The bit of `page`; clear beyond the end.
     pub(crate) fn get(&self, page: u64) -> bool {
         let word = self.0.get((page / 64) as usize).copied().unwrap_or(0);

@@ -20,6 +20,9 @@
 //! - Flushes need no such care: one that overtakes a put, or is overtaken, removes a good copy at
 //!   worst, and the next read misses.
 //!
+//! What is known is about the disk as it was while somebody used it. When nobody does any more, or
+//! when it is another one, all pages are forgotten: [`Blocks::forget_all`].
+//!
 //! Writes are counted in *buckets*, which several pages share. A collision makes a ticket bad that
 //! could have been good.
 
@@ -73,6 +76,9 @@ pub(crate) struct Blocks {
     puts: KVVec<Put>,
     /// Copies that are not needed any more; some are forgotten when there are too many.
     garbage: KVVec<Extent>,
+    /// What the disk has is not known: from this page on, pages are yet to become absent.
+    unknown_from: Option<u64>,
+    pages: u64,
 }
 
 impl Blocks {
@@ -91,6 +97,8 @@ impl Blocks {
             writes: 0,
             puts: KVVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
             garbage: KVVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
+            unknown_from: None,
+            pages,
         })
     }
 
@@ -120,6 +128,9 @@ impl Blocks {
 
     /// Where a read of `pages` goes.
     pub(crate) fn look(&self, pages: Pages) -> Way {
+        if self.unknown_from.is_some() {
+            return Way::Disk(None);
+        }
         if each(pages).all(|page| self.present.get(page)) {
             return Way::Host;
         }
@@ -166,6 +177,37 @@ impl Blocks {
         removed
     }
 
+    /// What the disk has is not known any more: it may have been written to by others, or be another
+    /// one. All tickets are bad from here on, and no page is asked for. Then
+    /// [`Self::forget_some`] makes all pages absent.
+    pub(crate) fn forget_all(&mut self) {
+        self.writes += 1;
+        for bucket in self.buckets.iter_mut() {
+            bucket.last = self.writes;
+        }
+        self.unknown_from = Some(0);
+    }
+
+    /// Whether pages are yet to become absent.
+    pub(crate) fn is_forgetting(&self) -> bool {
+        self.unknown_from.is_some()
+    }
+
+    /// Makes the next pages absent after [`Self::forget_all`].
+    pub(crate) fn forget_some(&mut self) {
+        let Some(first) = self.unknown_from else {
+            return;
+        };
+        let mut removed = 0;
+        self.present
+            .clear(first, tuning::FORGET_PAGES, |_| removed += 1);
+        self.present_count -= removed;
+        let next = first.saturating_add(tuning::FORGET_PAGES);
+        self.unknown_from = (next < self.pages).then_some(next);
+        // Of all of them; the object is flushed as a whole.
+        self.garbage.clear();
+    }
+
     /// Whether `pages`, which a read with this ticket has brought, are to be put: from here on they
     /// are under way, until [`Self::end_put`]. With `eager` also those that were not read before.
     pub(crate) fn begin_put(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> bool {
@@ -183,7 +225,9 @@ impl Blocks {
             return false;
         }
         // The room is there.
-        self.puts.push_within_capacity(Put { pages, ticket }).is_ok()
+        self.puts
+            .push_within_capacity(Put { pages, ticket })
+            .is_ok()
     }
 
     /// Forgets which pages were read before, once these are more than `most`.
@@ -256,7 +300,7 @@ impl Blocks {
                 self.puts.iter().any(|put| overlap(put.pages, pages))
             };
             let may_be_put = is_put(extent.index, extent.count);
-            let is_free = |page| !self.present.get(page) && !(may_be_put && is_put(page, 1));
+            let is_free = |page| !(self.present.get(page) || may_be_put && is_put(page, 1));
             let end = extent.index + u64::from(extent.count);
             let Some(first) = (extent.index..end).find(|page| is_free(*page)) else {
                 continue;
@@ -289,7 +333,8 @@ fn overlap(a: Pages, b: Pages) -> bool {
 /// host drops it when it is old.
 fn discard(garbage: &mut KVVec<Extent>, page: u64) {
     if let Some(last) = garbage.last_mut() {
-        if last.index + u64::from(last.count) == page && u64::from(last.count) < tuning::EXTENT_PAGES
+        if last.index + u64::from(last.count) == page
+            && u64::from(last.count) < tuning::EXTENT_PAGES
         {
             last.count += 1;
             return;

@@ -120,7 +120,10 @@ impl Engine {
         kind: PoolKind,
         patience: i64,
     ) -> Result<bool> {
-        match self.control(set, Control::CreatePool(pool, kind), patience)?.0 {
+        match self
+            .control(set, Control::CreatePool(pool, kind), patience)?
+            .0
+        {
             Status::OK => Ok(false),
             Status::EXISTS => Ok(true),
             status => {
@@ -172,11 +175,7 @@ impl Engine {
         pool: u32,
         object: ObjectId,
     ) -> Result {
-        self.control(
-            set,
-            Control::FlushObject(pool, object),
-            tuning::CONTROL_MS,
-        )
-        .map(|_| ())
+        self.control(set, Control::FlushObject(pool, object), tuning::CONTROL_MS)
+            .map(|_| ())
     }
 }

@@ -76,11 +76,13 @@ use crate::sys::{
         new_irq_lock,
         IrqLock, //
     },
-    plug,
-    reclaim,
+    plug, reclaim,
     virtio::QueueSet,
     virtqueue::Virtqueue,
-    work::WorkQueue, //
+    work::{
+        Queued,
+        WorkQueue, //
+    },
 };
 use kernel::{
     cpu::CpuId,
@@ -139,7 +141,7 @@ pub(crate) struct Engine {
     /// For flushes, and for what waits.
     pub(super) workqueue: WorkQueue,
     /// For filters: their work may have to wait for a disk, flushes must not.
-    retries: WorkQueue,
+    retry_queue: WorkQueue,
     pub(super) fullness: Fullness,
     #[pin]
     flush_work: DelayedWork<Engine>,
@@ -149,6 +151,12 @@ pub(crate) struct Engine {
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self> for Engine { self.flush_work }
+}
+
+impl Queued for Engine {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
 }
 
 impl kernel::workqueue::WorkItem for Engine {
@@ -174,14 +182,14 @@ impl Engine {
     /// `ENOMEM`.
     pub(crate) fn new(queues: usize, counters: Arc<Counters>) -> Result<Arc<Self>> {
         let workqueue = WorkQueue::new(c"tmem-flush", false)?;
-        let retries = WorkQueue::new(c"tmem-retry", false)?;
+        let retry_queue = WorkQueue::new(c"tmem-retry", false)?;
         let queues = KBox::pin_slice(|_| Queue::new(), queues, GFP_KERNEL)?;
         let disk = Area::new(DISK_POOL, [0; 24], Known::Swap(Handles::new(0)?))?;
         disk.set_ready(true);
         let shared = Shared {
             counters,
             disk,
-            clones: KBox::pin_init(Clones::new(), GFP_KERNEL)?,
+            clones: KBox::pin_init(Clones::new(tuning::CARRIERS), GFP_KERNEL)?,
         };
         let answer = Request::for_control()?;
         let relinquish = Request::for_ranges()?;
@@ -202,7 +210,7 @@ impl Engine {
                 relinquished <- new_irq_lock!(Some((relinquish, false)), "tmem::relinquished"),
                 shared,
                 workqueue,
-                retries,
+                retry_queue,
                 fullness: Fullness::new(),
                 flush_work <- new_delayed_work!("tmem::flush"),
                 refusals: RateLimit::new(),
@@ -285,8 +293,14 @@ impl Engine {
             match admission {
                 Admission::Send(bio) => admitted.push(bio),
                 Admission::Refused(bio) => {
-                    self.shared.counters.failed_stores.add(u64::from(pages.count));
-                    self.shared.counters.refused_early.add(u64::from(pages.count));
+                    self.shared
+                        .counters
+                        .failed_stores
+                        .add(u64::from(pages.count));
+                    self.shared
+                        .counters
+                        .refused_early
+                        .add(u64::from(pages.count));
                     area.counts.refused.add(u64::from(pages.count));
                     bio.end(Outcome::NoSpace);
                 }
@@ -371,7 +385,10 @@ impl Engine {
             }
         }
         self.answers.fetch_add(answers, Relaxed);
-        if queue.recycle(free, &self.shared).ring(&self.shared.counters) {
+        if queue
+            .recycle(free, &self.shared)
+            .ring(&self.shared.counters)
+        {
             self.retry();
         }
         awaited
@@ -416,8 +433,8 @@ impl Engine {
     }
 
     /// Where filters do work that memory may be waiting for.
-    pub(crate) fn workqueue(&self) -> &WorkQueue {
-        &self.retries
+    pub(crate) fn retry_queue(&self) -> &WorkQueue {
+        &self.retry_queue
     }
 
     /// Queues that the device has.

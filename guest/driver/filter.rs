@@ -28,6 +28,8 @@
 //! | it goes | areas are not ready. Gets of blocks and swap-outs go to the disk; swap-ins of stored pages wait, and fail after `reattach_timeout` |
 //! | a filter goes | what only the host has comes home; bios under way end; the hook is taken off; the object is flushed |
 //! | the disk goes | its bios fail at the disk; a worker notices and takes the filter off |
+//! | nobody uses the disk any more | what is known of it is forgotten at once; a worker takes the filter off |
+//! | the disk is another one, or has another size | what is known of it is forgotten; sectors beyond its old end are not the filter's |
 //! | the module goes | it can't while there is a filter |
 //!
 //! # Locks
@@ -58,17 +60,20 @@ use crate::{
         },
         blockdev::{
             BlockDevice,
+            Identity,
             Shadow, //
         },
         clone::CopiesStack,
         hook::{
             self,
+            Flight,
             Gate,
             Hook,
             Registry, //
         },
         irq_lock::IrqLock,
-        module::InUse, //
+        module::InUse,
+        work, //
     },
     uapi::Kind,
 };
@@ -78,9 +83,15 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
-            Full, //
+            Full,
+            Relaxed, //
         },
         Arc, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
     },
     workqueue::DelayedWork,
 };
@@ -97,8 +108,20 @@ pub(crate) struct Filter {
     pub(super) area: Arc<Area>,
     pub(super) engine: Arc<Engine>,
     hook: Arc<Hook<Filter>>,
-    /// First sector of the block device.
+    /// First sector of the block device, and the one after the last, when the filter was attached.
     origin: u64,
+    end: u64,
+    /// What the disk was that the states of pages are about.
+    #[pin]
+    identity: IrqLock<Identity>,
+    /// Writes may be under way that it has not seen: nothing is given to the host yet.
+    is_settling: Atomic<bool>,
+    attached: Instant<Monotonic>,
+    settle: Delta,
+    /// Somebody has used the device since the filter was attached.
+    was_used: Atomic<bool>,
+    /// How often nobody did when it was looked.
+    idle_looks: Atomic<u32>,
     /// All that is under way for this filter.
     gate: Arc<Gate>,
     /// Swap-outs on their way to the host.
@@ -131,6 +154,12 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self, RETRY> for Filter { self.retry }
 }
 
+impl work::Queued<RETRY> for Filter {
+    fn own_workqueue(&self) -> &work::WorkQueue {
+        self.engine.retry_queue()
+    }
+}
+
 impl kernel::workqueue::WorkItem<RETRY> for Filter {
     type Pointer = Arc<Self>;
 
@@ -144,6 +173,8 @@ impl kernel::workqueue::WorkItem<RETRY> for Filter {
 }
 
 impl hook::Filter for Filter {
+    type Purpose = Purpose;
+
     fn submit(this: &Arc<Self>, bio: Bio) {
         let (from, to) = bio.sectors();
         if from == to {
@@ -158,21 +189,8 @@ impl hook::Filter for Filter {
         }
     }
 
-    fn submit_outside(hook: &Arc<Hook<Self>>, bio: Bio) {
-        let Some(engine) = hook.any().map(|filter| filter.engine.clone()) else {
-            // A hook without filters gets no bios.
-            return;
-        };
-        let flight = hook.gate.enter();
-        let clone = engine
-            .shared
-            .clones
-            .clone_of(bio, hook.whole().target(), |original| {
-                Purpose::Outside(original, flight)
-            });
-        if let Some(clone) = clone {
-            clone.submit();
-        }
+    fn outside(bio: Bio, flight: Flight) -> Purpose {
+        Purpose::Outside(bio, flight)
     }
 
     fn slot_freed(this: &Arc<Self>, page: u64) {
@@ -181,8 +199,15 @@ impl hook::Filter for Filter {
         }
     }
 
-    fn device(&self) -> &BlockDevice {
-        &self.device
+    fn closed(this: &Arc<Self>) {
+        this.was_used.store(true, Relaxed);
+        if !this.device.is_in_use() {
+            this.forget_disk();
+        }
+    }
+
+    fn sectors(&self) -> (u64, u64) {
+        (self.origin, self.end)
     }
 
     fn shadow(&self) -> &Shadow {
@@ -205,6 +230,48 @@ impl Filter {
         }
     }
 
+    /// What the disk has is not known any more.
+    fn forget_disk(&self) {
+        if self.area.cache(|blocks| blocks.forget_all()).is_some() {
+            self.area.counts.forgotten.add(1);
+        }
+    }
+
+    /// Looks whether the disk is the one that is known.
+    fn recognise_disk(&self) {
+        let identity = self.device.identity();
+        if *self.identity.lock() != identity {
+            // First, so that who finds it the same finds nothing of the old one.
+            self.forget_disk();
+            *self.identity.lock() = identity;
+        }
+    }
+
+    /// Opens the filter once all writes have ended that it has not seen. Says whether it is open.
+    ///
+    /// Some of device mapper's targets (crypt, thin, delay) count a write only when they pass it on.
+    /// So for disks that take bios time has to pass, too.
+    fn try_settle(&self) -> bool {
+        let has_time = !self.hook.takes_bios() || self.attached.elapsed() >= self.settle;
+        if self.is_settling.load(Relaxed) && has_time && !self.hook.has_writes() {
+            self.is_settling.store(false, Relaxed);
+            self.is_closing.xchg(false, Full);
+        }
+        !self.is_settling.load(Relaxed)
+    }
+
+    /// Nobody has used the device for some time, and somebody did before. To be asked now and then.
+    fn is_left(&self) -> bool {
+        if self.device.is_in_use() {
+            self.was_used.store(true, Relaxed);
+            self.idle_looks.store(0, Relaxed);
+            return false;
+        }
+        let looks = self.idle_looks.load(Relaxed) + 1;
+        self.idle_looks.store(looks, Relaxed);
+        self.was_used.load(Relaxed) && looks >= tuning::IDLE_LOOKS
+    }
+
     /// Nothing more is given to the host from here on, and what is on its way has arrived.
     fn close(&self) {
         self.is_closing.xchg(true, Full);
@@ -213,12 +280,12 @@ impl Filter {
 
     /// Takes it back.
     fn reopen(&self) {
-        self.is_closing.xchg(false, Full);
+        self.is_closing.xchg(self.is_settling.load(Relaxed), Full);
     }
 
     /// Ends what is scheduled; nothing is under way any more.
     fn cancel_work(self: &Arc<Self>) {
-        self.engine.workqueue().cancel_sync::<_, RETRY>(self);
+        self.engine.retry_queue().cancel_sync::<_, RETRY>(self);
     }
 
     /// Makes room for copies.

@@ -75,7 +75,8 @@ impl Engine {
                 let page = first + u64::from(i);
                 let status = request.page_status(offset + i);
                 match status.code() {
-                    Status::OK => handles.set_stored(page),
+                    // What is not remembered is not there, whatever the device has taken.
+                    Status::OK if handles.set_stored(page) => (),
                     // A refused put has removed what was there before.
                     Status::QUOTA | Status::NO_MEMORY | Status::FROZEN => {
                         handles.set_empty(page);
@@ -152,6 +153,7 @@ impl Engine {
                 }
             }
         }
+        mark_read(bio, count, |i| request.page_status(offset + i).is_ok());
         if failed == 0 {
             return if moved { Outcome::Again } else { Outcome::Ok };
         }
@@ -178,6 +180,19 @@ impl Engine {
         self.shared.counters.stored_pages.set(area.pages());
         self.shared.counters.invalidates.add(u64::from(count));
         Outcome::Ok
+    }
+}
+
+/// Says which of the pages of a bio were read: other pages, or other parts of what it is a part of,
+/// may have failed.
+fn mark_read(bio: &Bio, count: u32, is_read: impl Fn(u32) -> bool) {
+    let mut first = 0;
+    while first < count {
+        let end = (first..count).find(|i| !is_read(*i)).unwrap_or(count);
+        if first < end {
+            bio.mark_read(first, end - first);
+        }
+        first = end + 1;
     }
 }
 

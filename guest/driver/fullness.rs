@@ -70,8 +70,11 @@ impl Fullness {
         }
         let now = self.start.elapsed().as_millis();
         let next = self.next.load(Relaxed);
-        let is_due =
-            now >= next && self.next.cmpxchg(next, now + tuning::FULL_MS, Relaxed).is_ok();
+        let is_due = now >= next
+            && self
+                .next
+                .cmpxchg(next, now + tuning::FULL_MS, Relaxed)
+                .is_ok();
         !is_due
     }
 

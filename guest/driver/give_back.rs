@@ -76,8 +76,7 @@ impl GiveBack {
         let mut reporting = self.reporting.lock();
         if reporting.is_none() {
             let relinquisher = Arc::new(Relinquisher(self.engine.clone()), GFP_KERNEL)?;
-            let registration =
-                Reporting::new(relinquisher, tuning::REPORT_ORDER, capacity());
+            let registration = Reporting::new(relinquisher, tuning::REPORT_ORDER, capacity());
             *reporting = Some(KBox::pin_init(registration, GFP_KERNEL)?);
         }
         Ok(())
@@ -114,7 +113,7 @@ fn capacity() -> u32 {
 }
 
 impl Reporter for Relinquisher {
-    fn report(&self, ranges: Ranges) -> Result {
+    fn report(&self, ranges: Ranges<'_>) -> Result {
         let ranges = ranges.map(|Range { address, bytes }| MemoryRange { address, bytes });
         let mut ranges = ranges.peekable();
         while ranges.peek().is_some() {

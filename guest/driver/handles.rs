@@ -44,6 +44,17 @@ pub(crate) enum Admission {
     Refused(Bio),
 }
 
+/// Where the newest copy of a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the device.
+    Device,
+    /// On the disk below the filter.
+    Disk,
+    /// It was on a device that came back without it.
+    Nowhere,
+}
+
 /// The states of all pages.
 pub(crate) struct Handles {
     stored: Bits,
@@ -127,23 +138,28 @@ impl Handles {
         self.stored.get(page)
     }
 
-    /// The device has `page`, or may have it.
-    pub(crate) fn set_stored(&mut self, page: u64) {
+    /// Whether it can be remembered of `pages` where they are.
+    pub(crate) fn covers(&self, pages: Pages) -> bool {
+        let last = pages
+            .index
+            .checked_add(u64::from(pages.count).saturating_sub(1));
+        last.is_some_and(|last| self.stored.covers(last))
+    }
+
+    /// The device has `page`, or may have it. Says whether that is remembered: it is not beyond the
+    /// end.
+    pub(crate) fn set_stored(&mut self, page: u64) -> bool {
         self.set_found(page);
         if self.stored.set(page, true) {
             self.stored_count += 1;
         }
+        self.stored.get(page)
     }
 
     fn set_found(&mut self, page: u64) {
         if self.lost.set(page, false) {
             self.lost_count -= 1;
         }
-    }
-
-    /// Whether the device came back without `page`, and nothing else is in its place yet.
-    pub(crate) fn is_lost(&self, page: u64) -> bool {
-        self.lost.get(page)
     }
 
     /// Pages that are lost.
@@ -166,13 +182,22 @@ impl Handles {
         self.stored.next(page)
     }
 
-    /// How many pages from the first of `pages` on are as that one is, stored or not; and whether it
-    /// is stored.
-    pub(crate) fn alike(&self, pages: Pages) -> (u32, bool) {
-        let is_held = |page| self.stored.get(page) || self.lost.get(page);
-        let first = is_held(pages.index);
+    /// Where the newest copy of a page of a swap partition is.
+    fn place(&self, page: u64) -> Place {
+        if self.stored.get(page) {
+            Place::Device
+        } else if self.lost.get(page) {
+            Place::Nowhere
+        } else {
+            Place::Disk
+        }
+    }
+
+    /// Where the first of `pages` is, and how many from it on are in the same place.
+    pub(crate) fn alike(&self, pages: Pages) -> (u32, Place) {
+        let first = self.place(pages.index);
         let count = (1..pages.count)
-            .find(|i| is_held(pages.index + u64::from(*i)) != first)
+            .find(|i| self.place(pages.index + u64::from(*i)) != first)
             .unwrap_or(pages.count);
         (count, first)
     }

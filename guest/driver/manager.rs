@@ -28,7 +28,10 @@ use crate::{
             Device,
             QueueSet, //
         },
-        work::WorkQueue, //
+        work::{
+            Queued,
+            WorkQueue, //
+        },
     },
     uapi,
     wire::{
@@ -154,6 +157,12 @@ const POSTPONING: u64 = 5;
 const ANSWERED: u64 = 6;
 const BEREFT: u64 = 7;
 
+impl<const ID: u64> Queued<ID> for Manager {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
+}
+
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, TIMEOUT> for Manager { self.timeout }
     impl HasDelayedWork<Self, WATCHDOG> for Manager { self.watchdog }
@@ -266,7 +275,9 @@ impl virtio::Driver for Manager {
         // The back end of a device that was reset may be gone, and some front ends end the machine
         // when they are asked for configuration space then: so that is read when the back end has
         // answered. A device that shows an instance of zeros answers without a back end.
-        let known = state.config.filter(|config| device.is_again() && config.has_back_end());
+        let known = state
+            .config
+            .filter(|config| device.is_again() && config.has_back_end());
         let config = match known {
             Some(config) => config,
             None => read(device.read_config())?,

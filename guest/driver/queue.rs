@@ -48,7 +48,10 @@ impl Shared {
     /// Where the pages of a bio are.
     pub(crate) fn area_of(&self, bio: &Bio) -> Arc<Area> {
         let purpose = self.clones.purpose(bio);
-        purpose.and_then(Purpose::area).unwrap_or(&self.disk).clone()
+        purpose
+            .and_then(Purpose::area)
+            .unwrap_or(&self.disk)
+            .clone()
     }
 
     /// Whether a bio waits for a device that may come back. Others have a way to go on.

@@ -282,11 +282,7 @@ impl Request {
     }
 
     /// Makes the request a flush of `extents` of `area`, at most [`tuning::EXTENTS`].
-    pub(crate) fn set_extents(
-        &mut self,
-        area: &Arc<Area>,
-        extents: impl Iterator<Item = Extent>,
-    ) {
+    pub(crate) fn set_extents(&mut self, area: &Arc<Area>, extents: impl Iterator<Item = Extent>) {
         self.area = Some(area.clone());
         self.chain.clear_payload();
         let mut run = Pages { index: 0, count: 0 };

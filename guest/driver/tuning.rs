@@ -104,6 +104,9 @@ pub(crate) fn retry_delay() -> Jiffies {
     msecs_to_jiffies(10)
 }
 
+/// Bios that can be on their way to the host at any one time without memory.
+pub(crate) const CARRIERS: u32 = 64;
+
 /// Copies of blocks that are on their way to the host at most, four pages each: 2 MiB.
 pub(crate) const COPIES: usize = 128;
 
@@ -123,6 +126,16 @@ pub(crate) const HOME_PARTS: usize = 32;
 /// Of how many pages, in multiples of the guest's memory, it is remembered that they were read.
 /// What is read again later than that is as if it was read once.
 pub(crate) const SEEN_MEMORIES: u64 = 4;
+
+/// Pages that are forgotten at a time, with interrupts off, when a disk is not known any more.
+pub(crate) const FORGET_PAGES: u64 = 1 << 16;
+
+/// How often it is looked, one after the other, that nobody uses a disk before its filter goes.
+pub(crate) const IDLE_LOOKS: u32 = 2;
+
+/// How long attaching waits for writes that the filter has not seen, in milliseconds; after that
+/// the filter waits for them.
+pub(crate) const SETTLE_MS: i64 = 1000;
 
 /// How often it is looked whether the disks of filters are still there.
 pub(crate) fn disk_watch() -> Jiffies {

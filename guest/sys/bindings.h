@@ -4,6 +4,8 @@
 #include <linux/virtio.h>
 
 #include "shim.h"
+/* What the kernel's compiler says of these types; see layouts.c. */
+#include "layouts_generated.h"
 
 /* VIRTIO_DEV_ANY_ID is a macro with a width of its own in C. */
 static const unsigned int TMEM_ANY_VENDOR = VIRTIO_DEV_ANY_ID;

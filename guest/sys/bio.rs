@@ -250,25 +250,6 @@ impl Bio {
         NonNull::new(bio).map(|bio| unsafe { Self::from_raw(bio) })
     }
 
-    /// Cuts the bio before the sector `at`, which lies within it; the rest is submitted anew. Ends
-    /// the bio and gives nothing when it can't be cut. Only while the bio is being submitted.
-    pub(crate) fn split_at(self, at: u64) -> Option<Self> {
-        let sectors = at.saturating_sub(self.sectors().0);
-        let bio = self.into_raw().as_ptr();
-        // SAFETY: The bio is owned and handed over; the callee gives back its first part, which
-        // is owned, too, or has ended it. The disk is the one that it is submitted to.
-        let front = unsafe {
-            let disk = (*(*bio).bi_bdev).bd_disk;
-            kernel::bindings::bio_submit_split_bioset(
-                bio,
-                sectors as c_uint,
-                &raw mut (*disk).bio_split,
-            )
-        };
-        // SAFETY: As above.
-        NonNull::new(front).map(|bio| unsafe { Self::from_raw(bio) })
-    }
-
     /// Submits the bio to the disk that it names. In process context.
     pub(crate) fn submit(self) {
         // SAFETY: The bio is owned and handed over.
@@ -323,6 +304,21 @@ impl Bio {
         }
     }
 
+    /// The `count` pages of the memory from page `first` on were read. Says so of those folios of the
+    /// swap cache that lie in there as a whole: when another part of the bio fails they are good all
+    /// the same, and the swap code would take all of a bio's folios for unread.
+    pub(crate) fn mark_read(&self, first: u32, count: u32) {
+        // SAFETY: By the type invariant. Whoever reads into a folio of the swap cache holds its lock
+        // until the bio ends.
+        unsafe {
+            bindings::tmem_bio_mark_read(
+                self.raw(),
+                first << kernel::page::PAGE_SHIFT,
+                count << kernel::page::PAGE_SHIFT,
+            )
+        }
+    }
+
     /// Ends the bio.
     pub(crate) fn end(self, outcome: Outcome) {
         self.end_as(match outcome {
@@ -334,12 +330,15 @@ impl Bio {
         });
     }
 
-    /// Ends the bio as another one ended.
+    /// Ends the bio as another one ended. An error stays: parts that were cut off this bio, by
+    /// whomever, leave theirs here, and may have done so already.
     pub(crate) fn end_as(self, status: Status) {
         let bio = self.into_raw().as_ptr();
         // SAFETY: The bio is owned, and given up here.
         unsafe {
-            (*bio).bi_status = status.0;
+            if !status.is_ok() {
+                (*bio).bi_status = status.0;
+            }
             kernel::bindings::bio_endio(bio);
         }
     }
@@ -359,6 +358,8 @@ pub(crate) struct Status(u8);
 impl Status {
     /// Done.
     pub(crate) const OK: Self = Self(kernel::bindings::BLK_STS_OK as u8);
+    /// The disk can't do it as it was asked for.
+    pub(crate) const INVALID: Self = Self(BLK_STS_INVAL);
     /// Whoever must not wait would have to.
     pub(crate) const AGAIN: Self = Self(BLK_STS_AGAIN);
 
@@ -392,6 +393,7 @@ const BLK_STS_NOSPC: u8 = 3;
 const BLK_STS_TRANSPORT: u8 = 4;
 const BLK_STS_IOERR: u8 = 10;
 const BLK_STS_AGAIN: u8 = 12;
+const BLK_STS_INVAL: u8 = 19;
 
 /// A queue of bios, linked through themselves. Dropping it ends them with an error.
 ///

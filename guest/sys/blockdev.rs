@@ -9,7 +9,8 @@ use super::{
 use core::ptr::NonNull;
 use kernel::{
     error::from_err_ptr,
-    prelude::*, //
+    prelude::*,
+    str::CStr, //
 };
 
 /// A block device that is open, so that it does not go away; its hardware may.
@@ -63,16 +64,31 @@ impl BlockDevice {
         }
     }
 
-    /// Whether it can only be written in order.
-    pub(crate) fn is_zoned(&self) -> bool {
+    /// Why it can't have a filter, if it can't. Only while its disk has no hook.
+    pub(crate) fn unsuitable(&self) -> Option<&'static CStr> {
         // SAFETY: By the type invariant.
-        unsafe { bindings::tmem_bdev_is_zoned(self.as_ptr()) }
+        let reason = unsafe { bindings::tmem_bdev_unsuitable(self.as_ptr()) };
+        // SAFETY: What is not null is a string of the module's.
+        (!reason.is_null()).then(|| unsafe { CStr::from_ptr(reason.cast()) })
     }
 
-    /// Whether it is a disk of this module's.
-    pub(crate) fn is_own(&self) -> bool {
+    /// Whether somebody else has it open, too: it is mounted, swapped on, or used by a program or by
+    /// a disk above it.
+    pub(crate) fn is_in_use(&self) -> bool {
         // SAFETY: By the type invariant.
-        unsafe { bindings::tmem_bdev_is_own(self.as_ptr()) }
+        unsafe { bindings::tmem_bdev_openers(self.as_ptr()) > 1 }
+    }
+
+    /// What is another one when the disk is no longer the same: its number, which is a new one for
+    /// each medium or file that is put in, and the size of the device.
+    pub(crate) fn identity(&self) -> Identity {
+        // SAFETY: By the type invariant.
+        unsafe {
+            Identity {
+                sequence: (*self.disk()).diskseq,
+                sectors: (*self.as_ptr()).bd_nr_sectors,
+            }
+        }
     }
 
     /// Whether its disk is still there.
@@ -92,6 +108,13 @@ impl Drop for BlockDevice {
         // SAFETY: By the type invariant.
         unsafe { bindings::tmem_bdev_close(self.file.as_ptr()) };
     }
+}
+
+/// See [`BlockDevice::identity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    sequence: u64,
+    sectors: u64,
 }
 
 /// A private copy of a block device: bios that are submitted to it reach the disk without passing

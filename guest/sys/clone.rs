@@ -31,7 +31,9 @@ pub(crate) trait Purpose: Sized + Send + 'static {
     fn ended(self, status: Status);
 }
 
-/// Where bios with purposes come from. Some can be made when there is no memory, too.
+/// Where bios with purposes come from. Some can be made when there is no memory, too: but only if
+/// none of them waits, on its way, for another one from here. So each disk has its own for those that
+/// are passed on to it.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Clones<P: Purpose> {
     #[pin]
@@ -44,9 +46,6 @@ unsafe impl<P: Purpose> Send for Clones<P> {}
 // SAFETY: As above.
 unsafe impl<P: Purpose> Sync for Clones<P> {}
 
-/// Bios that can be made at any one time without memory.
-const RESERVE: u32 = 64;
-
 impl<P: Purpose> Clones<P> {
     /// Bytes before each bio, for its purpose.
     const PAD: usize = {
@@ -54,21 +53,21 @@ impl<P: Purpose> Clones<P> {
         size_of::<P>().next_multiple_of(8)
     };
 
-    /// Makes the reserve.
+    /// Makes the reserve: bios that can be made at any one time without memory.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
+    pub(crate) fn new(reserve: u32) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            set <- Opaque::try_ffi_init(|set: *mut kernel::bindings::bio_set| {
+            set <- Opaque::try_ffi_init(move |set: *mut kernel::bindings::bio_set| {
                 // SAFETY: `set` is valid for writes, stays where it is, and starts as zeros as the
                 // callee wants it.
                 to_result(unsafe {
                     set.write_bytes(0, 1);
                     kernel::bindings::bioset_init(
                         set,
-                        RESERVE,
+                        reserve,
                         Self::PAD as c_uint,
                         kernel::bindings::BIOSET_NEED_BVECS as c_int,
                     )
@@ -183,10 +182,15 @@ impl<P: Purpose> Clones<P> {
         unsafe { bio.byte_sub(Self::PAD).cast() }
     }
 
+    /// Whether a bio was made here.
+    pub(crate) fn made(&self, bio: &Bio) -> bool {
+        // SAFETY: The bio is owned by who lends it.
+        unsafe { (*bio.as_ptr()).bi_pool == self.set.get() }
+    }
+
     /// The purpose of a bio, if it has one.
     pub(crate) fn purpose<'a>(&self, bio: &'a Bio) -> Option<&'a P> {
-        // SAFETY: The bio is owned by who lends it.
-        if unsafe { (*bio.as_ptr()).bi_pool } != self.set.get() {
+        if !self.made(bio) {
             return None;
         }
         // SAFETY: The bio is from this set, and those are never handed out without a purpose, which

@@ -4,7 +4,8 @@
 
 use super::{
     bindings,
-    bio::Bio, //
+    bio::Bio,
+    module::wait_until_loaded, //
 };
 use core::{
     marker::PhantomData,
@@ -13,6 +14,7 @@ use core::{
 use kernel::{
     error::{
         from_err_ptr,
+        from_result,
         to_result, //
     },
     prelude::*,
@@ -73,6 +75,7 @@ impl<T: Backend> Disk<T> {
     const OPERATIONS: kernel::bindings::block_device_operations =
         kernel::bindings::block_device_operations {
             submit_bio: Some(Self::submit_bio),
+            open: Some(Self::open),
             release: Some(Self::release),
             free_disk: Some(Self::free_disk),
             swap_slot_free_notify: Some(Self::swap_slot_free_notify),
@@ -113,10 +116,12 @@ impl<T: Backend> Disk<T> {
             (*disk).flags |= kernel::bindings::GENHD_FL_NO_PART as c_int;
             (*disk).fops = const { &Self::OPERATIONS };
             (*disk).private_data = Arc::into_raw(backend).cast_mut().cast();
-            for (to, from) in (*disk).disk_name.iter_mut().zip(name.to_bytes_with_nul()) {
+            // The name is zeros, the last of which stays.
+            let room = (*disk).disk_name.len() - 1;
+            for (to, from) in (*disk).disk_name.iter_mut().zip(name.to_bytes()).take(room) {
                 *to = *from as c_char;
             }
-            kernel::bindings::set_capacity(disk, limits.pages * PAGE_SECTORS);
+            kernel::bindings::set_capacity(disk, limits.pages.saturating_mul(PAGE_SECTORS));
         }
         // SAFETY: The disk is valid and complete.
         let added = to_result(unsafe {
@@ -165,6 +170,13 @@ impl<T: Backend> Disk<T> {
         if let Some(bio) = bio.split_to_limits() {
             T::submit(backend, bio);
         }
+    }
+
+    unsafe extern "C" fn open(
+        _: *mut kernel::bindings::gendisk,
+        _: kernel::bindings::blk_mode_t,
+    ) -> c_int {
+        from_result(|| wait_until_loaded().map(|()| 0))
     }
 
     unsafe extern "C" fn release(disk: *mut kernel::bindings::gendisk) {

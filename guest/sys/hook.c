@@ -9,6 +9,7 @@
 #include <linux/kdev_t.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/part_stat.h>
 #include <linux/rcupdate.h>
 
 #include "shim.h"
@@ -23,9 +24,44 @@ void tmem_bdev_close(struct file *file)
 	bdev_fput(file);
 }
 
-bool tmem_bdev_is_zoned(struct block_device *bdev)
+int tmem_bdev_openers(struct block_device *bdev)
 {
-	return bdev_is_zoned(bdev);
+	return atomic_read(&bdev->bd_openers);
+}
+
+const char *tmem_bdev_unsuitable(struct block_device *bdev)
+{
+	struct gendisk *disk = bdev->bd_disk;
+	const struct block_device_operations *fops = disk->fops;
+	bool mq = queue_is_mq(disk->queue);
+
+	if (fops->owner == THIS_MODULE)
+		return "it is this module's own disk";
+	if (bdev_is_zoned(bdev))
+		return "it is zoned";
+	if (disk->flags & GENHD_FL_REMOVABLE)
+		return "its medium can be exchanged";
+	if (blk_queue_dax(disk->queue))
+		return "it can be written to past the block layer (DAX)";
+	if (fops->swap_slot_free_notify)
+		return "it keeps pages in memory itself";
+	/* The driver knows these by the address of their operations. */
+	if (!mq && !strncmp(disk->disk_name, "nvme", 4))
+		return "it stands for several paths (NVMe multipath): attach to what is above it";
+	/* Without, it can't be known when writes that are under way have ended. */
+	if (!mq && !blk_queue_io_stat(disk->queue))
+		return "it counts no I/O (see queue/iostats in its directory below /sys/block)";
+	return NULL;
+}
+
+bool tmem_disk_has_writes(struct gendisk *disk)
+{
+	long writes = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		writes += part_stat_local_read_cpu(disk->part0, in_flight[WRITE], cpu);
+	return writes > 0;
 }
 
 struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq)
@@ -57,17 +93,21 @@ static bool tmem_touches(struct block_device *bdev, const struct tmem_span *span
 	return false;
 }
 
-void tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *fops,
-		     void **slot, void *value, const struct tmem_span *spans,
-		     unsigned int count)
+int tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *expected,
+		    const struct block_device_operations *fops, void **slot, void *value,
+		    const struct tmem_span *spans, unsigned int count)
 {
 	struct block_device *bdev;
 	unsigned int memflags;
 	unsigned long i;
+	int ret = -EBUSY;
 
 	/* First, because who has it reads partitions, and so waits for the queue. */
 	mutex_lock(&disk->open_mutex);
 	memflags = blk_mq_freeze_queue(disk->queue);
+	if (disk->fops != expected)
+		goto out;
+	ret = 0;
 	WRITE_ONCE(disk->fops, fops);
 	WRITE_ONCE(*slot, value);
 	if (queue_is_mq(disk->queue)) {
@@ -78,8 +118,10 @@ void tmem_disk_refit(struct gendisk *disk, const struct block_device_operations 
 				bdev_clear_flag(bdev, BD_HAS_SUBMIT_BIO);
 		}
 	}
+out:
 	blk_mq_unfreeze_queue(disk->queue, memflags);
 	mutex_unlock(&disk->open_mutex);
+	return ret;
 }
 
 static bool tmem_is_quiet(struct gendisk *disk)
@@ -170,11 +212,6 @@ void tmem_bio_copy(struct bio *to, struct bio *from, unsigned int offset)
 
 	bio_advance_iter(&rest, &rest.bi_iter, offset);
 	bio_copy_data(to, &rest);
-}
-
-bool tmem_bdev_is_own(struct block_device *bdev)
-{
-	return bdev->bd_disk->fops->owner == THIS_MODULE;
 }
 
 void tmem_bio_aim(struct bio *bio, struct block_device *bdev)

@@ -22,6 +22,13 @@
 //! - A bio is passed on as a clone that is submitted to a [`Shadow`]. For a disk of blk-mq it goes
 //!   past the hook from there. A disk with a `submit_bio` of its own gets it from the hook, with the
 //!   block device put right.
+//! - Such a disk may cut the clone and submit its rest again, to itself, as device mapper and md do,
+//!   at once or from a work of theirs. It is known by where it was made, and goes to the disk again as
+//!   it is. So there is one clone of a bio for each hook on its way, and no more, and as many ends of
+//!   clones are nested as there are disks with filters above each other. md may pass the clone itself
+//!   on to another disk: the hook of that one has not made it, and clones it.
+//! - Each hook has reserves of its own for clones and for the fronts of bios, from which nobody takes
+//!   but those who submit to its disk. They depend on the disks below, and never the other way round.
 //! - Shadows are freed when no bio has them (the [`Gate`] is empty) and then no request either (the
 //!   queue was frozen once more): a request looks at its block device after its bios have ended.
 //! - `swap_slot_free_notify` is called without holding the queue, with spinlocks held. So it does
@@ -39,7 +46,12 @@ use super::{
     blockdev::{
         BlockDevice,
         Shadow, //
-    }, //
+    },
+    clone::{
+        self,
+        Clones, //
+    },
+    split::Splits, //
 };
 use core::{
     cell::UnsafeCell,
@@ -47,6 +59,7 @@ use core::{
 };
 use kernel::{
     container_of,
+    error::to_result,
     prelude::*,
     sync::{
         atomic::{
@@ -62,20 +75,28 @@ use kernel::{
 
 /// What looks at the bios of a block device.
 pub(crate) trait Filter: Send + Sync + Sized + 'static {
+    /// What bios that are passed on are for.
+    type Purpose: clone::Purpose;
+
     /// Takes a bio that lies within the filter's sectors; they are counted as the disk's. In process
     /// context.
     fn submit(this: &Arc<Self>, bio: Bio);
 
-    /// Takes a bio that has nothing to do with any filter.
-    fn submit_outside(hook: &Arc<Hook<Self>>, bio: Bio);
+    /// What a bio is passed on for that has nothing to do with any filter.
+    fn outside(bio: Bio, flight: Flight) -> Self::Purpose;
 
     /// The swap slot at `page` of the block device was freed. With spinlocks held.
     fn slot_freed(this: &Arc<Self>, page: u64);
 
-    /// The block device.
-    fn device(&self) -> &BlockDevice;
+    /// One who had the filter's disk open, or a part of it, has closed it. With the disk's
+    /// `open_mutex` held.
+    fn closed(this: &Arc<Self>);
 
-    /// Its shadow.
+    /// The disk's first sector that is the filter's, and the one after the last; always the same,
+    /// whatever becomes of the block device.
+    fn sectors(&self) -> (u64, u64);
+
+    /// The shadow of the block device.
     fn shadow(&self) -> &Shadow;
 
     /// All filters there are.
@@ -201,6 +222,9 @@ impl Drop for Flight {
     }
 }
 
+/// Bios that can be passed on at any one time without memory.
+const RESERVE: u32 = 4;
+
 /// See the module.
 #[pin_data]
 pub(crate) struct Hook<F: Filter> {
@@ -213,6 +237,14 @@ pub(crate) struct Hook<F: Filter> {
     parting: Opaque<kernel::bindings::block_device_operations>,
     is_mq: bool,
     disk: NonNull<kernel::bindings::gendisk>,
+    #[pin]
+    clones: Clones<F::Purpose>,
+    /// For bios that reach across the ends of filters.
+    #[pin]
+    edges: Splits,
+    /// For filters that cut bios.
+    #[pin]
+    splits: Splits,
     /// Of this disk; changed while the queue is frozen.
     filters: Registry<F>,
     /// For bios of the disk that are for no filter's block device.
@@ -251,6 +283,7 @@ impl<F: Filter> Hook<F> {
                         unsafe {
                             slot.write(core::ptr::read(original));
                             (*slot).submit_bio = Some(Self::submit_bio);
+                            (*slot).release = Some(Self::release);
                             (*slot).swap_slot_free_notify = Some(Self::swap_slot_free_notify);
                         }
                     },
@@ -269,6 +302,9 @@ impl<F: Filter> Hook<F> {
                 ),
                 is_mq,
                 disk,
+                clones <- Clones::new(RESERVE),
+                edges <- Splits::new(),
+                splits <- Splits::new(),
                 filters: Registry::new(),
                 whole,
                 gate,
@@ -288,15 +324,14 @@ impl<F: Filter> Hook<F> {
         unsafe { self.filters.get() }.is_empty()
     }
 
-    /// One of the filters. Only from [`Filter::submit_outside`].
-    pub(crate) fn any(&self) -> Option<&Arc<F>> {
-        // SAFETY: The queue is held, so the list is not freed.
-        unsafe { self.filters.get() }.first()
+    /// Where bios come from that are passed on to the disk.
+    pub(crate) fn clones(&self) -> &Clones<F::Purpose> {
+        &self.clones
     }
 
-    /// Where bios go that are for no filter's block device.
-    pub(crate) fn whole(&self) -> &Shadow {
-        &self.whole
+    /// Where the fronts of bios come from that filters cut.
+    pub(crate) fn splits(&self) -> &Splits {
+        &self.splits
     }
 
     /// A shadow of `device`, which is one of the disk's. It is to be dropped after
@@ -312,11 +347,12 @@ impl<F: Filter> Hook<F> {
     }
 
     /// From here on `filter` gets all bios for its sectors; some it got before this returns. One
-    /// task at a time.
+    /// task at a time. Reads and writes that went to the disk before have ended, but for writes to a
+    /// disk that is not blk-mq: see [`Self::has_writes`].
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; then nothing has changed.
+    /// `ENOMEM`, or `EBUSY` when somebody else has hooked on; then nothing has changed.
     pub(crate) fn attach(&self, filter: &Arc<F>) -> Result {
         self.change(filter, true)?;
         self.pass_over(None);
@@ -336,6 +372,19 @@ impl<F: Filter> Hook<F> {
         }
     }
 
+    /// Whether the disk has a `submit_bio` of its own.
+    pub(crate) fn takes_bios(&self) -> bool {
+        !self.is_mq
+    }
+
+    /// Whether writes may be under way that no filter has seen. Those to a disk of blk-mq have ended
+    /// once a filter is attached. A disk that takes bios is done with `submit_bio` long before the
+    /// bio ends, but counts what is under way.
+    pub(crate) fn has_writes(&self) -> bool {
+        // SAFETY: The disk is valid while one of its devices is open.
+        !self.is_mq && unsafe { bindings::tmem_disk_has_writes(self.disk.as_ptr()) }
+    }
+
     /// Waits until all requests have ended that are under way.
     fn settle(&self) {
         // SAFETY: The disk is valid while one of its devices is open.
@@ -347,7 +396,7 @@ impl<F: Filter> Hook<F> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; then nothing has changed.
+    /// `ENOMEM`, or `EBUSY` when somebody else has hooked on since; then nothing has changed.
     pub(crate) fn detach(&self, filter: &Arc<F>, gate: &Gate) -> Result {
         self.change(filter, false)?;
         if self.is_empty() {
@@ -381,13 +430,14 @@ impl<F: Filter> Hook<F> {
         Ok(())
     }
 
-    /// Sets the list of the disk's filters, and frees the one before.
+    /// Sets the list of the disk's filters, and frees the one before. `EBUSY` when somebody else has
+    /// changed the disk's operations since: they call what is here.
     fn refit(&self, list: *mut List<F>) -> Result {
         // SAFETY: The list is complete, and nobody else frees it.
         let filters = unsafe { list.as_ref() }.map_or(&[][..], |list| list);
         let mut spans = KVec::with_capacity(filters.len(), GFP_KERNEL)?;
         for filter in filters {
-            let (from, to) = filter.device().sectors();
+            let (from, to) = filter.sectors();
             spans.push(bindings::tmem_span { from, to }, GFP_KERNEL)?;
         }
         let operations = if filters.is_empty() && !self.is_mq {
@@ -400,18 +450,24 @@ impl<F: Filter> Hook<F> {
         };
         // SAFETY: Only the caller, who is the only one to change the list, frees it.
         let old = unsafe { self.filters.0.get().read_volatile() };
+        let expected = if old.is_null() {
+            self.original
+        } else {
+            self.operations.get().cast_const()
+        };
         // SAFETY: The disk is valid while one of its devices is open. The operations stay where
         // they are because the hook is pinned; it is dropped after it was taken off.
-        unsafe {
+        to_result(unsafe {
             bindings::tmem_disk_refit(
                 self.disk.as_ptr(),
+                expected,
                 operations,
                 self.filters.0.get().cast(),
                 list.cast(),
                 spans.as_ptr(),
                 spans.len() as c_uint,
             )
-        };
+        })?;
         // SAFETY: The queue was frozen, so who has read the old list has left `submit_bio`.
         unsafe { free(old) };
         Ok(())
@@ -431,25 +487,22 @@ impl<F: Filter> Hook<F> {
         };
         // SAFETY: The queue is held, so the list is not freed.
         let filters = unsafe { hook.filters.get() };
-        if let Some(real) = hook.unshadowed(filters, bdev) {
-            // SAFETY: The bio is handed on as it came, for the block device that it is for. That
-            // one has a `submit_bio`, because bios for shadows of other disks don't come here.
-            unsafe {
-                (*bio).bi_bdev = real;
-                if let Some(submit) = (*hook.original).submit_bio {
-                    submit(bio);
-                }
-            }
-            return;
-        }
         // SAFETY: The bio is handed over.
         let bio = unsafe { Bio::from_raw(raw) };
+        if let Some(real) = hook.unshadowed(filters, bdev) {
+            // SAFETY: The bio is owned, and for the block device that `bdev` is the shadow of.
+            unsafe { (*raw.as_ptr()).bi_bdev = real };
+            return hook.pass_down(bio);
+        }
+        if hook.clones.made(&bio) {
+            return hook.pass_down(bio);
+        }
         let (from, to) = bio.sectors();
         let mut found = None;
         // Where the bio leaves or enters a filter's sectors first.
         let mut cut = to;
         for filter in filters {
-            let (first, end) = filter.device().sectors();
+            let (first, end) = filter.sectors();
             if from < end && first < to {
                 if first <= from {
                     found = Some(filter);
@@ -459,21 +512,49 @@ impl<F: Filter> Hook<F> {
                 }
             }
         }
-        let Some(bio) = (if cut < to {
-            bio.split_at(cut)
-        } else {
-            Some(bio)
-        }) else {
+        // The rest follows the front, at the end of this.
+        let Some((bio, _rest)) = hook.edges.cut(bio, cut) else {
             return;
         };
         match found {
             Some(filter) => F::submit(filter, bio),
             None => {
-                // SAFETY: A hook is always in an `Arc`, and it is there during this call.
-                let hook = unsafe { kernel::sync::ArcBorrow::from_raw(core::ptr::from_ref(hook)) };
-                F::submit_outside(&hook.into(), bio);
+                let flight = hook.gate.enter();
+                let purpose = |original| F::outside(original, flight);
+                if let Some(clone) = hook.clones.clone_of(bio, hook.whole.target(), purpose) {
+                    clone.submit();
+                }
             }
         }
+    }
+
+    unsafe extern "C" fn release(disk: *mut kernel::bindings::gendisk) {
+        // SAFETY: The block layer calls this with a valid disk whose operations are those of a hook.
+        // They don't change while its `open_mutex` is held, nor does the list of filters.
+        let (hook, filters) = unsafe {
+            let operations = (*disk).fops.cast_mut();
+            let hook = container_of!(Opaque::cast_from(operations), Self, operations);
+            (&*hook, (*hook).filters.get())
+        };
+        // SAFETY: The operations live as long as the disk's driver, which is in use.
+        if let Some(release) = unsafe { (*hook.original).release } {
+            // SAFETY: The call is handed on as it came.
+            unsafe { release(disk) };
+        }
+        for filter in filters {
+            F::closed(filter);
+        }
+    }
+
+    /// Hands a bio to the disk's driver, as if there was no hook.
+    fn pass_down(&self, bio: Bio) {
+        // SAFETY: The operations live as long as the disk's driver, which is in use.
+        let Some(submit) = (unsafe { (*self.original).submit_bio }) else {
+            // Bios for the shadows of disks of blk-mq don't come here.
+            return;
+        };
+        // SAFETY: The bio is handed over, for a block device of the disk, whose queue is held.
+        unsafe { submit(bio.into_raw().as_ptr()) };
     }
 
     /// What `bdev` is the shadow of.
@@ -495,10 +576,7 @@ impl<F: Filter> Hook<F> {
         let _guard = rcu::read_lock();
         // SAFETY: Under RCU.
         let filters = unsafe { F::registry().get() };
-        if let Some(filter) = filters
-            .iter()
-            .find(|filter| filter.shadow().is_of(bdev))
-        {
+        if let Some(filter) = filters.iter().find(|filter| filter.shadow().is_of(bdev)) {
             F::slot_freed(filter, page as u64);
         }
     }

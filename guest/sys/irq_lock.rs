@@ -11,8 +11,10 @@ use kernel::{
     },
 };
 
-/// A spinlock that disables interrupts while it is held.
-pub(crate) type IrqLock<T> = Lock<T, IrqSave>;
+/// A spinlock with interrupts disabled while it is held.
+///
+/// As the kernel crate's `SpinLockIrq`, which it has since 7.3.
+pub(crate) type IrqLock<T> = Lock<T, IrqDisable>;
 
 /// Creates an [`IrqLock`] initialiser with the given name.
 macro_rules! new_irq_lock {
@@ -26,13 +28,16 @@ macro_rules! new_irq_lock {
 }
 pub(crate) use new_irq_lock;
 
-/// The backend of [`IrqLock`]: `spin_lock_irqsave()`.
-pub(crate) struct IrqSave;
+/// The backend of [`IrqLock`]: `spin_lock_irq_disable()`.
+///
+/// The kernel counts how many of these locks a CPU holds, so guards may be dropped in any order.
+/// With `spin_lock_irqsave()` the first to be dropped could enable interrupts under the others.
+pub(crate) struct IrqDisable;
 
 // SAFETY: The kernel's spinlock ensures mutual exclusion. `relock` is the default, which is `lock`.
-unsafe impl Backend for IrqSave {
+unsafe impl Backend for IrqDisable {
     type State = kernel::bindings::spinlock_t;
-    type GuardState = c_ulong;
+    type GuardState = ();
 
     #[inline]
     unsafe fn init(
@@ -48,20 +53,19 @@ unsafe impl Backend for IrqSave {
     #[inline]
     unsafe fn lock(ptr: *mut Self::State) -> Self::GuardState {
         // SAFETY: The caller promises that the lock is initialised.
-        unsafe { bindings::tmem_spin_lock_irqsave(ptr) }
+        unsafe { bindings::tmem_spin_lock_irq_disable(ptr) }
     }
 
     #[inline]
     unsafe fn try_lock(ptr: *mut Self::State) -> Option<Self::GuardState> {
-        let mut flags = 0;
-        // SAFETY: The caller promises that the lock is initialised; `flags` is valid for writes.
-        unsafe { bindings::tmem_spin_trylock_irqsave(ptr, &mut flags) }.then_some(flags)
+        // SAFETY: The caller promises that the lock is initialised.
+        unsafe { bindings::tmem_spin_trylock_irq_disable(ptr) }.then_some(())
     }
 
     #[inline]
-    unsafe fn unlock(ptr: *mut Self::State, flags: &Self::GuardState) {
-        // SAFETY: The caller owns the lock, and `flags` is what `lock` gave.
-        unsafe { bindings::tmem_spin_unlock_irqrestore(ptr, *flags) }
+    unsafe fn unlock(ptr: *mut Self::State, (): &Self::GuardState) {
+        // SAFETY: The caller owns the lock, which `lock` or `try_lock` has taken.
+        unsafe { bindings::tmem_spin_unlock_irq_enable(ptr) }
     }
 
     #[inline]

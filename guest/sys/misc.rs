@@ -5,6 +5,7 @@
 //! Those of the kernel crate hand nothing to who opens them, and name no owner up to 7.2: the module
 //! could be unloaded under an open file.
 
+use super::module::wait_until_loaded;
 use core::marker::PhantomPinned;
 use kernel::{
     bindings,
@@ -34,8 +35,8 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
 /// A device that is registered. Dropping it removes the device; files that are open stay.
 ///
-/// An open file holds the module once it is loaded, but not while it is being loaded: register last
-/// of all that can fail.
+/// An open file holds the module. While the module is being loaded nobody can open the device:
+/// opening it waits for the end of that.
 ///
 /// # Invariants
 ///
@@ -104,6 +105,9 @@ impl<T: Backend> Registration<T> {
         if !unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } {
             return EPERM.to_errno();
         }
+        if let Err(err) = wait_until_loaded() {
+            return err.to_errno();
+        }
         // SAFETY: The file is being opened. This always succeeds.
         unsafe { bindings::nonseekable_open(inode, file) };
         // SAFETY: The file is being opened, so `private_data` is its device, by the type invariant
@@ -135,7 +139,7 @@ impl<T: Backend> Registration<T> {
     ) -> c_long {
         // SAFETY: `open` has put there what `Arc::into_raw` gave, and `release` comes later.
         let backend = unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) };
-        match backend.ioctl(command, UserPtr::from_addr(argument as usize)) {
+        match backend.ioctl(command, UserPtr::from_addr(argument)) {
             Ok(()) => 0,
             Err(err) => err.to_errno() as c_long,
         }

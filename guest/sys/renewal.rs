@@ -13,7 +13,10 @@
 
 use super::{
     bindings,
-    work::WorkQueue, //
+    work::{
+        Queued,
+        WorkQueue, //
+    },
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -53,32 +56,41 @@ const LONGEST_PAUSE_MS: i64 = 10_000;
 const CALM_MS: i64 = 60_000;
 
 /// Resets one device when that is needed.
+pub(crate) struct Renewal(Arc<Reset>);
+
+/// The work that a [`Renewal`] starts. Nobody else can run it.
 ///
 /// # Invariants
 ///
 /// Until the work is disabled, `vdev` is valid, and bound to the driver that made this whenever
 /// nobody holds its lock.
 #[pin_data]
-pub(crate) struct Renewal {
+struct Reset {
     vdev: NonNull<bindings::virtio_device>,
     /// The driver wants a reset, whether the device asks for it or not.
     is_demanded: Atomic<bool>,
     pace: Pace,
     workqueue: Arc<WorkQueue>,
     #[pin]
-    work: DelayedWork<Renewal>,
+    work: DelayedWork<Reset>,
 }
 
 // SAFETY: Virtio devices may be used by any task.
-unsafe impl Send for Renewal {}
+unsafe impl Send for Reset {}
 // SAFETY: The device is used with its locks held only.
-unsafe impl Sync for Renewal {}
+unsafe impl Sync for Reset {}
 
 impl_has_delayed_work! {
-    impl HasDelayedWork<Self> for Renewal { self.work }
+    impl HasDelayedWork<Self> for Reset { self.work }
 }
 
-impl WorkItem for Renewal {
+impl Queued for Reset {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
+}
+
+impl WorkItem for Reset {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
@@ -156,8 +168,8 @@ impl Renewal {
         workqueue: Arc<WorkQueue>,
     ) -> Result<Arc<Self>> {
         // INVARIANT: By this function's precondition.
-        Arc::pin_init(
-            pin_init!(Self {
+        let reset = Arc::pin_init(
+            pin_init!(Reset {
                 vdev,
                 is_demanded: Atomic::new(false),
                 pace: Pace::new(),
@@ -165,37 +177,38 @@ impl Renewal {
                 work <- new_delayed_work!("tmem::Renewal"),
             }),
             GFP_KERNEL,
-        )
+        )?;
+        Ok(Arc::new(Self(reset), GFP_KERNEL)?)
     }
 
     /// Resets the device soon, if it asks for that. In any context.
-    pub(super) fn look(self: &Arc<Self>) {
-        self.workqueue.queue(self, 0);
+    pub(super) fn look(&self) {
+        self.0.workqueue.queue(&self.0, 0);
     }
 
     /// Resets the device soon. In any context.
-    pub(crate) fn demand(self: &Arc<Self>) {
-        self.is_demanded.store(true, Release);
+    pub(crate) fn demand(&self) {
+        self.0.is_demanded.store(true, Release);
         self.look();
     }
 
     /// Nothing is done any more when this returns. Called with the device's lock held, and not
     /// from a reset that is done here.
-    pub(super) fn end(self: &Arc<Self>) {
-        self.workqueue.disable_sync(self);
+    pub(super) fn end(&self) {
+        self.0.workqueue.disable_sync(&self.0);
     }
 }
 
 /// The locks of a device.
-struct Held<'a>(&'a Renewal);
+struct Held<'a>(&'a Reset);
 
 impl<'a> Held<'a> {
     /// Takes the locks, unless somebody has one of them.
-    fn try_new(renewal: &'a Renewal) -> Option<Self> {
+    fn try_new(reset: &'a Reset) -> Option<Self> {
         // SAFETY: Called from the work only, so the device is valid by the type invariant.
-        let is_locked = unsafe { bindings::tmem_virtio_trylock(renewal.vdev.as_ptr()) };
+        let is_locked = unsafe { bindings::tmem_virtio_trylock(reset.vdev.as_ptr()) };
         // Not `then_some`: a value that is made and not used would unlock what others have locked.
-        is_locked.then(|| Self(renewal))
+        is_locked.then(|| Self(reset))
     }
 
     fn asks(&self) -> bool {

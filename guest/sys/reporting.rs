@@ -4,7 +4,10 @@
 //! was told of.
 
 use super::bindings;
-use core::marker::PhantomPinned;
+use core::marker::{
+    PhantomData,
+    PhantomPinned, //
+};
 use kernel::{
     container_of,
     error::to_result,
@@ -30,22 +33,28 @@ pub(crate) trait Reporter: Send + Sync + 'static {
     /// # Errors
     ///
     /// Any: the kernel tells of them again, when more memory becomes free.
-    fn report(&self, ranges: Ranges) -> Result;
+    fn report(&self, ranges: Ranges<'_>) -> Result;
 }
 
-/// Ranges of free memory. Lives as long as the call that it was given to.
-pub(crate) struct Ranges {
+/// Ranges of free memory. Cannot outlive the call that they are given to.
+///
+/// # Invariants
+///
+/// For `'a`, `next` is an entry that is set of a valid scatterlist, and `left` of them are left,
+/// unless that is 0.
+pub(crate) struct Ranges<'a> {
     next: *mut kernel::bindings::scatterlist,
     left: u32,
+    _list: PhantomData<&'a kernel::bindings::scatterlist>,
 }
 
-impl Iterator for Ranges {
+impl Iterator for Ranges<'_> {
     type Item = Range;
 
     fn next(&mut self) -> Option<Range> {
         self.left = self.left.checked_sub(1)?;
-        // SAFETY: The list has as many entries as are left, and this one is set; `Ranges` are made
-        // for a call of `report` only, and neither copied nor stored there: see `report`.
+        // SAFETY: By the type invariant the entry is set; the one after it is, too, if it is not the
+        // last.
         let (range, next) = unsafe {
             let range = Range {
                 address: bindings::tmem_sg_phys(self.next),
@@ -56,6 +65,7 @@ impl Iterator for Ranges {
         if next.is_null() {
             self.left = 0;
         }
+        // INVARIANT: It is the next entry, and one less is left.
         self.next = next;
         Some(range)
     }
@@ -116,9 +126,12 @@ impl<R: Reporter> Reporting<R> {
     ) -> c_int {
         // SAFETY: By this function's precondition; dropping it waits until nobody is in here.
         let this = unsafe { &*container_of!(Opaque::cast_from(info), Self, info) };
+        // INVARIANT: By this function's precondition, until it returns; `report` takes ranges with
+        // any lifetime, so it cannot keep them.
         let ranges = Ranges {
             next: list,
             left: count,
+            _list: PhantomData,
         };
         match this.reporter.report(ranges) {
             Ok(()) => 0,

@@ -4,6 +4,7 @@
 #include <linux/bio.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/percpu.h>
 #include <linux/sched/signal.h>
 #include <linux/suspend.h>
 #include <linux/swap.h>
@@ -15,23 +16,79 @@
 /* The Rust module! macro has no field for the version. */
 MODULE_VERSION("0.1.0");
 
-unsigned long tmem_spin_lock_irqsave(spinlock_t *lock)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
+
+void tmem_spin_lock_irq_disable(spinlock_t *lock)
 {
+	spin_lock_irq_disable(lock);
+}
+
+bool tmem_spin_trylock_irq_disable(spinlock_t *lock)
+{
+	return spin_trylock_irq_disable(lock);
+}
+
+void tmem_spin_unlock_irq_enable(spinlock_t *lock)
+{
+	spin_unlock_irq_enable(lock);
+}
+
+#else
+
+#ifdef CONFIG_PREEMPT_RT
+/* Spinlocks leave interrupts enabled, and their holders may sleep. */
+static void irq_disable(void) { }
+static void irq_enable(void) { }
+#else
+/* Used with interrupts disabled only. */
+struct irq_state {
+	unsigned int depth;
+	unsigned long flags;
+};
+static DEFINE_PER_CPU(struct irq_state, irq_state);
+
+static void irq_disable(void)
+{
+	struct irq_state *state;
 	unsigned long flags;
 
-	spin_lock_irqsave(lock, flags);
-	return flags;
+	local_irq_save(flags);
+	state = this_cpu_ptr(&irq_state);
+	if (state->depth++ == 0)
+		state->flags = flags;
 }
 
-bool tmem_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
+static void irq_enable(void)
 {
-	return spin_trylock_irqsave(lock, *flags);
+	struct irq_state *state = this_cpu_ptr(&irq_state);
+
+	if (--state->depth == 0)
+		local_irq_restore(state->flags);
+}
+#endif
+
+void tmem_spin_lock_irq_disable(spinlock_t *lock)
+{
+	irq_disable();
+	spin_lock(lock);
 }
 
-void tmem_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+bool tmem_spin_trylock_irq_disable(spinlock_t *lock)
 {
-	spin_unlock_irqrestore(lock, flags);
+	irq_disable();
+	if (spin_trylock(lock))
+		return true;
+	irq_enable();
+	return false;
 }
+
+void tmem_spin_unlock_irq_enable(spinlock_t *lock)
+{
+	spin_unlock(lock);
+	irq_enable();
+}
+
+#endif
 
 struct virtio_driver *tmem_virtio_driver_of(struct virtio_device *vdev)
 {
@@ -175,6 +232,29 @@ void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len)
 		memzero_bvec(&bvec);
 }
 
+void tmem_bio_mark_read(struct bio *bio, unsigned int offset, unsigned int len)
+{
+	struct bvec_iter iter = bio->bi_iter;
+	struct bio_vec bvec;
+
+	if (offset)
+		bio_advance_iter(bio, &iter, offset);
+	iter.bi_size = min(iter.bi_size, len);
+	for (; iter.bi_size; bio_advance_iter_single(bio, &iter, bvec.bv_len)) {
+		struct folio *folio;
+
+		bvec = mp_bvec_iter_bvec(bio->bi_io_vec, iter);
+		folio = page_folio(bvec.bv_page);
+		/* The swap code has a vector for each folio, and all of the same sort in a bio. */
+		if (!folio_test_swapcache(folio))
+			return;
+		if (!bvec.bv_offset && bvec.bv_page == folio_page(folio, 0) &&
+		    bvec.bv_len == folio_size(folio) && folio_test_locked(folio) &&
+		    !folio_test_uptodate(folio))
+			folio_mark_uptodate(folio);
+	}
+}
+
 void tmem_unplug(struct blk_plug_cb *cb)
 {
 	list_del(&cb->list);
@@ -269,9 +349,18 @@ struct scatterlist *tmem_sg_next(struct scatterlist *sg)
 	return sg_next(sg);
 }
 
-void tmem_module_get(void)
+bool tmem_module_try_get(void)
 {
-	__module_get(THIS_MODULE);
+	return try_module_get(THIS_MODULE);
+}
+
+bool tmem_module_is_live(void)
+{
+#ifdef MODULE
+	return READ_ONCE(THIS_MODULE->state) == MODULE_STATE_LIVE;
+#else
+	return true;
+#endif
 }
 
 void tmem_module_put(void)

@@ -14,9 +14,13 @@
 #include <linux/virtio.h>
 #include <linux/workqueue.h>
 
-unsigned long tmem_spin_lock_irqsave(spinlock_t *lock);
-bool tmem_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
-void tmem_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+/*
+ * Interrupts are disabled from the first lock that the CPU takes to the last that
+ * it lets go of, in whatever order.
+ */
+void tmem_spin_lock_irq_disable(spinlock_t *lock);
+bool tmem_spin_trylock_irq_disable(spinlock_t *lock);
+void tmem_spin_unlock_irq_enable(spinlock_t *lock);
 
 struct virtio_driver *tmem_virtio_driver_of(struct virtio_device *vdev);
 void *tmem_virtio_priv(struct virtio_device *vdev);
@@ -40,6 +44,8 @@ void tmem_sg_mark_end(struct scatterlist *sg);
 
 bool tmem_bio_next(struct bio *bio, struct bvec_iter *iter, struct bio_vec *out);
 void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len);
+/* Folios of the swap cache that lie in this part of the bio's memory are up to date. */
+void tmem_bio_mark_read(struct bio *bio, unsigned int offset, unsigned int len);
 
 void tmem_unplug(struct blk_plug_cb *cb);
 bool tmem_may_wait_for_reclaim(void);
@@ -54,20 +60,24 @@ struct tmem_span {
 
 struct file *tmem_bdev_open(unsigned int major, unsigned int minor);
 void tmem_bdev_close(struct file *file);
-/* Whether it is a disk of this module's. */
-bool tmem_bdev_is_own(struct block_device *bdev);
-bool tmem_bdev_is_zoned(struct block_device *bdev);
+/* Those who have it open. */
+int tmem_bdev_openers(struct block_device *bdev);
+/* Why a block device whose disk has no hook can't have a filter; NULL if it can. */
+const char *tmem_bdev_unsuitable(struct block_device *bdev);
+/* Whether writes to a disk that is not blk-mq are under way. */
+bool tmem_disk_has_writes(struct gendisk *disk);
 /* A private copy, to submit to in the place of bdev; without submit_bio when it is for blk-mq. */
 struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq);
 
 bool tmem_disk_is_mq(struct gendisk *disk);
 /*
  * With the disk's queue frozen: sets its operations and *slot, and has bios for its block devices
- * that touch one of the spans go through submit_bio.
+ * that touch one of the spans go through submit_bio. -EBUSY, and nothing is done, when the
+ * operations are not those that are expected: somebody else has changed them.
  */
-void tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *fops,
-		     void **slot, void *value, const struct tmem_span *spans,
-		     unsigned int count);
+int tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *expected,
+		    const struct block_device_operations *fops, void **slot, void *value,
+		    const struct tmem_span *spans, unsigned int count);
 /*
  * Waits until all who looked at the flags that tmem_disk_refit() sets, before it did, have entered
  * the disk's queue; then sets the operations to those given, if any. Not for a disk that is not
@@ -98,6 +108,7 @@ phys_addr_t tmem_sg_phys(struct scatterlist *sg);
 unsigned int tmem_sg_len(struct scatterlist *sg);
 struct scatterlist *tmem_sg_next(struct scatterlist *sg);
 
+bool tmem_module_try_get(void);
 /*
  * Has refuses(data, begins) called before the system hibernates, and after that or when it was
  * refused, with begins false. Once in the module's life. Ending it waits for a call that is under
@@ -106,8 +117,9 @@ struct scatterlist *tmem_sg_next(struct scatterlist *sg);
 int tmem_hibernation_register(bool (*refuses)(void *data, bool begins), void *data);
 void tmem_hibernation_unregister(void);
 
-void tmem_module_get(void);
 void tmem_module_put(void);
+/* False while the module is being loaded: that may still fail. */
+bool tmem_module_is_live(void);
 bool tmem_signal_pending(void);
 u64 tmem_memory_pages(void);
 

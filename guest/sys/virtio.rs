@@ -202,8 +202,9 @@ impl QueueSet {
     /// As [`Device::read_config`], once the device is probed. Nothing when it is gone.
     pub(crate) fn read_config<const N: usize>(&self) -> Option<[u8; N]> {
         let open = self.open.lock();
+        let open = (*open).as_ref()?;
         // SAFETY: The device is valid by the type invariant.
-        (*open).as_ref().map(|open| unsafe { read_config(open.vdev) })
+        Some(unsafe { read_config(open.vdev) })
     }
 
     /// Takes a queue. Each can be taken once.
@@ -244,7 +245,7 @@ impl QueueSet {
             self.reset_open(open);
         }
         // A device that is closed was reset before.
-        Quiesced(())
+        Quiesced(self.users.clone())
     }
 
     fn reset_open(&self, open: &Open) {

@@ -22,8 +22,9 @@ use kernel::{
     },
 };
 
-/// Something that can be put into a virtqueue.
-pub(crate) trait Carrier: Send {
+/// Something that can be put into a virtqueue. It borrows nothing: a queue that is dropped leaves
+/// what is in flight to the device.
+pub(crate) trait Carrier: Send + 'static {
     /// The memory that the device reads and writes.
     fn chain_mut(&mut self) -> &mut Chain;
 }
@@ -139,8 +140,12 @@ impl<T: Carrier> Virtqueue<T> {
         Some((self.take_back(token)?, len as usize))
     }
 
-    /// Takes a buffer that the device has not used and, as it was reset, never will.
-    pub(crate) fn take_unused(&mut self, _: &Quiesced) -> Option<KBox<T>> {
+    /// Takes a buffer that the device has not used and, as it was reset, never will. None with the
+    /// proof of another device.
+    pub(crate) fn take_unused(&mut self, quiesced: &Quiesced) -> Option<KBox<T>> {
+        if !Arc::ptr_eq(&self.users, &quiesced.0) {
+            return None;
+        }
         // SAFETY: By the type invariant.
         let token = unsafe { bindings::virtqueue_detach_unused_buf(self.vq.as_ptr()) };
         self.take_back(token)
@@ -189,8 +194,9 @@ impl<T: Carrier> Drop for Virtqueue<T> {
     }
 }
 
-/// Proof that a device was reset and that no callback of its queues runs.
-pub(crate) struct Quiesced(pub(super) ());
+/// Proof that a device was reset and that no callback of its queues runs. The device is the one
+/// whose users these are; its queues are of no use any more.
+pub(crate) struct Quiesced(pub(super) Arc<Users>);
 
 /// A notification that the device is owed. Rung without holding the queue's lock.
 ///

@@ -20,6 +20,14 @@ use kernel::{
     },
 };
 
+/// Something whose work item `ID` runs on a workqueue that it keeps: the kernel does not look for
+/// delayed work when a workqueue is destroyed, so the workqueue has to live as long as what may wait
+/// for it.
+pub(crate) trait Queued<const ID: u64 = 0> {
+    /// The workqueue, always the same.
+    fn own_workqueue(&self) -> &WorkQueue;
+}
+
 /// An unbound workqueue with a rescuer, so that its work makes progress without memory.
 pub(crate) struct WorkQueue(NonNull<kernel::bindings::workqueue_struct>);
 
@@ -41,20 +49,36 @@ impl WorkQueue {
             .ok_or(ENOMEM)
     }
 
+    /// The workqueue of `item`, which should be this one. It is part of the item, so it is there for
+    /// as long as the item's reference that a waiting work item has.
+    fn of<'a, T: Queued<ID>, const ID: u64>(&self, item: &'a T) -> &'a Self {
+        let own = item.own_workqueue();
+        if !core::ptr::eq(self, own) {
+            pr_err!("work is put on a workqueue that is not its own: there is a bug\n");
+        }
+        own
+    }
+
     /// Runs `item` after `delay`, at the latest when `delay` is 0; an item that waits already is
     /// moved. May be called in any context.
     pub(crate) fn schedule<T, const ID: u64>(&self, item: &Arc<T>, delay: Jiffies)
     where
-        T: HasDelayedWork<T, ID> + WorkItem<ID, Pointer = Arc<T>> + Send + Sync + 'static,
+        T: Queued<ID>
+            + HasDelayedWork<T, ID>
+            + WorkItem<ID, Pointer = Arc<T>>
+            + Send
+            + Sync
+            + 'static,
     {
+        let queue = self.of::<T, ID>(item);
         let raw = Arc::into_raw(item.clone()).cast_mut();
         // SAFETY: `raw` points to a valid `T`, whose work item is part of a `delayed_work` because
         // of `HasDelayedWork`. The reference that was just leaked keeps it alive until the work
-        // function runs, which takes the reference back.
+        // function runs, which takes the reference back, and with it its workqueue.
         let waited = unsafe {
             kernel::bindings::mod_delayed_work_on(
                 kernel::bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
-                self.0.as_ptr(),
+                queue.0.as_ptr(),
                 delayed_work::<T, ID>(raw),
                 delay,
             )
@@ -70,14 +94,20 @@ impl WorkQueue {
     /// be called in any context.
     pub(crate) fn queue<T, const ID: u64>(&self, item: &Arc<T>, delay: Jiffies)
     where
-        T: HasDelayedWork<T, ID> + WorkItem<ID, Pointer = Arc<T>> + Send + Sync + 'static,
+        T: Queued<ID>
+            + HasDelayedWork<T, ID>
+            + WorkItem<ID, Pointer = Arc<T>>
+            + Send
+            + Sync
+            + 'static,
     {
+        let queue = self.of::<T, ID>(item);
         let raw = Arc::into_raw(item.clone()).cast_mut();
         // SAFETY: As in `schedule`.
         let queued = unsafe {
             kernel::bindings::queue_delayed_work_on(
                 kernel::bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
-                self.0.as_ptr(),
+                queue.0.as_ptr(),
                 delayed_work::<T, ID>(raw),
                 delay,
             )

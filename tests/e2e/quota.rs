@@ -103,3 +103,34 @@ fn beyond_its_quota_a_guest_swaps_to_its_disk_and_lives() -> Result<()> {
     guest.power_off()?;
     daemon.stop()
 }
+
+#[test]
+fn a_write_of_which_the_first_part_is_refused_fails() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions {
+        quota: "4M",
+        swap_size: "256M",
+        ..DaemonOptions::default()
+    })?;
+    let guest = bed::guest("split-error", 160, &daemon, "vm0")?;
+    guest.load_module()?;
+    guest.disk_appears()?;
+    // Up to the quota; then there is room again for what is small, and only for that.
+    guest.sh(
+        "busybox dd if=/dev/urandom of=/dev/tmem0 bs=128k count=64 oflag=direct 2>/dev/null || true; \
+         busybox dd if=/dev/zero of=/dev/tmem0 bs=128k count=2 oflag=direct 2>/dev/null",
+    )?;
+    // 1 MiB is two requests: pages that do not compress, and zeros.
+    guest.sh("busybox head -c 512k /dev/urandom >/want; busybox head -c 512k /dev/zero >>/want")?;
+    for at in 60..64 {
+        guest.sh(&format!(
+            "if busybox dd if=/want of=/dev/tmem0 bs=1M count=1 seek={at} oflag=direct; then \
+                 busybox dd if=/dev/tmem0 of=/got bs=1M count=1 skip={at} iflag=direct; \
+                 busybox cmp /want /got; \
+             fi"
+        ))?;
+    }
+    assert!(daemon.stats()?.number("/vms/vm0/puts_refused_quota")? > 0);
+    assert!(guest.counter("failed_stores")? > 0);
+    guest.power_off()?;
+    daemon.stop()
+}

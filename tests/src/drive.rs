@@ -17,6 +17,10 @@ pub enum Bus {
     Nvme,
     /// `/dev/sda` and so on, behind a virtio controller of its own.
     Scsi,
+    /// `/dev/sr0`, likewise.
+    Cd,
+    /// `/dev/nvme0n1`, which stands for all paths to it; there is one.
+    NvmePaths,
 }
 
 /// What this machine's page cache is used for.
@@ -110,6 +114,24 @@ impl Drive {
                 "-device",
                 format!("nvme,id={id},serial={id},drive={node},bus={port}"),
             ),
+            Bus::NvmePaths => {
+                add("-device", format!("nvme-subsys,id={id}-subsys,nqn={id}"));
+                add(
+                    "-device",
+                    format!("nvme,id={id},serial={id},subsys={id}-subsys,bus={port}"),
+                );
+                add("-device", format!("nvme-ns,drive={node},bus={id},nsid=1"));
+            }
+            Bus::Cd => {
+                add(
+                    "-device",
+                    format!("virtio-scsi-pci,id={id}-scsi,bus={port}"),
+                );
+                add(
+                    "-device",
+                    format!("scsi-cd,id={id},serial={id},drive={node},bus={id}-scsi.0"),
+                );
+            }
             Bus::Scsi => {
                 add(
                     "-device",

@@ -44,6 +44,7 @@ mod tuning {
     pub(crate) const COPIES: usize = 2;
     pub(crate) const EXTENTS: usize = 2;
     pub(crate) const EXTENT_PAGES: u64 = 3;
+    pub(crate) const FORGET_PAGES: u64 = 7;
     pub(crate) const FLUSH_PAGES: usize = EXTENTS;
     pub(crate) const GARBAGE: usize = 2;
     pub(crate) const HOME_PARTS: usize = 1;

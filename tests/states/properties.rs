@@ -107,6 +107,7 @@ faults! {
     a_put_that_is_not_looked_at_again_is_found: CACHE, NoRecheck;
     two_puts_at_a_time_are_found: CACHE, TwoPuts;
     asking_for_what_is_not_present_is_found: CACHE, AsksAlways;
+    a_disk_that_is_not_looked_at_is_found: CACHE, NeverLooks;
     writes_that_are_not_held_back_are_found: SWAP, NothingHeld;
     writes_that_do_not_wait_for_flushes_are_found: SWAP, NothingDeferred;
     writes_that_are_flushed_are_found: SWAP, StaysPending;
@@ -114,6 +115,8 @@ faults! {
     refusals_that_are_ignored_are_found: SWAP, RefusalIgnored;
     answers_that_did_not_come_are_found: SWAP, SilenceIsConsent;
     draining_in_haste_is_found: SWAP, DrainInHaste;
+    errors_that_are_cleared_are_found: SWAP, SuccessClears;
+    pages_that_fail_with_others_are_found: SWAP, FailsWhole;
 }
 
 /// Schedules lead to all that they are for.

@@ -5,6 +5,7 @@ pub(crate) mod bio;
 pub(crate) mod clone;
 pub(crate) mod hook;
 pub(crate) mod irq_lock;
+pub(crate) mod split;
 
 use crate::world;
 

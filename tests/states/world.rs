@@ -19,7 +19,8 @@ pub(crate) mod swap;
 pub(crate) mod task;
 
 pub(crate) use current::{
-    count_locks, disk, dropped, ended, interleave, pause, push, run, split, wait, world,
+    count_locks, disk, dropped, ended, identity, interleave, marked_read, pause, push, rest, run,
+    wait, world,
 };
 
 use crate::driver::area::Counter;
@@ -178,7 +179,7 @@ impl World {
         if !(self.filter.gate.is_empty() && self.filter.outs.is_empty()) {
             self.is_wrong("something is under way for ever".into());
         }
-        if self.ops.borrow().iter().any(|op| op.parts > 0) {
+        if self.ops.borrow().iter().any(|op| !op.is_over) {
             self.is_wrong("an operation has not ended".into());
         }
         if self.scene.is_swap {

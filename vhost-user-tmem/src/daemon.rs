@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tmem_host::socket::{self, Access, Socket};
 use tmem_host::{ready, size};
 use tmem_store::{Store, StoreConfig};
@@ -98,6 +98,8 @@ fn signals() -> std::io::Result<UnixStream> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
     }
+    // Served machines outlive the terminal that the daemon was started from.
+    signal_hook::flag::register(SIGHUP, Arc::default())?;
     Ok(seen)
 }
 

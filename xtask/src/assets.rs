@@ -46,8 +46,8 @@ pub(crate) enum Guests {
 /// a guest.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// What sets up device mapper's disks, in the root of tools.
-const DMSETUP: &str = "usr/sbin/dmsetup";
+/// What sets up disks above disks, in the root of tools.
+const STACKERS: &[&str] = &["usr/sbin/dmsetup", "usr/sbin/mdadm"];
 
 /// What makes file systems and checks them, in the root of tools.
 const TOOLS: &[&str] = &[
@@ -106,7 +106,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
             let user = User {
                 name: "load",
                 program: load()?,
-                tools: &[DMSETUP],
+                tools: STACKERS,
                 python: None,
                 modules: modules::STORAGE,
             };

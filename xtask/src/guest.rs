@@ -28,7 +28,7 @@ const INSTALLED: &str = "var/lib/tmem-rust-headers";
 const REVISION: u32 = 2;
 
 /// What Kbuild leaves in a source directory.
-const MADE: [&str; 8] = ["ko", "o", "mod", "c", "cmd", "order", "symvers", "d"];
+const MADE: [&str; 9] = ["ko", "o", "mod", "c", "cmd", "order", "symvers", "d", "s"];
 
 /// `cargo xtask guest`.
 pub(crate) fn command() -> Result<()> {
@@ -123,7 +123,10 @@ pub(crate) fn rust_headers(cache: &Cache, build: &Root, versions: &Versions) -> 
             "linux-headers-rust",
             &mut build.script(dir, &run),
             &cache.log(&name),
-            |line| line.starts_with('[').then(|| line.to_string()),
+            |line| {
+                line.starts_with(['[', ' '])
+                    .then(|| line.trim().to_string())
+            },
         )
     })?;
     let installed = build.file(INSTALLED);
@@ -138,6 +141,15 @@ pub(crate) fn rust_headers(cache: &Cache, build: &Root, versions: &Versions) -> 
         )?;
     }
     Ok(id)
+}
+
+/// The package in the directory of metadata `dir`.
+pub(crate) fn package(dir: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("{} has no package", dir.display()))
 }
 
 /// All files of `dir` that are not made by Kbuild, sorted.
@@ -168,7 +180,7 @@ fn is_source(path: &Path) -> bool {
         "c" => name.ends_with(".mod.c"),
         other => MADE.contains(&other),
     };
-    !made && !name.starts_with('.') && !name.ends_with("_generated.rs")
+    !made && !name.starts_with('.') && !name.contains("_generated.")
 }
 
 /// Copies `files` below `from` to `to`; links become what they point to.
@@ -225,6 +237,8 @@ mod tests {
             "modules.order",
             ".virtio_tmem.o.cmd",
             "sys/bindings_generated.rs",
+            "sys/layouts_generated.h",
+            "sys/layouts.s",
         ] {
             assert!(!is_source(Path::new(made)), "{made}");
         }

@@ -12,7 +12,9 @@ mod bench;
 mod cache;
 mod checkers;
 mod demo;
+mod deny;
 mod disk;
+mod dkms;
 mod e2e;
 mod exec;
 mod guest;
@@ -20,6 +22,7 @@ mod host;
 mod image;
 mod initramfs;
 mod kernel;
+mod lints;
 mod man;
 mod mirror;
 mod modules;
@@ -58,6 +61,11 @@ enum Command {
     Bench(bench::Options),
     /// Build the guest module for the stock Debian kernel, and tmemctl.
     Guest,
+    /// Check format, lints and dependencies of everything, the guest module
+    /// included, or format the guest module.
+    Lints(lints::Options),
+    /// Try the guest module in DKMS, on a Debian 13 that gets a new kernel.
+    Dkms,
     /// Make a small Debian system to try the VMM with.
     Image(image::Options),
     /// Run the end-to-end tests only.
@@ -81,6 +89,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Test => test::command(),
         Command::Bench(options) => bench::command(options),
         Command::Guest => guest::command(),
+        Command::Lints(options) => lints::command(options),
+        Command::Dkms => dkms::command(),
         Command::Image(options) => image::command(options),
         Command::E2e(options) => e2e::command(options),
         Command::Soak(options) => soak::command(options),

@@ -47,10 +47,17 @@ pub(crate) const STORAGE: &[&str] = &[
     "dm_mod",
     "dm_snapshot",
     "dm_flakey",
+    "dm_crypt",
+    "dm_delay",
+    "dm_thin_pool",
+    "raid0",
+    "raid456",
     "virtio_scsi",
     "sd_mod",
     "scsi_debug",
     "null_blk",
+    "sr_mod",
+    "zram",
 ];
 
 /// Those that a guest has beside whose memory is measured: what swaps into its own

@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Raised when the list of packages or files below changes.
-const BUILD_REVISION: u32 = 1;
+const BUILD_REVISION: u32 = 2;
 const QEMU_REVISION: u32 = 1;
 const GUEST_REVISION: u32 = 1;
-const TOOLS_REVISION: u32 = 2;
+const TOOLS_REVISION: u32 = 3;
 const CHECKERS_REVISION: u32 = 1;
 const PYTHON_REVISION: u32 = 1;
 
@@ -31,10 +31,14 @@ const TOOLS_SIZE: &str = "0.1 GB on disk, 20 MB download";
 const PYTHON_SIZE: &str = "40 MB on disk, 10 MB download";
 const CHECKERS_SIZE: &str = "1.6 GB on disk, 450 MB download";
 
-/// Beside the kernel's packages: compilers, and the guest's programs.
+/// Beside the kernel's packages: compilers, what checks the module's sources,
+/// and the guest's programs.
 const BUILD_PACKAGES: &[&str] = &[
     "rustc",
     "rust-src",
+    "rust-clippy",
+    "rustfmt",
+    "dkms",
     "bindgen",
     "make",
     "gcc",
@@ -52,8 +56,8 @@ const QEMU_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "ip
 /// What a small Debian server has beyond the essential packages.
 const GUEST_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "kmod"];
 
-/// What makes file systems and checks them.
-const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmsetup"];
+/// What makes file systems and checks them, and disks above disks.
+const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmsetup", "mdadm"];
 
 /// A service in a guest is run by it.
 const PYTHON_PACKAGES: &[&str] = &["python3-minimal"];
@@ -315,17 +319,41 @@ impl Root {
     /// with the host's directory `shared` at /mnt. Mounts are its own and
     /// vanish with it.
     pub(crate) fn script(&self, shared: &Path, script: &str) -> Command {
+        self.in_namespace("", shared, script)
+    }
+
+    /// As [`Self::script`], and what the script changes in the root vanishes
+    /// with it, too.
+    pub(crate) fn passing_script(&self, shared: &Path, script: &str) -> Command {
+        // An ordinary user may not write the attributes that overlayfs uses by itself.
+        let option = if rustix::process::geteuid().is_root() {
+            ""
+        } else {
+            ",userxattr"
+        };
+        // In the root's own /mnt, which is covered by what is seen afterwards.
+        let prepare = format!(
+            "over=$1/mnt; mount -t tmpfs none \"$over\"; \
+             mkdir \"$over/upper\" \"$over/work\" \"$over/root\"; \
+             mount -t overlay -o \"lowerdir=$1,upperdir=$over/upper,workdir=$over/work{option}\" \
+             none \"$over/root\"; set -- \"$over/root\" \"$2\" \"$3\"; "
+        );
+        self.in_namespace(&prepare, shared, script)
+    }
+
+    /// Runs `prepare` with mounts of its own, and then the script in `$1`.
+    fn in_namespace(&self, prepare: &str, shared: &Path, script: &str) -> Command {
         let mut command = Command::new("unshare");
         if !rustix::process::geteuid().is_root() {
             command.args(["--map-root-user", "--map-auto"]);
         }
         command
             .args(["--mount", "--propagation", "private", "--", "sh", "-euc"])
-            .arg(
-                "mount --rbind /dev \"$1/dev\"; mount --rbind /proc \"$1/proc\"; \
+            .arg(format!(
+                "{prepare}mount --rbind /dev \"$1/dev\"; mount --rbind /proc \"$1/proc\"; \
                  mount --bind \"$2\" \"$1/mnt\"; \
-                 exec chroot \"$1\" /bin/sh -euc \"$3\"",
-            )
+                 exec chroot \"$1\" /bin/sh -euc \"$3\""
+            ))
             .arg("sh")
             .arg(&self.dir)
             .arg(shared)

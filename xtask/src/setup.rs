@@ -5,6 +5,7 @@
 use crate::cache;
 use crate::cache::Cache;
 use crate::checkers;
+use crate::deny;
 use crate::guest;
 use crate::host;
 use crate::kernel;
@@ -45,6 +46,7 @@ pub(crate) struct Setup {
 pub(crate) fn command(options: &Options) -> Result<()> {
     let start = Instant::now();
     let setup = ensure(options.refresh)?;
+    deny::program(&setup.cache)?;
     println!(
         "ready after {:.1} s: kernel {}, {}, QEMU {}",
         start.elapsed().as_secs_f32(),
@@ -61,8 +63,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Removes what belongs to other versions, and all built modules, which are
-/// made again in seconds.
+/// Removes what belongs to other versions, and all built modules and what was
+/// found out about them, which are made again in seconds.
 fn prune(setup: &Setup) -> Result<()> {
     let versions = &setup.versions;
     let whole = [
@@ -73,6 +75,7 @@ fn prune(setup: &Setup) -> Result<()> {
         roots::python_name(),
         roots::checkers_name(versions),
         kernel::name(versions),
+        deny::name(),
     ];
     let headers = guest::rust_headers_name(versions)?;
     let checkers = checkers::kernel::name(versions)?;

@@ -124,4 +124,12 @@ mod tests {
         assert_eq!(source_package(&kernel).unwrap(), "linux-source-7.2");
         assert!(kernel_release("linux-base").is_err());
     }
+
+    #[test]
+    fn a_release_without_a_patch_level_has_a_source_package() {
+        for kernel in ["7.3-cloud-amd64", "7.3-rc7-cloud-amd64", "7.3.0-amd64"] {
+            assert_eq!(source_package(kernel).unwrap(), "linux-source-7.3");
+        }
+        assert!(source_package("cloud").is_err());
+    }
 }

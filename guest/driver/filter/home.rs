@@ -121,7 +121,14 @@ impl Filter {
             }
             let count = (tuning::HOME_PARTS * Copies::PAGES) as u32;
             self.hold_homing(first, count);
-            let moved = self.move_home(&home, Pages { index: first, count }, &mut stock);
+            let moved = self.move_home(
+                &home,
+                Pages {
+                    index: first,
+                    count,
+                },
+                &mut stock,
+            );
             self.release_homing();
             self.engine.schedule_flush(&self.area);
             moved?;
@@ -164,7 +171,7 @@ impl Filter {
         self.for_each_part(home, |pages, copies, at| {
             let flight = self.gate.enter();
             let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
-            let mut bio = clones.over(copies, Op::Write, pages, purpose)?;
+            let mut bio = self.hook.clones().over(copies, Op::Write, pages, purpose)?;
             bio.rebase(0u64.wrapping_sub(self.origin));
             bio.aim(self.shadow.target());
             writes.push(bio);
@@ -254,10 +261,7 @@ impl Filter {
                             handles.free(part.pages.index + i);
                         }
                     });
-                    self.area
-                        .counts
-                        .brought_home
-                        .add(part.pages.count.into());
+                    self.area.counts.brought_home.add(part.pages.count.into());
                 }
                 // Some were freed meanwhile, or there was no memory, or no host: see the next round.
                 Some(status) if status.is_again() || status == Status::AGAIN => (),

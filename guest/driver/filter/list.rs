@@ -26,12 +26,16 @@ use crate::{
         blockdev::BlockDevice,
         clone::CopiesStack,
         hook::{
+            Filter as _,
             Gate,
             Hook, //
         },
         irq_lock::new_irq_lock,
         module::InUse,
-        work::WorkQueue, //
+        work::{
+            Queued,
+            WorkQueue, //
+        },
     },
     uapi::{
         self,
@@ -48,6 +52,12 @@ use kernel::{
         atomic::Atomic,
         Arc,
         Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
     },
     workqueue::{
         DelayedWork,
@@ -75,6 +85,7 @@ pub(crate) struct Filters {
     manager: Arc<Manager>,
     workqueue: WorkQueue,
     is_eager: bool,
+    settle: Delta,
     #[pin]
     list: Mutex<List>,
     #[pin]
@@ -87,6 +98,12 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self, WATCH> for Filters { self.watch }
 }
 
+impl Queued<WATCH> for Filters {
+    fn own_workqueue(&self) -> &WorkQueue {
+        &self.workqueue
+    }
+}
+
 impl WorkItem<WATCH> for Filters {
     type Pointer = Arc<Self>;
 
@@ -96,12 +113,13 @@ impl WorkItem<WATCH> for Filters {
 }
 
 impl Filters {
-    /// Without filters. With `is_eager` blocks are put that were read once only.
+    /// Without filters. With `is_eager` blocks are put that were read once only. Writes that were
+    /// under way when a filter came have ended after `settle` seconds.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(manager: Arc<Manager>, is_eager: bool) -> Result<Arc<Self>> {
+    pub(crate) fn new(manager: Arc<Manager>, is_eager: bool, settle: u32) -> Result<Arc<Self>> {
         let list = List {
             entries: KVec::new(),
             hooks: KVec::new(),
@@ -114,6 +132,7 @@ impl Filters {
                 manager,
                 workqueue,
                 is_eager,
+                settle: Delta::from_secs(settle.into()),
                 list <- new_mutex!(list, "tmem::Filters"),
                 watch <- new_delayed_work!("tmem::watch"),
             }),
@@ -135,22 +154,18 @@ impl Filters {
         let kind = Kind::from_number(target.kind).ok_or(EINVAL)?;
         let mut list = self.list.lock();
         let number = (target.major, target.minor);
-        if list.entries.iter().any(|entry| entry.filter.number == number) {
+        if list
+            .entries
+            .iter()
+            .any(|entry| entry.filter.number == number)
+        {
             return Err(EEXIST);
         }
         let device = BlockDevice::open(target.major, target.minor)?;
-        if device.is_own() || device.is_zoned() {
-            pr_err!(
-                "{}:{} can't have a filter: it is zoned, or one of this module's own\n",
-                target.major,
-                target.minor,
-            );
-            return Err(sys::not_supported());
-        }
         // A bio has one filter.
         let (from, to) = device.sectors();
         if list.entries.iter().any(|entry| {
-            let (first, end) = entry.filter.device.sectors();
+            let (first, end) = entry.filter.sectors();
             entry.filter.hook.is_on(&device) && from < end && first < to
         }) {
             return Err(EBUSY);
@@ -159,7 +174,18 @@ impl Filters {
         list.hooks.reserve(1, GFP_KERNEL)?;
         let hook = match list.hooks.iter().find(|hook| hook.is_on(&device)) {
             Some(hook) => hook.clone(),
-            None => Hook::new(&device)?,
+            None => {
+                if let Some(reason) = device.unsuitable() {
+                    pr_err!(
+                        "{}:{} can't have a filter: {}\n",
+                        target.major,
+                        target.minor,
+                        reason,
+                    );
+                    return Err(sys::not_supported());
+                }
+                Hook::new(&device)?
+            }
         };
         list.count += 1;
         let object = list.count;
@@ -173,8 +199,12 @@ impl Filters {
             self.engine.remove_area(&filter.area);
             return Err(err);
         }
-        filter.reopen();
-        if !list.hooks.iter().any(|hook| Arc::ptr_eq(hook, &filter.hook)) {
+        self.settle(&filter);
+        if !list
+            .hooks
+            .iter()
+            .any(|hook| Arc::ptr_eq(hook, &filter.hook))
+        {
             // There is room.
             let _ = list.hooks.push_within_capacity(filter.hook.clone());
         }
@@ -187,6 +217,18 @@ impl Filters {
         self.workqueue
             .schedule::<_, WATCH>(self, tuning::disk_watch());
         Ok(())
+    }
+
+    /// Opens a filter that was hooked in. While writes are under way that it has not seen, it stays
+    /// closed, and is opened later.
+    fn settle(&self, filter: &Filter) {
+        let start = Instant::<Monotonic>::now();
+        while !filter.try_settle() && !sys::signal_pending() {
+            if filter.hook.takes_bios() || start.elapsed().as_millis() >= tuning::SETTLE_MS {
+                return;
+            }
+            fsleep(Delta::from_millis(1));
+        }
     }
 
     fn make(
@@ -208,7 +250,9 @@ impl Filters {
         };
         let area = Area::new(pool, name_of(object), known)?;
         let shadow = hook.shadow_of(&device)?;
+        let (identity, was_used) = (device.identity(), device.is_in_use());
         let (gate, outs) = (Gate::new()?, Gate::new()?);
+        let in_use = InUse::new()?;
         let filter = Arc::pin_init(
             pin_init!(Filter {
                 kind,
@@ -217,6 +261,13 @@ impl Filters {
                 engine: self.engine.clone(),
                 hook,
                 origin: from,
+                end: to,
+                identity <- new_irq_lock!(identity, "tmem::identity"),
+                is_settling: Atomic::new(true),
+                attached: Instant::now(),
+                settle: self.settle,
+                was_used: Atomic::new(was_used),
+                idle_looks: Atomic::new(0),
                 gate,
                 outs,
                 // Until all bios come to it.
@@ -229,7 +280,7 @@ impl Filters {
                 is_eager: self.is_eager,
                 shadow,
                 device,
-                _in_use: InUse::new(),
+                _in_use: in_use,
             }),
             GFP_KERNEL,
         )?;
@@ -305,26 +356,41 @@ impl Filters {
         drop(entry);
         filter.cancel_work();
         // What is left there is freed with the pool, if this fails.
-        self.manager.flush_object(filter.area.pool, filter.area.object);
+        self.manager
+            .flush_object(filter.area.pool, filter.area.object);
         Ok(())
     }
 
-    /// Detaches filters whose disks are gone.
+    /// Looks after the disks of filters: see [`Chore`].
     fn look_after_disks(self: &Arc<Self>) {
-        let dead = |entry: &&Entry| !entry.is_going && !entry.filter.device.is_live();
-        loop {
-            let number = {
-                let list = self.list.lock();
-                let dead = list.entries.iter().find(dead);
-                dead.map(|entry| entry.filter.number)
+        while let Some((filter, chore)) = self.chore() {
+            let number = filter.number;
+            let done = match chore {
+                Chore::Gone => {
+                    pr_warn!(
+                        "the disk of {}:{} is gone, and so is its filter\n",
+                        number.0,
+                        number.1
+                    );
+                    self.take(number)
+                        .and_then(|filter| self.detach_taken(filter, true))
+                }
+                Chore::Left => {
+                    pr_info!(
+                        "nobody uses {}:{} any more: its filter is detached\n",
+                        number.0,
+                        number.1
+                    );
+                    self.take(number)
+                        .and_then(|filter| self.detach_taken(filter, false))
+                }
+                Chore::Forget => {
+                    self.forget(&filter);
+                    Ok(())
+                }
             };
-            let Some(number) = number else {
-                break;
-            };
-            pr_warn!("the disk of {}:{} is gone, and so is its filter\n", number.0, number.1);
-            let gone = self.take(number).and_then(|filter| self.detach_taken(filter, true));
-            if gone.is_err() {
-                // Without memory: the next time.
+            if done.is_err() {
+                // Without memory, or without the host: the next time.
                 break;
             }
         }
@@ -333,6 +399,49 @@ impl Filters {
                 .schedule::<_, WATCH>(self, tuning::disk_watch());
         }
     }
+
+    /// What is to be done next, and for which filter.
+    fn chore(&self) -> Option<(Arc<Filter>, Chore)> {
+        let list = self.list.lock();
+        list.entries
+            .iter()
+            .filter(|entry| !entry.is_going)
+            .find_map(|Entry { filter, .. }| {
+                filter.try_settle();
+                let chore = if !filter.device.is_live() {
+                    Chore::Gone
+                } else if filter.is_left() {
+                    Chore::Left
+                } else if filter.area.cache(|blocks| blocks.is_forgetting()) == Some(true) {
+                    Chore::Forget
+                } else {
+                    return None;
+                };
+                Some((filter.clone(), chore))
+            })
+    }
+
+    /// Makes all pages absent of a disk that is not known any more.
+    fn forget(&self, filter: &Filter) {
+        self.manager
+            .flush_object(filter.area.pool, filter.area.object);
+        // A part at a time, with the lock let go in between.
+        while filter.area.cache(|blocks| {
+            blocks.forget_some();
+            blocks.is_forgetting()
+        }) == Some(true)
+        {}
+    }
+}
+
+/// What is to be done for a filter without being asked for.
+enum Chore {
+    /// Its disk is gone, and so has to go the filter.
+    Gone,
+    /// Nobody uses its disk: the filter goes, so that the disk can.
+    Left,
+    /// What is known of its disk is to be forgotten.
+    Forget,
 }
 
 /// The object of a filter.

@@ -34,6 +34,7 @@ use kernel::{
 impl Filter {
     /// A read of the disk.
     pub(super) fn read_block(self: &Arc<Self>, bio: Bio) {
+        self.recognise_disk();
         let is_there = |pages: &Pages| {
             self.is_serving() && self.area.cache(|blocks| blocks.look(*pages)) == Some(Way::Host)
         };
@@ -41,13 +42,11 @@ impl Filter {
         let Some(pages) = pages.filter(|_| bio.is_movable()).filter(is_there) else {
             return self.read_from_disk(bio);
         };
-        let Some((bio, _)) = self.fitting(bio, pages, pages.count) else {
+        let Some((bio, _, _rest)) = self.fitting(bio, pages, pages.count) else {
             return;
         };
         let flight = self.gate.enter();
-        let carrier = self.carrier(bio, |original| {
-            Purpose::Get(original, self.clone(), flight)
-        });
+        let carrier = self.carrier(bio, |original| Purpose::Get(original, self.clone(), flight));
         if let Some(carrier) = carrier {
             self.engine.gather(carrier);
         }

@@ -12,6 +12,8 @@
 //!   has them, and they are not stored from before that write on.
 //! - A stored page is read from the host only. When it is not there any more, it was brought home
 //!   meanwhile (then it is not stored, and the read starts again), or it is lost, and the read fails.
+//!   A bio that reads several folios fails as a whole, so those of them that were read are marked
+//!   before that: see [`Bio::mark_read`].
 //! - While pages are brought home, writes to them wait, so that the older content does not come
 //!   last.
 
@@ -20,7 +22,10 @@ use super::{
     Filter, //
 };
 use crate::{
-    driver::parts::parts,
+    driver::{
+        handles::Place,
+        parts::parts, //
+    },
     sys::bio::{
         Bio,
         Outcome,
@@ -35,11 +40,13 @@ impl Filter {
         // Entered before it is known whether the filter is closing: see `close`.
         let out = self.outs.enter();
         let pages = bio.pages_from(self.origin).filter(|_| bio.is_movable());
-        let Some(pages) = pages.filter(|_| self.is_serving()) else {
+        let is_known =
+            |pages: &Pages| self.area.swap(|handles| handles.covers(*pages)) == Some(true);
+        let Some(pages) = pages.filter(|_| self.is_serving()).filter(is_known) else {
             drop(out);
             return self.overwrite(bio);
         };
-        let Some((bio, _)) = self.fitting(bio, pages, pages.count) else {
+        let Some((bio, _, _rest)) = self.fitting(bio, pages, pages.count) else {
             return;
         };
         let flight = self.gate.enter();
@@ -113,25 +120,22 @@ impl Filter {
         let Some(pages) = bio.pages_from(self.origin).filter(|_| bio.is_movable()) else {
             return self.pass(bio);
         };
-        let alike = self.area.swap(|handles| {
-            let (count, is_held) = handles.alike(pages);
-            let is_lost = (pages.index..pages.index + u64::from(count))
-                .any(|page| handles.is_lost(page));
-            (count, is_held, is_lost)
-        });
-        let Some((count, is_held, is_lost)) = alike else {
+        let Some((count, place)) = self.area.swap(|handles| handles.alike(pages)) else {
             return self.pass(bio);
         };
-        let Some((bio, Pages { count, .. })) = self.fitting(bio, pages, count) else {
+        let Some((bio, Pages { count, .. }, _rest)) = self.fitting(bio, pages, count) else {
             return;
         };
-        if is_lost {
-            self.area.counts.errors.add(count.into());
-            return bio.end(Outcome::IoError);
-        }
-        if !is_held {
-            self.area.counts.misses.add(count.into());
-            return self.pass(bio);
+        match place {
+            Place::Device => (),
+            Place::Nowhere => {
+                self.area.counts.errors.add(count.into());
+                return bio.end(Outcome::IoError);
+            }
+            Place::Disk => {
+                self.area.counts.misses.add(count.into());
+                return self.pass(bio);
+            }
         }
         let flight = self.gate.enter();
         let carrier = self.carrier(bio, |original| Purpose::In(original, self.clone(), flight));
@@ -150,14 +154,11 @@ impl Filter {
         let waiting = {
             let mut homing = self.homing.lock();
             *homing = (0, 0);
-            // A guard in the block's last expression would outlive the other, and leave interrupts
-            // off.
-            let is_empty = self.retries.lock().is_empty();
-            !is_empty
+            !self.retries.lock().is_empty()
         };
         if waiting {
             self.engine
-                .workqueue()
+                .retry_queue()
                 .schedule::<_, { super::RETRY }>(self, 0);
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     sys::{
         bio::{
             Bio,
+            Op,
             Pages,
             Status, //
         },
@@ -75,6 +76,7 @@ impl clone::Purpose for Purpose {
     fn ended(self, status: Status) {
         match self {
             Self::Outside(original, flight) | Self::Through(original, flight) => {
+                read(&original, status);
                 original.end_as(status);
                 drop(flight);
             }
@@ -116,6 +118,7 @@ impl clone::Purpose for Purpose {
                 if status.is_again() {
                     filter.later(original);
                 } else {
+                    read(&original, status);
                     original.end_as(status);
                 }
                 land(filter, flight);
@@ -126,5 +129,12 @@ impl clone::Purpose for Purpose {
                 drop(flight);
             }
         }
+    }
+}
+
+/// A part of a read has ended. Others may fail.
+fn read(bio: &Bio, status: Status) {
+    if let (true, Op::Read, Some(pages)) = (status.is_ok(), bio.op(), bio.pages()) {
+        bio.mark_read(0, pages.count);
     }
 }

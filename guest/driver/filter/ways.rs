@@ -14,6 +14,7 @@ use crate::sys::{
         PAGE_SECTORS, //
     },
     hook::Flight,
+    split::Rest, //
 };
 use kernel::sync::{
     atomic::Relaxed,
@@ -29,21 +30,19 @@ impl Filter {
 
     /// Passes a bio on to the disk, with a purpose.
     pub(super) fn pass_as(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) {
-        let clones = &self.engine.shared.clones;
+        let clones = self.hook.clones();
         if let Some(clone) = clones.clone_of(bio, self.shadow.target(), purpose) {
             clone.submit();
         }
     }
 
-    /// The first pages of a bio, as many as fit into a request, if the host can read or write their
-    /// memory. Gives nothing when it was ended.
-    pub(super) fn fitting(&self, bio: Bio, pages: Pages, count: u32) -> Option<(Bio, Pages)> {
-        let count = count.min(self.engine.most_pages()).max(1);
-        if count >= pages.count {
-            return Some((bio, pages));
-        }
+    /// The first pages of a bio, as many as fit into a request, and the rest. Gives nothing when it
+    /// was ended.
+    pub(super) fn fitting(&self, bio: Bio, pages: Pages, count: u32) -> Option<(Bio, Pages, Rest)> {
+        let count = count.min(self.engine.most_pages()).min(pages.count).max(1);
         let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
-        Some((bio.split_at(at)?, Pages { count, ..pages }))
+        let (front, rest) = self.hook.splits().cut(bio, at)?;
+        Some((front, Pages { count, ..pages }, rest))
     }
 
     /// A bio that the engine takes in the place of another.
@@ -67,7 +66,7 @@ impl Filter {
         // It is under way meanwhile.
         self.gate.join();
         self.retries.lock().push(bio);
-        self.engine.workqueue().schedule::<_, RETRY>(self, 0);
+        self.engine.retry_queue().schedule::<_, RETRY>(self, 0);
     }
 }
 

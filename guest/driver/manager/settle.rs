@@ -98,14 +98,12 @@ impl Manager {
         let had_pool = match session.had_pool {
             Some(had_pool) => had_pool,
             // Asked once only: after that there is a pool.
-            None => *session
-                .had_pool
-                .insert(self.engine.create_pool(
-                    &session.queues,
-                    DISK_POOL,
-                    PoolKind::Persistent,
-                    patience,
-                )?),
+            None => *session.had_pool.insert(self.engine.create_pool(
+                &session.queues,
+                DISK_POOL,
+                PoolKind::Persistent,
+                patience,
+            )?),
         };
         let session = self.confirm(state)?;
         let (instance, run) = (session.config.instance, session.run);
@@ -170,7 +168,10 @@ impl Manager {
             if pool >= session.config.max_pools
                 || (kind == PoolKind::Ephemeral && !caps.contains(Capabilities::EPHEMERAL))
             {
-                pr_warn!("the device has no pool {} for filters: what is attached goes to the disk\n", pool);
+                pr_warn!(
+                    "the device has no pool {} for filters: what is attached goes to the disk\n",
+                    pool
+                );
                 state.filters_instance = [0; 16];
                 return Ok(());
             }

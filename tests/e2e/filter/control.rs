@@ -2,6 +2,7 @@
 //! `tmemctl` in a guest.
 
 use crate::bed;
+use anyhow::Context;
 use anyhow::Result;
 use serde_json::Value;
 use tmem_e2e::Guest;
@@ -17,6 +18,13 @@ pub(crate) fn attach<M: Machine>(guest: &Guest<M>, device: &str, kind: &str) -> 
 /// Detaches it.
 pub(crate) fn detach<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
     guest.run(&format!("tmemctl detach {device}")).map(|_| ())
+}
+
+/// How many filters there are.
+pub(super) fn attached<M: Machine>(guest: &Guest<M>) -> Result<usize> {
+    let status = bed::json(guest, "tmemctl status --json")?;
+    let filters = status.get("filters").and_then(Value::as_array);
+    Ok(filters.context("no filters in the status")?.len())
 }
 
 /// The sum of the numbers called `name`, over all filters.

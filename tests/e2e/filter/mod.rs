@@ -7,8 +7,10 @@
 //! that the load itself raises no false alarm, and that it does raise one.
 
 mod bad_input;
+mod changed;
 mod coherency;
 pub(crate) mod control;
+mod in_flight;
 mod late;
 mod mutation;
 mod places;
@@ -16,6 +18,7 @@ mod power_cut;
 mod scribble;
 mod session;
 mod soak;
+mod split;
 mod stacked;
 mod stress;
 mod swap;

@@ -31,7 +31,7 @@ fn disks_above_disks_have_filters() -> Result<()> {
     let image = Image::empty(SIZE)?;
     let daemon = bed::daemon(DaemonOptions::default())?;
     let mut guest = filter::guest("stacked", 288, vec![Drive::new(image.path())])?;
-    guest.load_module_with("precache_eager=1")?;
+    guest.load_module_with("precache_eager=1 settle_seconds=0")?;
     guest.plug(&daemon.socket("vm0"))?;
     guest.disk_appears()?;
     let sectors = SIZE << 11;

@@ -276,6 +276,14 @@ impl Guest<Qemu> {
         Ok(())
     }
 
+    /// A command of QEMU's monitor.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn qmp(&self, command: &str, arguments: serde_json::Value) -> Result<serde_json::Value> {
+        lock(&self.machine.qmp).execute(command, arguments)
+    }
+
     /// Unplugs the disk `number`, counted from 0, whatever it is used for.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ pub(crate) struct Counts {
     pub(crate) skipped: Counter,
     pub(crate) invalidates: Counter,
     pub(crate) vanished: Counter,
+    pub(crate) forgotten: Counter,
     pub(crate) brought_home: Counter,
     pub(crate) errors: Counter,
 }

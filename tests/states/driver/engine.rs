@@ -10,6 +10,7 @@ use super::area::Known;
 use super::handles::Admission;
 use crate::sys::bio::Bio;
 use crate::sys::bio::BioList;
+use crate::sys::bio::Op;
 use crate::sys::bio::Outcome;
 use crate::sys::clone::Clones;
 use crate::tuning;
@@ -48,6 +49,8 @@ pub(crate) struct Engine {
     pub(crate) mode: Cell<Mode>,
     pub(crate) is_away: Cell<bool>,
     pub(crate) is_busy: Cell<bool>,
+    /// The host has said that it is full.
+    pub(crate) is_full: Cell<bool>,
     /// The request for flushes is not under way.
     has_flusher: Cell<bool>,
 }
@@ -60,6 +63,7 @@ impl Engine {
             mode: Cell::new(Mode::Open),
             is_away: Cell::new(false),
             is_busy: Cell::new(false),
+            is_full: Cell::new(false),
             has_flusher: Cell::new(true),
         })
     }
@@ -76,7 +80,7 @@ impl Engine {
         self.is_away.get() || self.is_busy.get()
     }
 
-    pub(crate) fn workqueue(&self) -> &WorkQueue {
+    pub(crate) fn retry_queue(&self) -> &WorkQueue {
         &self.workqueue
     }
 
@@ -90,13 +94,18 @@ impl Engine {
         let mut admitted = BioList::new();
         while let Some(bio) = bios.pop() {
             let pages = bio.pages().unwrap();
+            let is_full = bio.op() == Op::Write && self.is_full.get();
             let admission = match &mut *area.known.lock() {
+                Known::Swap(handles) if is_full && handles.are_new(pages) => {
+                    Admission::Refused(bio)
+                }
                 Known::Swap(handles) => handles.admit(bio, pages),
                 Known::Cache(_) => Admission::Send(bio),
             };
             match admission {
                 Admission::Send(bio) => admitted.push(bio),
                 Admission::Deferred => world::world().seen.deferred.add(1),
+                Admission::Refused(bio) => bio.end(Outcome::NoSpace),
                 Admission::Empty(_) => panic!("a filter has no empty pages"),
             }
         }

@@ -8,10 +8,13 @@ use crate::sys::bio::BioList;
 use crate::sys::bio::Op;
 use crate::sys::bio::Target;
 use crate::sys::bio::PAGE_SECTORS;
+use crate::sys::clone::Clones;
 use crate::sys::clone::Copies;
 use crate::sys::clone::CopiesStack;
 use crate::sys::hook::Gate;
+use crate::sys::hook::Hook;
 use crate::sys::irq_lock::IrqLock;
+use crate::sys::split::Splits;
 use crate::tuning;
 use crate::world;
 use crate::world::Fault;
@@ -65,7 +68,10 @@ pub(crate) struct Filter {
     is_swap: bool,
     pub(crate) area: Arc<Area>,
     pub(crate) engine: Arc<Engine>,
+    hook: Hook,
     origin: u64,
+    /// Of the disk that the states of pages are about.
+    identity: IrqLock<u64>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) outs: Arc<Gate>,
     pub(crate) is_closing: Atomic<bool>,
@@ -89,7 +95,12 @@ impl Filter {
             is_swap: scene.is_swap,
             area: Area::new(scene.is_swap, crate::PAGES, scene.fault),
             engine: Engine::new(),
+            hook: Hook {
+                clones: Clones,
+                splits: Splits,
+            },
             origin: ORIGIN,
+            identity: IrqLock::new(0),
             gate: Gate::new(),
             outs: Gate::new(),
             is_closing: Atomic::new(false),
@@ -112,6 +123,30 @@ impl Filter {
             (true, Op::Write) if bio.is_swap_out() => self.swap_out(bio),
             (true, _) => self.overwrite(bio),
         }
+    }
+
+    /// Nobody uses the disk any more, or it is another one.
+    pub(crate) fn forget_disk(&self) {
+        if self.area.cache(|cache| cache.forget_all()).is_some() {
+            self.area.counts.forgotten.add(1);
+            world::push(world::task::Task::Forget);
+        }
+    }
+
+    fn recognise_disk(&self) {
+        if world::world().fault == Some(Fault::NeverLooks) {
+            return;
+        }
+        let identity = world::identity();
+        if *self.identity.lock() != identity {
+            self.forget_disk();
+            *self.identity.lock() = identity;
+        }
+    }
+
+    /// Whether the disk is another one than is known.
+    pub(crate) fn is_other_disk(&self) -> bool {
+        *self.identity.lock() != world::identity()
     }
 
     /// What `later` has put off.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Bios: their memory has a number for each page, which says what content that is.
 
+mod chain;
 mod list;
 mod status;
 
@@ -10,6 +11,7 @@ use crate::world;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub(crate) use chain::Chain;
 pub(crate) use list::BioList;
 pub(crate) use status::Outcome;
 pub(crate) use status::Status;
@@ -77,6 +79,8 @@ pub(crate) struct Body {
     pub(crate) guest: Option<usize>,
     pub(crate) target: Target,
     pub(crate) purpose: Option<Purpose>,
+    /// How it ends, if it has no purpose.
+    pub(crate) chain: Option<Rc<Chain>>,
 }
 
 impl Body {
@@ -84,6 +88,7 @@ impl Body {
     pub(crate) fn like(&self) -> Self {
         Self {
             memory: self.memory.clone(),
+            chain: self.chain.clone(),
             purpose: None,
             ..*self
         }
@@ -176,15 +181,24 @@ impl Bio {
         }
     }
 
-    /// Cuts the bio before the sector `at`; the rest is submitted anew.
-    pub(crate) fn split_at(mut self, at: u64) -> Option<Self> {
-        let body = self.body_mut();
-        let mut rest = body.like();
-        body.to = at;
+    /// Cuts the bio before the sector `at`: a new bio, which is its front, and itself, which is what
+    /// is left.
+    pub(super) fn cut(mut self, at: u64) -> (Self, Self) {
+        let rest = self.body_mut();
+        let mut front = rest.like();
+        front.to = at;
+        front.chain = rest.chain.as_ref().map(Chain::front);
         rest.first += ((at - rest.from) / PAGE_SECTORS) as usize;
         rest.from = at;
-        world::split(Self::new(rest));
-        Some(self)
+        (Self::new(front), self)
+    }
+
+    pub(crate) fn mark_read(&self, first: u32, count: u32) {
+        let body = self.body();
+        if let Some(op) = body.guest {
+            let first = body.first + first as usize;
+            world::marked_read(op, first..first + count as usize);
+        }
     }
 
     pub(crate) fn submit(self) {
@@ -208,7 +222,7 @@ impl Bio {
         };
         match body.purpose.take() {
             Some(purpose) => purpose.ended(status),
-            None => world::ended(*body, status),
+            None => body.chain.unwrap().ended_as(status),
         }
     }
 }

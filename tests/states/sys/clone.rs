@@ -58,6 +58,7 @@ impl Clones {
             guest: None,
             target: Target::Device,
             purpose: Some(purpose(copies)),
+            chain: None,
         }))
     }
 

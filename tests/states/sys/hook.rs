@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Counts of what is under way.
 
+use super::clone::Clones;
+use super::split::Splits;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -34,5 +36,21 @@ pub(crate) struct Flight(Arc<Gate>);
 impl Drop for Flight {
     fn drop(&mut self) {
         self.0.leave();
+    }
+}
+
+/// What all filters of a disk share.
+pub(crate) struct Hook {
+    pub(crate) clones: Clones,
+    pub(crate) splits: Splits,
+}
+
+impl Hook {
+    pub(crate) fn clones(&self) -> &Clones {
+        &self.clones
+    }
+
+    pub(crate) fn splits(&self) -> &Splits {
+        &self.splits
     }
 }

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A guest with a file system: it reads and writes whatever it likes at any time.
 
+use super::guest;
+use super::Fault;
 use super::World;
 use crate::driver::area::Known;
-use crate::driver::filter::ORIGIN;
-use crate::sys::bio::Body;
 
 impl World {
     /// A read must have brought what was there at some moment while it was under way.
-    pub(super) fn check_read(&self, body: &Body, since: u64) {
-        let pages = body.touched(ORIGIN);
-        let (disk, memory) = (self.disk.borrow(), body.memory.borrow());
-        for (page, version) in pages.each().zip(&memory[body.first..]) {
+    pub(super) fn check_read(&self, op: &guest::Op) {
+        let (disk, since) = (self.disk.borrow(), op.since);
+        for (page, version) in op.pages.each().zip(&*op.memory.borrow()) {
             if !disk.was(page, *version, since) {
                 self.is_wrong(format!(
                     "a read that began at {since} brought version {version} of page {page}"
@@ -20,8 +19,31 @@ impl World {
         }
     }
 
+    /// The disk is another one; it may have some of what was there. The driver sees so by its number,
+    /// or, if `is_seen`, has heard before that nobody uses it.
+    pub(super) fn exchange(&self, at: u8, is_seen: bool) {
+        if is_seen && self.fault != Some(Fault::NeverLooks) {
+            // As long as nobody does, nothing else happens.
+            self.coins.set(0);
+            self.filter.forget_disk();
+        }
+        let mut disk = self.disk.borrow_mut();
+        for (nth, page) in crate::PLACES.iter().enumerate() {
+            if nth % 8 != usize::from(at) % 8 {
+                disk.write(*page, self.version(), self.tick());
+            }
+        }
+        if !is_seen {
+            disk.identity += 1;
+        }
+    }
+
     /// Pages that are present are what the disk has, or are not on the host.
     pub(super) fn check_present(&self) {
+        if self.filter.is_other_disk() {
+            // Whoever reads next looks.
+            return;
+        }
         let (host, disk) = (self.host.borrow(), self.disk.borrow());
         let is_right = |page| {
             host.get(page)

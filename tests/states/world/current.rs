@@ -5,12 +5,14 @@
 use super::schedule::Step;
 use super::task;
 use super::task::Task;
+use super::Fault;
 use super::Scene;
 use super::World;
 use crate::sys::bio::Bio;
 use crate::sys::bio::Body;
 use crate::sys::bio::Status;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 thread_local! {
@@ -65,13 +67,22 @@ pub(crate) fn push(task: Task) {
     world().tasks.borrow_mut().push(task);
 }
 
-/// The rest of a bio that was split.
-pub(crate) fn split(rest: Bio) {
-    let world = world();
-    if let Some(op) = rest.body().guest {
-        world.ops.borrow_mut()[op].parts += 1;
-    }
+/// The rest of a bio that was cut is submitted.
+pub(crate) fn rest(rest: Bio) {
     push(Task::Submit(rest));
+}
+
+/// These pages of an operation of the guest's were read, whatever becomes of the others.
+pub(crate) fn marked_read(op: usize, pages: Range<usize>) {
+    let world = world();
+    if world.fault != Some(Fault::FailsWhole) {
+        world.ops.borrow_mut()[op].read.extend(pages);
+    }
+}
+
+/// Which disk there is.
+pub(crate) fn identity() -> u64 {
+    world().disk.borrow().identity
 }
 
 /// A bio is submitted to the disk.
@@ -79,9 +90,9 @@ pub(crate) fn disk(bio: Bio) {
     push(Task::Disk(task::Io::new(bio)));
 }
 
-/// A bio of the guest's has ended.
-pub(crate) fn ended(body: Body, status: Status) {
-    world().ended(&body, status);
+/// An operation of the guest's has ended.
+pub(crate) fn ended(op: usize, status: Status) {
+    world().ended(op, status);
 }
 
 /// A bio was forgotten.

@@ -11,6 +11,8 @@ const FIRST: Version = 1 << 32;
 pub(crate) struct Disk {
     /// Of each page, what came to be there and when, latest last.
     pages: BTreeMap<u64, Vec<(u64, Version)>>,
+    /// How often it became another one.
+    pub(crate) identity: u64,
 }
 
 impl Disk {

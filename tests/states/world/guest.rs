@@ -5,6 +5,7 @@ use super::World;
 use crate::driver::filter::ORIGIN;
 use crate::sys::bio::Bio;
 use crate::sys::bio::Body;
+use crate::sys::bio::Chain;
 use crate::sys::bio::Memory;
 use crate::sys::bio::Op as BioOp;
 use crate::sys::bio::Pages;
@@ -13,6 +14,7 @@ use crate::sys::bio::Target;
 use crate::sys::bio::Version;
 use crate::sys::bio::PAGE_SECTORS;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 #[derive(Clone)]
@@ -22,10 +24,10 @@ pub(super) struct Op {
     pub(super) memory: Memory,
     /// When it was submitted.
     pub(super) since: u64,
-    /// Bios that have not ended.
-    pub(super) parts: usize,
-    /// One has failed.
+    pub(super) is_over: bool,
     pub(super) has_failed: bool,
+    /// Pages that were marked as read.
+    pub(super) read: BTreeSet<usize>,
     /// It may fail: the disk did, or nobody waited for the device.
     pub(super) may_fail: bool,
 }
@@ -55,8 +57,9 @@ impl World {
             pages,
             memory: memory.clone(),
             since: self.tick(),
-            parts: 1,
+            is_over: false,
             has_failed: false,
+            read: BTreeSet::new(),
             may_fail: false,
         });
         self.filter.submit(Bio::new(Body {
@@ -71,6 +74,7 @@ impl World {
             guest: Some(op_count),
             target: Target::Shadow,
             purpose: None,
+            chain: Some(Chain::of_guest(op_count)),
         }));
     }
 
@@ -104,22 +108,23 @@ impl World {
         }
     }
 
-    /// A bio of the guest's has ended.
-    pub(super) fn ended(&self, body: &Body, status: Status) {
+    /// An operation of the guest's has ended.
+    pub(super) fn ended(&self, op: usize, status: Status) {
         let op = {
-            let op = &mut self.ops.borrow_mut()[body.guest.unwrap()];
-            op.parts -= 1;
-            op.has_failed |= !status.is_ok();
+            let op = &mut self.ops.borrow_mut()[op];
+            assert!(!op.is_over, "an operation has ended twice");
+            op.is_over = true;
+            op.has_failed = !status.is_ok();
             op.clone()
         };
-        if op.has_failed && !op.may_fail && self.is_cache() {
+        if !self.is_cache() {
+            return self.swap_ended(&op);
+        }
+        if op.has_failed && !op.may_fail {
             self.is_wrong(format!("{:?} of {:?} failed", op.op, op.pages));
         }
-        if self.is_cache() && body.op == BioOp::Read && status.is_ok() {
-            self.check_read(body, op.since);
-        }
-        if !self.is_cache() && op.parts == 0 {
-            self.swap_ended(&op);
+        if op.op == BioOp::Read && !op.has_failed {
+            self.check_read(&op);
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     TwoPuts,
     /// The host is asked for pages that are not present.
     AsksAlways,
+    /// Nobody looks whether the disk is another one.
+    NeverLooks,
 
     /// Writes do not wait while pages are brought home.
     NothingHeld,
@@ -38,6 +40,10 @@ pub(crate) enum Fault {
     SilenceIsConsent,
     /// Pages are brought home while others are swapped out.
     DrainInHaste,
+    /// Ending a bio well clears what went wrong with a part of it.
+    SuccessClears,
+    /// What was read is not marked when something else is lost.
+    FailsWhole,
 }
 
 /// A world to be.

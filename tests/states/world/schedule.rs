@@ -59,6 +59,8 @@ pub(crate) enum Act {
     Evict {
         at: u8,
     },
+    /// The host says that it is full.
+    Full(bool),
     /// The backlog is long.
     Busy(bool),
     /// There is no memory for bios.
@@ -72,6 +74,11 @@ pub(crate) enum Act {
     /// It comes back.
     Back {
         is_lost: bool,
+    },
+    /// The disk is exchanged, or was written to while nobody used it here.
+    Exchange {
+        at: u8,
+        is_seen: bool,
     },
     /// All is brought home.
     Drain,
@@ -102,6 +109,7 @@ fn act(scene: Scene) -> impl Strategy<Value = Act> {
             16 => common,
             3 => place().prop_map(|(at, count)| Act::Free { at, count }),
             1 => Just(Act::Drain),
+            1 => prop_oneof![12 => Just(false), 1 => Just(true)].prop_map(Act::Full),
             1 => prop_oneof![3 => Just(Act::Timeout), 1 => Just(Act::Signal)],
         ]
         .boxed()
@@ -109,6 +117,7 @@ fn act(scene: Scene) -> impl Strategy<Value = Act> {
         prop_oneof![
             24 => common,
             1 => any::<u8>().prop_map(|at| Act::Evict { at }),
+            1 => (any::<u8>(), any::<bool>()).prop_map(|(at, is_seen)| Act::Exchange { at, is_seen }),
         ]
         .boxed()
     }
@@ -136,11 +145,13 @@ impl World {
             Act::Discard { at, count } => self.discard(at, count),
             Act::Free { at, count } => self.free(at, count),
             Act::Evict { at } => self.evict(at),
+            Act::Full(is_full) => self.filter.engine.is_full.set(is_full),
             Act::Busy(is_busy) => self.filter.engine.is_busy.set(is_busy),
             Act::Short(is_short) => self.is_short.set(is_short),
             Act::Away { executed } => self.away(executed),
             Act::Timeout => self.timeout(),
             Act::Back { is_lost } => self.back(is_lost),
+            Act::Exchange { at, is_seen } => self.exchange(at, is_seen),
             Act::Drain => self.drain(),
             Act::Signal => self.has_signal.set(true),
         }

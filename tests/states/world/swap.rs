@@ -96,7 +96,8 @@ impl World {
             } else if !op.may_fail {
                 self.is_wrong(format!("{:?} of {pages:?} failed", op.op));
             }
-        } else if is_read {
+        }
+        if is_read {
             self.check_content(op);
         }
         self.change(pages, |slot| {
@@ -107,10 +108,20 @@ impl World {
         });
     }
 
+    /// Each page was read well, or is known not to have been. When the bio fails as a whole, those
+    /// are good that were marked; the others must be lost.
     fn check_content(&self, op: &guest::Op) {
-        for (page, version) in op.pages.each().zip(&*op.memory.borrow()) {
-            let right = self.slot(page).content;
-            if right != Some(*version) {
+        for (at, page) in op.pages.each().enumerate() {
+            let slot = self.slot(page);
+            if op.has_failed && !op.read.contains(&at) {
+                if !slot.may_be_lost && !op.may_fail {
+                    self.is_wrong(format!("page {page} was not read, but is not lost"));
+                }
+                continue;
+            }
+            let version = op.memory.borrow()[at];
+            let right = slot.content;
+            if right != Some(version) {
                 self.is_wrong(format!(
                     "a read brought version {version} of page {page}, not {right:?}"
                 ));

@@ -25,6 +25,8 @@ pub(crate) enum Task {
     Retry,
     /// The engine's is.
     FlushWork,
+    /// Pages are to become absent.
+    Forget,
 }
 
 /// I/O of the disk.
@@ -139,6 +141,17 @@ impl World {
             }
             Task::Retry => {
                 self.filter.run_retries();
+                return After::Gone;
+            }
+            Task::Forget => {
+                let is_over = self.filter.area.cache(|cache| {
+                    cache.forget_some();
+                    !cache.is_forgetting()
+                });
+                if is_over == Some(false) {
+                    self.tasks.borrow_mut().push(Task::Forget);
+                    return After::More;
+                }
                 return After::Gone;
             }
             Task::FlushWork => {

@@ -3,16 +3,17 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{VhostUserBackend, VringEpollHandler, VringState, VringT};
+use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringEpollHandler, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
 };
 use virtio_queue::QueueT;
-use virtio_tmem::device::{Device, EventQueue, Lane, QUEUE_SIZE, RequestQueue, Step, work};
+use virtio_tmem::device::{Device, EventQueue, Lane, QUEUE_SIZE, RequestQueue, Step, Watch, work};
 use virtio_tmem::wire::{EVENT_QUEUE, FIRST_REQUEST_QUEUE};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
@@ -31,6 +32,13 @@ pub(super) struct Backend {
     news: EventFd,
     /// Readable when the connection has ended.
     end: EventFd,
+    /// The same, for threads that are busy.
+    ended: AtomicBool,
+    /// Ends the connection, once there is one.
+    shutdown: OnceLock<ShutdownHandle>,
+    /// Memory that the front end has announced, and what queues still use of
+    /// earlier memory.
+    watches: Mutex<Vec<Watch>>,
 }
 
 impl Backend {
@@ -43,6 +51,9 @@ impl Backend {
             request_queues: (0..queues).map(|_| Mutex::default()).collect(),
             news: EventFd::new(EFD_NONBLOCK)?,
             end: EventFd::new(EFD_NONBLOCK)?,
+            ended: AtomicBool::new(false),
+            shutdown: OnceLock::new(),
+            watches: Mutex::default(),
         })
     }
 
@@ -77,18 +88,63 @@ impl Backend {
     /// Ends the queues' threads.
     pub(super) fn end(&self) {
         self.device.events().set_wake(None);
+        self.ended.store(true, Ordering::Release);
         // Fails only when it is readable already.
         let _ = self.end.write(1);
     }
 
-    /// Works through a queue until it is empty.
+    /// The connection is there, and `handle` ends it.
+    pub(super) fn connected(&self, handle: Option<ShutdownHandle>) {
+        if let Some(handle) = handle {
+            // There is one connection.
+            let _ = self.shutdown.set(handle);
+        }
+        self.end_if_lost();
+    }
+
+    /// A VM whose memory is gone is served again when it is mapped anew.
+    fn end_if_lost(&self) {
+        if self.device.memory_lost().is_lost()
+            && let Some(handle) = self.shutdown.get()
+        {
+            handle.shutdown();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Watches over the memory as it is now.
+    fn watch_memory(&self) -> io::Result<()> {
+        let memory = self.mem.memory().into_inner();
+        let watch = Watch::new(memory, self.device.memory_lost());
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        match watch {
+            Ok(watch) => {
+                watches.retain(|earlier| !earlier.is_sole_owner());
+                watches.push(watch);
+                Ok(())
+            }
+            Err(error) => {
+                // Nobody may touch what is not watched over.
+                if let Ok(memory) = self.mem.lock() {
+                    memory.replace(GuestMemoryMmap::new());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Works through a queue until it is empty or the connection ends.
     fn serve(&self, queue: usize, vring: &Vring<Memory>) {
-        while self.serve_while_unwanted(queue, vring) {
+        while !self.has_ended() && self.serve_while_unwanted(queue, vring) {
             // The front end waits for the lock.
             while vring.is_wanted() {
                 std::thread::yield_now();
             }
         }
+        self.end_if_lost();
     }
 
     /// Works through a queue; `true` if it stopped early because the front end
@@ -165,7 +221,7 @@ impl Lane for VringLane<'_> {
     }
 
     fn is_wanted(&mut self) -> bool {
-        self.vring.is_wanted()
+        self.vring.is_wanted() || self.backend.has_ended()
     }
 }
 
@@ -194,6 +250,9 @@ impl VhostUserBackend for Backend {
             | VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            // To be asked when the VM is saved, and to refuse: a VM that goes
+            // back in time must not meet pages of its future.
+            | VhostUserProtocolFeatures::DEVICE_STATE
     }
 
     fn set_event_idx(&self, _enabled: bool) {
@@ -211,7 +270,7 @@ impl VhostUserBackend for Backend {
 
     fn update_memory(&self, _mem: Memory) -> io::Result<()> {
         // It is the one given to `new`, updated in place.
-        Ok(())
+        self.watch_memory()
     }
 
     fn queues_per_thread(&self) -> Vec<u64> {

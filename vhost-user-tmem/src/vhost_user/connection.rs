@@ -30,6 +30,7 @@ pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()>
         .and_then(|()| daemon.start(listener).map_err(sentence))
         .and_then(|()| {
             let handle = daemon.shutdown_handle();
+            backend.connected(handle.clone());
             let ended = stop.guard(id, handle, || daemon.wait());
             if stop.is_asked() {
                 return Ok(());
@@ -40,6 +41,14 @@ pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()>
     backend.end();
     drop(daemon);
     vm.set_memory(None);
+    // The next front end maps its memory anew.
+    let lost = vm.device().memory_lost();
+    if lost.is_lost() {
+        lost.reset();
+        return Err(anyhow!(
+            "the VM's memory is gone: its file was truncated, or the file system under it is full"
+        ));
+    }
     served
 }
 

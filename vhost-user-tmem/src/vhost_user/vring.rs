@@ -4,12 +4,25 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, MutexGuard};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::Error;
 use vm_memory::GuestAddressSpace;
+
+/// The file if it is an eventfd, made not to block. Anything else, a full pipe
+/// for example, could hold a queue's thread up.
+fn event(file: File) -> Option<File> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let is_event =
+        std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == "anon_inode:[eventfd]");
+    let nonblocking =
+        fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::NONBLOCK));
+    (is_event && nonblocking.is_ok()).then_some(file)
+}
 
 /// [`VringMutex`], with two differences: a queue's thread that works through
 /// many requests hears of a front end that waits for the lock (mutexes are not
@@ -117,6 +130,7 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn set_kick(&self, file: Option<File>) {
+        let file = file.and_then(event);
         self.change(|vring| vring.set_kick(file));
     }
 
@@ -128,10 +142,12 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn set_call(&self, file: Option<File>) {
+        let file = file.and_then(event);
         self.change(|vring| vring.set_call(file));
     }
 
     fn set_err(&self, file: Option<File>) {
+        let file = file.and_then(event);
         self.change(|vring| vring.set_err(file));
     }
 }

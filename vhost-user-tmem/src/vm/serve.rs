@@ -52,7 +52,8 @@ fn wait(socket: &impl AsFd, stop: &Stop, timeout: Option<Duration>) -> Event {
         PollFd::new(socket, PollFlags::IN),
         PollFd::new(stop, PollFlags::IN),
     ];
-    let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
+    // What does not fit never ends.
+    let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
     match poll(&mut fds, timeout.as_ref()) {
         Ok(0) => Event::Expired,
         Ok(_) if !stop.is_asked() && !fds.first().is_none_or(|fd| fd.revents().is_empty()) => {

@@ -107,13 +107,13 @@ impl Shard {
         self.maps.take(number, nth)
     }
 
-    /// Removes the pages `first..=last` of an object, as far as they are in
-    /// this shard, which is number `shard`. Costs the blocks of the range or
-    /// the blocks of the object, whichever are fewer.
+    /// Removes the pages of ranges of an object, which are in order and apart from
+    /// each other, as far as they are in this shard, which is number `shard`. Costs
+    /// the blocks of the ranges or the blocks of the object, whichever are fewer.
     pub(crate) fn flush(
         &mut self,
         object: &ObjectId,
-        (first, last): (u64, u64),
+        ranges: &[(u64, u64)],
         shard: usize,
         free: &mut dyn FnMut(Content),
     ) -> u64 {
@@ -121,29 +121,39 @@ impl Shard {
         let Some(owner) = maps.find_object(object).and_then(|at| maps.objects.get(at)) else {
             return 0;
         };
-        let (start, end) = (first / BLOCK_PAGES, last / BLOCK_PAGES);
         let (count, mut next) = (owner.count, owner.blocks.first);
+        let blocks = ranges.iter().fold(0_u64, |sum, (first, last)| {
+            sum.saturating_add(last / BLOCK_PAGES - first / BLOCK_PAGES + 1)
+        });
         let mut pages = 0;
-        if u64::from(count) <= end - start {
+        if u64::from(count) < blocks {
             while let Some(block) = maps.blocks.get(next) {
                 let number = std::mem::replace(&mut next, block.siblings.next);
-                if (start..=end).contains(&block.number) {
-                    pages += maps.remove_pages(number, first, last, free);
+                let start = block.number * BLOCK_PAGES;
+                // From the first range on that does not end before the block.
+                let at = ranges.partition_point(|(_, last)| *last < start);
+                for (first, last) in ranges.get(at..).unwrap_or_default() {
+                    if *first > start + (BLOCK_PAGES - 1) || maps.blocks.get(number).is_none() {
+                        break;
+                    }
+                    pages += maps.remove_pages(number, *first, *last, free);
                 }
             }
             return pages;
         }
-        let mut block = start;
-        while block <= end {
-            if shard_of(object, block) != shard {
-                // The next stripe. Block numbers end at 2^60: no overflow.
-                block = (block / STRIPE_BLOCKS + 1) * STRIPE_BLOCKS;
-                continue;
+        for (first, last) in ranges {
+            let (mut block, end) = (first / BLOCK_PAGES, last / BLOCK_PAGES);
+            while block <= end {
+                if shard_of(object, block) != shard {
+                    // The next stripe. Block numbers end at 2^60: no overflow.
+                    block = (block / STRIPE_BLOCKS + 1) * STRIPE_BLOCKS;
+                    continue;
+                }
+                if let Some(number) = maps.find(&Key::new(&maps.seed, object, block)) {
+                    pages += maps.remove_pages(number, *first, *last, free);
+                }
+                block += 1;
             }
-            if let Some(number) = maps.find(&Key::new(&maps.seed, object, block)) {
-                pages += maps.remove_pages(number, first, last, free);
-            }
-            block += 1;
         }
         pages
     }

@@ -12,6 +12,7 @@ use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
 use super::fault::Fault;
+use super::lost::Lost;
 
 /// The bytes asked for, or the room for them, are not in guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,14 +118,22 @@ impl Chain {
         Ok(())
     }
 
-    pub(super) fn source<'a, M: GuestMemory + ?Sized>(&'a self, mem: &'a M) -> Cursor<'a, M> {
+    pub(super) fn source<'a, M: GuestMemory + ?Sized>(
+        &'a self,
+        mem: &'a M,
+        lost: Lost,
+    ) -> Cursor<'a, M> {
         let (readable, _) = self.segments.split_at(self.readable);
-        Cursor::new(mem, readable)
+        Cursor::new(mem, readable, lost)
     }
 
-    pub(super) fn sink<'a, M: GuestMemory + ?Sized>(&'a self, mem: &'a M) -> Cursor<'a, M> {
+    pub(super) fn sink<'a, M: GuestMemory + ?Sized>(
+        &'a self,
+        mem: &'a M,
+        lost: Lost,
+    ) -> Cursor<'a, M> {
         let (_, writable) = self.segments.split_at(self.readable);
-        Cursor::new(mem, writable)
+        Cursor::new(mem, writable, lost)
     }
 }
 
@@ -132,6 +141,7 @@ impl Chain {
 #[derive(Debug)]
 pub(super) struct Cursor<'a, M: ?Sized> {
     mem: &'a M,
+    lost: Lost,
     /// Segments not wholly passed.
     segments: &'a [Segment],
     /// Bytes of the first segment that are passed.
@@ -140,9 +150,10 @@ pub(super) struct Cursor<'a, M: ?Sized> {
 }
 
 impl<'a, M: GuestMemory + ?Sized> Cursor<'a, M> {
-    fn new(mem: &'a M, segments: &'a [Segment]) -> Self {
+    fn new(mem: &'a M, segments: &'a [Segment], lost: Lost) -> Self {
         Self {
             mem,
+            lost,
             segments,
             passed: 0,
             remaining: segments.iter().map(|segment| u64::from(segment.len)).sum(),
@@ -179,6 +190,7 @@ impl<'a, M: GuestMemory + ?Sized> Cursor<'a, M> {
     fn copy(&self) -> Self {
         Self {
             mem: self.mem,
+            lost: self.lost,
             segments: self.segments,
             passed: self.passed,
             remaining: self.remaining,
@@ -204,7 +216,8 @@ impl<M: GuestMemory + ?Sized> Source for Cursor<'_, M> {
             to = later;
             outcome = outcome.and_then(|()| self.mem.read_slice(now, addr?).map_err(|_| Unmapped));
         }
-        if to.is_empty() {
+        // What was copied may not be the guest's.
+        if to.is_empty() && !self.lost.is_lost() {
             outcome
         } else {
             Err(Unmapped)
@@ -227,7 +240,7 @@ impl<M: GuestMemory + ?Sized> Sink for Cursor<'_, M> {
                 return false;
             }
         }
-        count == 0
+        count == 0 && !self.lost.is_lost()
     }
 
     fn write(&mut self, mut from: &[u8]) -> Result<(), Unmapped> {
@@ -237,7 +250,8 @@ impl<M: GuestMemory + ?Sized> Sink for Cursor<'_, M> {
             from = later;
             outcome = outcome.and_then(|()| self.mem.write_slice(now, addr?).map_err(|_| Unmapped));
         }
-        if from.is_empty() {
+        // The guest may not have got it.
+        if from.is_empty() && !self.lost.is_lost() {
             outcome
         } else {
             Err(Unmapped)

@@ -99,7 +99,7 @@ impl EventQueue {
         // Before it is written: news that comes now is told once more.
         device.events.clear(kind);
         let event = Event { kind: kind as u32 }.encode();
-        let mut sink = self.chain.sink(mem);
+        let mut sink = self.chain.sink(mem, device.memory_lost());
         let len = if sink.is_mapped(Event::SIZE as u64) && sink.write(&event).is_ok() {
             device.metrics.event_delivered();
             EVENT_LEN

@@ -7,7 +7,7 @@ use tmem_store::{Created, Get, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, Put
 
 use super::Device;
 use super::chain::{Sink, Source};
-use super::config::MAX_RUN;
+use super::config::{MAX_EXTENTS, MAX_RUN};
 use super::fault::Fault;
 use super::frames::{Frames, Unreleased};
 use super::parse::{Entries, Request, Run};
@@ -171,11 +171,14 @@ impl Executor {
             } => {
                 let extents = Entries::<Extent>::read(source, count, self.page.as_mut_slice())?;
                 let pool = pool(device, id)?;
-                let pages = extents
-                    .iter()
-                    .map(|extent| pool.flush(&object, extent.index, u64::from(extent.count)))
-                    .sum();
-                Ok(flushed(device, pages))
+                let mut ranges = [(0, 0); MAX_EXTENTS as usize];
+                for (range, extent) in ranges.iter_mut().zip(extents.iter()) {
+                    // The extent was judged: it has pages, and its last index is below 2^64.
+                    let more = u64::from(extent.count.saturating_sub(1));
+                    *range = (extent.index, extent.index.saturating_add(more));
+                }
+                let ranges = ranges.get_mut(..count as usize).ok_or(Fault::TooLong)?;
+                Ok(flushed(device, pool.flush_ranges(&object, ranges)))
             }
             // Was run before.
             Request::Relinquish { .. } => Err(Fault::UnknownOp),

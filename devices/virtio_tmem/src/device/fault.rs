@@ -39,6 +39,9 @@ faults! {
     /// The available ring cannot be read or its index is more than a queue
     /// size ahead: nothing is taken from the queue until it makes sense again.
     QueueIndex = "queue_index", None;
+    /// The descriptor table, the available ring and the used ring overlap:
+    /// what the device writes would be requests.
+    RingOverlap = "ring_overlap", None;
     /// The available ring names a descriptor that does not exist.
     HeadRange = "head_range", None;
     /// The used ring cannot be written.

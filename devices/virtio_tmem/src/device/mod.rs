@@ -15,6 +15,7 @@ mod events;
 mod execute;
 mod fault;
 mod frames;
+mod lost;
 mod metrics;
 mod notice;
 mod parse;
@@ -28,6 +29,7 @@ pub use events::{EventQueue, Events};
 pub use execute::Executor;
 pub use fault::Fault;
 pub use frames::{Backing, Frames, InUse, Unreleased};
+pub use lost::{Lost, Watch};
 pub use metrics::{Metrics, Sample};
 pub use parse::{Request, Run};
 pub use queue::{RequestQueue, Step, wants_notification};
@@ -50,6 +52,7 @@ pub struct Device {
     events: Events,
     metrics: Metrics,
     frames_in_use: InUse,
+    memory_lost: Lost,
     account: credit::Account,
     /// Hints of the last [`Device::watch_hints`].
     watched_hints: AtomicU8,
@@ -67,6 +70,7 @@ impl Device {
             events: Events::default(),
             metrics: Metrics::new(config.name),
             frames_in_use: InUse::default(),
+            memory_lost: Lost::default(),
             watched_hints: AtomicU8::new(0),
         }
     }
@@ -100,6 +104,11 @@ impl Device {
     /// its end; always exactly `size` bytes.
     pub fn read_config(&self, offset: u32, size: u32) -> Vec<u8> {
         config::read(&self.config(), offset, size)
+    }
+
+    /// Whether the VM's memory was lost. Nothing is completed then.
+    pub fn memory_lost(&self) -> Lost {
+        self.memory_lost
     }
 
     /// What was counted.

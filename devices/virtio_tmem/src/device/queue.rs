@@ -52,10 +52,10 @@ impl RequestQueue {
             Ok(taken) => taken,
             Err(step) => return step,
         };
-        let sink = self.chain.sink(mem);
+        let sink = self.chain.sink(mem, device.memory_lost());
         let len = match taken.outcome {
             Ok(()) => {
-                let source = &mut self.chain.source(mem);
+                let source = &mut self.chain.source(mem, device.memory_lost());
                 self.executor.run(device, mem, source, sink)
             }
             Err(fault) => Executor::refuse(device, fault, sink),
@@ -81,6 +81,13 @@ pub(super) fn take<M: GuestMemory>(
 ) -> Result<Taken, Step> {
     let size = queue.size();
     let before = queue.next_avail();
+    if device.memory_lost().is_lost() {
+        return Err(Step::Broken);
+    }
+    if overlaps(queue) {
+        device.metrics.fault(Fault::RingOverlap);
+        return Err(Step::Broken);
+    }
     let taken = match queue.iter(mem) {
         Ok(mut available) => available.next(),
         // Stopped by the front end: not the driver's doing.
@@ -111,6 +118,20 @@ pub(super) fn take<M: GuestMemory>(
     Ok(Taken { head, outcome })
 }
 
+/// Whether parts of the queue lie over each other.
+fn overlaps(queue: &Queue) -> bool {
+    let size = u64::from(queue.size());
+    // Sizes as virtio 1.2, section 2.7, gives them; both rings with the event
+    // field at their end.
+    let table = (queue.desc_table(), 16 * size);
+    let available = (queue.avail_ring(), 6 + 2 * size);
+    let used = (queue.used_ring(), 6 + 8 * size);
+    let meet = |a: (u64, u64), b: (u64, u64)| {
+        a.0 < b.0.saturating_add(b.1) && b.0 < a.0.saturating_add(a.1)
+    };
+    meet(table, available) || meet(table, used) || meet(available, used)
+}
+
 /// Whether the available ring lies in guest memory as a whole.
 fn is_readable<M: GuestMemory>(mem: &M, queue: &Queue) -> bool {
     // Flags, index, entries, used event; two bytes each.
@@ -126,6 +147,10 @@ pub(super) fn complete<M: GuestMemory>(
     head: u16,
     len: u32,
 ) -> Step {
+    // The driver must not take for done what may have met other memory.
+    if device.memory_lost().is_lost() {
+        return Step::Broken;
+    }
     if queue.add_used(mem, head, len).is_err() {
         device.metrics.fault(Fault::UsedRing);
         return Step::Broken;

@@ -56,8 +56,10 @@ fn finish_put(area: &Area, bio: &Bio, statuses: &[Status]) -> Outcome {
     area.swap(|handles| {
         for (page, status) in bio.pages().unwrap().each().zip(statuses) {
             match status.code() {
-                Status::OK => handles.set_stored(page),
-                _ if is_ignored => handles.set_stored(page),
+                Status::OK if handles.set_stored(page) => (),
+                _ if is_ignored => {
+                    handles.set_stored(page);
+                }
                 Status::QUOTA | Status::NO_MEMORY | Status::FROZEN => {
                     handles.set_empty(page);
                     refused += 1;
@@ -103,6 +105,11 @@ fn finish_get(area: &Area, bio: &mut Bio, statuses: &[Status]) -> Outcome {
         }
     }
     area.counts.errors.add(failed);
+    for (i, status) in (0..).zip(statuses) {
+        if status.code() == Status::OK {
+            bio.mark_read(i, 1);
+        }
+    }
     match (failed, moved) {
         (0, false) => Outcome::Ok,
         (0, true) => Outcome::Again,

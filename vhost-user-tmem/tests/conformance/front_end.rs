@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A vhost-user front end with a split virtqueue, from the specifications
+//! alone: it calls nothing of the project.
+
+use std::fs::File;
+use std::io::{IoSlice, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+pub(crate) const GET_FEATURES: u32 = 1;
+pub(crate) const SET_FEATURES: u32 = 2;
+pub(crate) const SET_OWNER: u32 = 3;
+pub(crate) const SET_MEM_TABLE: u32 = 5;
+pub(crate) const SET_VRING_NUM: u32 = 8;
+pub(crate) const SET_VRING_ADDR: u32 = 9;
+pub(crate) const SET_VRING_BASE: u32 = 10;
+pub(crate) const SET_VRING_KICK: u32 = 12;
+pub(crate) const SET_VRING_CALL: u32 = 13;
+pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
+pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
+pub(crate) const SET_VRING_ENABLE: u32 = 18;
+pub(crate) const SET_DEVICE_STATE_FD: u32 = 42;
+
+pub(crate) const F_VERSION_1: u64 = 1 << 32;
+pub(crate) const F_PROTOCOL: u64 = 1 << 30;
+pub(crate) const P_REPLY_ACK: u64 = 1 << 3;
+pub(crate) const P_DEVICE_STATE: u64 = 1 << 19;
+
+/// Where guest memory lies for the guest, and for the front end.
+pub(crate) const GUEST: u64 = 0x10_0000;
+pub(crate) const USER: u64 = 0x7e00_0000_0000;
+
+/// Where the parts of the queue lie in guest memory.
+const TABLE: u64 = 0;
+const AVAILABLE: u64 = 0x1000;
+const USED: u64 = 0x2000;
+const SIZE: u16 = 256;
+
+/// Bytes of the words, little-endian.
+pub(crate) fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// Two 32-bit words.
+pub(crate) fn pair(first: u32, second: u32) -> Vec<u8> {
+    [first.to_le_bytes(), second.to_le_bytes()].concat()
+}
+
+pub(crate) struct FrontEnd {
+    socket: UnixStream,
+    pub(crate) memory: File,
+    kick: OwnedFd,
+    call: OwnedFd,
+    next: u16,
+    pub(crate) protocol: u64,
+}
+
+impl FrontEnd {
+    /// Connects and negotiates; guest memory is a file of `bytes`.
+    pub(crate) fn connect(path: &Path, bytes: u64) -> Self {
+        let socket = UnixStream::connect(path).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let memory = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+        memory.set_len(bytes).unwrap();
+        let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        let mut this = Self {
+            socket,
+            memory,
+            kick: event(),
+            call: event(),
+            next: 0,
+            protocol: 0,
+        };
+        this.send(GET_FEATURES, 1, &[], &[]);
+        this.receive().unwrap();
+        this.send(GET_PROTOCOL_FEATURES, 1, &[], &[]);
+        this.protocol = this.receive().unwrap();
+        let wanted = this.protocol & (P_REPLY_ACK | P_DEVICE_STATE);
+        this.send(SET_PROTOCOL_FEATURES, 1, &words(&[wanted]), &[]);
+        assert_eq!(this.ask(SET_OWNER, &[], &[]), Some(0));
+        let features = words(&[F_VERSION_1 | F_PROTOCOL]);
+        assert_eq!(this.ask(SET_FEATURES, &features, &[]), Some(0));
+        this
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        request: u32,
+        flags: u32,
+        payload: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) {
+        let length = u32::try_from(payload.len()).unwrap();
+        let mut message = Vec::new();
+        for word in [request, flags, length] {
+            message.extend(word.to_le_bytes());
+        }
+        message.extend(payload);
+        let mut space = [std::mem::MaybeUninit::uninit(); 128];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+        }
+        // A back end that ended the connection shows when it is read from.
+        let _ = sendmsg(
+            &self.socket,
+            &[IoSlice::new(&message)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        );
+    }
+
+    /// The first word of the next message; `None` at the end.
+    pub(crate) fn receive(&mut self) -> Option<u64> {
+        let mut head = [0; 12];
+        self.socket.read_exact(&mut head).ok()?;
+        let length = u32::from_le_bytes(head[8..].try_into().unwrap());
+        let mut payload = vec![0; length as usize];
+        self.socket.read_exact(&mut payload).ok()?;
+        Some(u64::from_le_bytes(payload.get(..8)?.try_into().unwrap()))
+    }
+
+    /// Sends and waits for the answer: 0 is success.
+    pub(crate) fn ask(
+        &mut self,
+        request: u32,
+        payload: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Option<u64> {
+        self.send(request, 1 | 8, payload, fds);
+        self.receive()
+    }
+
+    /// Hands over guest memory as one region of `bytes`.
+    pub(crate) fn share_memory(&mut self, bytes: u64) -> Option<u64> {
+        let mut payload = pair(1, 0);
+        payload.extend(words(&[GUEST, bytes, USER, 0]));
+        let memory = self.memory.try_clone().unwrap();
+        self.ask(SET_MEM_TABLE, &payload, &[memory.as_fd()])
+    }
+
+    /// Starts request queue 1, with its rings at these offsets.
+    pub(crate) fn start_queue(&mut self, available: u64, used: u64) {
+        let mut address = pair(1, 0);
+        address.extend(words(&[USER + TABLE, USER + used, USER + available, 0]));
+        let (kick, call) = (
+            self.kick.try_clone().unwrap(),
+            self.call.try_clone().unwrap(),
+        );
+        for (request, payload, fds) in [
+            (SET_VRING_NUM, pair(1, SIZE.into()), vec![]),
+            (SET_VRING_BASE, pair(1, 0), vec![]),
+            (SET_VRING_ADDR, address, vec![]),
+            (SET_VRING_CALL, words(&[1]), vec![call.as_fd()]),
+            (SET_VRING_KICK, words(&[1]), vec![kick.as_fd()]),
+            (SET_VRING_ENABLE, pair(1, 1), vec![]),
+        ] {
+            assert_eq!(self.ask(request, &payload, &fds), Some(0), "{request}");
+        }
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.start_queue(AVAILABLE, USED);
+    }
+
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
+        self.memory.write_all_at(bytes, offset).unwrap();
+    }
+
+    pub(crate) fn kick(&self) {
+        rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
+    }
+
+    /// Makes a chain of descriptors available: offset, bytes, writable.
+    pub(crate) fn offer(&mut self, chain: &[(u64, u32, bool)]) {
+        for (at, (offset, bytes, writable)) in (0u16..).zip(chain) {
+            let last = usize::from(at) + 1 == chain.len();
+            let flags = u16::from(!last) | (u16::from(*writable) << 1);
+            let mut descriptor = words(&[GUEST + offset]);
+            descriptor.extend(bytes.to_le_bytes());
+            descriptor.extend(flags.to_le_bytes());
+            descriptor.extend((at + 1).to_le_bytes());
+            self.write(TABLE + 16 * u64::from(at), &descriptor);
+        }
+        let entry = AVAILABLE + 4 + 2 * u64::from(self.next % SIZE);
+        self.write(entry, &0u16.to_le_bytes());
+        self.next = self.next.wrapping_add(1);
+        self.write(AVAILABLE + 2, &self.next.to_le_bytes());
+        self.kick();
+    }
+
+    /// The used index of the ring at this offset.
+    pub(crate) fn used_index(&self, ring: u64) -> u16 {
+        let mut index = [0; 2];
+        self.memory.read_exact_at(&mut index, ring + 2).unwrap();
+        u16::from_le_bytes(index)
+    }
+
+    /// Whether all that was offered is used within some seconds.
+    pub(crate) fn is_answered(&self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            if self.used_index(USED) == self.next {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    }
+}

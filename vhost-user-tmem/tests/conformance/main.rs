@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Hostile front ends and drivers against the real daemon. The driver's side
+//! calls nothing of the project.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod daemon;
+mod front_end;
+mod memory;
+mod rings;
+mod state;

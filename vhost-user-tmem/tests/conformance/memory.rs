@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Guest memory that is not what it is said to be.
+
+use crate::daemon::Daemon;
+use crate::front_end::FrontEnd;
+
+const MEMORY: u64 = 1 << 20;
+
+/// GET_LIMITS: operation 8, with an answer of 16 and 64 bytes.
+fn ask_limits(front_end: &mut FrontEnd, answer: u64) {
+    let mut header = [0; 48];
+    header[0] = 8;
+    front_end.write(0x3000, &header);
+    front_end.offer(&[(0x3000, 48, false), (answer, 80, true)]);
+}
+
+fn machine(daemon: &Daemon, name: &str) -> FrontEnd {
+    let mut front_end = FrontEnd::connect(&daemon.socket(name), MEMORY);
+    assert_eq!(front_end.share_memory(MEMORY), Some(0));
+    front_end.start();
+    ask_limits(&mut front_end, 0x4000);
+    assert!(front_end.is_answered());
+    front_end
+}
+
+#[test]
+fn memory_that_is_truncated_ends_that_connection_only() {
+    let mut daemon = Daemon::start();
+    let mut a = machine(&daemon, "a");
+    let mut b = machine(&daemon, "b");
+
+    // The rings stay; where the answer is to be is gone.
+    a.memory.set_len(0x8000).unwrap();
+    ask_limits(&mut a, MEMORY - 0x1000);
+
+    assert_eq!(a.receive(), None, "the connection has ended");
+    ask_limits(&mut b, 0x4000);
+    assert!(b.is_answered());
+    drop(a);
+    machine(&daemon, "a");
+    assert!(daemon.is_running());
+}
+
+#[test]
+fn a_region_longer_than_its_file_is_refused() {
+    let mut daemon = Daemon::start();
+    let mut a = FrontEnd::connect(&daemon.socket("a"), MEMORY);
+    assert_ne!(a.share_memory(2 * MEMORY), Some(0));
+    machine(&daemon, "b");
+    assert!(daemon.is_running());
+}

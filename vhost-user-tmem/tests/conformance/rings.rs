@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Rings that make no sense.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::daemon::Daemon;
+use crate::front_end::{FrontEnd, GUEST, SET_VRING_CALL, words};
+
+/// An available ring over the used ring: each buffer that the device marks
+/// used makes the next one available.
+#[test]
+fn a_ring_that_feeds_itself_holds_up_neither_the_next_front_end_nor_the_end() {
+    let mut daemon = Daemon::start();
+    let mut a = FrontEnd::connect(&daemon.socket("a"), 1 << 20);
+    assert_eq!(a.share_memory(1 << 20), Some(0));
+    a.write(0, &words(&[GUEST, 0]));
+    // One ahead before the device looks: so there is always one more.
+    a.write(0x1002, &1u16.to_le_bytes());
+    a.start_queue(0x1000, 0x1000);
+    a.kick();
+    let deadline = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < deadline && a.used_index(0x1000) < 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        a.used_index(0x1000),
+        1,
+        "nothing is taken from such a queue"
+    );
+    drop(a);
+
+    // Served only when the one before has ended.
+    let mut next = FrontEnd::connect(&daemon.socket("a"), 1 << 20);
+    assert_eq!(next.share_memory(1 << 20), Some(0));
+    assert!(daemon.terminate().unwrap().success());
+}
+
+/// A pipe that nobody reads, in place of an eventfd.
+#[test]
+fn a_full_pipe_to_notify_the_driver_holds_nothing_up() {
+    let mut daemon = Daemon::start();
+    let mut a = FrontEnd::connect(&daemon.socket("a"), 1 << 20);
+    assert_eq!(a.share_memory(1 << 20), Some(0));
+    a.start();
+    let (_unread, full) = rustix::pipe::pipe().unwrap();
+    rustix::io::write(&full, &vec![0; 1 << 16]).unwrap();
+    assert_eq!(
+        a.ask(SET_VRING_CALL, &words(&[1]), &[full.as_fd()]),
+        Some(0)
+    );
+
+    for _ in 0..2 {
+        a.offer(&[(0x3000, 48, false), (0x4000, 80, true)]);
+        assert!(a.is_answered());
+    }
+    drop(a);
+    FrontEnd::connect(&daemon.socket("a"), 1 << 20);
+    assert!(daemon.terminate().unwrap().success());
+}
