@@ -65,7 +65,6 @@ fn beyond_its_quota_a_guest_swaps_to_its_disk_and_lives() -> Result<()> {
             memory_mib: 160,
             device: Some(daemon.socket("vm0")),
             drives: vec![Drive::new(image.path())],
-            storage: true,
             ..GuestOptions::default()
         },
     )?;
