@@ -2,10 +2,15 @@
 //! A guest that wants more than it is granted.
 
 use crate::bed;
+use crate::filter::control;
 use anyhow::Result;
 use anyhow::bail;
 use std::time::Duration;
 use tmem_e2e::DaemonOptions;
+use tmem_e2e::Drive;
+use tmem_e2e::Guest;
+use tmem_e2e::GuestOptions;
+use tmem_e2e::Image;
 use tmem_e2e::protocol::Order;
 
 #[test]
@@ -40,6 +45,59 @@ fn at_the_quota_writes_are_refused_and_nothing_is_lost() -> Result<()> {
     modest.order(Order::Churn)?;
     modest.order(Order::Verify)?;
     modest.end()?;
+    bed::nothing_lost(&guest)?;
+    guest.power_off()?;
+    daemon.stop()
+}
+
+#[test]
+fn beyond_its_quota_a_guest_swaps_to_its_disk_and_lives() -> Result<()> {
+    let image = Image::empty(1024)?;
+    let daemon = bed::daemon(DaemonOptions {
+        quota: "32M",
+        swap_size: "1G",
+        ..DaemonOptions::default()
+    })?;
+    let guest = Guest::boot(
+        &bed::assets()?,
+        GuestOptions {
+            name: "overflow".into(),
+            memory_mib: 160,
+            device: Some(daemon.socket("vm0")),
+            drives: vec![Drive::new(image.path())],
+            ..GuestOptions::default()
+        },
+    )?;
+    guest.run("modprobe virtio_blk")?;
+    let disk = guest.drive(0)?;
+    guest.run(&format!("mkswap {disk}"))?;
+    guest.run(&format!("swapon -p 200 {disk}"))?;
+    guest.load_module()?;
+    guest.disk_appears()?;
+    guest.run("mkswap /dev/tmem0")?;
+    guest.run("swapon -p 100 /dev/tmem0")?;
+    control::attach(&guest, &disk, "preswap")?;
+
+    // More than memory and quota hold together.
+    let mut job = guest.workload(256, 1)?;
+    job.filled()?;
+    job.order(Order::Verify)?;
+    job.order(Order::Churn)?;
+    job.order(Order::Verify)?;
+
+    // The host has its share, the disk has the rest, and the host was not asked for each page.
+    let stats = daemon.stats()?;
+    assert!(stats.number("/vms/vm0/held_bytes")? <= 32 << 20);
+    assert!(stats.number("/vms/vm0/persistent_pages")? > 16 * bed::MIB);
+    let refused = stats.number("/vms/vm0/puts_refused_quota")?;
+    let early = guest.counter("refused_early")?;
+    println!("{refused} pages were refused by the host, {early} before it was asked");
+    // A bio every now and then, not every one. A busy guest comes to a twentieth.
+    assert!(refused < early / 4, "the host is asked too often");
+    job.end()?;
+    guest.run("swapoff /dev/tmem0")?;
+    guest.run(&format!("swapoff {disk}"))?;
+    assert_eq!(control::total(&guest, "errors")?, 0);
     bed::nothing_lost(&guest)?;
     guest.power_off()?;
     daemon.stop()

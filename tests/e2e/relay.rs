@@ -10,6 +10,7 @@ use tmem_e2e::DaemonPlace;
 use tmem_e2e::Guest;
 use tmem_e2e::Host;
 use tmem_e2e::Relay;
+use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
 
 /// For the driver to notice something, on a busy machine.
@@ -42,6 +43,89 @@ fn events_reach_a_driver_whose_rings_begin_at_its_available_index() -> Result<()
         })?;
     }
     bed::swaps(&guest, 224)?;
+    guest.power_off()?;
+    daemon.stop()
+}
+
+/// Pages that are written by hand.
+const COUNT: u32 = 64;
+
+/// Reads or writes the disk past the page cache; whether that works.
+fn dd(guest: &Guest, way: &str) -> Result<bool> {
+    let line = format!("busybox dd bs=4096 count={COUNT} {way}");
+    Ok(guest.try_run(&line)?.0 == 0)
+}
+
+/// Has a program keep the disk open, as a swap area would.
+fn hold(guest: &Guest) -> Result<String> {
+    let line = "sleep 100000 </dev/tmem0 >/dev/null 2>&1 & echo $!";
+    Ok(guest.sh(line)?.trim().to_string())
+}
+
+/// The disk of pages that are lost is closed, and an empty one comes that works.
+fn another_disk(guest: &Guest, holder: &str) -> Result<()> {
+    let number = || guest.read("/sys/block/tmem0/diskseq").unwrap_or_default();
+    let old = number();
+    guest.run(&format!("kill {holder}"))?;
+    until("another /dev/tmem0", NOTICED, || {
+        let new = number();
+        Ok((!new.is_empty() && new != old).then_some(()))
+    })?;
+    guest.run("mkswap /dev/tmem0")?;
+    guest.run("swapon /dev/tmem0")?;
+    // The pages that were lost are counted among the errors, so this is all there is to see.
+    let mut job = guest.workload(224, 1)?;
+    job.filled()?;
+    job.order(Order::Verify)?;
+    job.end()
+}
+
+#[test]
+fn a_back_end_that_was_replaced_unseen_is_another_instance() -> Result<()> {
+    let (place, daemon, relay, guest) = bed("replaced")?;
+    guest.load_module()?;
+    guest.disk_appears()?;
+    assert!(dd(&guest, "if=/bin/busybox of=/dev/tmem0 oflag=direct")?);
+    let holder = hold(&guest)?;
+    daemon.kill()?;
+    let daemon = place.start()?;
+    until("the relay to find the other daemon", NOTICED, || {
+        Ok((relay.replays() > 0).then_some(()))
+    })?;
+
+    // Its pages are gone, and that is said.
+    assert!(!dd(&guest, "if=/dev/tmem0 of=/two iflag=direct")?);
+    guest.says("its back end is another one", NOTICED)?;
+    guest.says("came back without the pages", NOTICED)?;
+    assert!(!dd(&guest, "if=/dev/tmem0 of=/two iflag=direct")?);
+    assert!(!guest.console().contains("this is a bug"));
+
+    another_disk(&guest, &holder)?;
+    assert_eq!(relay.fatal_reads(), 0);
+    guest.power_off()?;
+    daemon.stop()
+}
+
+#[test]
+fn a_driver_does_not_read_configuration_space_while_the_back_end_is_away() -> Result<()> {
+    let (place, daemon, relay, guest) = bed("config")?;
+    guest.load_module_with("reattach_timeout=5")?;
+    guest.disk_appears()?;
+    assert!(dd(&guest, "if=/bin/busybox of=/dev/tmem0 oflag=direct")?);
+    let holder = hold(&guest)?;
+    daemon.kill()?;
+
+    // A device that does not answer is reset, and set up again.
+    assert!(!dd(&guest, "if=/dev/tmem0 of=/two iflag=direct")?);
+    guest.says("the device has not answered", NOTICED)?;
+    guest.says("has not answered a request CreatePool", NOTICED)?;
+    assert_eq!(relay.fatal_reads(), 0, "the machine would have ended");
+
+    // It works again with the next daemon.
+    let daemon = place.start()?;
+    guest.says("came back without the pages", NOTICED)?;
+    another_disk(&guest, &holder)?;
+    assert_eq!(relay.fatal_reads(), 0);
     guest.power_off()?;
     daemon.stop()
 }

@@ -32,7 +32,7 @@ const FILES: &[&str] = &[
 /// Names that kmod and busybox go by.
 const KMOD: &[&str] = &["modprobe", "rmmod", "lsmod", "modinfo"];
 const BUSYBOX: &[&str] = &[
-    "cat", "dmesg", "kill", "ls", "mkdir", "mkswap", "sh", "sleep", "swapoff", "swapon",
+    "cat", "dmesg", "kill", "ls", "mkdir", "mkswap", "sh", "sleep", "swapoff",
 ];
 
 /// Old places of what /usr has.
@@ -153,6 +153,8 @@ fn small(setup: &Setup, programs: &InGuest) -> Result<Archive> {
         archive.file(&path, PROGRAM, &build.file(&path))?;
     }
     archive.program(build, "usr/bin/kmod")?;
+    // Busybox's knows no priorities.
+    archive.program(build, "usr/sbin/swapon")?;
     for name in KMOD {
         archive.link(&format!("usr/sbin/{name}"), "../bin/kmod")?;
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a front end has told its back end, to be told to the next one.
 
+use super::message::GET_FEATURES;
+use super::message::GET_PROTOCOL_FEATURES;
 use super::message::Message;
 use super::message::SET_FEATURES;
 use super::message::SET_MEM_TABLE;
@@ -64,6 +66,11 @@ impl Session {
     /// Tells a new back end all of it. What is in a ring beyond its used index is done again.
     pub(super) fn replay(&self, to: &UnixStream) -> Result<()> {
         Message::request(SET_OWNER, Vec::new()).send(to)?;
+        // Back ends acknowledge only what they were asked about.
+        for code in [GET_FEATURES, GET_PROTOCOL_FEATURES] {
+            Message::request(code, Vec::new()).send(to)?;
+            Message::receive(to)?.context("the back end does not answer")?;
+        }
         for code in [SET_PROTOCOL_FEATURES, SET_FEATURES, SET_MEM_TABLE] {
             self.resend(self.general.get(&code), to)?;
         }
