@@ -29,7 +29,7 @@ impl Corpus {
     /// Takes up to `pages` pages of each sort, spread over all there is.
     pub(crate) fn collect(pages: usize) -> Result<Self> {
         let (process, processes) = process_pages(pages)?;
-        let (file, files) = file_pages(Path::new("/usr/lib"), pages);
+        let (file, files) = file_pages(pages);
         if process.is_empty() || file.is_empty() {
             bail!(
                 "no real pages found: {} of processes, {} of files; \
@@ -72,8 +72,20 @@ impl Corpus {
 
 /// Keeps `want` of `all`, evenly spread.
 fn spread<T>(all: Vec<T>, want: usize) -> Vec<T> {
-    let step = all.len().div_ceil(want.max(1)).max(1);
-    all.into_iter().step_by(step).collect()
+    let (len, mut kept) = (all.len(), 0);
+    let numbered = all.into_iter().enumerate();
+    let spread = numbered.filter_map(|(nth, item)| {
+        let keep = kept < want && nth * want >= kept * len;
+        kept += usize::from(keep);
+        keep.then_some(item)
+    });
+    spread.collect()
+}
+
+/// Whether a page is one repeated word, which costs nobody anything.
+pub(crate) fn is_same_filled(page: &Page) -> bool {
+    let (words, _) = page.as_chunks::<8>();
+    words.iter().all(|word| Some(word) == words.first())
 }
 
 fn process_pages(want: usize) -> Result<(Vec<Page>, usize)> {
@@ -117,7 +129,8 @@ fn anonymous_ranges(maps: &str) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-fn pages_of(pid: u32, want: usize) -> Result<Vec<Page>> {
+/// Takes up to `want` anonymous pages of the process `pid`, spread over all it has.
+pub(crate) fn pages_of(pid: u32, want: usize) -> Result<Vec<Page>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mem = File::open(format!("/proc/{pid}/mem"))?;
     let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
@@ -148,37 +161,66 @@ fn pages_of(pid: u32, want: usize) -> Result<Vec<Page>> {
     Ok(pages)
 }
 
-fn files_below(dir: &Path, found: &mut Vec<PathBuf>) {
+/// Files of a page or more below `dir`, and how many full pages each has.
+fn files_below(dir: &Path, found: &mut Vec<(PathBuf, u64)>) {
     let Ok(entries) = fs::read_dir(dir) else {
         return;
     };
     for entry in entries.flatten() {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => files_below(&entry.path(), found),
-            Ok(kind) if kind.is_file() => found.push(entry.path()),
+            Ok(kind) if kind.is_file() => {
+                let pages = entry
+                    .metadata()
+                    .map_or(0, |meta| meta.len() / PAGE_SIZE as u64);
+                if pages > 0 {
+                    found.push((entry.path(), pages));
+                }
+            }
             _ => {}
         }
     }
 }
 
-fn file_pages(dir: &Path, want: usize) -> (Vec<Page>, usize) {
+/// Numbers of up to `most` of `pages` pages, evenly spread.
+fn some_of(pages: u64, most: u64) -> impl Iterator<Item = u64> {
+    let step = pages.div_ceil(most).max(1);
+    (0..pages).step_by(usize::try_from(step).unwrap_or(usize::MAX))
+}
+
+/// How many pages to take from each of `files`, so that there are `want` in all: few, so
+/// that one large library does not stand for all.
+fn share(files: &[(PathBuf, u64)], want: usize) -> u64 {
+    /// There is no more to take then.
+    const MOST: u64 = 1 << 16;
+    let mut share = 8;
+    let taken = |share| {
+        let counts = files
+            .iter()
+            .map(|(_, pages)| some_of(*pages, share).count());
+        counts.sum::<usize>()
+    };
+    while taken(share) < want && share < MOST {
+        share *= 2;
+    }
+    share
+}
+
+/// Takes up to `want` pages of files below `/usr/lib`; also how many files they are of.
+pub(crate) fn file_pages(want: usize) -> (Vec<Page>, usize) {
     let mut paths = Vec::new();
-    files_below(dir, &mut paths);
+    files_below(Path::new("/usr/lib"), &mut paths);
     paths.sort_unstable();
     let paths = spread(paths, want.div_ceil(4));
+    let share = share(&paths, want);
     let mut pages = Vec::new();
     let mut files = 0;
-    for path in paths {
+    for (path, full_pages) in paths {
         let Ok(file) = File::open(&path) else {
             continue;
         };
         let before = pages.len();
-        let full_pages = file
-            .metadata()
-            .map_or(0, |meta| meta.len() / PAGE_SIZE as u64);
-        // A few from each, so that one large library does not stand for all.
-        let step = full_pages.div_ceil(8).max(1);
-        for number in (0..full_pages).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+        for number in some_of(full_pages, share) {
             let mut page = [0; PAGE_SIZE];
             if file
                 .read_exact_at(&mut page, number * PAGE_SIZE as u64)
@@ -210,6 +252,27 @@ mod tests {
     #[test]
     fn pages_spread_over_all_there_is() {
         assert_eq!(spread((0..100).collect(), 4), [0, 25, 50, 75]);
+        assert_eq!(spread((0..10).collect(), 4), [0, 3, 5, 8]);
         assert_eq!(spread(vec![1, 2], 8), [1, 2]);
+        assert_eq!(spread(vec![1, 2], 0), [0; 0]);
+    }
+
+    #[test]
+    fn one_large_file_stands_for_all_only_if_there_are_no_others() {
+        let files = |sizes: &[u64]| -> Vec<_> {
+            let sizes = sizes.iter();
+            sizes.map(|pages| (PathBuf::new(), *pages)).collect()
+        };
+        assert_eq!(share(&files(&[1000, 8, 8]), 24), 8);
+        assert_eq!(share(&files(&[1000, 1, 1]), 24), 32);
+        assert_eq!(share(&files(&[1]), 24), 1 << 16);
+    }
+
+    #[test]
+    fn a_page_of_one_repeated_word_is_same_filled() {
+        assert!(is_same_filled(&[7; PAGE_SIZE]));
+        let mut page = [7; PAGE_SIZE];
+        page[PAGE_SIZE - 1] = 8;
+        assert!(!is_same_filled(&page));
     }
 }

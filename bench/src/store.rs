@@ -11,7 +11,7 @@ use tmem_store::{
     StoreConfig,
 };
 
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, is_same_filled};
 use crate::report::Report;
 use crate::samples::Samples;
 use crate::zram::Zram;
@@ -119,11 +119,6 @@ fn put_deferred(times: &mut Times, pool: &Pool, index: u64, page: &Page) -> Resu
         bail!("the store refused page {index}: {put:?}");
     }
     Ok(())
-}
-
-fn is_same_filled(page: &Page) -> bool {
-    let (words, _) = page.as_chunks::<8>();
-    words.iter().all(|word| Some(word) == words.first())
 }
 
 fn puts(times: &mut Times, pool: &Pool, index: u64, page: &Page, again: bool) -> Result<()> {
