@@ -51,7 +51,7 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     // pages to wait, and compresses them between the rounds.
     let (_, client, pool) = persistent(0)?;
     let (later, _client, waiting) = persistent((pages.len() * PAGE_SIZE) as u64)?;
-    let zram = Zram::open(varied.len());
+    let zram = Zram::create(varied.len());
     let mut times = Times::default();
     for round in 0..2 {
         for (index, page) in (0_u64..).zip(&varied) {

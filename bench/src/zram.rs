@@ -1,49 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The kernel's zram as a peer, where `/dev/zram0` can be had and is idle.
+//! The kernel's zram as a peer, on a device of our own.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-
-use anyhow::{Context, Result, bail};
-use tmem_store::{PAGE_SIZE, Page};
+mod device;
+mod interrupt;
 
 use crate::samples::Samples;
-
-const SYSFS: &str = "/sys/block/zram0";
+use anyhow::Context;
+use anyhow::Result;
+use device::Device;
+use interrupt::Interruptible;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
+use tmem_store::PAGE_SIZE;
+use tmem_store::Page;
 
 /// A page-aligned buffer, as direct I/O wants it.
 #[repr(align(4096))]
 struct Aligned(Page);
 
-/// `/dev/zram0` with lz4, ours until dropped.
+/// A zram device with lz4 that nobody else uses; it is removed on drop.
 pub(crate) struct Zram {
+    /// Dropped first: the kernel removes a device only once nobody has it open.
     disk: File,
+    _device: Device,
+    /// Dropped last, so that a signal cannot leave the device behind.
+    interruptible: Interruptible,
 }
 
 impl Zram {
-    /// Sets the disk up for `pages` pages. Fails if somebody uses it.
-    pub(crate) fn open(pages: usize) -> Result<Self> {
-        let state = fs::read_to_string(format!("{SYSFS}/initstate"))
-            .context("this kernel has no /dev/zram0")?;
-        if state.trim() != "0" {
-            bail!("/dev/zram0 is in use");
-        }
-        fs::write(format!("{SYSFS}/comp_algorithm"), "lz4").context("zram without lz4")?;
-        let bytes = pages * PAGE_SIZE;
-        fs::write(format!("{SYSFS}/disksize"), bytes.to_string())
-            .context("setting up /dev/zram0 needs root")?;
+    /// Makes a device for `pages` pages.
+    pub(crate) fn create(pages: usize) -> Result<Self> {
+        let interruptible = Interruptible::begin()?;
+        let device = Device::add()?;
+        device.set("comp_algorithm", "lz4")?;
+        device.set("disksize", &(pages * PAGE_SIZE).to_string())?;
+        let path = device.path();
         let disk = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_DIRECT)
-            .open("/dev/zram0")
-            .inspect_err(|_| reset())
-            .context("cannot open /dev/zram0")?;
-        Ok(Self { disk })
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Self {
+            disk,
+            _device: device,
+            interruptible,
+        })
     }
 
     /// Writes one page, past the page cache, and times that.
     pub(crate) fn write(&self, index: u64, page: &Page, times: &mut Samples) -> Result<()> {
+        self.interruptible.check()?;
         let buffer = Aligned(*page);
         let at = index * PAGE_SIZE as u64;
         Ok(times.time(|| self.disk.write_all_at(&buffer.0, at))?)
@@ -51,23 +60,47 @@ impl Zram {
 
     /// Reads one page, past the page cache, and times that.
     pub(crate) fn read(&self, index: u64, times: &mut Samples) -> Result<()> {
+        self.interruptible.check()?;
         let mut buffer = Aligned([0; PAGE_SIZE]);
         let at = index * PAGE_SIZE as u64;
         Ok(times.time(|| self.disk.read_exact_at(&mut buffer.0, at))?)
     }
 }
 
-/// Gives the memory back; there is nobody to tell if that fails.
-fn reset() {
-    let _ = fs::write(format!("{SYSFS}/reset"), "1");
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Drop for Zram {
-    fn drop(&mut self) {
-        // The disk resets only once nobody has it open.
-        if let Ok(null) = File::open("/dev/null") {
-            self.disk = null;
-        }
-        reset();
+    #[test]
+    fn pages_are_written_and_read_and_the_device_is_removed() {
+        let zram = match Zram::create(1) {
+            Ok(zram) => zram,
+            Err(error) => {
+                eprintln!("left out: {error:#}");
+                return;
+            }
+        };
+        let mut times = Samples::default();
+        zram.write(0, &[7; PAGE_SIZE], &mut times).unwrap();
+        zram.read(0, &mut times).unwrap();
+        let device = zram._device.identity();
+        drop(zram);
+        assert!(!device.exists());
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_set_up_is_removed() {
+        let device = match Device::add() {
+            Ok(device) => device,
+            Err(error) => {
+                eprintln!("left out: {error:#}");
+                return;
+            }
+        };
+        let identity = device.identity();
+        assert!(identity.exists());
+        device.set("disksize", "0").unwrap_err();
+        drop(device);
+        assert!(!identity.exists());
     }
 }
