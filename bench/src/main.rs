@@ -4,6 +4,7 @@
 //! Peers run in the same process or beside it, in turn with ours and on the
 //! same pages, so that the ratios hold on a noisy machine; the times do so less.
 
+mod aging;
 mod corpus;
 mod density;
 mod guest;
@@ -22,22 +23,28 @@ use clap::{Parser, ValueEnum};
 use crate::corpus::Corpus;
 use crate::report::Report;
 
+/// Pages of each sort, if nothing else is said.
+const PAGES: u64 = 8192;
+
 /// Measure virtio-tmem beside its peers.
 #[derive(Parser)]
 #[command(name = "tmem-bench", version)]
 struct Args {
-    /// Pages of each sort (process memory, files) to take.
-    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u64).range(64..=1_000_000))]
-    pages: u64,
+    /// Pages of each sort (process memory, files) to take [default: 8192; of aging:
+    /// 24576].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(64..=1_000_000))]
+    pages: Option<u64>,
     /// Also write the figures to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// What to measure; if not given, everything that is not a guest.
+    /// What to measure; if not given, everything but aging, guest and density.
     #[arg(long, value_enum)]
     only: Option<What>,
-    /// Less of everything, to see that it works: of guest and density.
+    /// Less of everything, to see that it works: of aging, guest and density.
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    aging: aging::Args,
     #[command(flatten)]
     peers: vhost::Args,
     #[command(flatten)]
@@ -52,6 +59,8 @@ struct Args {
 enum What {
     /// The store in this process, beside lz4, memcpy and zram.
     Store,
+    /// What a page costs as the store ages, beside zram; only if named.
+    Aging,
     /// The daemon through its socket, beside QEMU's storage daemon.
     Vhost,
     /// The VMM, beside QEMU.
@@ -64,6 +73,9 @@ enum What {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.only == Some(What::Aging) {
+        return aging::run(&args.aging, args.pages, args.quick, args.json.as_deref());
+    }
     if args.only == Some(What::Guest) {
         return guest::run(&args.guest, args.quick, args.json.as_deref());
     }
@@ -73,7 +85,7 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
     if wants(What::Store) || wants(What::Vhost) {
-        let corpus = Corpus::collect(usize::try_from(args.pages)?)?;
+        let corpus = Corpus::collect(usize::try_from(args.pages.unwrap_or(PAGES))?)?;
         println!("{}", corpus.describe());
         if wants(What::Store) {
             store::run(&corpus, &mut report)?;

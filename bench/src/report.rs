@@ -92,7 +92,7 @@ impl Report {
         };
         let word = if held { "met" } else { "MISSED" };
         self.verdicts
-            .push(format!("{what}: {ratio:.2}x, target {words}: {word}"));
+            .push(format!("{what}: {ratio:.3}x, target {words}: {word}"));
     }
 
     /// Prints all figures, notes and verdicts to standard output.
@@ -110,6 +110,11 @@ impl Report {
             );
         }
         println!();
+        self.print_verdicts();
+    }
+
+    /// Prints all notes and verdicts to standard output.
+    pub(crate) fn print_verdicts(&self) {
         for line in self.notes.iter().chain(&self.verdicts) {
             println!("{line}");
         }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use anyhow::Result;
 use device::Device;
 use interrupt::Interruptible;
+use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -24,9 +25,19 @@ struct Aligned(Page);
 pub(crate) struct Zram {
     /// Dropped first: the kernel removes a device only once nobody has it open.
     disk: File,
-    _device: Device,
+    device: Device,
     /// Dropped last, so that a signal cannot leave the device behind.
     interruptible: Interruptible,
+}
+
+/// What the device holds, by its `mm_stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Pages stored.
+    pub(crate) pages: u64,
+    /// Bytes that zsmalloc has from the kernel. The device's table, 16 bytes a page of
+    /// its size or more, is not among them.
+    pub(crate) used_bytes: u64,
 }
 
 impl Zram {
@@ -45,7 +56,7 @@ impl Zram {
             .with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self {
             disk,
-            _device: device,
+            device,
             interruptible,
         })
     }
@@ -65,6 +76,36 @@ impl Zram {
         let at = index * PAGE_SIZE as u64;
         Ok(times.time(|| self.disk.read_exact_at(&mut buffer.0, at))?)
     }
+
+    /// Frees one page.
+    pub(crate) fn free(&self, index: u64) -> Result<()> {
+        self.interruptible.check()?;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let at = index * PAGE_SIZE as u64;
+        rustix::fs::fallocate(&self.disk, flags, at, PAGE_SIZE as u64)
+            .context("cannot free a page of a zram device")
+    }
+
+    /// Compacts its memory.
+    pub(crate) fn compact(&self) -> Result<()> {
+        self.device.set("compact", "1")
+    }
+
+    /// What it holds now.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let text = self.device.get("mm_stat")?;
+        memory(&text).with_context(|| format!("cannot read mm_stat of zram: {}", text.trim()))
+    }
+}
+
+fn memory(mm_stat: &str) -> Option<Memory> {
+    let mut numbers = mm_stat.split_ascii_whitespace().map(str::parse);
+    let stored: u64 = numbers.next()?.ok()?;
+    let used_bytes = numbers.nth(1)?.ok()?;
+    Some(Memory {
+        pages: stored / PAGE_SIZE as u64,
+        used_bytes,
+    })
 }
 
 #[cfg(test)]
@@ -72,8 +113,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_written_and_read_and_the_device_is_removed() {
-        let zram = match Zram::create(1) {
+    fn memory_is_read_from_mm_stat() {
+        let text = "  8192  2000 12288  0  16384  0  1  0  0\n";
+        let expected = Memory {
+            pages: 2,
+            used_bytes: 12288,
+        };
+        assert_eq!(memory(text), Some(expected));
+        assert_eq!(memory("8192 2000"), None);
+        assert_eq!(memory(""), None);
+    }
+
+    #[test]
+    fn pages_are_written_freed_and_compacted_and_the_device_is_removed() {
+        let zram = match Zram::create(1024) {
             Ok(zram) => zram,
             Err(error) => {
                 eprintln!("left out: {error:#}");
@@ -81,9 +134,25 @@ mod tests {
             }
         };
         let mut times = Samples::default();
-        zram.write(0, &[7; PAGE_SIZE], &mut times).unwrap();
-        zram.read(0, &mut times).unwrap();
-        let device = zram._device.identity();
+        let mut page = [0; PAGE_SIZE];
+        let (varied, _) = page.split_at_mut(256);
+        for (byte, value) in varied.iter_mut().zip(0..=255) {
+            *byte = value;
+        }
+        for index in 0..1024 {
+            zram.write(index, &page, &mut times).unwrap();
+        }
+        assert_eq!(zram.memory().unwrap().pages, 1024);
+        for index in (0..1024).filter(|index| index % 4 > 0) {
+            zram.free(index).unwrap();
+        }
+        let sparse = zram.memory().unwrap();
+        assert_eq!(sparse.pages, 256);
+        zram.compact().unwrap();
+        let compacted = zram.memory().unwrap();
+        assert_eq!(compacted.pages, 256);
+        assert!(compacted.used_bytes < sparse.used_bytes / 2);
+        let device = zram.device.identity();
         drop(zram);
         assert!(!device.exists());
     }

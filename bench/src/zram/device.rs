@@ -74,6 +74,12 @@ impl Device {
         format!("/dev/zram{}", self.0.number).into()
     }
 
+    /// Reads an attribute.
+    pub(super) fn get(&self, name: &str) -> Result<String> {
+        let path = attribute(self.0.number, name);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// Writes an attribute.
     pub(super) fn set(&self, name: &str, value: &str) -> Result<()> {
         let path = attribute(self.0.number, name);

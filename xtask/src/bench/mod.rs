@@ -2,6 +2,7 @@
 //! `cargo xtask bench`: what the store, the daemon and the VMM cost, beside their
 //! peers, and what filters are good for.
 
+mod aging;
 mod density;
 mod guest;
 mod toolchain;
@@ -27,29 +28,36 @@ const NESTED_STARTS: usize = 5;
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure; if not given, everything but `guest`: filters on the
-    /// disks of guests, which takes a quarter of an hour on an emulated CPU, and
+    /// What to measure; if not given, everything but `aging`: what a page costs
+    /// as the store ages, which takes minutes, `guest`: filters on the disks of
+    /// guests, which takes a quarter of an hour on an emulated CPU, and
     /// `density`: guests in too little memory, which takes longer.
-    #[arg(value_parser = ["store", "vhost", "vmm", "guest", "density"])]
+    #[arg(value_parser = ["store", "aging", "vhost", "vmm", "guest", "density"])]
     only: Option<String>,
     /// Also write the figures to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Pages of each sort (process memory, files) to measure with.
+    /// Of `store`, `aging` and `vhost`: pages of each sort (process memory, files)
+    /// to measure with.
     #[arg(long)]
     pages: Option<u64>,
-    /// Of `guest` and `density`: less of everything, to see that it works.
+    /// Of `aging`, `guest` and `density`: less of everything, to see that it works.
     #[arg(long)]
     quick: bool,
     /// Of `guest`: only the limited disk, and no builds, in half of the time.
     #[arg(long, conflicts_with = "quick")]
     reads: bool,
     #[command(flatten)]
+    aging: aging::Options,
+    #[command(flatten)]
     density: density::Options,
 }
 
 /// `cargo xtask bench`.
 pub(crate) fn command(options: &Options) -> Result<()> {
+    if options.only.as_deref() == Some("aging") {
+        return aging::run(options);
+    }
     if options.only.as_deref() == Some("guest") {
         return guest::run(options.quick, options.reads, options.json.as_deref());
     }
