@@ -86,13 +86,15 @@ impl Report {
     }
 
     fn verdict(&mut self, what: &str, ratio: f64, target: &Target) {
-        let (held, words) = match target {
-            Target::AtMost(limit) => (ratio <= *limit, format!("at most {limit}x")),
-            Target::AtLeast(limit) => (ratio >= *limit, format!("at least {limit}x")),
+        let (held, limit, words) = match target {
+            Target::AtMost(limit) => (ratio <= *limit, limit, format!("at most {limit}x")),
+            Target::AtLeast(limit) => (ratio >= *limit, limit, format!("at least {limit}x")),
         };
         let word = if held { "met" } else { "MISSED" };
+        // As many digits as it takes to see why.
+        let digits = if (ratio - limit).abs() < 0.005 { 4 } else { 2 };
         self.verdicts
-            .push(format!("{what}: {ratio:.3}x, target {words}: {word}"));
+            .push(format!("{what}: {ratio:.digits$}x, target {words}: {word}"));
     }
 
     /// Prints all figures, notes and verdicts to standard output.
@@ -140,4 +142,25 @@ pub(crate) fn write_json(path: &Path, figures: &impl Serialize) -> Result<()> {
 /// slow, and the more so on an emulated CPU.
 pub(crate) fn load() -> String {
     std::fs::read_to_string("/proc/loadavg").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_shows_why() {
+        let mut report = Report::default();
+        report.target_at_most("a", 1.0302, 1.03);
+        report.target_at_most("a", 1.0298, 1.03);
+        report.target_at_most("a", 3.751, 1.03);
+        report.target_at_least("a", 2.5, 2.0);
+        let expected = [
+            "a: 1.0302x, target at most 1.03x: MISSED",
+            "a: 1.0298x, target at most 1.03x: met",
+            "a: 3.75x, target at most 1.03x: MISSED",
+            "a: 2.50x, target at least 2x: met",
+        ];
+        assert_eq!(report.verdicts, expected);
+    }
 }

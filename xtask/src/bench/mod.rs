@@ -29,9 +29,9 @@ const NESTED_STARTS: usize = 5;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure; if not given, everything but `aging`: what a page costs
-    /// as the store ages, which takes minutes, `guest`: filters on the disks of
-    /// guests, which takes a quarter of an hour on an emulated CPU, and
-    /// `density`: guests in too little memory, which takes longer.
+    /// as the store ages, `guest`: filters on the disks of guests, which takes a
+    /// quarter of an hour on an emulated CPU, and `density`: guests in too little
+    /// memory, which takes longer.
     #[arg(value_parser = ["store", "aging", "vhost", "vmm", "guest", "density"])]
     only: Option<String>,
     /// Also write the figures to this file, as a JSON list.
