@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Where log lines go: to stderr, which a service manager keeps.
 //!
-//! Lines are written by a thread of their own. Whoever reads stderr may be slow,
-//! or be gone: no other thread waits for that. What does not fit into the queue
-//! meanwhile is lost, and counted.
+//! Those of a program that serves many are written by a thread of their own
+//! ([`start_apart`]). Whoever reads stderr may be slow, or be gone: no other thread
+//! waits for that. What does not fit into the queue meanwhile is lost, and counted.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use env_logger::Target;
+use env_logger::{Builder, Target};
 use log::LevelFilter;
 
 /// Lines that wait to be written, at most.
@@ -34,15 +34,20 @@ enum Entry {
     End(Sender<()>),
 }
 
-/// Starts logging at `level`.
+/// Starts logging at `level`: who has something to say writes it.
 ///
 /// The virtqueue and vhost-user crates log whatever a driver or a front end
 /// does wrong, without limit; the device's counters and its own rate-limited
 /// line tell the same, so those crates are heard at level trace only.
+pub fn start(level: LevelFilter) {
+    builder(level).init();
+}
+
+/// Starts logging as [`start`] does, with a thread that writes.
 ///
 /// # Errors
 /// When there can be no thread.
-pub fn start(level: LevelFilter) -> io::Result<Logging> {
+pub fn start_apart(level: LevelFilter) -> io::Result<Logging> {
     let (queue, entries) = sync_channel(LINES);
     let lost = Arc::new(AtomicU64::new(0));
     let lines = Lines {
@@ -52,6 +57,11 @@ pub fn start(level: LevelFilter) -> io::Result<Logging> {
     thread::Builder::new()
         .name("log".into())
         .spawn(move || write(&entries, &lost, &mut io::stderr()))?;
+    builder(level).target(Target::Pipe(Box::new(lines))).init();
+    Ok(Logging(queue))
+}
+
+fn builder(level: LevelFilter) -> Builder {
     let foreign = if level == LevelFilter::Trace {
         LevelFilter::Trace
     } else {
@@ -59,16 +69,15 @@ pub fn start(level: LevelFilter) -> io::Result<Logging> {
     };
     // A filter is a prefix of the target: "vhost" alone would silence
     // vhost_user_tmem as well.
-    env_logger::Builder::new()
+    let mut builder = Builder::new();
+    builder
         .filter_level(level)
         .filter_module("virtio_queue", foreign)
         .filter_module("vhost_user_backend", foreign)
         .filter_module("vhost::", foreign)
         .filter_module("vm_memory", foreign)
-        .format_target(false)
-        .target(Target::Pipe(Box::new(lines)))
-        .init();
-    Ok(Logging(queue))
+        .format_target(false);
+    builder
 }
 
 impl Drop for Logging {

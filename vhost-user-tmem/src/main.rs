@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     heap::share();
-    let _logging = match logging::start(options.log_level) {
+    let _logging = match logging::start_apart(options.log_level) {
         Ok(logging) => logging,
         Err(error) => {
             eprintln!("vhost-user-tmem: cannot start a thread for the log: {error}");

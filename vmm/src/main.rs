@@ -11,13 +11,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(exit) => return exit.print(),
     };
-    let _logging = match logging::start(options.log_level) {
-        Ok(logging) => logging,
-        Err(error) => {
-            eprintln!("tmem-vmm: cannot start a thread for the log: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    logging::start(options.log_level);
     match tmem_vmm::run(&options) {
         Ok(code) => code,
         Err(error) => {
