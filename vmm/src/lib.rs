@@ -9,6 +9,7 @@
 pub mod api;
 pub mod bus;
 pub mod cli;
+pub mod compression;
 pub mod confine;
 pub mod event;
 pub mod guest;
