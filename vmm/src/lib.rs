@@ -14,6 +14,7 @@ pub mod confine;
 pub mod event;
 pub mod guest;
 pub mod machine;
+pub mod peek;
 mod run;
 pub mod serial;
 pub mod virtio;

@@ -5,10 +5,11 @@
 //! The magic numbers are those that QEMU probes for (block/*.c), and those of
 //! archives and packed files.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use crate::compression;
+use crate::peek::peek;
 
 /// Bytes at the begin of a file that are looked at.
 const HEAD: usize = 512;
@@ -70,9 +71,9 @@ const FOOTERS: [Magic; 2] = [
 /// What the system says.
 pub(super) fn examine(file: &impl FileExt, size: u64) -> io::Result<Option<NotRaw>> {
     let mut head = [0; HEAD];
-    let head = read(file, &mut head, 0)?;
+    let head = peek(file, &mut head, 0)?;
     let mut tail = [0; TAIL];
-    let tail = read(file, &mut tail, size.saturating_sub(TAIL as u64))?;
+    let tail = peek(file, &mut tail, size.saturating_sub(TAIL as u64))?;
     let find = |known: &[Magic], bytes: &[u8]| {
         let found = known.iter().find(|Magic(at, magic, _)| {
             bytes
@@ -102,18 +103,4 @@ fn command(what: &str) -> &'static str {
         "a backup of Proxmox" => "vma extract",
         _ => "qemu-img convert -O raw",
     }
-}
-
-/// Fills `buffer` from byte `at` on, as far as the file goes.
-fn read<'b>(file: &impl FileExt, buffer: &'b mut [u8], at: u64) -> io::Result<&'b [u8]> {
-    let mut done = 0;
-    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, at + done as u64) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(buffer.get(..done).unwrap_or_default())
 }
