@@ -4,6 +4,7 @@
 pub mod control;
 pub mod cpuid;
 mod run;
+mod topology;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
