@@ -2,7 +2,7 @@
 //! The daemon's life: sockets first, then threads, then a signal.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tmem_host::heap::Trimmer;
+use tmem_host::signals::Signals;
 use tmem_host::socket::{self, Access, Socket};
 use tmem_host::{ready, size};
 use tmem_store::{Store, StoreConfig};
@@ -29,7 +30,7 @@ use crate::vm::{self, Vm};
 /// "full" may try again.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT, unless these were ignored when it started.
 ///
 /// # Errors
 /// A sentence about what keeps it from running.
@@ -125,18 +126,15 @@ fn raise_file_limit(machines: usize, request_queues: u32) {
 }
 
 /// Becomes readable when the daemon is to end.
-fn signals() -> std::io::Result<UnixStream> {
-    let (seen, raised) = UnixStream::pair()?;
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
-    }
+fn signals() -> std::io::Result<Signals> {
+    let signals = Signals::listen(&[SIGTERM, SIGINT])?;
     // Served machines outlive the terminal that the daemon was started from.
     signal_hook::flag::register(SIGHUP, Arc::default())?;
-    Ok(seen)
+    Ok(signals)
 }
 
 /// Until a signal; looks after the VMs in between.
-fn wait(signals: &UnixStream, control: &Control) {
+fn wait(signals: &Signals, control: &Control) {
     let mut trimmer = Trimmer::default();
     let interval = Timespec::try_from(WATCH_INTERVAL).unwrap_or_default();
     loop {

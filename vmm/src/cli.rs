@@ -64,7 +64,8 @@ pub struct Options {
     pub hugepages: bool,
 
     /// Disk: a raw file or a block device; may be given many times:
-    /// PATH or path=PATH[,readonly=on]
+    /// PATH or path=PATH[,readonly=on][,format=raw]
+    ///   format  takes an image as it is that looks like qcow2, VMDK, gzip, ...
     #[arg(long, value_name = "DISK", verbatim_doc_comment)]
     pub disk: Vec<DiskOptions>,
 

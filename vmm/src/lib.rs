@@ -9,10 +9,12 @@
 pub mod api;
 pub mod bus;
 pub mod cli;
+pub mod compression;
 pub mod confine;
 pub mod event;
 pub mod guest;
 pub mod machine;
+pub mod peek;
 mod run;
 pub mod serial;
 pub mod virtio;

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The program's life: a machine, then waiting for its end.
 
-use std::fs::File;
-use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{Context, Result};
-use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tmem_host::ready;
+use tmem_host::signals::Signals;
 use tmem_host::socket::{Access, Socket};
 
 use crate::api::Api;
@@ -34,7 +32,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     end_at_panic();
     let (events, happened) = channel();
     // Before anything is made that has to be given back.
-    let signals = signals().context("cannot listen for signals")?;
+    let signals = Signals::listen(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT])
+        .context("cannot listen for signals")?;
     let ended = events.clone();
     confine::set_level(options.seccomp).context("cannot handle a signal")?;
     let socket = options.api_socket.as_deref();
@@ -43,7 +42,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .transpose()?;
     let (vm, serial) = vm::assemble(options, events)?;
     let vm = Arc::new(vm);
-    confine::spawn("signals", Role::Main, move || forward(signals, &ended))
+    confine::spawn("signals", Role::Main, move || forward(&signals, &ended))
         .context("cannot start a thread for signals")?;
     let api = socket.map(|socket| Api::start(socket, vm.clone()));
     let api = api.transpose()?;
@@ -81,20 +80,9 @@ fn end_at_panic() {
     }));
 }
 
-/// Becomes readable when the program is to end. A pipe, because any thread may
-/// take the signal, and all may write.
-fn signals() -> std::io::Result<File> {
-    let (seen, raised) = pipe_with(PipeFlags::CLOEXEC)?;
-    for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
-        signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
-    }
-    Ok(seen.into())
-}
-
 /// Turns the first signal into the machine's end.
-fn forward(mut signals: File, events: &Sender<Event>) {
-    let mut byte = [0];
-    if signals.read_exact(&mut byte).is_ok() {
+fn forward(signals: &Signals, events: &Sender<Event>) {
+    if signals.wait() {
         // It is at its end already if nobody listens.
         let _ = events.send(Event::Quit);
     }

@@ -8,6 +8,7 @@ mod disk;
 mod net;
 mod outer;
 mod store;
+mod topology;
 mod vhost_user;
 
 use crate::bed;

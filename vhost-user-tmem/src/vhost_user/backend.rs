@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tmem_host::dumps;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringEpollHandler, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
@@ -118,6 +119,8 @@ impl Backend {
     /// Watches over the memory as it is now.
     fn watch_memory(&self) -> io::Result<()> {
         let memory = self.mem.memory().into_inner();
+        // A wish. A line in the log would be the front end's to repeat.
+        dumps::leave_out(&memory);
         let watch = Watch::new(memory, self.device.memory_lost());
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         match watch {

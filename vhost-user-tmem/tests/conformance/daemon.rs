@@ -21,8 +21,21 @@ impl Daemon {
 
     /// The same with its log there.
     pub(crate) fn start_with(log: Stdio) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_vhost-user-tmem")), log)
+    }
+
+    /// The same with signals ignored: their names as a shell knows them.
+    pub(crate) fn start_ignoring(signals: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("trap '' {signals}; exec \"$@\""), "sh"])
+            .arg(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+        Self::start_by(shell, Stdio::inherit())
+    }
+
+    fn start_by(mut program: Command, log: Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_vhost-user-tmem"))
+        let child = program
             .args(["--memory-limit", "64M", "--quota", "16M", "--socket-path"])
             .arg(folder.path().join("a.sock"))
             .arg("--socket-path")
@@ -54,14 +67,23 @@ impl Daemon {
         kib.parse::<u64>().unwrap() << 10
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Sends SIGTERM; how the daemon ended, if it did within some seconds.
     pub(crate) fn terminate(&mut self) -> Option<ExitStatus> {
-        let id = Pid::from_child(&self.child);
-        kill_process(id, Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {

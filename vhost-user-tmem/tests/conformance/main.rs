@@ -10,4 +10,5 @@ mod index;
 mod log;
 mod memory;
 mod rings;
+mod signals;
 mod state;

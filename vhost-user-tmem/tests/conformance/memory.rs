@@ -49,3 +49,21 @@ fn a_region_longer_than_its_file_is_refused() {
     machine(&daemon, "b");
     assert!(daemon.is_running());
 }
+
+#[test]
+fn neither_guest_memory_nor_the_stores_is_in_core_dumps() {
+    let daemon = Daemon::start();
+    let _a = machine(&daemon, "a");
+    let maps = std::fs::read_to_string(format!("/proc/{}/smaps", daemon.id())).unwrap();
+    for name in ["/memfd:guest ", "/memfd:tmem-pages "] {
+        // Behind the line with its name: the flags of the mapping.
+        let mappings: Vec<&str> = maps.split(name).skip(1).collect();
+        assert!(!mappings.is_empty(), "{name}");
+        for mapping in mappings {
+            let flags = mapping
+                .lines()
+                .find_map(|line| line.strip_prefix("VmFlags:"));
+            assert!(flags.unwrap().contains(" dd"), "{name}: {mapping}");
+        }
+    }
+}

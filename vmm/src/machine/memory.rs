@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Error, Result, ensure};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
-use tmem_host::size;
+use tmem_host::{dumps, size};
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
@@ -60,7 +60,11 @@ pub fn make(bytes: u64, huge: bool) -> Result<Memory> {
         size::show(host)
     );
     let file = memfd(bytes, huge)?;
-    map(bytes, &Arc::new(file)).context("cannot map the guest's memory")
+    let memory = map(bytes, &Arc::new(file)).context("cannot map the guest's memory")?;
+    if !dumps::leave_out(&memory) {
+        log::warn!("the guest's memory is in core dumps of this process");
+    }
+    Ok(memory)
 }
 
 /// The host's memory in bytes.

@@ -83,7 +83,14 @@ fn add_serial(
 }
 
 fn open_disks(asked: &[DiskOptions]) -> Result<Vec<Disk>> {
-    let open = |disk: &DiskOptions| Ok(Disk::open(&disk.path, disk.read_only)?);
+    let open = |disk: &DiskOptions| {
+        let open = if disk.is_raw {
+            Disk::open_raw
+        } else {
+            Disk::open
+        };
+        Ok(open(&disk.path, disk.read_only)?)
+    };
     asked.iter().map(open).collect()
 }
 

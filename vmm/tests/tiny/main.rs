@@ -19,6 +19,7 @@ mod vmm;
 
 mod control;
 mod devices;
+mod dumps;
 mod ends;
 mod help;
 mod manners;
@@ -28,4 +29,5 @@ mod places;
 mod ports;
 mod pressure;
 mod refusals;
+mod signals;
 mod tmem;

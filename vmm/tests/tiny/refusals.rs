@@ -158,6 +158,36 @@ fn files_that_are_missing_or_of_another_kind_are_named() {
 }
 
 #[test]
+fn what_is_no_kernel_or_no_raw_disk_is_called_what_it_is() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    let packed = files.file("vmlinux.gz", b"\x1f\x8b\x08\0");
+    let mut arm = fs::read(&files.guest).unwrap();
+    arm[18] = 183;
+    let arm = files.file("arm", &arm);
+    let program = env!("CARGO_BIN_EXE_tmem-vmm").to_owned();
+    for (kernel, words) in [
+        (&packed, ["packed with gzip", "gzip -dk"]),
+        (&arm, ["no kernel for this machine", "arm64"]),
+        (&program, ["no kernel for this machine", "program"]),
+    ] {
+        refuses(&["--kernel", kernel], FAILED, &[kernel, words[0], words[1]]);
+    }
+    let mut image = vec![0; 4096];
+    image[..8].copy_from_slice(b"vhdxfile");
+    let image = files.file("disk", &image);
+    let words = [&*image, "a VHDX image", "qemu-img", "format=raw"];
+    files.refuse(&["--disk", &image], FAILED, &words);
+    let raw = format!("path={image},format=raw");
+    let all = ["--kernel", &files.guest, "--disk", &raw];
+    Vmm::spawn(crate::vmm::program(&all), TempDir::new().unwrap())
+        .end()
+        .silently(0);
+}
+
+#[test]
 fn sizes_that_cannot_be_are_refused() {
     if !can_run() {
         return;

@@ -170,6 +170,11 @@ impl Vmm {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();

@@ -245,7 +245,14 @@ fn replace(address: usize) -> bool {
             0,
         )
     };
-    mapped != libc::MAP_FAILED
+    if mapped == libc::MAP_FAILED {
+        return false;
+    }
+    // Like the page that was there, it stays out of core dumps.
+    // SAFETY: the advice does not change what the page holds; it is a system call,
+    // as a signal handler may make.
+    let _ = unsafe { libc::madvise(mapped, page, libc::MADV_DONTDUMP) };
+    true
 }
 
 #[cfg(test)]

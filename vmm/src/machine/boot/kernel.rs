@@ -4,20 +4,17 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use linux_loader::loader::bootparam::setup_header;
 use linux_loader::loader::{BzImage, Elf, KernelLoader};
-use rustix::io::pread;
 use tmem_host::size;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
+use super::elf;
+use super::field::word;
+use super::kind::{self, Kind};
 use crate::machine::layout;
-
-/// The signature of the boot protocol, "HdrS", at its place in the file.
-const HEADER: (u64, &[u8; 4]) = (0x202, b"HdrS");
-
-/// First bytes of an ELF file.
-const ELF: (u64, &[u8; 4]) = (0, b"\x7fELF");
+use crate::peek::peek;
 
 /// XLF_KERNEL_64: the kernel has a 64-bit entry point, this far into it.
 const XLF_KERNEL_64: u16 = 1;
@@ -44,26 +41,32 @@ impl Kernel {
         let named = path.display();
         let mut file =
             File::open(path).with_context(|| format!("cannot open the kernel '{named}'"))?;
-        let kind = file
+        let metadata = file
             .metadata()
             .with_context(|| format!("cannot read the kernel '{named}'"))?;
-        ensure!(kind.is_file(), "the kernel '{named}' is not a file");
-        let begins = |(at, magic): (u64, &[u8; 4])| {
-            let mut bytes = [0; 4];
-            pread(&file, &mut bytes, at) == Ok(4) && bytes == *magic
+        ensure!(metadata.is_file(), "the kernel '{named}' is not a file");
+        let mut head = vec![0; kind::HEAD];
+        let head = peek(&file, &mut head, 0)
+            .with_context(|| format!("cannot read the kernel '{named}'"))?;
+        let loaded = match kind::of(head) {
+            Ok(Kind::BzImage) => Self::bzimage(memory, &mut file, head, metadata.len()),
+            Ok(Kind::Elf) => Self::elf(memory, &mut file, metadata.len()),
+            Err(what) => bail!("'{named}' {what}"),
         };
-        if begins(HEADER) {
-            Self::bzimage(memory, &mut file).with_context(|| format!("the kernel '{named}'"))
-        } else if begins(ELF) {
-            Self::elf(memory, &mut file).with_context(|| format!("the kernel '{named}'"))
-        } else {
-            bail!(
-                "'{named}' is no kernel: neither a bzImage (as in /boot/vmlinuz-…) nor an ELF file"
-            )
-        }
+        // The guest's memory alone has what the guest is.
+        head.fill(0);
+        std::hint::black_box(head);
+        loaded.with_context(|| format!("the kernel '{named}'"))
     }
 
-    fn bzimage(memory: &GuestMemoryMmap, file: &mut File) -> Result<Self> {
+    fn bzimage(memory: &GuestMemoryMmap, file: &mut File, head: &[u8], len: u64) -> Result<Self> {
+        let low = low_memory(memory);
+        check_length(head, len)?;
+        ensure!(
+            layout::KERNEL.saturating_add(len) <= low,
+            "it is too large for {} of memory; give more with --memory",
+            size::show(low)
+        );
         let start = Some(GuestAddress(layout::KERNEL));
         let loaded =
             BzImage::load(memory, start, file, start).map_err(|error| does_not_load(&error))?;
@@ -76,9 +79,6 @@ impl Kernel {
         );
         // It unpacks itself to its preferred address, and needs init_size there.
         let unpacked = header.pref_address.saturating_add(header.init_size.into());
-        let low = memory
-            .find_region(GuestAddress(0))
-            .map_or(0, GuestMemoryRegion::len);
         ensure!(
             unpacked <= low,
             "it needs {} of memory to start, of which there are {}; give more with --memory",
@@ -92,7 +92,8 @@ impl Kernel {
         })
     }
 
-    fn elf(memory: &GuestMemoryMmap, file: &mut File) -> Result<Self> {
+    fn elf(memory: &GuestMemoryMmap, file: &mut File, len: u64) -> Result<Self> {
+        elf::judge(file, len, low_memory(memory)).map_err(Error::msg)?;
         let lowest = Some(GuestAddress(layout::KERNEL));
         let loaded =
             Elf::load(memory, None, file, lowest).map_err(|error| does_not_load(&error))?;
@@ -119,10 +120,32 @@ impl Kernel {
     }
 }
 
-/// The library's errors are terse; memory that is too small is what happens.
-fn does_not_load(error: &linux_loader::loader::Error) -> anyhow::Error {
-    anyhow!(
-        "it cannot be loaded ({error}): it is damaged, or the guest's memory is too small for it; \
-         give more with --memory"
-    )
+/// Bytes of memory from address 0 on.
+fn low_memory(memory: &GuestMemoryMmap) -> u64 {
+    memory
+        .find_region(GuestAddress(0))
+        .map_or(0, GuestMemoryRegion::len)
+}
+
+/// Compares a bzImage's length with what its header says of it (Linux,
+/// Documentation/arch/x86/boot.rst: setup_sects, syssize). Signatures may follow.
+fn check_length(head: &[u8], len: u64) -> Result<()> {
+    let sectors = match head.get(0x1f1) {
+        // As before there was this field.
+        Some(0) | None => 4,
+        Some(sectors) => u64::from(*sectors),
+    };
+    let paragraphs = word(head, 0x1f4).unwrap_or_default();
+    let whole = 512 * (sectors + 1) + 16 * u64::from(paragraphs);
+    ensure!(
+        // The last paragraph need not be full.
+        len + 16 > whole,
+        "it is cut off: it has {len} of {whole} bytes"
+    );
+    Ok(())
+}
+
+/// What was looked for before is not the reason.
+fn does_not_load(error: &linux_loader::loader::Error) -> Error {
+    anyhow!("it cannot be loaded ({error}): it is damaged")
 }

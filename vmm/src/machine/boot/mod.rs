@@ -3,8 +3,11 @@
 //! machine in the "zero page", and entered in 64-bit mode (Linux,
 //! Documentation/arch/x86/boot.rst, "64-bit Boot Protocol").
 
+mod elf;
+mod field;
 mod initrd;
 mod kernel;
+mod kind;
 mod params;
 pub mod registers;
 pub mod reset_vector;

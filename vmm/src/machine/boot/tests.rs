@@ -124,7 +124,7 @@ fn files_that_cannot_be_booted_are_refused_in_a_sentence() {
         (&files.dir.path().to_owned(), None, "is not a file"),
         (&empty, None, "is no kernel"),
         (&text, None, "is no kernel"),
-        (&cut, None, "cannot be loaded"),
+        (&cut, None, "cut off"),
         (&good, Some(&missing), "cannot open the initrd"),
         (&good, Some(&empty), "is empty"),
         (&good, Some(&large), "does not fit beside the kernel"),
@@ -140,4 +140,20 @@ fn a_kernel_that_is_larger_than_memory_is_refused() {
     let kernel = files.file("vmlinux", &elf(&vec![0xf4; 40 << 20]));
     let refusal = files.refusal(&kernel, None);
     assert!(refusal.contains("give more with --memory"), "{refusal}");
+}
+
+#[test]
+fn a_bzimage_that_was_cut_off_is_not_started() {
+    let files = Files::new();
+    let mut image = vec![0; 4096];
+    image[0x1f1] = 1;
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    // A kernel of 4 KiB behind two sectors of setup.
+    image[0x1f4..0x1f8].copy_from_slice(&256u32.to_le_bytes());
+    let refusal = files.refusal(&files.file("vmlinuz", &image), None);
+    assert!(refusal.contains("has 4096 of 5120 bytes"), "{refusal}");
+    // Its signature may follow.
+    image.resize(6000, 0);
+    let refusal = files.refusal(&files.file("vmlinuz", &image), None);
+    assert!(!refusal.contains("cut off"), "{refusal}");
 }

@@ -4,14 +4,15 @@
 pub mod control;
 pub mod cpuid;
 mod run;
+mod topology;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use kvm_ioctls::VcpuFd;
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 use super::Event;
 use crate::bus::Bus;
@@ -44,6 +45,8 @@ impl Vcpus {
     /// When the system has no thread to give.
     pub fn start(vcpus: Vec<VcpuFd>, control: Control, surroundings: Surroundings) -> Result<Self> {
         register_signal_handler(signal(), interrupted).context("cannot handle a signal")?;
+        // It may have been blocked when the program started; threads inherit that.
+        unblock_signal(signal()).map_err(|_| anyhow!("cannot unblock a signal"))?;
         let surroundings = Arc::new(surroundings);
         let mut started = Self {
             control: Arc::new(control),

@@ -12,6 +12,7 @@ use vm_memory::VolatileSlice;
 
 use super::SECTOR;
 use super::discard::{self, Kind};
+use super::format;
 use super::open::{self, OpenError};
 use super::partition::partitioned;
 use crate::virtio::vectored;
@@ -34,11 +35,24 @@ pub struct Disk {
 
 impl Disk {
     /// Opens the file or block device at `path`, and locks it: against all
-    /// others if it will be written to, else against writers.
+    /// others if it will be written to, else against writers. An image that is
+    /// recognisably not raw is refused.
     ///
     /// # Errors
     /// A sentence that says what is wrong with it and what to do.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, OpenError> {
+        Self::open_as(path, read_only, true)
+    }
+
+    /// Opens it likewise, whatever it looks like.
+    ///
+    /// # Errors
+    /// As for [`Disk::open`].
+    pub fn open_raw(path: &Path, read_only: bool) -> Result<Self, OpenError> {
+        Self::open_as(path, read_only, false)
+    }
+
+    fn open_as(path: &Path, read_only: bool, examine: bool) -> Result<Self, OpenError> {
         let (mut file, metadata) = open::open(path, read_only)?;
         let block = metadata.file_type().is_block_device();
         let size = if block {
@@ -52,6 +66,10 @@ impl Disk {
             source,
         };
         let size = size.map_err(told)?;
+        // Before the size, which may be odd for that reason.
+        if examine && let Some(found) = format::examine(&file, size).map_err(told)? {
+            return Err(OpenError::NotRaw(path.into(), found));
+        }
         open::check_size(path, size)?;
         let block_size = if block {
             ioctl_blksszget(&file).map_err(|error| told(error.into()))?

@@ -9,6 +9,7 @@ mod device;
 mod discard;
 mod disk;
 mod execute;
+mod format;
 mod layout;
 mod open;
 mod options;

@@ -2,7 +2,7 @@
 //! Opening a disk so that nobody else writes to it.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,13 +12,11 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::SECTOR;
+use super::format::NotRaw;
 
 /// How long a block device may be locked by somebody who only looks: udev does
 /// so for a moment whenever a device was written to.
 const LOOKING: Duration = Duration::from_secs(1);
-
-/// How a qcow2 image begins.
-const QCOW2: [u8; 4] = *b"QFI\xfb";
 
 /// Why a disk cannot be used.
 #[derive(Debug, Error)]
@@ -53,8 +51,13 @@ pub enum OpenError {
     )]
     Odd(PathBuf, u64),
     /// It is an image in a format that is not raw.
-    #[error("'{0}' is a qcow2 image; make a raw one with 'qemu-img convert -O raw {0} FILE'")]
-    Qcow2(PathBuf),
+    #[error(
+        "'{0}' is {what}, and a disk is raw; make a raw one with '{command} {0} …', or let the guest \
+         have these bytes with format=raw",
+        what = .1.what,
+        command = .1.command
+    )]
+    NotRaw(PathBuf, NotRaw),
     /// Another process has it, and one of the two wants to write.
     #[error(
         "the disk '{0}' is in use by another process; stop that one first, or let both use it \
@@ -108,9 +111,6 @@ pub(super) fn open(path: &Path, read_only: bool) -> Result<(File, Metadata), Ope
         return Err(told(io::Error::other("it was replaced meanwhile")));
     }
     lock(&file, path, read_only, kind)?;
-    if is_qcow2(&file).map_err(told)? {
-        return Err(OpenError::Qcow2(path.into()));
-    }
     Ok((file, metadata))
 }
 
@@ -169,15 +169,6 @@ fn lock(file: &File, path: &Path, read_only: bool, kind: FileType) -> Result<(),
             }
             Err(error) => return Err(told(error)),
         }
-    }
-}
-
-fn is_qcow2(mut file: &File) -> io::Result<bool> {
-    let mut magic = [0; QCOW2.len()];
-    match file.read_exact(&mut magic) {
-        Ok(()) => Ok(magic == QCOW2),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
     }
 }
 
