@@ -247,17 +247,16 @@ impl Filter {
         }
     }
 
-    /// Opens the filter once all writes have ended that it has not seen. Says whether it is open.
+    /// Opens the filter once all writes have ended that it has not seen. To be asked now and then.
     ///
     /// Some of device mapper's targets (crypt, thin, delay) count a write only when they pass it on.
     /// So for disks that take bios time has to pass, too.
-    fn try_settle(&self) -> bool {
+    fn try_settle(&self) {
         let has_time = !self.hook.takes_bios() || self.attached.elapsed() >= self.settle;
         if self.is_settling.load(Relaxed) && has_time && !self.hook.has_writes() {
             self.is_settling.store(false, Relaxed);
             self.is_closing.xchg(false, Full);
         }
-        !self.is_settling.load(Relaxed)
     }
 
     /// Nobody has used the device for some time, and somebody did before. To be asked now and then.

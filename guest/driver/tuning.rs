@@ -133,10 +133,6 @@ pub(crate) const FORGET_PAGES: u64 = 1 << 16;
 /// How often it is looked, one after the other, that nobody uses a disk before its filter goes.
 pub(crate) const IDLE_LOOKS: u32 = 2;
 
-/// How long attaching waits for writes that the filter has not seen, in milliseconds; after that
-/// the filter waits for them.
-pub(crate) const SETTLE_MS: i64 = 1000;
-
 /// How often it is looked whether the disks of filters are still there.
 pub(crate) fn disk_watch() -> Jiffies {
     msecs_to_jiffies(1000)

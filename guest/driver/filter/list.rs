@@ -54,10 +54,8 @@ use kernel::{
         Mutex, //
     },
     time::{
-        delay::fsleep,
         Delta,
-        Instant,
-        Monotonic, //
+        Instant, //
     },
     workqueue::{
         DelayedWork,
@@ -199,7 +197,8 @@ impl Filters {
             self.engine.remove_area(&filter.area);
             return Err(err);
         }
-        self.settle(&filter);
+        // If writes are under way that it has not seen, it is opened later: see `chore`.
+        filter.try_settle();
         if !list
             .hooks
             .iter()
@@ -217,18 +216,6 @@ impl Filters {
         self.workqueue
             .schedule::<_, WATCH>(self, tuning::disk_watch());
         Ok(())
-    }
-
-    /// Opens a filter that was hooked in. While writes are under way that it has not seen, it stays
-    /// closed, and is opened later.
-    fn settle(&self, filter: &Filter) {
-        let start = Instant::<Monotonic>::now();
-        while !filter.try_settle() && !sys::signal_pending() {
-            if filter.hook.takes_bios() || start.elapsed().as_millis() >= tuning::SETTLE_MS {
-                return;
-            }
-            fsleep(Delta::from_millis(1));
-        }
     }
 
     fn make(
@@ -375,15 +362,16 @@ impl Filters {
                     self.take(number)
                         .and_then(|filter| self.detach_taken(filter, true))
                 }
-                Chore::Left => {
-                    pr_info!(
-                        "nobody uses {}:{} any more: its filter is detached\n",
-                        number.0,
-                        number.1
-                    );
-                    self.take(number)
-                        .and_then(|filter| self.detach_taken(filter, false))
-                }
+                Chore::Left => self
+                    .take(number)
+                    .and_then(|filter| self.detach_taken(filter, false))
+                    .inspect(|()| {
+                        pr_info!(
+                            "nobody uses {}:{} any more: its filter is detached\n",
+                            number.0,
+                            number.1
+                        )
+                    }),
                 Chore::Forget => {
                     self.forget(&filter);
                     Ok(())
