@@ -46,12 +46,6 @@ fn refused(guest: &Guest, line: &str) -> Result<()> {
     Ok(())
 }
 
-fn filters(guest: &Guest) -> Result<usize> {
-    let status = bed::json(guest, "tmemctl status --json")?;
-    let filters = status.get("filters").and_then(|list| list.as_array());
-    Ok(filters.context("no filters in the status")?.len())
-}
-
 #[test]
 fn what_cannot_be_filtered_is_refused() -> Result<()> {
     let (image, other) = (Image::partitioned(32, 16)?, Image::empty(8)?);
@@ -79,11 +73,11 @@ fn what_cannot_be_filtered_is_refused() -> Result<()> {
     control::attach(&guest, "/dev/vda1", "precache")?;
     refused(&guest, "tmemctl attach /dev/vda1 --kind precache")?;
     refused(&guest, "tmemctl attach /dev/vda1 --kind preswap")?;
-    ensure!(filters(&guest)? == 1, "there is one filter");
+    ensure!(control::attached(&guest)? == 1, "there is one filter");
     refused(&guest, "rmmod virtio_tmem")?;
     control::detach(&guest, "/dev/vda1")?;
     refused(&guest, "tmemctl detach /dev/vda1")?;
-    ensure!(filters(&guest)? == 0, "there is no filter");
+    ensure!(control::attached(&guest)? == 0, "there is no filter");
 
     // A disk that cannot be written may have one, or not; it reads the same.
     let sum = guest.run("busybox sha256sum /dev/vdb")?;
@@ -152,7 +146,7 @@ fn a_disk_that_is_pulled_out_takes_its_filter_along() -> Result<()> {
         println!("{verdict}");
         ensure!(!verdict.contains("WRONG BYTES"), "{verdict}");
         until("the filter to go", NOTICED, || {
-            Ok((filters(&guest)? == 0).then_some(()))
+            Ok((control::attached(&guest)? == 0).then_some(()))
         })?;
         guest.run("rmmod virtio_tmem")?;
         guest.power_off()?;

@@ -39,9 +39,8 @@ fn grown_swap(name: &str, filter_before: bool) -> Result<()> {
     guest.load_module()?;
     guest.disk_appears()?;
     // Whoever uses it for something else meanwhile keeps the filter there.
-    guest.sh(&format!(
-        "mkswap {disk}; swapon {disk}; (busybox sleep 1000 <{disk} >/dev/null 2>&1 &)"
-    ))?;
+    guest.sh(&format!("mkswap {disk}; swapon {disk}"))?;
+    control::hold(&guest, &disk)?;
     let attach = || control::attach(&guest, &disk, "preswap");
     if filter_before {
         attach()?;
@@ -106,14 +105,14 @@ fn what_others_write_to_a_disk_that_nobody_uses_is_read() -> Result<()> {
             control::attach(&guest, "/dev/vda", "precache")?;
         }
         // In use, so that the filter stays.
-        guest.sh("(busybox sleep 1000 </dev/vda >/dev/null 2>&1 & echo $! >/user)")?;
+        control::hold(&guest, "/dev/vda")?;
         let before = sum(&guest, "/dev/vda")?;
         ensure!(sum(&guest, "/dev/vda")? == before, "the same bytes twice");
         ensure!(
             control::total(&guest, "hits")? > 0,
             "nothing was read from the host"
         );
-        guest.sh("kill $(cat /user)")?;
+        control::let_go(&guest)?;
         // Another machine has it now, before anybody here has noticed.
         file.write_all_at(&[round; 4096], u64::from(round) << 20)?;
         let after = sum(&guest, "/dev/vda")?;
@@ -143,15 +142,16 @@ fn a_filter_lets_go_of_a_disk_that_nobody_uses() -> Result<()> {
         "modprobe loop",
         "dmsetup create --noudevsync top --table '0 16384 linear /dev/vda 0'",
         "busybox losetup /dev/loop0 /dev/dm-0",
-        "(busybox sleep 1000 </dev/loop0 >/dev/null 2>&1 & echo $! >/user)",
     ] {
         guest.sh(line)?;
     }
+    control::hold(&guest, "/dev/loop0")?;
     for disk in ["/dev/loop0", "/dev/dm-0", "/dev/vda"] {
         control::attach(&guest, disk, "precache")?;
     }
     sum(&guest, "/dev/loop0")?;
-    guest.sh("kill $(cat /user); busybox losetup -d /dev/loop0")?;
+    control::let_go(&guest)?;
+    guest.sh("busybox losetup -d /dev/loop0")?;
     until("device mapper's disk to be removed", bed::PROMPT, || {
         let removed = guest.try_run("dmsetup remove --noudevsync top")?.0 == 0;
         Ok(removed.then_some(()))

@@ -20,12 +20,24 @@ pub(crate) fn detach<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
     guest.run(&format!("tmemctl detach {device}")).map(|_| ())
 }
 
-/// Has a program keep a block device open until the guest ends: a filter leaves a
-/// disk that nobody uses.
+/// Has a program keep a block device open, until [`let_go`] or the end of the guest:
+/// a filter leaves a disk that nobody uses.
 pub(crate) fn hold<M: Machine>(guest: &Guest<M>, device: &str) -> Result<()> {
     guest
-        .sh(&format!("busybox sleep 100000 <{device} >/dev/null 2>&1 &"))
+        .sh(&format!(
+            "busybox sleep 100000 <{device} >/dev/null 2>&1 & echo $! >/user"
+        ))
         .map(|_| ())
+}
+
+/// Ends the program that [`hold`] has started last, and waits until it has closed the
+/// device.
+pub(crate) fn let_go<M: Machine>(guest: &Guest<M>) -> Result<()> {
+    let script = "user=$(cat /user); kill $user; \
+                  while busybox grep -q 'State:[^Z]*$' /proc/$user/status 2>/dev/null; do \
+                      busybox usleep 1000; \
+                  done";
+    guest.sh(script).map(|_| ())
 }
 
 /// How many filters there are.

@@ -29,10 +29,12 @@ fn a_write_that_ends_late_is_read_back() -> Result<()> {
     guest.disk_appears()?;
     guest.run("modprobe dm_delay")?;
     // Reads at once, writes after five seconds.
-    for line in [
+    guest.sh(
         "dmsetup create --noudevsync late --table '0 32768 delay /dev/vda 0 0 /dev/vda 0 5000'",
+    )?;
+    control::hold(&guest, "/dev/dm-0")?;
+    for line in [
         "busybox head -c 4k /dev/urandom >/new",
-        "(busybox sleep 1000 </dev/dm-0 >/dev/null 2>&1 & echo $! >/user)",
         "(busybox dd if=/new of=/dev/dm-0 bs=4k oflag=direct >/dev/null 2>&1 & echo $! >/writer)",
     ] {
         guest.sh(line)?;
@@ -62,7 +64,7 @@ fn a_write_that_ends_late_is_read_back() -> Result<()> {
         guest.sh(&format!("{fresh}; {read}; busybox cmp /new /got"))?;
         Ok((control::total(&guest, "hits")? > 0).then_some(()))
     })?;
-    guest.sh("kill $(cat /user)")?;
+    control::let_go(&guest)?;
     guest.power_off()?;
     daemon.stop()
 }

@@ -160,10 +160,7 @@ fn disks_that_cut_bios_have_filters() -> Result<()> {
     for stack in stacks() {
         guest.sh(&stack.make)?;
         // In use all the time: filters leave disks that are not.
-        guest.sh(&format!(
-            "(busybox sleep 1000 <{} >/dev/null 2>&1 & echo $! >/user)",
-            stack.disk
-        ))?;
+        control::hold(&guest, stack.disk)?;
         let all: Vec<_> = std::iter::once(&stack.disk).chain(stack.also).collect();
         for disk in &all {
             control::attach(&guest, disk, "precache")?;
@@ -177,7 +174,7 @@ fn disks_that_cut_bios_have_filters() -> Result<()> {
         for disk in all {
             control::detach(&guest, disk)?;
         }
-        guest.sh("kill $(cat /user)")?;
+        control::let_go(&guest)?;
         guest.sh(stack.remove)?;
     }
     guest.run("rmmod virtio_tmem")?;
