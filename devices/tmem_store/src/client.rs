@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::account::Account;
 use crate::config::PoolConfig;
 use crate::pool::Pool;
+use crate::reclaim::Effort;
 use crate::stats::ClientStats;
 use crate::types::{Created, PoolError};
 
@@ -31,6 +32,7 @@ impl Client {
         if id >= self.max_pools {
             return Err(PoolError::TooMany);
         }
+        let mut effort = Effort::one();
         loop {
             let mut pools = self.account.pools_mut();
             if let Some(pool) = pools.get(&id) {
@@ -45,7 +47,7 @@ impl Client {
                 return Ok(Created::New);
             };
             drop(pools);
-            if !self.account.make_room(shortage, config.kind) {
+            if !self.account.make_room(shortage, config.kind, &mut effort) {
                 return Err(PoolError::NoMemory);
             }
         }
@@ -82,9 +84,7 @@ impl Client {
     /// ephemeral pages; it keeps its persistent pages, and its puts of new
     /// pages are refused until it is below again.
     pub fn set_quota(&self, bytes: u64) {
-        self.account.set_quota(bytes);
-        self.account.squeeze_beyond_quota();
-        while self.account.held() > bytes && (self.account.trim() || self.account.evict() > 0) {}
+        self.account.change_quota(bytes);
     }
 
     /// Changes the weight: see [`ClientConfig::weight`](crate::ClientConfig::weight).

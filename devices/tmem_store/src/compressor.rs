@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The thread that compresses waiting pages in the background.
+//! The thread that works in the background: it compresses waiting pages, and
+//! reclaims what operations leave to it.
 
 use std::sync::atomic::{
     AtomicBool,
@@ -55,10 +56,14 @@ impl Bell {
 impl Shared {
     /// Wakes the compressor, if it sleeps and enough pages wait.
     pub(crate) fn ring(&self) {
-        if self.waiting_pages.load(Relaxed) < WORTHWHILE {
-            return;
+        if self.waiting_pages.load(Relaxed) >= WORTHWHILE {
+            self.wake();
         }
-        // Either this finds the compressor asleep, or it finds the page.
+    }
+
+    /// Wakes the compressor, if it sleeps.
+    pub(crate) fn wake(&self) {
+        // Either this finds the compressor asleep, or it finds what there is to do.
         fence(SeqCst);
         if self.bell.sleeping.load(Relaxed) {
             self.bell.ring();
@@ -82,7 +87,17 @@ impl Shared {
     }
 }
 
-/// A thread that compresses waiting pages; it ends when this is dropped.
+/// Counts a thread among the helpers until it has ended, however that is.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.helpers.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A thread that compresses waiting pages, brings clients within lowered quotas and makes room; it
+/// ends when this is dropped.
 #[derive(Debug)]
 pub struct Compressor {
     shared: Arc<Shared>,
@@ -97,9 +112,12 @@ impl Compressor {
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (of_thread, stop_of_thread) = (shared.clone(), stop.clone());
+        shared.helpers.fetch_add(1, Relaxed);
+        let counted = Counted(shared.clone());
         let thread = thread::Builder::new()
             .name("compressor".into())
             .spawn(move || {
+                let _counted = counted;
                 // Of this thread alone; a wish.
                 let _ = rustix::process::nice(NICER);
                 prepare();
@@ -129,15 +147,20 @@ fn run(shared: &Shared, stop: &AtomicBool) {
     while !stop.load(SeqCst) {
         let bell = &shared.bell;
         let count = bell.count();
-        if shared.compress_some(BATCH) > 0 {
+        if work(shared) {
             continue;
         }
         // Who puts from here on rings; what was put before is looked for once
         // more.
         bell.sleeping.store(true, Relaxed);
         fence(SeqCst);
-        if shared.compress_some(BATCH) == 0 && !stop.load(SeqCst) {
+        if !work(shared) && !stop.load(SeqCst) {
             bell.wait(count);
         }
     }
+}
+
+/// A piece of what there is to do; whether there may be more.
+fn work(shared: &Shared) -> bool {
+    shared.reclaim_some() | (shared.compress_some(BATCH) > 0)
 }

@@ -13,7 +13,7 @@
 //!
 //! Layers, each knowing only those before it: `types`, `config`, `stats`;
 //! `memory` (page memory) and `codec`; `index`; `ledger`, `account` (what is
-//! held) and `pool`; `client`, `store` and `compressor`. The lock order stands
+//! held) and `pool`; `reclaim`; `client`, `store` and `compressor`. The lock order stands
 //! in `store`.
 
 mod account;
@@ -26,6 +26,7 @@ mod index;
 mod ledger;
 mod memory;
 mod pool;
+mod reclaim;
 mod stats;
 mod store;
 mod types;

@@ -12,11 +12,12 @@
 //!    client's waiting pages (`Account::waiting`); or the compressor's bell
 //!
 //! A put takes no lock while it compresses and while it makes room: eviction
-//! may have to take shards of other pools and clients. Waiting pages are
+//! may have to take shards of other pools and clients. Those of other clients
+//! it only tries to take ([`crate::reclaim`]). Waiting pages are
 //! compressed without a lock in the background ([`crate::compressor`]), and
 //! under their shard's lock by a put that needs their memory at once.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::account::Account;
@@ -25,9 +26,9 @@ use crate::compressor::{Bell, Compressor};
 use crate::config::{ClientConfig, StoreConfig};
 use crate::counters::Counter;
 use crate::ledger::Ledger;
-use crate::memory::{Arena, SPAN_COST};
+use crate::memory::Arena;
 use crate::stats::StoreStats;
-use crate::types::{Error, PAGE_SIZE, PoolKind};
+use crate::types::{Error, PAGE_SIZE};
 
 /// State shared by the store's handles, clients and pools.
 #[derive(Debug)]
@@ -40,6 +41,12 @@ pub(crate) struct Shared {
     pub(crate) bell: Bell,
     pub(crate) arena: Arena,
     pub(crate) evicted_pages: Counter,
+    /// Threads that do in the background what operations leave undone.
+    pub(crate) helpers: AtomicUsize,
+    /// A quota was changed.
+    pub(crate) shrinks: AtomicBool,
+    /// Somebody found too little room.
+    pub(crate) wants_room: AtomicBool,
     accounts: RwLock<Vec<Arc<Account>>>,
 }
 
@@ -60,11 +67,6 @@ impl Shared {
             .retain(|other| !Arc::ptr_eq(other, account));
     }
 
-    /// Whether there is room for a span of page memory.
-    pub(crate) fn has_room(&self) -> bool {
-        self.ledger.held().saturating_add(SPAN_COST) <= self.limit
-    }
-
     /// Whether any client has pages that wait to be compressed.
     pub(crate) fn has_waiting(&self) -> bool {
         self.waiting_pages.load(Relaxed) > 0
@@ -74,65 +76,6 @@ impl Shared {
     pub(crate) fn can_evict(&self) -> bool {
         self.accounts().iter().any(|account| account.can_evict())
     }
-
-    /// Compresses some waiting pages, those of `account` first; whether it is
-    /// worth looking for memory again.
-    pub(crate) fn squeeze(&self, account: &Account) -> bool {
-        account.squeeze() || self.accounts().iter().any(|other| other.squeeze())
-    }
-
-    /// Makes room in the store for a put of `account` to a pool of `kind`;
-    /// whether it is worth trying again.
-    ///
-    /// A client that holds more than its share (the limit, split by weight) loses
-    /// its own ephemeral pages first. Else the client that holds most for its
-    /// weight loses some; but nobody's pages make room for ephemeral pages of a
-    /// client that holds more for its weight.
-    pub(crate) fn make_room(&self, account: &Account, kind: PoolKind) -> bool {
-        let accounts = self.accounts();
-        let mut trimmed = false;
-        for other in accounts.iter() {
-            trimmed |= other.trim();
-        }
-        if trimmed {
-            return true;
-        }
-        drop(accounts);
-        if self.squeeze(account) {
-            return true;
-        }
-        let accounts = self.accounts();
-        if account.held() > share(self.limit, account, &accounts) && account.evict() > 0 {
-            return true;
-        }
-        let victim = accounts
-            .iter()
-            .filter(|other| other.can_evict())
-            .max_by_key(|other| other.load());
-        let Some(victim) = victim else {
-            return false;
-        };
-        if kind == PoolKind::Ephemeral && account.load() > victim.load() {
-            return account.evict() > 0;
-        }
-        // Only whole spans help another client.
-        let mut evicted = false;
-        while victim.evict() > 0 {
-            evicted = true;
-            if self.has_room() {
-                break;
-            }
-        }
-        evicted
-    }
-}
-
-/// The part of `limit` that is due to `account` among `all`. The weights are added up
-/// each time, so those of clients that are gone can't be left in the sum.
-fn share(limit: u64, account: &Account, all: &[Arc<Account>]) -> u64 {
-    let sum: u128 = all.iter().map(|other| u128::from(other.weight())).sum();
-    let share = u128::from(limit) * u128::from(account.weight()) / sum.max(1);
-    u64::try_from(share).unwrap_or(limit)
 }
 
 /// A store of pages for many clients. Cloning gives another handle to it.
@@ -166,6 +109,9 @@ impl Store {
                 bell: Bell::default(),
                 arena: Arena::new(limit)?,
                 evicted_pages: Counter::default(),
+                helpers: AtomicUsize::new(0),
+                shrinks: AtomicBool::new(false),
+                wants_room: AtomicBool::new(false),
                 accounts: RwLock::default(),
             }),
         })

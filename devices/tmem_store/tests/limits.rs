@@ -326,6 +326,36 @@ fn sparse_client_pays_for_its_index() {
 }
 
 #[test]
+fn index_memory_comes_back_as_pages_are_evicted() {
+    // A sparse ephemeral pool: it holds next to nothing but its index.
+    let store = store(16 * MIB);
+    let sparse = client(&store, 16 * MIB);
+    let other = client(&store, 16 * MIB);
+    let theirs = pool(&sparse, 0, PoolKind::Ephemeral);
+    let ours = pool(&other, 0, PoolKind::Persistent);
+    for number in 0..20_000 {
+        // Some blocks stay young, so that they are evicted in another order than
+        // they came in.
+        theirs.put(&OBJECT, number << 4, &page(number, Texture::Same));
+        theirs.put(&OBJECT, (number / 3) << 6, &page(number, Texture::Same));
+    }
+    let (mut before, mut longest) = (0, 0);
+    for index in 0..3200 {
+        let put = ours.put(&OBJECT, index, &page(index, RAW));
+        assert_eq!(put, ACCEPTED, "page {index}: {:?}", sparse.stats());
+        let evicted = store.stats().evicted_pages;
+        longest = longest.max(evicted - before);
+        before = evicted;
+    }
+    assert!(before > 1000, "{before} pages evicted");
+    // A span is 32 KiB; a block of the index, a fifth of a KiB or more.
+    assert!(longest < 400, "{longest} pages evicted for one put");
+    theirs.flush_object(&OBJECT);
+    // What is left is kept for the next page.
+    assert!(sparse.stats().held_bytes < 128 * KIB);
+}
+
+#[test]
 fn flush_removes_the_first_page_of_a_pool_too() {
     // Xen's save skipped the first page of every pool.
     for kind in [PoolKind::Persistent, PoolKind::Ephemeral] {

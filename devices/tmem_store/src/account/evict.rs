@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Making room within a client.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Account, Shortage};
 use crate::memory::SPAN_COST;
+use crate::pool::Pool;
+use crate::reclaim::Effort;
 use crate::types::PoolKind;
 
 impl Account {
@@ -43,44 +46,87 @@ impl Account {
 
     /// Makes room for a put to a pool of `kind`, other than in a pool's own
     /// quota; whether it is worth trying again.
-    pub(crate) fn make_room(&self, shortage: Shortage, kind: PoolKind) -> bool {
+    pub(crate) fn make_room(
+        &self,
+        shortage: Shortage,
+        kind: PoolKind,
+        effort: &mut Effort,
+    ) -> bool {
+        if !effort.is_left() {
+            return false;
+        }
         match shortage {
             Shortage::Pool => false,
-            Shortage::Client => self.trim() || self.squeeze() || self.evict() > 0,
-            Shortage::Store | Shortage::System => self.shared.make_room(self, kind),
+            Shortage::Client => {
+                self.trim() || self.squeeze(effort, true) || self.evict(effort, true) > 0
+            }
+            Shortage::Store | Shortage::System => self.shared.make_room(self, kind, effort),
         }
     }
 
     /// Evicts the oldest block of the client's ephemeral pools and returns
-    /// how many pages it had.
-    pub(crate) fn evict(&self) -> u64 {
+    /// how many pages it had. Only the `patient` wait for a shard's lock.
+    pub(crate) fn evict(&self, effort: &mut Effort, patient: bool) -> u64 {
         /// Looks for a block that was not used, before any will do.
         const SPARING: u32 = 64;
-        /// Looks for a block at all.
-        const MOST: u32 = 1024;
-        if !self.can_evict() {
-            return 0;
-        }
-        let pools = self.pools();
-        let ephemeral = || {
-            pools
-                .values()
-                .filter(|pool| pool.kind() == PoolKind::Ephemeral)
-        };
+        let mut looks = 0;
         // A shard may be emptied between the look and the eviction, or all its
         // blocks may be in use; those that are spared are spared once.
-        for round in 0..MOST {
-            let oldest = ephemeral()
-                .filter_map(|pool| pool.oldest().map(|(stamp, shard)| (stamp, shard, pool)))
-                .min_by_key(|(stamp, ..)| *stamp);
-            let Some((_, shard, pool)) = oldest else {
+        while self.can_evict() && effort.look() {
+            let Some((shard, pool)) = self.oldest() else {
                 return 0;
             };
-            match pool.evict(shard, round < SPARING) {
-                0 => {}
-                pages => return pages,
+            match pool.evict(shard, looks < SPARING, patient) {
+                Some(0) => {}
+                Some(pages) => return pages,
+                None => std::thread::yield_now(),
             }
+            looks += 1;
         }
         0
+    }
+
+    /// The pool with the oldest block, and the shard that it is in.
+    fn oldest(&self) -> Option<(usize, Arc<Pool>)> {
+        let pools = self.pools();
+        let ephemeral = pools.values().filter(|p| p.kind() == PoolKind::Ephemeral);
+        let oldest = ephemeral
+            .filter_map(|pool| pool.oldest().map(|(stamp, shard)| (stamp, shard, pool)))
+            .min_by_key(|(stamp, ..)| *stamp);
+        oldest.map(|(_, shard, pool)| (shard, pool.clone()))
+    }
+
+    /// Changes the quota. The client is brought within it in the background, or
+    /// at once if nobody works there.
+    pub(crate) fn change_quota(&self, bytes: u64) {
+        self.set_quota(bytes);
+        self.shrinks.store(true, Relaxed);
+        if self.shared.helpers.load(Relaxed) > 0 {
+            self.shared.shrinks.store(true, Relaxed);
+            self.shared.wake();
+            return;
+        }
+        while self.shrink(&mut Effort::background()) {}
+    }
+
+    /// Brings a client whose quota was changed within it, as far as it can be;
+    /// whether there is more to do.
+    pub(crate) fn shrink(&self, effort: &mut Effort) -> bool {
+        if !self.shrinks.swap(false, Relaxed) {
+            return false;
+        }
+        while self.is_beyond_quota() {
+            if !effort.is_left() || !effort.may_compress() {
+                self.shrinks.store(true, Relaxed);
+                return true;
+            }
+            if !self.squeeze(effort, true) && !self.trim() && self.evict(effort, true) == 0 {
+                // Unless the effort has just ended, what is left has to stay.
+                if effort.is_left() && effort.may_compress() {
+                    return false;
+                }
+            }
+        }
+        false
     }
 }

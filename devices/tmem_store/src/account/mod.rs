@@ -66,6 +66,8 @@ pub(crate) struct Account {
     freed_since_refusal: AtomicU64,
     /// Pages that wait to be compressed.
     waiting: Mutex<u64>,
+    /// The quota was changed, and what is held was not yet brought within it.
+    shrinks: AtomicBool,
 }
 
 impl Account {
@@ -83,6 +85,7 @@ impl Account {
             clock: AtomicU64::new(0),
             freed_since_refusal: AtomicU64::new(u64::MAX / 2),
             waiting: Mutex::new(0),
+            shrinks: AtomicBool::new(false),
         }
     }
 
@@ -98,7 +101,7 @@ impl Account {
         self.quota.load(Relaxed)
     }
 
-    pub(crate) fn set_quota(&self, bytes: u64) {
+    fn set_quota(&self, bytes: u64) {
         self.quota.store(bytes, Relaxed);
     }
 

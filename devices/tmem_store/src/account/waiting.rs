@@ -12,12 +12,12 @@
 //! waited, and only then is a page evicted or a put refused.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use super::{Account, Shortage};
 use crate::ledger::charge;
 use crate::memory::{Class, Content, SPAN_COST, Slot, WAITING_PER_SPAN};
-use crate::pool::Pool;
+use crate::reclaim::Effort;
 use crate::types::{PAGE_SIZE, Page};
 
 /// Bytes set aside for a page that waits: its part of a span.
@@ -29,14 +29,21 @@ const PER_CLIENT: u64 = (Class::COUNT as u64 + 8) * SPAN_COST;
 
 /// Looks for pages to squeeze while some wait: one whose put is about to end
 /// is not found yet. Whether any were found.
-pub(crate) fn look(wait: impl Fn() -> bool, squeeze: impl Fn() -> bool) -> bool {
+pub(crate) fn look(
+    effort: &mut Effort,
+    wait: impl Fn() -> bool,
+    squeeze: impl Fn(&mut Effort) -> bool,
+) -> bool {
     const LOOKS: u32 = 64;
     for _ in 0..LOOKS {
-        if !wait() {
+        if !wait() || !effort.may_compress() {
             return false;
         }
-        if squeeze() {
+        if squeeze(effort) {
             return true;
+        }
+        if !effort.look() {
+            return false;
         }
         std::thread::yield_now();
     }
@@ -138,14 +145,21 @@ impl Account {
     }
 
     /// Compresses some of the client's waiting pages; whether it is worth
-    /// looking for memory again.
-    pub(crate) fn squeeze(&self) -> bool {
-        let squeeze = |pool: &Arc<Pool>| pool.squeeze(Pool::SQUEEZE) > 0;
-        look(|| self.has_waiting(), || self.pools().values().any(squeeze))
+    /// looking for memory again. Only the `patient` wait for a shard's lock.
+    pub(crate) fn squeeze(&self, effort: &mut Effort, patient: bool) -> bool {
+        look(
+            effort,
+            || self.has_waiting(),
+            |effort| {
+                let pools = self.pools();
+                pools.values().any(|pool| pool.squeeze(effort, patient) > 0)
+            },
+        )
     }
 
-    /// Compresses waiting pages until the rest can be within the quota.
-    pub(crate) fn squeeze_beyond_quota(&self) {
-        while self.ledger.is_beyond(self.quota()) && self.squeeze() {}
+    /// Whether more is held, or set aside for waiting pages, than the quota.
+    pub(super) fn is_beyond_quota(&self) -> bool {
+        let quota = self.quota();
+        self.held() > quota || (self.ledger.is_beyond(quota) && self.has_waiting())
     }
 }

@@ -25,6 +25,13 @@ impl Claim {
     pub(super) fn is_on(&self, number: u32, nth: usize) -> bool {
         self.place == Place { number, nth }
     }
+
+    /// Block `before` has number `number` now.
+    pub(super) fn renumber(&mut self, before: u32, number: u32) {
+        if self.place.number == before {
+            self.place.number = number;
+        }
+    }
 }
 
 /// A page in a shard, while its lock is held.
@@ -80,7 +87,12 @@ impl Shard {
 
     /// Ends a claim; the page, if it still is the one that was claimed.
     pub(crate) fn unclaim(&mut self, claim: Claim) -> Option<Place> {
-        let place = (self.maps.claim? == claim).then_some(claim.place)?;
+        // The block may have another number by now.
+        let place = self
+            .maps
+            .claim
+            .filter(|other| other.claims == claim.claims)?
+            .place;
         self.maps.claim = None;
         Some(place)
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Doubly linked lists through the blocks of a shard.
 
-use super::slab::Slab;
+use super::dense::Dense;
 
 /// Ends a list.
 pub(super) const NIL: u32 = u32::MAX;
@@ -36,15 +36,15 @@ impl List {
     /// Adds a node that is in no such list at the end.
     pub(super) fn push<T>(
         &mut self,
-        slab: &mut Slab<T>,
+        nodes: &mut Dense<T>,
         links: impl Fn(&mut T) -> &mut Links,
         number: u32,
     ) {
         let prev = std::mem::replace(&mut self.last, number);
-        if let Some(node) = slab.get_mut(number) {
+        if let Some(node) = nodes.get_mut(number) {
             *links(node) = Links { prev, next: NIL };
         }
-        match slab.get_mut(prev) {
+        match nodes.get_mut(prev) {
             Some(node) => links(node).next = number,
             None => self.first = number,
         }
@@ -53,21 +53,42 @@ impl List {
     /// Takes a node of this list out of it.
     pub(super) fn remove<T>(
         &mut self,
-        slab: &mut Slab<T>,
+        nodes: &mut Dense<T>,
         links: impl Fn(&mut T) -> &mut Links,
         number: u32,
     ) {
-        let Some(node) = slab.get_mut(number) else {
+        let Some(node) = nodes.get_mut(number) else {
             return;
         };
         let Links { prev, next } = std::mem::replace(links(node), Links::NONE);
-        match slab.get_mut(prev) {
+        match nodes.get_mut(prev) {
             Some(node) => links(node).next = next,
             None => self.first = next,
         }
-        match slab.get_mut(next) {
+        match nodes.get_mut(next) {
             Some(node) => links(node).prev = prev,
             None => self.last = prev,
+        }
+    }
+
+    /// A node of this list has another number now.
+    pub(super) fn renumber<T>(
+        &mut self,
+        nodes: &mut Dense<T>,
+        links: impl Fn(&mut T) -> &mut Links,
+        number: u32,
+    ) {
+        let Some(node) = nodes.get_mut(number) else {
+            return;
+        };
+        let Links { prev, next } = *links(node);
+        match nodes.get_mut(prev) {
+            Some(node) => links(node).next = number,
+            None => self.first = number,
+        }
+        match nodes.get_mut(next) {
+            Some(node) => links(node).prev = number,
+            None => self.last = number,
         }
     }
 }

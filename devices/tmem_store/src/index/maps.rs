@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 
 use super::BLOCK_PAGES;
 use super::claim::Claim;
+use super::dense::Dense;
 use super::key::{Key, Seed};
 use super::list::{Links, List};
 use super::slab::Slab;
@@ -58,7 +59,7 @@ pub(super) struct Maps {
     pub(super) seed: Seed,
     /// Numbers of blocks, by hash of object and number.
     by_key: HashTable<u32>,
-    pub(super) blocks: Slab<Block>,
+    pub(super) blocks: Dense<Block>,
     /// Numbers of objects, by hash.
     by_id: HashTable<u32>,
     pub(super) objects: Slab<Object>,
@@ -95,7 +96,7 @@ impl Maps {
         Self {
             seed,
             by_key: HashTable::new(),
-            blocks: Slab::default(),
+            blocks: Dense::default(),
             by_id: HashTable::new(),
             objects: Slab::default(),
             ages: List::EMPTY,
@@ -216,14 +217,7 @@ impl Maps {
 
     fn insert_block(&mut self, key: &Key<'_>, stamp: u64, object: u32) -> Option<u32> {
         let (seed, blocks, objects) = (&self.seed, &self.blocks, &self.objects);
-        let hash = |number: &u32| {
-            let block = blocks.get(*number);
-            let object = block.and_then(|block| objects.get(block.object));
-            match (block, object) {
-                (Some(block), Some(object)) => seed.block(&object.id, block.number),
-                _ => 0,
-            }
-        };
+        let hash = |number: &u32| hash_of(seed, blocks, objects, *number);
         self.by_key.try_reserve(1, hash).ok()?;
         let number = self.blocks.insert(Block {
             number: key.block,
@@ -284,7 +278,8 @@ impl Maps {
         Some(content)
     }
 
-    /// Removes a block and lets `free` have its pages.
+    /// Removes a block and lets `free` have its pages. Another block may have
+    /// its number afterwards.
     pub(super) fn remove(&mut self, number: u32, free: &mut dyn FnMut(Content)) -> u64 {
         let mut pages = 0;
         for nth in 0..Cells::COUNT {
@@ -293,14 +288,16 @@ impl Maps {
                 pages += 1;
             }
         }
-        let Some(block) = self.blocks.get(number) else {
-            return 0;
+        self.remove_empty(number);
+        pages
+    }
+
+    /// Removes a block without pages.
+    fn remove_empty(&mut self, number: u32) {
+        let hash = self.hash_of(number);
+        let Some(owner) = self.blocks.get(number).map(|block| block.object) else {
+            return;
         };
-        let owner = block.object;
-        let hash = self
-            .objects
-            .get(owner)
-            .map_or(0, |object| self.seed.block(&object.id, block.number));
         if let Ok(entry) = self.by_key.find_entry(hash, |other| *other == number) {
             entry.remove();
         }
@@ -314,26 +311,73 @@ impl Maps {
                 self.remove_object(owner);
             }
         }
-        self.blocks.remove(number);
+        if let Some((_, Some(before))) = self.blocks.remove(number) {
+            self.renumber(before, number);
+        }
         if self.blocks.len() == 0 {
             self.reset();
+        } else {
+            self.shrink();
         }
-        pages
     }
 
-    /// Removes the pages `first..=last` of a block and lets `free` have them.
+    /// The hash of a block's key.
+    fn hash_of(&self, number: u32) -> u64 {
+        let (seed, blocks, objects) = (&self.seed, &self.blocks, &self.objects);
+        hash_of(seed, blocks, objects, number)
+    }
+
+    /// The block that had number `before` has number `number` now.
+    fn renumber(&mut self, before: u32, number: u32) {
+        let hash = self.hash_of(number);
+        if let Some(found) = self.by_key.find_mut(hash, |other| *other == before) {
+            *found = number;
+        }
+        let Some(block) = self.blocks.get(number) else {
+            return;
+        };
+        let waits = block.cells.first_waiting().is_some();
+        if let Some(object) = self.objects.get_mut(block.object) {
+            object.blocks.renumber(&mut self.blocks, siblings, number);
+        }
+        if self.has_ages {
+            self.ages.renumber(&mut self.blocks, age, number);
+        }
+        if waits {
+            self.waiting.renumber(&mut self.blocks, line, number);
+        }
+        if let Some(claim) = &mut self.claim {
+            claim.renumber(before, number);
+        }
+    }
+
+    /// Gives back what the tables hold beyond need.
+    fn shrink(&mut self) {
+        let (seed, blocks, objects) = (&self.seed, &self.blocks, &self.objects);
+        if let Some(least) = beyond_need(&self.by_key) {
+            let hash = |number: &u32| hash_of(seed, blocks, objects, *number);
+            self.by_key.shrink_to(least, hash);
+        }
+        if let Some(least) = beyond_need(&self.by_id) {
+            let hash = |number: &u32| objects.get(*number).map_or(0, |o| seed.object(&o.id));
+            self.by_id.shrink_to(least, hash);
+        }
+    }
+
+    /// Removes the pages `first..=last` of a block and lets `free` have them;
+    /// the block goes with its last page.
     pub(super) fn remove_pages(
         &mut self,
         number: u32,
         first: u64,
         last: u64,
         free: &mut dyn FnMut(Content),
-    ) -> u64 {
+    ) -> Removed {
+        let mut removed = Removed::default();
         let Some(block) = self.blocks.get(number) else {
-            return 0;
+            return removed;
         };
         let start = block.number * BLOCK_PAGES;
-        let mut pages = 0;
         for nth in 0..Cells::COUNT {
             let index = start + nth as u64;
             if index >= first
@@ -341,12 +385,39 @@ impl Maps {
                 && let Some(content) = self.take(number, nth)
             {
                 free(content);
-                pages += 1;
+                removed.pages += 1;
             }
         }
         if self.is_empty(number) {
-            self.remove(number, free);
+            self.remove_empty(number);
+            removed.gone = true;
         }
-        pages
+        removed
     }
+}
+
+/// What became of a block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Removed {
+    /// Pages removed.
+    pub(super) pages: u64,
+    /// The block is gone. Another one may have its number.
+    pub(super) gone: bool,
+}
+
+/// The hash of a block's key.
+fn hash_of(seed: &Seed, blocks: &Dense<Block>, objects: &Slab<Object>, number: u32) -> u64 {
+    let block = blocks.get(number);
+    let object = block.and_then(|block| objects.get(block.object));
+    match (block, object) {
+        (Some(block), Some(object)) => seed.block(&object.id, block.number),
+        _ => 0,
+    }
+}
+
+/// To what a table that is three quarters empty is to shrink.
+fn beyond_need(table: &HashTable<u32>) -> Option<usize> {
+    const SMALL: usize = 64;
+    let beyond = table.capacity() > SMALL && table.len() < table.capacity() / 4;
+    beyond.then_some(table.capacity() / 2)
 }

@@ -6,15 +6,18 @@
 //! own. A stretch of [`STRIPE_BLOCKS`] blocks of an object lies in one shard.
 
 mod claim;
+mod dense;
 mod key;
 mod list;
 mod maps;
 mod shard;
 mod slab;
+mod walk;
 
 pub(crate) use claim::{Claim, Place};
 pub(crate) use key::{Key, Seed, split};
 pub(crate) use shard::{OutOfRoom, Shard};
+pub(crate) use walk::Walk;
 
 use crate::memory::Cells;
 

@@ -3,11 +3,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::key::{Key, Seed, shard_of};
+use super::key::{Key, Seed};
 use super::maps::Maps;
-use super::{BLOCK_PAGES, STRIPE_BLOCKS};
 use crate::memory::{Cells, Content, View};
-use crate::types::ObjectId;
 
 /// The index would outgrow what it may, or what the system has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,57 +105,6 @@ impl Shard {
         self.maps.take(number, nth)
     }
 
-    /// Removes the pages of ranges of an object, which are in order and apart from
-    /// each other, as far as they are in this shard, which is number `shard`. Costs
-    /// the blocks of the ranges or the blocks of the object, whichever are fewer.
-    pub(crate) fn flush(
-        &mut self,
-        object: &ObjectId,
-        ranges: &[(u64, u64)],
-        shard: usize,
-        free: &mut dyn FnMut(Content),
-    ) -> u64 {
-        let maps = &mut self.maps;
-        let Some(owner) = maps.find_object(object).and_then(|at| maps.objects.get(at)) else {
-            return 0;
-        };
-        let (count, mut next) = (owner.count, owner.blocks.first);
-        let blocks = ranges.iter().fold(0_u64, |sum, (first, last)| {
-            sum.saturating_add(last / BLOCK_PAGES - first / BLOCK_PAGES + 1)
-        });
-        let mut pages = 0;
-        if u64::from(count) < blocks {
-            while let Some(block) = maps.blocks.get(next) {
-                let number = std::mem::replace(&mut next, block.siblings.next);
-                let start = block.number * BLOCK_PAGES;
-                // From the first range on that does not end before the block.
-                let at = ranges.partition_point(|(_, last)| *last < start);
-                for (first, last) in ranges.get(at..).unwrap_or_default() {
-                    if *first > start + (BLOCK_PAGES - 1) || maps.blocks.get(number).is_none() {
-                        break;
-                    }
-                    pages += maps.remove_pages(number, *first, *last, free);
-                }
-            }
-            return pages;
-        }
-        for (first, last) in ranges {
-            let (mut block, end) = (first / BLOCK_PAGES, last / BLOCK_PAGES);
-            while block <= end {
-                if shard_of(object, block) != shard {
-                    // The next stripe. Block numbers end at 2^60: no overflow.
-                    block = (block / STRIPE_BLOCKS + 1) * STRIPE_BLOCKS;
-                    continue;
-                }
-                if let Some(number) = maps.find(&Key::new(&maps.seed, object, block)) {
-                    pages += maps.remove_pages(number, *first, *last, free);
-                }
-                block += 1;
-            }
-        }
-        pages
-    }
-
     /// The stamp of the oldest block, if blocks have ages and there is one.
     pub(crate) fn oldest(&self) -> Option<u64> {
         let block = self.maps.blocks.get(self.maps.ages.first)?;
@@ -191,6 +138,17 @@ impl Shard {
             maps.renew(number);
         }
         0
+    }
+
+    /// Removes up to `blocks` blocks; `None` once there is none left.
+    pub(crate) fn drain(&mut self, blocks: u32, free: &mut dyn FnMut(Content)) -> Option<u64> {
+        let maps = &mut self.maps;
+        let last = maps.blocks.len().checked_sub(1)?;
+        let mut pages = 0;
+        for number in (0..=u32::try_from(last).ok()?).rev().take(blocks as usize) {
+            pages += maps.remove(number, free);
+        }
+        Some(pages)
     }
 
     /// Empties the shard for good and returns what it held.

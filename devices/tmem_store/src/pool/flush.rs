@@ -2,7 +2,7 @@
 //! Flushes.
 
 use super::Pool;
-use crate::index::{Key, SHARDS, STRIPE_BLOCKS, split};
+use crate::index::{Key, SHARDS, STRIPE_BLOCKS, Walk, split};
 use crate::types::ObjectId;
 
 impl Pool {
@@ -26,26 +26,67 @@ impl Pool {
     /// joined in place. The cost is that of the blocks in all ranges or that of the object's blocks,
     /// whichever are fewer: ranges do not multiply it.
     pub fn flush_ranges(&self, object: &ObjectId, ranges: &mut [(u64, u64)]) -> u64 {
-        let ranges = joined(ranges);
-        let pages = match *ranges {
-            [] => 0,
-            [(first, last)] if stripe(first) == stripe(last) => {
-                let shard = Key::new(&self.seed, object, split(first).0).shard();
-                self.flush_shard(object, ranges, shard)
-            }
-            _ => (0..SHARDS)
-                .map(|shard| self.flush_shard(object, ranges, shard))
-                .sum(),
-        };
-        self.account.counters.flushed_pages.add(pages);
-        pages
+        self.flush_ranges_while(object, ranges, &mut || true)
+            .unwrap_or(0)
     }
 
-    fn flush_shard(&self, object: &ObjectId, ranges: &[(u64, u64)], shard: usize) -> u64 {
-        self.change(shard, |change| {
-            let free = &mut |content| self.free(content);
-            change.shard.flush(object, ranges, shard, free)
-        })
+    /// As [`Pool::flush_ranges`], for as long as `go_on` says so, which is asked every few hundred
+    /// blocks without locks held; `None` if it was stopped. What it had removed by then is removed.
+    pub fn flush_ranges_while(
+        &self,
+        object: &ObjectId,
+        ranges: &mut [(u64, u64)],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Option<u64> {
+        let ranges = joined(ranges);
+        let shards = match *ranges {
+            [] => 0..0,
+            [(first, last)] if stripe(first) == stripe(last) => {
+                let shard = Key::new(&self.seed, object, split(first).0).shard();
+                shard..shard + 1
+            }
+            _ => 0..SHARDS,
+        };
+        let mut pages = 0;
+        let mut ended = true;
+        for shard in shards {
+            let mut walk = Walk::Start;
+            while ended && walk != Walk::Done {
+                pages += self.change(shard, |change| {
+                    let free = &mut |content| self.free(content);
+                    change.shard.flush(object, ranges, shard, &mut walk, free)
+                });
+                ended = walk == Walk::Done || go_on();
+            }
+        }
+        self.account.counters.flushed_pages.add(pages);
+        ended.then_some(pages)
+    }
+
+    /// Removes all pages, for as long as `go_on` says so, which is asked every few hundred blocks
+    /// without locks held; `None` if it was stopped. Counted as pages of a destroyed pool: this is
+    /// how [`Client::destroy_pool`](crate::Client::destroy_pool) is prepared where the pool may be
+    /// too large to be destroyed in one go.
+    pub fn drain_while(&self, go_on: &mut dyn FnMut() -> bool) -> Option<u64> {
+        /// Blocks removed before a lock is yielded.
+        const PIECE: u32 = 256;
+        let mut pages = 0;
+        let mut ended = true;
+        for shard in 0..SHARDS {
+            while ended {
+                let removed = self.change(shard, |change| {
+                    let free = &mut |content| self.free(content);
+                    change.shard.drain(PIECE, free)
+                });
+                let Some(removed) = removed else {
+                    break;
+                };
+                pages += removed;
+                ended = go_on();
+            }
+        }
+        self.account.counters.destroyed_pages.add(pages);
+        ended.then_some(pages)
     }
 }
 

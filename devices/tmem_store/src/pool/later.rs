@@ -9,6 +9,7 @@ use crate::account::Shortage;
 use crate::codec;
 use crate::index::{Claim, Key, Place, SHARDS, Shard};
 use crate::memory::{Content, View};
+use crate::reclaim::Effort;
 use crate::types::{PAGE_SIZE, Page, Put};
 
 impl Pool {
@@ -55,14 +56,16 @@ impl Pool {
 
     /// Compresses waiting pages, whose memory is `shortage`; whether it is
     /// worth looking for memory again.
-    pub(super) fn squeeze_for(&self, shortage: Shortage) -> bool {
+    pub(super) fn squeeze_for(&self, shortage: Shortage, effort: &mut Effort) -> bool {
         match shortage {
             Shortage::Pool => {
-                let squeeze = || self.squeeze(Self::SQUEEZE) > 0;
-                crate::account::look(|| self.waiting() > 0, squeeze)
+                let squeeze = |effort: &mut Effort| self.squeeze(effort, true) > 0;
+                crate::account::look(effort, || self.waiting() > 0, squeeze)
             }
-            Shortage::Client => self.account.squeeze(),
-            Shortage::Store | Shortage::System => self.account.shared.squeeze(&self.account),
+            Shortage::Client => self.account.squeeze(effort, true),
+            Shortage::Store | Shortage::System => {
+                self.account.shared.squeeze(&self.account, effort)
+            }
         }
     }
 
@@ -70,15 +73,17 @@ impl Pool {
     /// many as give a span back.
     pub(crate) const SQUEEZE: u64 = 16;
 
-    /// Compresses up to `pages` waiting pages at once, each under its shard's
-    /// lock, and returns how many.
-    pub(crate) fn squeeze(&self, pages: u64) -> u64 {
+    /// Compresses some waiting pages at once, each under its shard's lock, and
+    /// returns how many. Only the `patient` wait for locks.
+    pub(crate) fn squeeze(&self, effort: &mut Effort, patient: bool) -> u64 {
         let mut done = 0;
         for nth in 0..SHARDS {
-            if done < pages && self.lock(nth).waiting.load(Relaxed) {
-                done += self.change(nth, |change| change.squeeze(pages - done));
+            if done < Self::SQUEEZE && self.lock(nth).waiting.load(Relaxed) {
+                let squeeze = |change: &mut Change<'_>| change.squeeze(Self::SQUEEZE - done);
+                done += self.change_if(nth, patient, squeeze).unwrap_or(0);
             }
         }
+        effort.compressed(done);
         done
     }
 

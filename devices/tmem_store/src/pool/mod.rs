@@ -8,13 +8,14 @@ mod put;
 mod run;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use crate::account::{Account, Shortage};
 use crate::config::PoolConfig;
 use crate::index::{SHARDS, Seed, Shard};
 use crate::ledger::charge;
 use crate::memory::Content;
+use crate::reclaim::Effort;
 use crate::types::PoolKind;
 
 /// A pool of pages. Every operation may run concurrently with every other;
@@ -131,8 +132,36 @@ impl Pool {
     /// Runs `change` on a shard under its lock, and charges or credits the
     /// bytes by which its index grew or shrank.
     fn change<T>(&self, nth: usize, change: impl FnOnce(&mut Change<'_>) -> T) -> T {
+        let shard = self.lock(nth).shard.write();
+        self.change_locked(nth, shard.unwrap_or_else(PoisonError::into_inner), change)
+    }
+
+    /// As [`Pool::change`]; `None` if the shard's lock is not free and the caller is not
+    /// `patient`.
+    fn change_if<T>(
+        &self,
+        nth: usize,
+        patient: bool,
+        change: impl FnOnce(&mut Change<'_>) -> T,
+    ) -> Option<T> {
+        if patient {
+            return Some(self.change(nth, change));
+        }
+        let shard = match self.lock(nth).shard.try_write() {
+            Ok(shard) => shard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.change_locked(nth, shard, change))
+    }
+
+    fn change_locked<T>(
+        &self,
+        nth: usize,
+        mut shard: RwLockWriteGuard<'_, Shard>,
+        change: impl FnOnce(&mut Change<'_>) -> T,
+    ) -> T {
         let lock = self.lock(nth);
-        let mut shard = lock.shard.write().unwrap_or_else(PoisonError::into_inner);
         let before = shard.bytes();
         let mut under_way = Change {
             pool: self,
@@ -166,29 +195,41 @@ impl Pool {
     }
 
     /// Evicts the oldest block of a shard and returns how many pages it had;
-    /// with `spare_used`, perhaps none (see [`Shard::evict`]).
-    pub(crate) fn evict(&self, shard: usize, spare_used: bool) -> u64 {
-        let stamp = self.account.tick();
-        let pages = self.change(shard, |change| {
-            let free = &mut |content| self.free(content);
-            change.shard.evict(stamp, spare_used, free)
-        });
-        self.account.counters.evicted_pages.add(pages);
-        self.account.shared.evicted_pages.add(pages);
-        pages
+    /// with `spare_used`, perhaps none (see [`Shard::evict`]). Who is not
+    /// `patient` takes another shard if the lock of this one is not free; `None`
+    /// if no lock is.
+    pub(crate) fn evict(&self, shard: usize, spare_used: bool, patient: bool) -> Option<u64> {
+        let others = (0..SHARDS).filter(|nth| *nth != shard);
+        let mut shards = std::iter::once(shard).chain(others);
+        shards.find_map(|nth| {
+            let stamp = self.account.tick();
+            let pages = self.change_if(nth, patient, |change| {
+                let free = &mut |content| self.free(content);
+                change.shard.evict(stamp, spare_used, free)
+            })?;
+            self.account.counters.evicted_pages.add(pages);
+            self.account.shared.evicted_pages.add(pages);
+            Some(pages)
+        })
     }
 
     /// Makes room for a put to this pool; whether it is worth trying again.
-    fn make_room(&self, shortage: Shortage) -> bool {
-        if self.squeeze_for(shortage) {
+    fn make_room(&self, shortage: Shortage, effort: &mut Effort) -> bool {
+        if !effort.is_left() {
+            return false;
+        }
+        if self.squeeze_for(shortage, effort) {
             return true;
         }
         if shortage == Shortage::Pool {
             // It may be spared or somebody else's by now: try again then.
             let oldest = self.oldest();
-            return oldest.map(|(_, shard)| self.evict(shard, true)).is_some();
+            let oldest = oldest.filter(|_| effort.look());
+            return oldest
+                .map(|(_, shard)| self.evict(shard, true, true))
+                .is_some();
         }
-        self.account.make_room(shortage, self.kind)
+        self.account.make_room(shortage, self.kind, effort)
     }
 
     /// Empties the pool for good and returns how many pages it had.

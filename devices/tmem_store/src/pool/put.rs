@@ -6,6 +6,7 @@ use crate::account::Shortage;
 use crate::codec::{self, Encoded};
 use crate::index::{Key, OutOfRoom, split};
 use crate::memory::Content;
+use crate::reclaim::Effort;
 use crate::types::{ObjectId, Page, PoolKind, Put, Refused};
 
 impl Change<'_> {
@@ -38,12 +39,19 @@ impl Pool {
     /// If it is refused, nothing is under the handle any more.
     pub fn put(&self, object: &ObjectId, index: u64, page: &Page) -> Put {
         let (block, nth) = split(index);
-        let put = self.put_at(&Key::new(&self.seed, object, block), nth, page);
+        let key = Key::new(&self.seed, object, block);
+        let put = self.put_at(&key, nth, page, &mut Effort::one());
         self.account.counters.put(put)
     }
 
     /// A put that is not yet counted.
-    pub(super) fn put_at(&self, key: &Key<'_>, nth: usize, page: &Page) -> Put {
+    pub(super) fn put_at(
+        &self,
+        key: &Key<'_>,
+        nth: usize,
+        page: &Page,
+        effort: &mut Effort,
+    ) -> Put {
         let shard = self.shard(key.shard());
         if shard.gone {
             return refused(Refused::PoolGone, false);
@@ -54,14 +62,14 @@ impl Pool {
             return refused(Refused::Frozen, false);
         }
         if let Some(word) = codec::same_filled(page) {
-            return self.put_encoded(key, nth, Encoded::Same(word), there);
+            return self.put_encoded(key, nth, Encoded::Same(word), there, effort);
         }
         if let Some(put) = self.put_waiting(key, nth, page) {
             return put;
         }
         codec::compress(page, |bytes| {
             self.account.counters.compressed_in_line.add(1);
-            self.put_encoded(key, nth, Encoded::Bytes(bytes), there)
+            self.put_encoded(key, nth, Encoded::Bytes(bytes), there, effort)
         })
     }
 
@@ -75,16 +83,23 @@ impl Pool {
         true
     }
 
-    fn put_encoded(&self, key: &Key<'_>, nth: usize, encoded: Encoded<'_>, there: bool) -> Put {
+    fn put_encoded(
+        &self,
+        key: &Key<'_>,
+        nth: usize,
+        encoded: Encoded<'_>,
+        there: bool,
+        effort: &mut Effort,
+    ) -> Put {
         let mut prior = false;
-        let mut content = self.keep_or_squeeze(encoded, there);
+        let mut content = self.keep_or_squeeze(encoded, there, effort);
         if content.is_err() && there {
             // The old page has to go in any case, and its memory may be just
             // what the new one needs. Its block stays: at the quota there may
             // be no room to make it again.
             let old = self.change(key.shard(), |change| change.shard.vacate(key, nth));
             prior = old.map(|old| self.free(old)).is_some();
-            content = self.keep_or_squeeze(encoded, there);
+            content = self.keep_or_squeeze(encoded, there, effort);
         }
         loop {
             // What was found is kept until all is: two puts that give up what
@@ -108,7 +123,7 @@ impl Pool {
                 },
                 Err(shortage) => shortage,
             };
-            if !self.make_room(shortage) {
+            if !self.make_room(shortage, effort) {
                 if let Ok(kept) = content {
                     self.free(kept);
                 }
@@ -125,10 +140,15 @@ impl Pool {
     }
 
     /// Finds memory for a page, also by compressing pages that wait for it.
-    fn keep_or_squeeze(&self, encoded: Encoded<'_>, replaces: bool) -> Result<Content, Shortage> {
+    fn keep_or_squeeze(
+        &self,
+        encoded: Encoded<'_>,
+        replaces: bool,
+        effort: &mut Effort,
+    ) -> Result<Content, Shortage> {
         loop {
             match self.keep(encoded, replaces) {
-                Err(shortage) if self.squeeze_for(shortage) => {}
+                Err(shortage) if self.squeeze_for(shortage, effort) => {}
                 kept => return kept,
             }
         }

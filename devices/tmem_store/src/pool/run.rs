@@ -3,6 +3,7 @@
 
 use super::Pool;
 use crate::index::{BLOCK_PAGES, Key, split};
+use crate::reclaim::Effort;
 use crate::types::{Found, Get, Lost, ObjectId, PAGE_SIZE, Page, Put, Refused};
 
 /// A page's block and place in it, or `None` if its index is 2^64 or more.
@@ -24,9 +25,12 @@ impl Pool {
         done: &mut dyn FnMut(u32, Put),
     ) {
         let mut page = [0; PAGE_SIZE];
+        let mut effort = Effort::run();
         self.each(object, index, count, &mut |at, place| {
             let put = match place {
-                Some((key, nth)) if source(at, &mut page) => self.put_at(&key, nth, &page),
+                Some((key, nth)) if source(at, &mut page) => {
+                    self.put_at(&key, nth, &page, &mut effort)
+                }
                 place => Put {
                     result: Err(Refused::Unreadable),
                     prior_removed: place.is_some_and(|(key, nth)| self.remove(&key, nth)),

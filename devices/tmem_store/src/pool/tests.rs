@@ -3,6 +3,7 @@
 use crate::codec;
 use crate::index::{Key, split};
 use crate::memory::Content;
+use crate::reclaim::Effort;
 use crate::{
     Client, ClientConfig, Get, Lost, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Store,
     StoreConfig,
@@ -189,11 +190,114 @@ fn put_that_needs_memory_does_not_wait_for_the_compressor() {
     let (client, pool) = pool_that_defers();
     pool.put(&OBJECT, 0, &numbered(1));
     compress_while(&pool, || {
-        assert_eq!(pool.squeeze(1), 1);
+        assert_eq!(pool.squeeze(&mut Effort::one(), true), 1);
         assert_eq!(client.stats().waiting_pages, 0);
     });
     assert_eq!(client.stats().compressed_later_pages, 1);
     let mut buffer = [0; PAGE_SIZE];
     assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
     assert!(buffer == numbered(1));
+}
+
+#[test]
+fn put_does_not_wait_for_a_lock_in_another_clients_pool() {
+    let store = Store::new(StoreConfig {
+        memory_limit: 2 << 20,
+        deferred_limit: 0,
+    })
+    .expect("a store");
+    let client = |kind| {
+        let config = ClientConfig {
+            name: String::new(),
+            quota: 1 << 30,
+            max_pools: 1,
+            weight: ClientConfig::WEIGHT,
+        };
+        let client = store.add_client(config).expect("a client");
+        client
+            .create_pool(0, PoolConfig { kind, quota: None })
+            .expect("a pool");
+        let pool = client.pool(0).expect("the pool");
+        (client, pool)
+    };
+    let (_others, theirs) = client(PoolKind::Ephemeral);
+    let (_own, ours) = client(PoolKind::Persistent);
+    let noise = |seed: u64| {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        std::array::from_fn(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[0]
+        })
+    };
+    for index in 0..1000 {
+        theirs.put(&OBJECT, index, &noise(index));
+    }
+    let before = store.stats().evicted_pages;
+    // Nothing can be evicted: refused, but answered.
+    let locks: Vec<_> = theirs.shards.iter().map(|lock| lock.shard.read()).collect();
+    let mut refusals = 0;
+    for index in 0..16 {
+        refusals += u32::from(ours.put(&OBJECT, index, &noise(index)).result.is_err());
+    }
+    assert!(refusals > 0);
+    assert_eq!(store.stats().evicted_pages, before);
+    // One shard is free: it gives its pages up.
+    let mut locks = locks;
+    drop(locks.remove(5));
+    assert!(ours.put(&OBJECT, 0, &noise(0)).result.is_ok());
+    drop(locks);
+    for index in 0..16 {
+        assert!(ours.put(&OBJECT, index, &noise(index)).result.is_ok());
+    }
+}
+
+#[test]
+fn flush_yields_the_lock_and_can_be_stopped() {
+    let client = client(0);
+    let kind = PoolKind::Persistent;
+    client
+        .create_pool(0, PoolConfig { kind, quota: None })
+        .expect("a pool");
+    let pool = client.pool(0).expect("the pool");
+    let blocks = 16_000;
+    let fill = || {
+        for block in 0..blocks {
+            let put = pool.put(&OBJECT, 16 * block, &[7; PAGE_SIZE]);
+            assert!(put.result.is_ok());
+        }
+    };
+    fill();
+    // Whatever happens in between.
+    let mut rounds = 0_u64;
+    let removed = pool.flush_ranges_while(&OBJECT, &mut [(16, 16 * blocks)], &mut || {
+        assert!(
+            pool.shards
+                .iter()
+                .all(|lock| lock.shard.try_write().is_ok())
+        );
+        rounds += 1;
+        // A page that is not meant, and one that is.
+        pool.flush(&OBJECT, 0, 1);
+        pool.put(&OBJECT, 0, &[1; PAGE_SIZE]);
+        pool.flush(&OBJECT, 16 * (blocks - rounds), 1);
+        true
+    });
+    assert!(rounds > blocks / 1000, "{rounds}");
+    assert_eq!(removed.map(|pages| pages < blocks), Some(true));
+    assert_eq!(client.stats().persistent_pages, 1);
+    fill();
+    let mut asked = 0;
+    let stopped = pool.flush_ranges_while(&OBJECT, &mut [(0, u64::MAX)], &mut || {
+        asked += 1;
+        asked < 3
+    });
+    assert_eq!((stopped, asked), (None, 3));
+    let left = client.stats().persistent_pages;
+    assert!((blocks / 2..blocks).contains(&left), "{left}");
+    assert_eq!(pool.drain_while(&mut || false), None);
+    let drained = pool.drain_while(&mut || true);
+    assert_eq!(client.stats().persistent_pages, 0);
+    assert!(drained.is_some_and(|pages| pages < left && pages > left - 1000));
 }
