@@ -14,7 +14,9 @@ use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
 };
 use virtio_queue::QueueT;
-use virtio_tmem::device::{Device, EventQueue, Lane, QUEUE_SIZE, RequestQueue, Step, Watch, work};
+use virtio_tmem::device::{
+    Device, EventQueue, GoOn, Lane, QUEUE_SIZE, RequestQueue, Step, Watch, work,
+};
 use virtio_tmem::wire::{EVENT_QUEUE, FIRST_REQUEST_QUEUE};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
@@ -170,17 +172,21 @@ impl Backend {
         queue != usize::from(EVENT_QUEUE) || self.device.events().is_pending()
     }
 
-    fn step(&self, queue: usize, mem: &GuestMemoryMmap, state: &mut virtio_queue::Queue) -> Step {
+    fn step(
+        &self,
+        queue: usize,
+        mem: &GuestMemoryMmap,
+        state: &mut virtio_queue::Queue,
+        go_on: GoOn<'_>,
+    ) -> Step {
         let request_queue = queue
             .checked_sub(usize::from(FIRST_REQUEST_QUEUE))
             .and_then(|at| self.request_queues.get(at));
         match request_queue {
-            Some(queue) => {
-                queue
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .step(&self.device, mem, state)
-            }
+            Some(queue) => queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .step_while(&self.device, mem, state, go_on),
             None => self
                 .event_queue
                 .lock()
@@ -202,8 +208,9 @@ impl Lane for VringLane<'_> {
     fn step(&mut self) -> Step {
         // Anew for each request: memory may have been plugged in meanwhile.
         let mem = self.backend.mem.memory();
-        self.backend
-            .step(self.queue, &mem, self.state.get_queue_mut())
+        let mut go_on = || !self.vring.is_wanted() && !self.backend.has_ended();
+        let queue = self.state.get_queue_mut();
+        self.backend.step(self.queue, &mem, queue, &mut go_on)
     }
 
     fn quiet(&mut self) {

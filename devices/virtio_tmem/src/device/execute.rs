@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use tmem_store::{Created, Get, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, Put, Refused};
+use tmem_store::{
+    Created, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, Put, Refused,
+};
 
 use super::Device;
 use super::chain::{Sink, Source};
@@ -49,6 +51,24 @@ impl Done {
     }
 }
 
+/// Why a request has no effect to answer.
+enum Undone {
+    /// The driver's mistake.
+    Fault(Fault),
+    /// It was stopped before its end, and is to be run again.
+    Stopped,
+}
+
+impl From<Fault> for Undone {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Asked now and then by a request that takes long, without locks held: whether it may
+/// go on.
+pub type GoOn<'a> = &'a mut dyn FnMut() -> bool;
+
 impl Default for Executor {
     fn default() -> Self {
         Self {
@@ -61,22 +81,24 @@ impl Default for Executor {
 impl Executor {
     /// Runs the request in `source`, of a VM whose memory is `frames`, and writes
     /// the answer to `sink`; returns how many bytes of it count as written, 0 if no
-    /// answer could be given.
+    /// answer could be given. `None`: `go_on` stopped it, nothing was answered, and it
+    /// is to be run again; what it had done by then does no harm.
     pub fn run<S: Sink>(
         &mut self,
         device: &Device,
         frames: &impl Frames,
         source: &mut impl Source,
         sink: S,
-    ) -> u32 {
+        go_on: GoOn<'_>,
+    ) -> Option<u32> {
         self.answer(device, sink, |executor, sink| {
             let request = Request::parse(source)?;
             device.metrics.request(request.op());
             if let Request::Relinquish { count } = request {
-                return executor.relinquish(device, frames, count, source, sink);
+                return Ok(executor.relinquish(device, frames, count, source, sink)?);
             }
             let _using = device.frames_in_use.shared();
-            executor.execute(device, frames, request, source, sink)
+            executor.execute(device, frames, request, source, sink, go_on)
         })
     }
 
@@ -98,25 +120,26 @@ impl Executor {
         &mut self,
         device: &Device,
         mut sink: S,
-        run: impl FnOnce(&mut Self, &mut S) -> Result<Done, Fault>,
-    ) -> u32 {
+        run: impl FnOnce(&mut Self, &mut S) -> Result<Done, Undone>,
+    ) -> Option<u32> {
         let header = AnswerHeader::SIZE as u64;
         if sink.remaining() < header {
             device.metrics.fault(Fault::AnswerMissing);
-            return 0;
+            return Some(0);
         }
         if !sink.is_mapped(header) {
             device.metrics.fault(Fault::AnswerUnmapped);
-            return 0;
+            return Some(0);
         }
         let mut head = sink.split_off_front(header);
         let mut rest_sink = sink;
         let done = match run(self, &mut rest_sink) {
             Ok(done) => done,
-            Err(fault) => {
+            Err(Undone::Stopped) => return None,
+            Err(Undone::Fault(fault)) => {
                 device.metrics.fault(fault);
                 let Some(status) = fault.status() else {
-                    return 0;
+                    return Some(0);
                 };
                 Done {
                     status,
@@ -127,11 +150,11 @@ impl Executor {
         match write_header(device, &mut head, done.status, done.pages) {
             Ok(len) => {
                 let more = u64::from(done.statuses) + done.payload;
-                len.saturating_add(u32::try_from(more).unwrap_or(u32::MAX))
+                Some(len.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)))
             }
             Err(fault) => {
                 device.metrics.fault(fault);
-                0
+                Some(0)
             }
         }
     }
@@ -143,34 +166,27 @@ impl Executor {
         request: Request,
         source: &mut impl Source,
         sink: &mut S,
-    ) -> Result<Done, Fault> {
+        go_on: GoOn<'_>,
+    ) -> Result<Done, Undone> {
         match request {
-            Request::CreatePool { pool, kind } => create_pool(device, pool, kind),
-            Request::DestroyPool { pool } => {
-                let pages = device.client.destroy_pool(pool).ok_or(Fault::UnknownPool)?;
-                device.metrics.destroyed(pages);
-                Ok(Done::ok(pages))
-            }
-            Request::Put(run) => self.put(device, &run, source, sink),
-            Request::Get { run, remove } => self.get(device, &run, remove, sink),
+            Request::CreatePool { pool, kind } => Ok(create_pool(device, pool, kind)?),
+            Request::DestroyPool { pool } => destroy_pool(device, pool, go_on),
+            Request::Put(run) => Ok(self.put(device, &run, source, sink)?),
+            Request::Get { run, remove } => Ok(self.get(device, &run, remove, sink)?),
             Request::Flush(run) => {
-                let pool = pool(device, run.pool)?;
-                Ok(flushed(
-                    device,
-                    pool.flush(&run.object, run.index, u64::from(run.count)),
-                ))
+                let more = u64::from(run.count.saturating_sub(1));
+                let ranges = &mut [(run.index, run.index.saturating_add(more))];
+                flush(device, run.pool, &run.object, ranges, go_on)
             }
-            Request::FlushObject { pool: id, object } => {
-                let pool = pool(device, id)?;
-                Ok(flushed(device, pool.flush_object(&object)))
+            Request::FlushObject { pool, object } => {
+                flush(device, pool, &object, &mut [(0, u64::MAX)], go_on)
             }
             Request::FlushExtents {
-                pool: id,
+                pool,
                 object,
                 count,
             } => {
                 let extents = Entries::<Extent>::read(source, count, self.page.as_mut_slice())?;
-                let pool = pool(device, id)?;
                 let mut ranges = [(0, 0); MAX_EXTENTS as usize];
                 for (range, extent) in ranges.iter_mut().zip(extents.iter()) {
                     // The extent was judged: it has pages, and its last index is below 2^64.
@@ -178,10 +194,10 @@ impl Executor {
                     *range = (extent.index, extent.index.saturating_add(more));
                 }
                 let ranges = ranges.get_mut(..count as usize).ok_or(Fault::TooLong)?;
-                Ok(flushed(device, pool.flush_ranges(&object, ranges)))
+                flush(device, pool, &object, ranges, go_on)
             }
             // Was run before.
-            Request::Relinquish { .. } => Err(Fault::UnknownOp),
+            Request::Relinquish { .. } => Err(Fault::UnknownOp.into()),
             Request::GetLimits => {
                 room(sink, Limits::SIZE as u64)?;
                 let limits = device.limits(frames).encode();
@@ -385,9 +401,27 @@ fn pool(device: &Device, id: u32) -> Result<Arc<Pool>, Fault> {
     device.client.pool(id).ok_or(Fault::UnknownPool)
 }
 
-fn flushed(device: &Device, pages: u64) -> Done {
+fn flush(
+    device: &Device,
+    id: u32,
+    object: &ObjectId,
+    ranges: &mut [(u64, u64)],
+    go_on: GoOn<'_>,
+) -> Result<Done, Undone> {
+    let pool = pool(device, id)?;
+    let pages = pool.flush_ranges_while(object, ranges, go_on);
+    let pages = pages.ok_or(Undone::Stopped)?;
     device.metrics.flushed(pages);
-    Done::ok(pages)
+    Ok(Done::ok(pages))
+}
+
+fn destroy_pool(device: &Device, id: u32, go_on: GoOn<'_>) -> Result<Done, Undone> {
+    let drained = pool(device, id)?.drain_while(go_on);
+    let drained = drained.ok_or(Undone::Stopped)?;
+    // Another queue may have destroyed it meanwhile.
+    let pages = drained + device.client.destroy_pool(id).unwrap_or(0);
+    device.metrics.destroyed(pages);
+    Ok(Done::ok(pages))
 }
 
 /// Room for the page statuses, which must be writable before anything is done.

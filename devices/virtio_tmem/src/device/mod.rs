@@ -26,7 +26,7 @@ pub use chain::{Sink, Source, Unmapped};
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
 pub use credit::Quota;
 pub use events::{EventQueue, Events};
-pub use execute::Executor;
+pub use execute::{Executor, GoOn};
 pub use fault::Fault;
 pub use frames::{Backing, Frames, InUse, Unreleased};
 pub use lost::{Lost, Watch};

@@ -10,7 +10,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
 use super::Device;
 use super::chain::Chain;
-use super::execute::Executor;
+use super::execute::{Executor, GoOn};
 use super::fault::Fault;
 
 /// What became of one step of a queue.
@@ -25,6 +25,8 @@ pub enum Step {
     },
     /// A mistake of the driver cost a buffer that cannot be given back.
     Skipped,
+    /// The request was stopped before its end, and is available still.
+    Stopped,
     /// The rings make no sense: nothing can be done before the next kick.
     Broken,
 }
@@ -48,6 +50,19 @@ impl Default for RequestQueue {
 impl RequestQueue {
     /// Runs one request, if there is one.
     pub fn step<M: GuestMemory>(&mut self, device: &Device, mem: &M, queue: &mut Queue) -> Step {
+        self.step_while(device, mem, queue, &mut || true)
+    }
+
+    /// As [`RequestQueue::step`]; a request that takes long asks `go_on` now and then
+    /// whether it may.
+    pub fn step_while<M: GuestMemory>(
+        &mut self,
+        device: &Device,
+        mem: &M,
+        queue: &mut Queue,
+        go_on: GoOn<'_>,
+    ) -> Step {
+        let before = queue.next_avail();
         let taken = match take(device, mem, queue, &mut self.chain) {
             Ok(taken) => taken,
             Err(step) => return step,
@@ -56,9 +71,13 @@ impl RequestQueue {
         let len = match taken.outcome {
             Ok(()) => {
                 let source = &mut self.chain.source(mem, device.memory_lost());
-                self.executor.run(device, mem, source, sink)
+                self.executor.run(device, mem, source, sink, go_on)
             }
-            Err(fault) => Executor::refuse(device, fault, sink),
+            Err(fault) => Some(Executor::refuse(device, fault, sink)),
+        };
+        let Some(len) = len else {
+            queue.set_next_avail(before);
+            return Step::Stopped;
         };
         complete(device, mem, queue, taken.head, len)
     }

@@ -40,7 +40,8 @@ pub fn work(lane: &mut impl Lane) -> bool {
             Step::Used { notify: true } => {
                 unsaid.get_or_insert_with(Instant::now);
             }
-            Step::Used { notify: false } | Step::Skipped => {}
+            // Why a request was stopped is seen on top.
+            Step::Used { notify: false } | Step::Skipped | Step::Stopped => {}
             Step::Idle if lane.listen() => lane.quiet(),
             Step::Idle => break false,
             Step::Broken => {

@@ -67,7 +67,7 @@ impl<M: GuestMemory> Transport for InProcess<'_, M> {
         loop {
             self.last = self.requests.step(&self.device, self.mem, &mut self.queue);
             match self.last {
-                Step::Used { .. } | Step::Skipped => {}
+                Step::Used { .. } | Step::Skipped | Step::Stopped => {}
                 Step::Broken => break,
                 Step::Idle => {
                     if !self.queue.enable_notification(self.mem).unwrap_or(false) {

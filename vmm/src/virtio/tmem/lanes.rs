@@ -147,7 +147,12 @@ impl Lane for Serving<'_> {
         let (memory, queue) = (&*self.open.memory, &mut self.open.queue);
         match self.served {
             Work::Events(events) => events.step(&self.lanes.device, memory, queue),
-            Work::Requests(requests) => requests.step(&self.lanes.device, memory, queue),
+            Work::Requests(requests) => {
+                // Not after a turn: what starts over each time would never end.
+                let closing = &self.lanes.closing;
+                let go_on = &mut || !closing.load(SeqCst);
+                requests.step_while(&self.lanes.device, memory, queue, go_on)
+            }
         }
     }
 

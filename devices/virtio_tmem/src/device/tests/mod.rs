@@ -15,6 +15,7 @@ mod races;
 mod relinquish;
 mod requests;
 mod splits;
+mod stopped;
 
 use std::sync::Arc;
 
