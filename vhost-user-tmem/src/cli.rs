@@ -54,7 +54,10 @@ pub struct Options {
 
     /// Virtual machine with settings of its own; may be given many times:
     /// socket=PATH[,name=NAME][,quota=QUOTA][,weight=N][,swap-size=SIZE]
-    /// weight is its part of the memory when that is short, to that of others [100]
+    ///   [,give-back=certain|any]
+    /// weight is its part of the memory when that is short, to that of others [100];
+    /// give-back=any lets it give back huge pages and files of limited file systems,
+    /// too: it ends when the host has none left once it needs them [certain]
     #[arg(long, value_name = "SETTINGS", verbatim_doc_comment)]
     pub vm: Vec<String>,
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::system::sysinfo;
 use tmem_host::{group, size};
 use tmem_store::ClientConfig;
-use virtio_tmem::device::Quota;
+use virtio_tmem::device::{GiveBack, Quota};
 
 use crate::cli::Options;
 
@@ -72,6 +72,8 @@ pub struct VmSettings {
     pub weight: u32,
     /// Pages of the swap disk that it is granted.
     pub swap_pages: u64,
+    /// Which of its memory goes back to the host.
+    pub give_back: GiveBack,
 }
 
 /// The virtual machines that `options` ask for, in their order.
@@ -124,8 +126,12 @@ fn own(options: &Options, text: &str) -> Result<VmSettings> {
             "quota" => own.quota = Some(quota(value).map_err(anyhow::Error::msg)?),
             "weight" => own.weight = Some(weight(value).map_err(anyhow::Error::msg)?),
             "swap-size" => own.swap = Some(size()?),
+            "give-back" => {
+                own.give_back = GiveBack::parse(value).map_err(anyhow::Error::msg)?;
+            }
             _ => bail!(
-                "there is no setting '{key}'; name, socket, quota, weight and swap-size are known"
+                "there is no setting '{key}'; name, socket, quota, weight, swap-size and give-back \
+                 are known"
             ),
         }
     }
@@ -140,6 +146,7 @@ struct Own {
     quota: Option<Quota>,
     weight: Option<u32>,
     swap: Option<u64>,
+    give_back: GiveBack,
 }
 
 fn vm(options: &Options, place: Place, own: Own) -> Result<VmSettings> {
@@ -176,6 +183,7 @@ fn vm(options: &Options, place: Place, own: Own) -> Result<VmSettings> {
         quota,
         weight: own.weight.unwrap_or(ClientConfig::WEIGHT),
         swap_pages: swap / PAGE,
+        give_back: own.give_back,
     })
 }
 

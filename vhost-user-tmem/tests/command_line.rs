@@ -42,6 +42,7 @@ fn a_broken_command_line_is_refused_in_one_sentence() {
     refuses(&["--quota", "credit:"], &["is not a size"]);
     refuses(&["--quota", "credits"], &["credit:SIZE"]);
     refuses(&["--vm", "socket=/x/a,weight=0"], &["above 0"]);
+    refuses(&["--vm", "socket=/x/a,give-back=all"], &["certain or any"]);
     refuses(&["--vm", "socket=/x,color=red"], &["color", "swap-size"]);
     refuses(
         &["--socket-path", "/x/a", "--socket-path", "/y/a"],
@@ -267,7 +268,7 @@ fn the_control_socket_answers_what_it_knows_and_refuses_the_rest() {
 fn settings_can_differ_from_vm_to_vm() {
     let dir = TempDir::new().unwrap();
     let small = format!(
-        "socket={},name=small,quota=8M,weight=300,swap-size=40M",
+        "socket={},name=small,quota=8M,weight=300,swap-size=40M,give-back=any",
         dir.path().join("s").display()
     );
     let daemon = Daemon::start(&["large"], &["--quota", "64M", "--vm", &small]);

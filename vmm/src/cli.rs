@@ -59,7 +59,8 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=254))]
     pub cpus: u8,
 
-    /// Back the guest's memory with huge pages of 2 MiB
+    /// Back the guest's memory with huge pages of 2 MiB. The guest keeps them;
+    /// see give-back
     #[arg(long)]
     pub hugepages: bool,
 
@@ -76,6 +77,7 @@ pub struct Options {
 
     /// Transcendent memory, from a store in this process or from a daemon:
     /// quota=SIZE[,swap-size=SIZE][,memory-limit=SIZE][,queues=N][,serve=vcpu|thread]
+    ///   [,give-back=certain|any]
     /// socket=PATH[,queues=N]
     ///   quota         most memory that the guest's pages take on the host
     ///   swap-size     swap disk that the guest is granted [default: twice the quota]
@@ -84,6 +86,9 @@ pub struct Options {
     ///   queues        request queues [default: 2]
     ///   serve         whether the thread of the vCPU serves a request itself
     ///                 or leaves it to another [default: vcpu]
+    ///   give-back     memory that the guest may give back: what is certain to come
+    ///                 back, or any: also huge pages, without which the guest ends
+    ///                 if the host has none when it needs them [default: certain]
     ///   socket        socket of vhost-user-tmem; it may come later, and come back
     #[arg(long, value_name = "TMEM", value_parser = Tmem::parse, verbatim_doc_comment)]
     pub tmem: Option<Tmem>,

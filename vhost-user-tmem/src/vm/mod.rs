@@ -70,7 +70,7 @@ impl Vm {
             swap_pages: settings.swap_pages,
             request_queues,
         };
-        let device = Device::new(client, config);
+        let device = Device::new(client, config).with_give_back(settings.give_back);
         device.set_quota_as(settings.quota);
         Ok(Self {
             name: name.clone(),

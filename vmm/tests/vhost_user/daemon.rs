@@ -14,7 +14,7 @@ use vhost::vhost_user::Listener;
 use vhost_user_tmem::settings::{Place, VmSettings};
 use vhost_user_tmem::stop::Stop;
 use vhost_user_tmem::vm::{self, Vm};
-use virtio_tmem::device::Quota;
+use virtio_tmem::device::{GiveBack, Quota};
 
 const QUOTA: u64 = 256 << 20;
 
@@ -45,6 +45,7 @@ impl Host {
             quota: Quota::Fixed(QUOTA),
             weight: ClientConfig::WEIGHT,
             swap_pages: QUOTA / 4096,
+            give_back: GiveBack::default(),
         };
         let grace = Duration::from_secs(3600);
         Arc::new(Vm::new(&self.store, &settings, request_queues, grace).unwrap())

@@ -351,7 +351,7 @@ impl Executor {
 
 /// Gives a range back to the host.
 fn release(device: &Device, frames: &impl Frames, range: &MemoryRange) -> Status {
-    match frames.release(range, &device.frames_in_use) {
+    match frames.release(range, device.give_back, &device.frames_in_use) {
         Ok(()) => Status::OK,
         Err(Unreleased::Foreign) => {
             device.metrics.fault(Fault::RangeForeign);

@@ -5,18 +5,24 @@
 //! The file and its mappings stay as long as they are: who reads or writes there
 //! afterwards, rightly or not, finds zeros in fresh memory. So a driver that gives
 //! back what it still uses harms nothing but its own data.
+//!
+//! That holds where the host has fresh memory. A pool of huge pages may be empty by
+//! then, and a file system full: the VM could not go on. So such memory stays,
+//! unless the operator allows otherwise ([`GiveBack`]).
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
 
+use super::backing_file::FileSystem;
 use crate::wire::MemoryRange;
 
-/// Bytes that are given back at once, at most: so long requests of other queues
-/// have to wait.
+/// Bytes that are given back at once, at most, unless a page is larger: so long
+/// requests of other queues have to wait.
 const STEP: u64 = 4 << 20;
 
 /// Why memory was not given back.
@@ -24,10 +30,40 @@ const STEP: u64 = 4 << 20;
 pub enum Unreleased {
     /// It is not the VM's, or not as a whole.
     Foreign,
-    /// It is not backed by a file.
+    /// It is not backed by a file, or not certain to come back, or only a part
+    /// of a page.
     Kept,
     /// The host has refused.
     Failed,
+}
+
+/// Which memory goes back to the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GiveBack {
+    /// What is certain to come back when the VM touches it again: that of a memfd,
+    /// or of another tmpfs without a limit, in ordinary pages.
+    #[default]
+    Certain,
+    /// Whatever a file backs, in whole pages of the file system. The VM may come to
+    /// its end where the host has no huge page, or no room in the file system,
+    /// by then.
+    Any,
+}
+
+impl GiveBack {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A sentence that says what is expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "certain" => Ok(Self::Certain),
+            "any" => Ok(Self::Any),
+            _ => Err(format!(
+                "'{text}' is no memory to give back; write certain or any"
+            )),
+        }
+    }
 }
 
 /// How much of a VM's memory the host backs.
@@ -48,13 +84,18 @@ impl Backing {
 
 /// Memory of a VM.
 pub trait Frames {
-    /// Gives whole pages back to the host, while no request of the device reads
-    /// or writes the VM's memory.
+    /// Gives whole pages back to the host, as far as `which` says, while no request
+    /// of the device reads or writes the VM's memory.
     ///
     /// # Errors
     /// Nothing of a range that is [`Unreleased::Foreign`] or
     /// [`Unreleased::Kept`] was given back; of one that has failed, some may be.
-    fn release(&self, range: &MemoryRange, in_use: &InUse) -> Result<(), Unreleased>;
+    fn release(
+        &self,
+        range: &MemoryRange,
+        which: GiveBack,
+        in_use: &InUse,
+    ) -> Result<(), Unreleased>;
 
     /// How much of it the host backs; none if that cannot be known.
     fn backing(&self) -> Option<Backing>;
@@ -79,29 +120,28 @@ impl InUse {
 }
 
 impl<M: GuestMemory> Frames for M {
-    fn release(&self, range: &MemoryRange, in_use: &InUse) -> Result<(), Unreleased> {
+    fn release(
+        &self,
+        range: &MemoryRange,
+        which: GiveBack,
+        in_use: &InUse,
+    ) -> Result<(), Unreleased> {
         // Behind an IOMMU, addresses are not those of memory.
         let memory = self.physical_memory().ok_or(Unreleased::Kept)?;
         // All of it is judged first.
+        let mut kept = false;
         for part in Parts::of(memory, range) {
-            if part?.region.file_offset().is_none() {
-                return Err(Unreleased::Kept);
-            }
+            kept |= !part?.goes_back(which);
+        }
+        if kept {
+            return Err(Unreleased::Kept);
         }
         for part in Parts::of(memory, range) {
-            let Part {
-                region,
-                offset,
-                bytes,
-            } = part?;
-            let file = region.file_offset().ok_or(Unreleased::Kept)?;
-            let start = file
-                .start()
-                .checked_add(offset)
-                .ok_or(Unreleased::Foreign)?;
+            let part = part?;
+            let file = part.region.file_offset().ok_or(Unreleased::Kept)?;
             let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             in_use
-                .alone(|| fallocate(file.file(), punch, start, bytes))
+                .alone(|| fallocate(file.file(), punch, part.start()?, part.bytes))
                 .map_err(|_| Unreleased::Failed)?;
         }
         Ok(())
@@ -136,6 +176,25 @@ struct Part<'m, R> {
     /// In the region, in bytes.
     offset: u64,
     bytes: u64,
+    /// That of the region's file, if it has one.
+    system: Option<FileSystem>,
+}
+
+impl<R: GuestMemoryRegion> Part<'_, R> {
+    /// Where it begins in the region's file.
+    fn start(&self) -> Result<u64, Errno> {
+        let file = self.region.file_offset().ok_or(Errno::BADF)?;
+        file.start().checked_add(self.offset).ok_or(Errno::FBIG)
+    }
+
+    fn goes_back(&self, which: GiveBack) -> bool {
+        let (Some(system), Ok(start)) = (self.system, self.start()) else {
+            return false;
+        };
+        // Of a part of a huge page the kernel takes nothing, but erases it.
+        let is_whole = start.is_multiple_of(system.page) && self.bytes.is_multiple_of(system.page);
+        is_whole && (system.refills || which == GiveBack::Any)
+    }
 }
 
 /// The parts of a range, none of them longer than [`STEP`].
@@ -144,6 +203,8 @@ struct Parts<'m, M: ?Sized> {
     /// Where the next begins, and how many bytes are left.
     at: u64,
     left: u64,
+    /// File system of the region that begins there, once it was looked at.
+    known: Option<(GuestAddress, Option<FileSystem>)>,
 }
 
 impl<'m, M: GuestMemoryBackend + ?Sized> Parts<'m, M> {
@@ -152,7 +213,19 @@ impl<'m, M: GuestMemoryBackend + ?Sized> Parts<'m, M> {
             memory,
             at: range.address,
             left: range.bytes,
+            known: None,
         }
+    }
+
+    fn file_system(&mut self, region: &M::R) -> Option<FileSystem> {
+        let start = region.start_addr();
+        if let Some((_, system)) = self.known.filter(|(known, _)| *known == start) {
+            return system;
+        }
+        let file = region.file_offset();
+        let system = file.and_then(|file| FileSystem::of(file.file()).ok());
+        self.known = Some((start, system));
+        system
     }
 
     fn cut(&mut self) -> Result<Part<'m, M::R>, Unreleased> {
@@ -162,7 +235,9 @@ impl<'m, M: GuestMemoryBackend + ?Sized> Parts<'m, M> {
             .ok_or(Unreleased::Foreign)?;
         let offset = offset.0;
         let room = region.len().saturating_sub(offset);
-        let bytes = self.left.min(room).min(STEP);
+        let system = self.file_system(region);
+        let step = system.map_or(STEP, |system| system.page.max(STEP));
+        let bytes = self.left.min(room).min(step);
         if bytes == 0 {
             return Err(Unreleased::Foreign);
         }
@@ -172,6 +247,7 @@ impl<'m, M: GuestMemoryBackend + ?Sized> Parts<'m, M> {
             region,
             offset,
             bytes,
+            system,
         })
     }
 }

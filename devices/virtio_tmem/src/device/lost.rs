@@ -12,12 +12,13 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::AsFd;
 use std::ptr::{null_mut, with_exposed_provenance, with_exposed_provenance_mut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
+
+use super::backing_file::FileSystem;
 
 /// Whether a VM's memory was lost. The mark is never freed: the signal handler
 /// may look at it at any time. There is one for each device.
@@ -131,7 +132,8 @@ impl Watch {
                         "a region of guest memory is longer than its file",
                     ));
                 }
-                page = page_size(file.file())?;
+                let system = FileSystem::of(file.file())?;
+                page = usize::try_from(system.page).map_err(io::Error::other)?;
             }
             let start = region
                 .get_host_address(MemoryRegionAddress(0))
@@ -165,16 +167,6 @@ impl Drop for Watch {
             slot.set(0, 0, 0, 0);
         }
     }
-}
-
-/// Bytes that a file's mappings can be replaced by.
-fn page_size(file: &impl AsFd) -> io::Result<usize> {
-    const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
-    let system = rustix::fs::fstatfs(file)?;
-    if u64::try_from(system.f_type) == Ok(HUGETLBFS_MAGIC) {
-        return usize::try_from(system.f_bsize).map_err(io::Error::other);
-    }
-    Ok(4096)
 }
 
 /// Installs the handler, once for the process.

@@ -8,6 +8,7 @@
 //! configuration space, [`events`] the event queue, [`work()`] the loop around them, [`metrics`] what is
 //! counted, [`fault`] what a driver can do wrong.
 
+mod backing_file;
 mod chain;
 mod config;
 mod credit;
@@ -28,7 +29,7 @@ pub use credit::Quota;
 pub use events::{EventQueue, Events};
 pub use execute::{Executor, GoOn};
 pub use fault::Fault;
-pub use frames::{Backing, Frames, InUse, Unreleased};
+pub use frames::{Backing, Frames, GiveBack, InUse, Unreleased};
 pub use lost::{Lost, Watch};
 pub use metrics::{Metrics, Sample};
 pub use parse::{Request, Run};
@@ -52,6 +53,7 @@ pub struct Device {
     events: Events,
     metrics: Metrics,
     frames_in_use: InUse,
+    give_back: GiveBack,
     memory_lost: Lost,
     account: credit::Account,
     /// Hints of the last [`Device::watch_hints`].
@@ -70,9 +72,15 @@ impl Device {
             events: Events::default(),
             metrics: Metrics::new(config.name),
             frames_in_use: InUse::default(),
+            give_back: GiveBack::default(),
             memory_lost: Lost::default(),
             watched_hints: AtomicU8::new(0),
         }
+    }
+
+    /// The same device, with a choice of the memory that goes back to the host.
+    pub fn with_give_back(self, give_back: GiveBack) -> Self {
+        Self { give_back, ..self }
     }
 
     /// The store client behind the device.

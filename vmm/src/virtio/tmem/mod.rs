@@ -70,7 +70,7 @@ impl TmemInProcess {
             request_queues: options.queues.into(),
         };
         Ok(Self {
-            device: Arc::new(Device::new(client, config)),
+            device: Arc::new(Device::new(client, config).with_give_back(options.give_back)),
             store,
             _compressor: compressor,
         })

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use tmem_host::size;
+use virtio_tmem::device::GiveBack;
 use virtio_tmem::wire::PAGE_SIZE;
 
 /// Bytes in a page.
@@ -42,6 +43,8 @@ pub struct TmemOptions {
     pub queues: u16,
     /// Where requests are served.
     pub serve: Serve,
+    /// Which memory goes back to the host.
+    pub give_back: GiveBack,
 }
 
 /// What `--tmem` asks for.
@@ -66,6 +69,7 @@ struct Keys<'a> {
     swap_size: Option<&'a str>,
     queues: Option<&'a str>,
     serve: Option<&'a str>,
+    give_back: Option<&'a str>,
     socket: Option<&'a str>,
 }
 
@@ -82,11 +86,12 @@ impl<'a> Keys<'a> {
                 "swap-size" => &mut keys.swap_size,
                 "queues" => &mut keys.queues,
                 "serve" => &mut keys.serve,
+                "give-back" => &mut keys.give_back,
                 "socket" => &mut keys.socket,
                 _ => {
                     return Err(format!(
                         "there is no setting '{key}'; quota, swap-size, memory-limit, queues, \
-                         serve and socket are known"
+                         serve, give-back and socket are known"
                     ));
                 }
             };
@@ -115,7 +120,12 @@ impl Tmem {
         };
         match (keys.socket, keys.quota) {
             (Some(socket), None) => {
-                let own = [keys.memory_limit, keys.swap_size, keys.serve];
+                let own = [
+                    keys.memory_limit,
+                    keys.swap_size,
+                    keys.serve,
+                    keys.give_back,
+                ];
                 if own.iter().any(Option::is_some) {
                     return Err(
                         "with socket=PATH only queues=N can be given: the daemon has the rest"
@@ -164,12 +174,14 @@ fn in_process(keys: &Keys<'_>, quota: u64, queues: u16) -> Result<Tmem, String> 
         Some("thread") => Serve::Thread,
         Some(other) => return Err(format!("serve={other} is neither vcpu nor thread")),
     };
+    let give_back = keys.give_back.map(GiveBack::parse).transpose()?;
     Ok(Tmem::InProcess(TmemOptions {
         quota,
         memory_limit,
         swap_size,
         queues,
         serve,
+        give_back: give_back.unwrap_or_default(),
     }))
 }
 
@@ -185,6 +197,7 @@ mod tests {
         assert_eq!(options.quota, 4 << 30);
         assert_eq!(options.swap_size, 8 << 30);
         assert_eq!(options.serve, Serve::Vcpu);
+        assert_eq!(options.give_back, GiveBack::Certain);
     }
 
     #[test]
@@ -211,7 +224,9 @@ mod tests {
             ("quota=4G,serve=fast", "neither vcpu nor thread"),
             ("quota=4G,memory-limit=1G", "below the quota"),
             ("quota=1G,swap-size=4K", "of no use"),
+            ("quota=4G,give-back=all", "write certain or any"),
             ("socket=/s,swap-size=1G", "only queues=N"),
+            ("socket=/s,give-back=any", "only queues=N"),
             ("socket=", "needs the path"),
         ] {
             let mistake = Tmem::parse(text).unwrap_err();

@@ -6,6 +6,7 @@
 mod resets;
 
 use virtio_bindings::bindings::virtio_mmio as register;
+use virtio_tmem::device::GiveBack;
 use virtio_tmem::testing::{Driver, Transport, page_of};
 use virtio_tmem::wire::{Config, EVENT_QUEUE, Event, EventKind, PoolKind, Status};
 use vm_memory::GuestMemoryMmap;
@@ -53,6 +54,7 @@ fn store() -> TmemInProcess {
         swap_size: 2 * QUOTA,
         queues: 2,
         serve: Serve::Vcpu,
+        give_back: GiveBack::default(),
     };
     TmemInProcess::new(&options).unwrap()
 }

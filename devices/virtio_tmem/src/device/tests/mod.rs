@@ -10,6 +10,7 @@ mod bad_chain;
 mod bad_request;
 mod destroyed_pool;
 mod events;
+mod keeping;
 mod notification;
 mod races;
 mod relinquish;
