@@ -5,6 +5,7 @@
 //! has one machine for the VMM, and several guests on it in turn.
 
 mod disk;
+mod huge_pages;
 mod net;
 mod outer;
 mod store;

@@ -245,6 +245,17 @@ impl Guest<Vmm> {
         self.ended_healthy()
     }
 
+    /// Waits until the guest cannot go on, and the VMM has ended with code 4; gives back
+    /// what the VMM said.
+    ///
+    /// # Errors
+    /// It does not end so within `limit`.
+    pub fn crashes(mut self, limit: Duration) -> Result<String> {
+        self.machine.ends_with(4, limit)?;
+        self.done = true;
+        Ok(self.machine.log())
+    }
+
     /// Resets the machine from within; the VMM must end with code 3.
     ///
     /// # Errors

@@ -114,6 +114,8 @@ const DEVICE: &[c_long] = &[
     SYS_readv,
 ];
 
+const WATCH: &[c_long] = &[SYS_pread64];
+
 const FRONT_END: &[c_long] = &[SYS_connect, SYS_recvfrom, SYS_sendmsg, SYS_socket];
 
 /// Gives the terminal back (a trap does that in any thread), and looks whose
@@ -151,6 +153,7 @@ fn allowed(role: Role) -> (Vec<&'static [c_long]>, Vec<u64>) {
         }
         Role::Store => vec![STORE],
         Role::FrontEnd => vec![FRONT_END],
+        Role::Watch => vec![WATCH],
     };
     (calls, ioctls)
 }
@@ -188,7 +191,7 @@ fn program(role: Role, refused: SeccompAction) -> Result<BpfProgram, seccompiler
 mod tests {
     use super::*;
 
-    const ROLES: [Role; 7] = [
+    const ROLES: [Role; 8] = [
         Role::Main,
         Role::Vcpu,
         Role::Console,
@@ -196,6 +199,7 @@ mod tests {
         Role::Device,
         Role::Store,
         Role::FrontEnd,
+        Role::Watch,
     ];
 
     #[test]

@@ -44,6 +44,8 @@ pub enum Role {
     Store,
     /// The vhost-user front end: makes connections.
     FrontEnd,
+    /// Reads counters of the vCPUs.
+    Watch,
 }
 
 /// Set once by the program; a library's user that does not is not confined.

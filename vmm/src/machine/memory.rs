@@ -2,6 +2,8 @@
 //! The guest's memory: a file that lives only in memory, so that other
 //! processes can be given it.
 
+pub mod gone;
+
 use std::fs::File;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use anyhow::{Context, Error, Result, ensure};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use tmem_host::{dumps, size};
 use vm_memory::mmap::FromRangesError;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use super::layout;
 use crate::virtio::Memory;
@@ -73,6 +75,17 @@ pub fn of_host() -> u64 {
     info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
+/// Whether `memory` is in huge pages: once given back, they may be missing.
+pub fn is_huge(memory: &GuestMemoryMmap) -> bool {
+    /// f_type (statfs(2)).
+    const HUGETLBFS: i64 = 0x9584_58f6;
+    memory.iter().any(|region| {
+        let file = region.file_offset().map(FileOffset::file);
+        let system = file.and_then(|file| rustix::fs::fstatfs(file).ok());
+        system.is_some_and(|system| system.f_type == HUGETLBFS)
+    })
+}
+
 fn memfd(bytes: u64, huge: bool) -> Result<File> {
     let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     if huge {
@@ -119,7 +132,7 @@ fn map(bytes: u64, file: &Arc<File>) -> Result<Memory, FromRangesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
+    use vm_memory::Bytes;
 
     #[test]
     fn memory_leaves_the_gap_free_and_is_one_file() {

@@ -216,14 +216,16 @@ impl Machine {
         acpi::write(&self.memory, &self.hardware)?;
         let vcpus = self.vcpus()?;
         let wanted = if paused { Wanted::Pause } else { Wanted::Run };
+        let may_be_missing = memory::is_huge(&self.memory);
         let surroundings = Surroundings {
+            memory: self.memory.clone(),
             ports: self.ports,
             registers: self.registers,
             events: self.events,
             hint: host::hint(),
         };
         Ok(Running {
-            vcpus: Vcpus::start(vcpus, Control::new(wanted), surroundings)?,
+            vcpus: Vcpus::start(vcpus, Control::new(wanted), surroundings, may_be_missing)?,
             power: self.power,
             _vm: self.vm,
             _memory: self.memory,

@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Data straight between a file and the guest's memory: the kernel copies, no
 //! buffer lies between.
+//!
+//! Where a page of the guest's memory is missing, the kernel says EFAULT to a system
+//! call, and raises SIGBUS only for an access of the program itself. That is made then:
+//! the handler ends the program ([`gone`](crate::machine::memory::gone)).
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_int, iovec, off64_t};
-use vm_memory::VolatileSlice;
 use vm_memory::volatile_memory::PtrGuardMut;
+use vm_memory::{Bytes, VolatileSlice};
 
 /// Stretches that the kernel takes in one call.
 const MAX_STRETCHES: usize = libc::UIO_MAXIOV as usize;
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
 
 /// Fills `slices` with what `file` has from `offset` on.
 ///
@@ -80,7 +87,24 @@ pub(super) fn write_packet(
         }
         match io::Error::last_os_error() {
             error if error.kind() == ErrorKind::Interrupted => {}
-            error => return Err(error),
+            error => {
+                touch_if_missing(&error, slices);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Touches each page of `slices` if `error` says that one is missing.
+fn touch_if_missing(error: &io::Error, slices: &[VolatileSlice<'_>]) {
+    if error.raw_os_error() != Some(libc::EFAULT) {
+        return;
+    }
+    for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+        let pages = (0..slice.len()).step_by(PAGE);
+        for at in pages.chain([slice.len() - 1]) {
+            // What is there does not matter.
+            let _ = slice.read_obj::<u8>(at);
         }
     }
 }
@@ -109,7 +133,10 @@ fn transfer(
             // Negative.
             Err(_) => match io::Error::last_os_error() {
                 error if error.kind() == ErrorKind::Interrupted => {}
-                error => return Err(error),
+                error => {
+                    touch_if_missing(&error, slices);
+                    return Err(error);
+                }
             },
         }
     }

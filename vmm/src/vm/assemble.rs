@@ -30,6 +30,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     let partitioned = disks.first().map(Disk::is_partitioned);
     let cards = open_cards(&options.net)?;
     let memory = memory::make(options.memory, options.hugepages)?;
+    memory::gone::catch(&memory)?;
     let mut machine = Machine::new(memory, options.cpus, events.clone())?;
     machine.load(
         &options.kernel,

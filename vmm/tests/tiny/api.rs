@@ -11,6 +11,22 @@ use crate::vmm::PATIENCE;
 
 /// Makes a request; gives the status and the body.
 pub(crate) fn request(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = send(socket, method, path, body);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+/// Makes a request after which the program may end before it has answered.
+pub(crate) fn ask_last(socket: &Path, method: &str, path: &str) {
+    let mut stream = send(socket, method, path, "");
+    // In vain, then.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+fn send(socket: &Path, method: &str, path: &str, body: &str) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
@@ -19,11 +35,7 @@ pub(crate) fn request(socket: &Path, method: &str, path: &str, body: &str) -> (u
         "{method} {path} HTTP/1.1\r\nHost: vm\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
+    stream
 }
 
 /// Makes a request that succeeds; gives the JSON.

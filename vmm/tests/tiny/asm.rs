@@ -201,6 +201,11 @@ impl Code {
         self.emit(&[0xf3, 0x90]);
     }
 
+    /// `sti`; nothing interrupts before the next instruction has ended.
+    pub(crate) fn enable_interrupts(&mut self) {
+        self.emit(&[0xfb]);
+    }
+
     /// `lidt [at]`
     pub(crate) fn load_idt(&mut self, at: Reg) {
         self.emit(&[0x0f, 0x01, 3 << 3 | at as u8]);

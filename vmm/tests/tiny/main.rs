@@ -13,6 +13,8 @@ mod asm;
 #[path = "../vhost_user/daemon.rs"]
 mod daemon;
 mod guest;
+#[path = "../../../vhost-user-tmem/tests/common/huge_pages.rs"]
+mod pool;
 mod terminal;
 mod virtio;
 mod vmm;
@@ -22,6 +24,7 @@ mod devices;
 mod dumps;
 mod ends;
 mod help;
+mod huge_pages;
 mod manners;
 mod misuse;
 mod network;

@@ -142,22 +142,28 @@ impl Queue {
     pub(crate) fn add(&mut self, guest: &mut Guest, readable: &[&[u8]], room: usize) -> u64 {
         let readable = readable
             .iter()
-            .map(|part| (guest.put(part, 16), part.len(), 0));
+            .map(|part| (guest.put(part, 16), part.len(), false));
         let mut parts: Vec<_> = readable.collect();
         // What is not written stays.
         let answer = guest.space(room, 0xee, 16);
         if room > 0 {
-            parts.push((answer, room, WRITE));
+            parts.push((answer, room, true));
         }
+        self.add_chain(guest, &parts);
+        answer
+    }
+
+    /// Adds a request in these parts: where each is, its bytes, and whether the device
+    /// may write it.
+    pub(crate) fn add_chain(&mut self, guest: &mut Guest, parts: &[(u64, usize, bool)]) {
         let entry = self.available + 4 + 2 * u64::from(self.requests);
         guest.poke(entry, &self.filled.to_le_bytes());
         self.requests += 1;
-        let last = parts.len() - 1;
-        for (nth, (at, len, flags)) in parts.into_iter().enumerate() {
-            let next = if nth == last { 0 } else { NEXT };
-            self.descriptor(guest, at, len, flags | next);
+        for (nth, (at, len, writable)) in (1..).zip(parts) {
+            let next = if nth == parts.len() { 0 } else { NEXT };
+            let write = if *writable { WRITE } else { 0 };
+            self.descriptor(guest, *at, *len, write | next);
         }
-        answer
     }
 
     /// Adds a request that can be made as often as one likes; the last one to

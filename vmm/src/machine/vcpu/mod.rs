@@ -3,6 +3,8 @@
 
 pub mod control;
 pub mod cpuid;
+mod faults;
+mod progress;
 mod run;
 mod topology;
 
@@ -17,10 +19,15 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_
 use super::Event;
 use crate::bus::Bus;
 use crate::confine::{self, Role};
+use crate::virtio::Memory;
 use control::Control;
+use faults::Faults;
+use progress::Progress;
 
 /// Address spaces and where to report; the same for all vCPUs of a machine.
 pub struct Surroundings {
+    /// The guest's memory.
+    pub memory: Memory,
     /// I/O ports.
     pub ports: Bus,
     /// Memory-mapped registers.
@@ -34,21 +41,37 @@ pub struct Surroundings {
 /// The running vCPUs of a machine. Dropping them ends their threads.
 #[derive(Debug)]
 pub struct Vcpus {
+    /// Dropped first.
+    _progress: Option<Progress>,
     control: Arc<Control>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Vcpus {
-    /// Starts a thread for each of `vcpus`; they do what `control` says.
+    /// Starts a thread for each of `vcpus`; they do what `control` says. If pages of
+    /// the guest's memory `may_be_missing`, another looks whether they go on.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(vcpus: Vec<VcpuFd>, control: Control, surroundings: Surroundings) -> Result<Self> {
+    pub fn start(
+        vcpus: Vec<VcpuFd>,
+        control: Control,
+        surroundings: Surroundings,
+        may_be_missing: bool,
+    ) -> Result<Self> {
         register_signal_handler(signal(), interrupted).context("cannot handle a signal")?;
         // It may have been blocked when the program started; threads inherit that.
         unblock_signal(signal()).map_err(|_| anyhow!("cannot unblock a signal"))?;
+        let progress = may_be_missing
+            .then(|| vcpus.iter().map(Faults::of).collect::<Option<Vec<_>>>())
+            // On an old kernel there is nothing to look at.
+            .flatten()
+            .map(|faults| Progress::watch(faults, surroundings.events.clone()))
+            .transpose()
+            .context("cannot start a thread that watches the vCPUs")?;
         let surroundings = Arc::new(surroundings);
         let mut started = Self {
+            _progress: progress,
             control: Arc::new(control),
             threads: Vec::new(),
         };

@@ -4,10 +4,14 @@
 
 use kvm_bindings::kvm_run;
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use super::Surroundings;
 use super::control::Control;
 use crate::machine::Event;
+
+/// What is said when KVM finds no page of the host for one of the guest.
+const NO_PAGE: &str = "the host has no page for memory that the guest touches, or it is broken";
 
 /// Runs the guest until the thread is to end.
 pub(super) fn run(mut vcpu: VcpuFd, control: &Control, around: &Surroundings) {
@@ -35,8 +39,18 @@ fn step(vcpu: &mut VcpuFd, around: &Surroundings) -> Option<String> {
     match vcpu.run() {
         Ok(VcpuExit::IoIn(port, data)) => around.ports.read(port.into(), data),
         Ok(VcpuExit::IoOut(port, data)) => around.ports.write(port.into(), data),
-        Ok(VcpuExit::MmioRead(address, data)) => around.registers.read(address, data),
-        Ok(VcpuExit::MmioWrite(address, data)) => around.registers.write(address, data),
+        Ok(VcpuExit::MmioRead(address, data)) => {
+            if is_memory(around, address) {
+                return Some(no_page(address));
+            }
+            around.registers.read(address, data);
+        }
+        Ok(VcpuExit::MmioWrite(address, data)) => {
+            if is_memory(around, address) {
+                return Some(no_page(address));
+            }
+            around.registers.write(address, data);
+        }
         Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
         Ok(VcpuExit::Shutdown) => {
             return Some(format!("the guest crashed: triple fault{}", place(vcpu)));
@@ -49,15 +63,29 @@ fn step(vcpu: &mut VcpuFd, around: &Surroundings) -> Option<String> {
                 around.hint
             ));
         }
+        Ok(VcpuExit::MemoryFault { gpa, .. }) => return Some(no_page(gpa)),
         Ok(other) => {
             return Some(format!(
                 "KVM stopped the guest for no known reason: {other:?}"
             ));
         }
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+        Err(error) if matches!(error.errno(), libc::EFAULT | libc::EHWPOISON) => {
+            return Some(format!("{NO_PAGE}{}", place(vcpu)));
+        }
         Err(error) => return Some(format!("KVM cannot run the guest: {error}{}", around.hint)),
     }
     None
+}
+
+/// Whether `address` is in the guest's memory. An instruction that KVM emulates is taken
+/// for one on a device's registers when it finds no page.
+fn is_memory(around: &Surroundings, address: u64) -> bool {
+    around.memory.address_in_range(GuestAddress(address))
+}
+
+fn no_page(address: u64) -> String {
+    format!("{NO_PAGE} (at guest address {address:#x})")
 }
 
 /// KVM_INTERNAL_ERROR_*: what KVM could not do for the guest.
