@@ -33,11 +33,23 @@ impl Daemon {
         Self::start_by(shell, Stdio::inherit())
     }
 
-    fn start_by(mut program: Command, log: Stdio) -> Self {
+    /// The same where the machine `a` may give any memory back.
+    pub(crate) fn start_giving_any() -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+        Self::start_as(program, Stdio::inherit(), ",give-back=any")
+    }
+
+    fn start_by(program: Command, log: Stdio) -> Self {
+        Self::start_as(program, log, "")
+    }
+
+    /// `a` has these settings.
+    fn start_as(mut program: Command, log: Stdio, a: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("a.sock");
         let child = program
-            .args(["--memory-limit", "64M", "--quota", "16M", "--socket-path"])
-            .arg(folder.path().join("a.sock"))
+            .args(["--memory-limit", "64M", "--quota", "16M", "--vm"])
+            .arg(format!("socket={}{a}", socket.display()))
             .arg("--socket-path")
             .arg(folder.path().join("b.sock"))
             .stderr(log)

@@ -6,9 +6,12 @@
 
 mod daemon;
 mod front_end;
+mod give_back;
 mod index;
 mod log;
 mod memory;
+#[path = "../common/huge_pages.rs"]
+mod pool;
 mod rings;
 mod signals;
 mod state;
