@@ -12,87 +12,169 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::ptr::{null_mut, with_exposed_provenance, with_exposed_provenance_mut};
+use std::iter::successors;
+use std::ptr::{null_mut, with_exposed_provenance_mut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{
+    GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress,
+};
 
 use super::backing_file::FileSystem;
 
-/// Whether a VM's memory was lost. The mark is never freed: the signal handler
+/// Regions of one VM that are watched at once, at most: twice what a front end may
+/// announce (509), as earlier ones are watched while requests use them.
+const MOST: usize = 1024;
+
+/// Regions that room is made for at once.
+const ROOM: usize = 16;
+
+/// Whether a VM's memory was lost. What is behind it is never freed: the signal handler
 /// may look at it at any time. There is one for each device.
 #[derive(Clone, Copy, Debug)]
-pub struct Lost(&'static AtomicBool);
+pub struct Lost(&'static Vm);
 
 impl Default for Lost {
     fn default() -> Self {
-        Self(Box::leak(Box::new(AtomicBool::new(false))))
+        Self(Box::leak(Box::default()))
     }
 }
 
 impl Lost {
     /// Whether an access met memory that is gone.
     pub fn is_lost(self) -> bool {
-        self.0.load(SeqCst)
+        self.0.is_lost.load(SeqCst)
     }
 
     /// Forgets it: the VM's memory was mapped anew.
     pub fn reset(self) {
-        self.0.store(false, SeqCst);
+        self.0.is_lost.store(false, SeqCst);
     }
 }
 
-/// Regions of all VMs that are watched at once, at most.
-const SLOTS: usize = 16384;
+/// A VM, its watched regions, and the VM after it in the list of those that have ever had
+/// any.
+#[derive(Debug, Default)]
+struct Vm {
+    is_lost: AtomicBool,
+    is_listed: AtomicBool,
+    slots: OnceLock<Box<Slots>>,
+    next: OnceLock<&'static Vm>,
+}
+
+/// Room for some regions, and for more.
+#[derive(Debug, Default)]
+struct Slots {
+    slots: [Slot; ROOM],
+    more: OnceLock<Box<Slots>>,
+}
 
 /// A watched region. `version` is odd while the others change.
+#[derive(Debug, Default)]
 struct Slot {
     version: AtomicUsize,
     start: AtomicUsize,
-    /// 0: the slot is free.
     end: AtomicUsize,
     page: AtomicUsize,
-    /// Address of an `AtomicBool` that is never freed.
-    mark: AtomicUsize,
+    /// Watches that have the region; 0: the slot is free.
+    watches: AtomicUsize,
+}
+
+/// The first VM of the list.
+static FIRST: OnceLock<&'static Vm> = OnceLock::new();
+
+/// Held by whoever changes the list, or a slot. The signal handler only reads.
+static CHANGES: Mutex<()> = Mutex::new(());
+
+fn changes() -> MutexGuard<'static, ()> {
+    CHANGES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn vms() -> impl Iterator<Item = &'static Vm> {
+    successors(FIRST.get().copied(), |vm| vm.next.get().copied())
+}
+
+impl Vm {
+    fn slots(&'static self) -> impl Iterator<Item = &'static Slot> {
+        let all = successors(self.slots.get(), |slots| slots.more.get());
+        all.flat_map(|slots| &slots.slots)
+    }
+
+    /// Puts it at the end of the list; only with [`CHANGES`] locked.
+    fn list(&'static self) {
+        if self.is_listed.swap(true, SeqCst) {
+            return;
+        }
+        let end = vms().last().map_or(&FIRST, |vm| &vm.next);
+        // Nobody else changes the list.
+        let _ = end.set(self);
+    }
+
+    /// The slot of a region that is watched already; only with [`CHANGES`] locked.
+    fn watched(&'static self, start: usize, end: usize) -> Option<&'static Slot> {
+        let mut slots = self.slots();
+        slots.find(|slot| slot.is_used() && slot.is(start, end))
+    }
+
+    /// A slot for another region, unless there are too many; only with [`CHANGES`] locked.
+    fn free(&'static self) -> Option<&'static Slot> {
+        let mut slots = self.slots();
+        slots.find(|slot| !slot.is_used()).or_else(|| {
+            let all = || successors(self.slots.get(), |slots| slots.more.get());
+            let room = all().count() * ROOM < MOST;
+            let end = all().last().map_or(&self.slots, |slots| &slots.more);
+            room.then(|| end.get_or_init(Box::default).slots.first())?
+        })
+    }
 }
 
 impl Slot {
-    const fn free() -> Self {
-        Self {
-            version: AtomicUsize::new(0),
-            start: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-            page: AtomicUsize::new(0),
-            mark: AtomicUsize::new(0),
+    fn is_used(&self) -> bool {
+        self.watches.load(SeqCst) > 0
+    }
+
+    fn is(&self, start: usize, end: usize) -> bool {
+        self.start.load(SeqCst) == start && self.end.load(SeqCst) == end
+    }
+
+    /// A watch has this region, the first; only with [`CHANGES`] locked.
+    fn take(&self, start: usize, end: usize, page: usize) {
+        self.set(start, end, page);
+        self.watches.store(1, SeqCst);
+    }
+
+    /// One more watch has its region; only with [`CHANGES`] locked.
+    fn share(&self) {
+        self.watches.fetch_add(1, SeqCst);
+    }
+
+    /// One less; only with [`CHANGES`] locked.
+    fn release(&self) {
+        if self.watches.fetch_sub(1, SeqCst) == 1 {
+            self.set(0, 0, 0);
         }
     }
 
-    /// Only with [`CHANGES`] locked.
-    fn set(&self, start: usize, end: usize, page: usize, mark: usize) {
+    fn set(&self, start: usize, end: usize, page: usize) {
         self.version.fetch_add(1, SeqCst);
         self.start.store(start, SeqCst);
         self.end.store(end, SeqCst);
         self.page.store(page, SeqCst);
-        self.mark.store(mark, SeqCst);
         self.version.fetch_add(1, SeqCst);
     }
 
-    /// Start and size of the page of `address`, and the mark.
-    fn find(&self, address: usize) -> Option<(usize, usize, usize)> {
+    /// Start and size of the page of `address`.
+    fn find(&self, address: usize) -> Option<(usize, usize)> {
         let version = self.version.load(SeqCst);
         let start = self.start.load(SeqCst);
         let end = self.end.load(SeqCst);
         let page = self.page.load(SeqCst);
-        let mark = self.mark.load(SeqCst);
         let stable = version.is_multiple_of(2) && self.version.load(SeqCst) == version;
         let at = address.checked_sub(address.checked_rem(page)?)?;
-        (stable && start <= address && address < end).then_some((at, page, mark))
+        (stable && start <= address && address < end).then_some((at, page))
     }
 }
-
-static TABLE: [Slot; SLOTS] = [const { Slot::free() }; SLOTS];
-static CHANGES: Mutex<()> = Mutex::new(());
 
 /// Watches over a VM's memory until it is dropped. It keeps the mappings: no
 /// other memory can come to their addresses meanwhile.
@@ -102,39 +184,23 @@ pub struct Watch {
     memory: Arc<GuestMemoryMmap>,
 }
 
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Slot")
-    }
-}
-
 impl Watch {
     /// From now on, an access to `memory` that meets a missing page marks
     /// `lost` instead of ending the process.
     ///
     /// # Errors
     /// When the handler cannot be installed, a region is longer than its file,
-    /// or too many regions are watched.
+    /// or too many regions of the VM are watched.
     pub fn new(memory: Arc<GuestMemoryMmap>, lost: Lost) -> io::Result<Self> {
         install()?;
         let mut watch = Self {
             slots: Vec::new(),
             memory,
         };
-        let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+        // Dropped before an incomplete watch, which locks it.
+        let _changes = changes();
+        lost.0.list();
         for region in watch.memory.iter() {
-            let mut page = 4096;
-            if let Some(file) = region.file_offset() {
-                let end = file.start().checked_add(region.len());
-                if end.is_none_or(|end| file.file().metadata().is_ok_and(|m| m.len() < end)) {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidInput,
-                        "a region of guest memory is longer than its file",
-                    ));
-                }
-                let system = FileSystem::of(file.file())?;
-                page = usize::try_from(system.page).map_err(io::Error::other)?;
-            }
             let start = region
                 .get_host_address(MemoryRegionAddress(0))
                 .map_err(io::Error::other)?
@@ -143,13 +209,22 @@ impl Watch {
                 .ok()
                 .and_then(|len| start.checked_add(len))
                 .ok_or(io::ErrorKind::InvalidInput)?;
-            let mark = std::ptr::from_ref(lost.0).expose_provenance();
-            let free = TABLE
-                .iter()
-                .find(|slot| slot.end.load(SeqCst) == 0)
-                .ok_or_else(|| io::Error::other("too many regions of guest memory"))?;
-            free.set(start, end, page, mark);
-            watch.slots.push(free);
+            let slot = match lost.0.watched(start, end) {
+                // Mapped by an earlier table of regions, too.
+                Some(slot) => {
+                    slot.share();
+                    slot
+                }
+                None => {
+                    let page = page(region)?;
+                    let slot = lost.0.free().ok_or_else(|| {
+                        io::Error::other(format!("a VM has at most {MOST} regions of memory"))
+                    })?;
+                    slot.take(start, end, page);
+                    slot
+                }
+            };
+            watch.slots.push(slot);
         }
         Ok(watch)
     }
@@ -160,11 +235,27 @@ impl Watch {
     }
 }
 
+/// Bytes of a page of the region, which must not be longer than its file.
+fn page(region: &GuestRegionMmap) -> io::Result<usize> {
+    let Some(file) = region.file_offset() else {
+        return Ok(4096);
+    };
+    let end = file.start().checked_add(region.len());
+    if end.is_none_or(|end| file.file().metadata().is_ok_and(|m| m.len() < end)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a region of guest memory is longer than its file",
+        ));
+    }
+    let system = FileSystem::of(file.file())?;
+    usize::try_from(system.page).map_err(io::Error::other)
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
-        let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = changes();
         for slot in &self.slots {
-            slot.set(0, 0, 0, 0);
+            slot.release();
         }
     }
 }
@@ -211,20 +302,17 @@ extern "C" fn on_bus_error(signal: i32, info: *const libc::siginfo_t, _context: 
 /// Puts fresh memory where `address` is, if that is watched.
 fn replace(address: usize) -> bool {
     let mut found = None;
-    for slot in &TABLE {
-        if let Some((at, page, mark)) = slot.find(address) {
-            // SAFETY: a stable slot holds the address of a mark, and marks are
-            // never freed.
-            let mark = unsafe { &*with_exposed_provenance::<AtomicBool>(mark) };
+    for vm in vms() {
+        if let Some(page) = vm.slots().find_map(|slot| slot.find(address)) {
             // Before the page is replaced; of every VM that maps it here.
-            mark.store(true, SeqCst);
-            found = Some((at, page));
+            vm.is_lost.store(true, SeqCst);
+            found = Some(page);
         }
     }
     let Some((at, page)) = found else {
         return false;
     };
-    // SAFETY: the page lies in a mapping of guest memory, which its watch keeps
+    // SAFETY: the page lies in a mapping of guest memory, which its watches keep
     // and this thread is accessing. Guest memory is reached by volatile copies
     // only, which may meet any bytes. It stays mapped, so no pointer dangles.
     let mapped = unsafe {
@@ -285,6 +373,43 @@ mod tests {
 
         assert!(lost.is_lost());
         assert!(!other.is_lost());
+    }
+
+    /// Memory of so many regions.
+    fn regions(count: u64) -> Arc<GuestMemoryMmap> {
+        let ranges: Vec<_> = (0..count)
+            .map(|nth| (GuestAddress(nth * 8192), 4096))
+            .collect();
+        Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap())
+    }
+
+    #[test]
+    fn a_vm_has_its_own_share_of_regions() {
+        let (greedy, other) = (Lost::default(), Lost::default());
+        let most = MOST as u64;
+        let full = Watch::new(regions(most), greedy).unwrap();
+        assert!(Watch::new(regions(1), greedy).is_err());
+        Watch::new(regions(most), other).unwrap();
+        drop(full);
+        // What is refused takes nothing.
+        assert!(Watch::new(regions(most + 1), greedy).is_err());
+        Watch::new(regions(most), greedy).unwrap();
+    }
+
+    #[test]
+    fn a_region_of_two_watches_is_watched_until_both_are_gone() {
+        let (file, memory) = memory(2);
+        let lost = Lost::default();
+        let memory = Arc::new(memory);
+        let first = Watch::new(memory.clone(), lost).unwrap();
+        let second = Watch::new(memory.clone(), lost).unwrap();
+        assert_eq!(lost.0.slots().filter(|slot| slot.is_used()).count(), 1);
+        drop(first);
+        file.set_len(4096).unwrap();
+        memory.write_slice(&[1], GuestAddress(4096)).unwrap();
+        assert!(lost.is_lost());
+        drop(second);
+        assert_eq!(lost.0.slots().filter(|slot| slot.is_used()).count(), 0);
     }
 
     #[test]
