@@ -6,7 +6,6 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tmem_host::dumps;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringEpollHandler, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
@@ -14,21 +13,20 @@ use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
 };
 use virtio_queue::QueueT;
-use virtio_tmem::device::{
-    Device, EventQueue, GoOn, Lane, QUEUE_SIZE, RequestQueue, Step, Watch, work,
-};
+use virtio_tmem::device::{Device, EventQueue, GoOn, Lane, QUEUE_SIZE, RequestQueue, Step, work};
 use virtio_tmem::wire::{EVENT_QUEUE, FIRST_REQUEST_QUEUE};
-use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::served::Served;
 use super::vring::Vring;
 use crate::vm::Memory;
 
 /// The device towards one front end.
 pub(super) struct Backend {
     device: Arc<Device>,
-    mem: Memory,
+    mem: Served,
     event_queue: Mutex<EventQueue>,
     request_queues: Vec<Mutex<RequestQueue>>,
     /// Readable when there is news for the driver.
@@ -39,24 +37,21 @@ pub(super) struct Backend {
     ended: AtomicBool,
     /// Ends the connection, once there is one.
     shutdown: OnceLock<ShutdownHandle>,
-    /// Memory that the front end has announced, and what queues still use of
-    /// earlier memory.
-    watches: Mutex<Vec<Watch>>,
 }
 
 impl Backend {
+    /// `mem` is where queues find their memory.
     pub(super) fn new(device: Arc<Device>, mem: Memory) -> io::Result<Self> {
         let queues = device.config().request_queues;
         Ok(Self {
+            mem: Served::new(mem, device.memory_lost()),
             device,
-            mem,
             event_queue: Mutex::default(),
             request_queues: (0..queues).map(|_| Mutex::default()).collect(),
             news: EventFd::new(EFD_NONBLOCK)?,
             end: EventFd::new(EFD_NONBLOCK)?,
             ended: AtomicBool::new(false),
             shutdown: OnceLock::new(),
-            watches: Mutex::default(),
         })
     }
 
@@ -116,29 +111,6 @@ impl Backend {
 
     fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
-    }
-
-    /// Watches over the memory as it is now.
-    fn watch_memory(&self) -> io::Result<()> {
-        let memory = self.mem.memory().into_inner();
-        // A wish. A line in the log would be the front end's to repeat.
-        dumps::leave_out(&memory);
-        let watch = Watch::new(memory, self.device.memory_lost());
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        match watch {
-            Ok(watch) => {
-                watches.retain(|earlier| !earlier.is_sole_owner());
-                watches.push(watch);
-                Ok(())
-            }
-            Err(error) => {
-                // Nobody may touch what is not watched over.
-                if let Ok(memory) = self.mem.lock() {
-                    memory.replace(GuestMemoryMmap::new());
-                }
-                Err(error)
-            }
-        }
     }
 
     /// Works through a queue until it is empty or the connection ends.
@@ -278,9 +250,8 @@ impl VhostUserBackend for Backend {
         Ok(())
     }
 
-    fn update_memory(&self, _mem: Memory) -> io::Result<()> {
-        // It is the one given to `new`, updated in place.
-        self.watch_memory()
+    fn update_memory(&self, announced: Memory) -> io::Result<()> {
+        self.mem.follow(&announced)
     }
 
     fn queues_per_thread(&self) -> Vec<u64> {

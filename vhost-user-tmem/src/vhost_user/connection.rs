@@ -19,11 +19,13 @@ use crate::vm::{Memory, Vm};
 /// # Errors
 /// When the connection cannot be had, or ends with a protocol error.
 pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()> {
+    // What the front end announces; queues use it only when it is watched over.
+    let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
     let backend = Arc::new(Backend::new(vm.device().clone(), mem.clone())?);
-    vm.set_memory(Some(mem.clone()));
     let mut daemon =
-        VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), mem).map_err(sentence)?;
+        VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), announced).map_err(sentence)?;
+    vm.set_memory(Some(mem));
     let served = backend
         .attach(&daemon.get_epoll_handlers())
         .map_err(anyhow::Error::from)

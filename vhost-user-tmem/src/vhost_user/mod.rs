@@ -3,4 +3,5 @@
 
 mod backend;
 pub mod connection;
+mod served;
 mod vring;

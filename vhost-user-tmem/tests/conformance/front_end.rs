@@ -26,11 +26,13 @@ pub(crate) const SET_VRING_CALL: u32 = 13;
 pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
 pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
+pub(crate) const ADD_MEM_REG: u32 = 37;
 pub(crate) const SET_DEVICE_STATE_FD: u32 = 42;
 
 pub(crate) const F_VERSION_1: u64 = 1 << 32;
 pub(crate) const F_PROTOCOL: u64 = 1 << 30;
 pub(crate) const P_REPLY_ACK: u64 = 1 << 3;
+const P_MEM_SLOTS: u64 = 1 << 15;
 pub(crate) const P_DEVICE_STATE: u64 = 1 << 19;
 
 /// Where guest memory lies for the guest, and for the front end.
@@ -84,7 +86,7 @@ impl FrontEnd {
         this.receive().unwrap();
         this.send(GET_PROTOCOL_FEATURES, 1, &[], &[]);
         this.protocol = this.receive().unwrap();
-        let wanted = this.protocol & (P_REPLY_ACK | P_DEVICE_STATE);
+        let wanted = this.protocol & (P_REPLY_ACK | P_MEM_SLOTS | P_DEVICE_STATE);
         this.send(SET_PROTOCOL_FEATURES, 1, &words(&[wanted]), &[]);
         assert_eq!(this.ask(SET_OWNER, &[], &[]), Some(0));
         let features = words(&[F_VERSION_1 | F_PROTOCOL]);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Guest memory that is not what it is said to be.
 
+use std::os::fd::AsFd;
+
 use crate::daemon::Daemon;
-use crate::front_end::FrontEnd;
+use crate::front_end::{ADD_MEM_REG, FrontEnd, GUEST, USER, words};
 
 const MEMORY: u64 = 1 << 20;
 
@@ -47,6 +49,31 @@ fn a_region_longer_than_its_file_is_refused() {
     let mut a = FrontEnd::connect(&daemon.socket("a"), MEMORY);
     assert_ne!(a.share_memory(2 * MEMORY), Some(0));
     machine(&daemon, "b");
+    assert!(daemon.is_running());
+}
+
+/// Adds the first page of the memory's file at another place, the `nth`.
+fn add_region(front_end: &mut FrontEnd, nth: u64) -> Option<u64> {
+    let offset = nth * MEMORY;
+    let payload = words(&[0, GUEST + offset, 4096, USER + offset, 0]);
+    let file = front_end.memory.try_clone().unwrap();
+    front_end.ask(ADD_MEM_REG, &payload, &[file.as_fd()])
+}
+
+#[test]
+fn regions_without_end_are_refused_and_leave_others_their_share() {
+    let mut daemon = Daemon::start();
+    let mut a = machine(&daemon, "a");
+    let added = (1..=3000).take_while(|nth| add_region(&mut a, *nth) == Some(0));
+    let added = added.count();
+    assert!((508..=1023).contains(&added), "{added} regions were added");
+
+    let mut b = machine(&daemon, "b");
+    for nth in 1..509 {
+        assert_eq!(add_region(&mut b, nth), Some(0), "{nth}");
+    }
+    ask_limits(&mut b, 508 * MEMORY);
+    assert!(b.is_answered());
     assert!(daemon.is_running());
 }
 

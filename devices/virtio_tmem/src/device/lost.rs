@@ -228,11 +228,6 @@ impl Watch {
         }
         Ok(watch)
     }
-
-    /// Whether nobody else has the memory any more.
-    pub fn is_sole_owner(&self) -> bool {
-        Arc::strong_count(&self.memory) == 1
-    }
 }
 
 /// Bytes of a page of the region, which must not be longer than its file.
