@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::system::sysinfo;
-use tmem_host::{group, size};
+use tmem_host::group::Group;
+use tmem_host::size;
 use tmem_store::ClientConfig;
 use virtio_tmem::device::{GiveBack, Quota};
 
@@ -205,8 +206,15 @@ fn stem(path: &Path) -> Result<String> {
 pub fn memory_limit(options: &Options) -> Result<u64> {
     let info = sysinfo();
     let host = info.totalram.saturating_mul(u64::from(info.mem_unit));
-    let group = group::memory_limit().unwrap_or(host);
+    let group = Group::own().and_then(|group| group.limit());
+    let group = group.unwrap_or(host);
     let limit = options.memory_limit.unwrap_or(group.min(host) / 2);
+    ensure!(
+        limit <= host,
+        "a memory limit of {} is more than the host's memory of {}; give a smaller --memory-limit",
+        size::show(limit),
+        size::show(host)
+    );
     if limit > group {
         log::warn!(
             "the control group of the daemon may have {}, and the store {}: the daemon is killed before the store is full; give a smaller --memory-limit, or the group more",
@@ -214,11 +222,5 @@ pub fn memory_limit(options: &Options) -> Result<u64> {
             size::show(limit)
         );
     }
-    ensure!(
-        limit <= host,
-        "a memory limit of {} is more than the host's memory of {}; give a smaller --memory-limit",
-        size::show(limit),
-        size::show(host)
-    );
     Ok(limit)
 }

@@ -2,7 +2,6 @@
 //! What the control group holds, looked at from outside, all the time.
 
 use crate::density::budget::Budget;
-use crate::density::budget::Held;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::anyhow;
@@ -13,6 +12,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
+use tmem_host::group::Held;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -45,7 +45,7 @@ impl Sampler {
                 let mut samples = Vec::new();
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
                     // A look that fails is a gap in the plot.
-                    if let Ok(Held { bytes, cached }) = budget.held() {
+                    if let Ok(Held { bytes, cached, .. }) = budget.held() {
                         samples.push(Sample {
                             seconds: start.elapsed().as_secs_f64(),
                             held: bytes,
