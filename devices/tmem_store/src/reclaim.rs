@@ -91,7 +91,7 @@ impl Shared {
     }
 
     fn has_room_for(&self, bytes: u64) -> bool {
-        self.ledger.held().saturating_add(bytes) <= self.limit
+        self.ledger.held().saturating_add(bytes) <= self.limit()
     }
 
     /// Compresses some waiting pages, those of `account` first; whether it is
@@ -125,7 +125,7 @@ impl Shared {
             return true;
         }
         let accounts = self.accounts();
-        let beyond = account.held() > share(self.limit, account, &accounts);
+        let beyond = account.held() > share(self.limit(), account, &accounts);
         let victim = heaviest(&accounts);
         drop(accounts);
         if beyond && account.evict(effort, true) > 0 {
@@ -159,7 +159,7 @@ impl Shared {
     }
 
     /// Has the background thread make room: somebody found too little.
-    fn want_room(&self) {
+    pub(crate) fn want_room(&self) {
         self.wants_room.store(true, Relaxed);
         self.wake();
     }
@@ -180,9 +180,17 @@ impl Shared {
         if !self.wants_room.load(Relaxed) {
             return false;
         }
+        let is_unfinished = self.evict_some(&mut effort);
+        self.wants_room.store(is_unfinished, Relaxed);
+        is_unfinished
+    }
+
+    /// Evicts ephemeral pages until there is some room; whether effort ended first.
+    pub(crate) fn evict_some(&self, effort: &mut Effort) -> bool {
+        let patient = effort.is_patient();
         while !self.has_room_for(ROOM) {
             let victim = heaviest(&self.accounts());
-            let evicted = victim.is_some_and(|victim| victim.evict(&mut effort, true) > 0);
+            let evicted = victim.is_some_and(|victim| victim.evict(effort, patient) > 0);
             if !effort.is_left() {
                 return true;
             }
@@ -190,7 +198,6 @@ impl Shared {
                 break;
             }
         }
-        self.wants_room.store(false, Relaxed);
         false
     }
 }

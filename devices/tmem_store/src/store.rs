@@ -27,13 +27,16 @@ use crate::config::{ClientConfig, StoreConfig};
 use crate::counters::Counter;
 use crate::ledger::Ledger;
 use crate::memory::Arena;
+use crate::reclaim::Effort;
 use crate::stats::StoreStats;
 use crate::types::{Error, PAGE_SIZE};
 
 /// State shared by the store's handles, clients and pools.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) limit: u64,
+    /// Most bytes that may ever be held, and most for now.
+    pub(crate) most: u64,
+    limit: AtomicU64,
     pub(crate) ledger: Ledger,
     /// Pages that wait to be compressed, and the most that may.
     pub(crate) waiting_pages: AtomicU64,
@@ -59,6 +62,11 @@ impl Shared {
         self.accounts
             .write()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Most bytes that may be held for now.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Relaxed)
     }
 
     /// Forgets a client whose pools are gone.
@@ -102,7 +110,8 @@ impl Store {
         }
         Ok(Self {
             shared: Arc::new(Shared {
-                limit,
+                most: limit,
+                limit: AtomicU64::new(limit),
                 ledger: Ledger::default(),
                 waiting_pages: AtomicU64::new(0),
                 most_waiting: config.deferred_limit.min(limit) / PAGE_SIZE as u64,
@@ -132,6 +141,23 @@ impl Store {
         let account = Arc::new(Account::new(self.shared.clone(), config));
         accounts.push(account.clone());
         Ok(Client::new(account, max_pools))
+    }
+
+    /// Holds at most `bytes` for now, and never more than the limit that the store was made
+    /// with. Of what is held already, ephemeral pages are given back: some at once, others
+    /// in the background ([`Store::start_compressor`]). The rest stays.
+    pub fn limit_for_now(&self, bytes: u64) {
+        let shared = &self.shared;
+        shared.limit.store(bytes.min(shared.most), Relaxed);
+        if !shared.has_room() {
+            shared.want_room();
+            shared.evict_some(&mut Effort::run());
+        }
+    }
+
+    /// Bytes held now.
+    pub fn held_bytes(&self) -> u64 {
+        self.shared.ledger.held()
     }
 
     /// Compresses up to `pages` pages that wait to be compressed, without
@@ -167,7 +193,7 @@ impl Store {
         let shared = &self.shared;
         let accounts = shared.accounts();
         let mut stats = StoreStats {
-            memory_limit_bytes: shared.limit,
+            memory_limit_bytes: shared.most,
             held_bytes: shared.ledger.held(),
             mapped_bytes: shared.arena.backed_bytes().unwrap_or(0),
             evicted_pages: shared.evicted_pages.get(),

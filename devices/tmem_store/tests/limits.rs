@@ -417,3 +417,27 @@ fn limits_out_of_range_are_errors_that_say_so() {
     let expected = "a memory limit of 5 bytes is too small; give at least 1048576 bytes";
     assert_eq!(text.as_deref(), Some(expected));
 }
+
+#[test]
+fn a_limit_for_now_refuses_new_pages_and_gives_ephemeral_ones_back() {
+    let store = store(64 * MIB);
+    let client = client(&store, 64 * MIB);
+    let persistent = pool(&client, 0, PoolKind::Persistent);
+    let ephemeral = pool(&client, 1, PoolKind::Ephemeral);
+    for index in 0..500 {
+        assert_eq!(persistent.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+        assert_eq!(ephemeral.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    store.limit_for_now(MIB);
+    assert_eq!(client.stats().ephemeral_pages, 0);
+    assert_eq!(client.stats().persistent_pages, 500);
+    let refused = refused(Refused::Memory);
+    // Spans that persistent pages are in have room that ephemeral ones left.
+    let mut puts = (500..600).map(|index| persistent.put(&OBJECT, index, &page(index, RAW)));
+    assert!(puts.any(|put| put == refused));
+    assert!(client.is_full());
+
+    store.limit_for_now(u64::MAX);
+    assert_eq!(store.stats().memory_limit_bytes, 64 * MIB);
+    assert_eq!(persistent.put(&OBJECT, 600, &page(1, RAW)), ACCEPTED);
+}

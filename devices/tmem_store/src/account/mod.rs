@@ -141,7 +141,7 @@ impl Account {
         if !self.ledger.charge(self.quota(), bytes) {
             return Err(Shortage::Client);
         }
-        if !self.shared.ledger.charge(self.shared.limit, bytes) {
+        if !self.shared.ledger.charge(self.shared.limit(), bytes) {
             self.ledger.credit(bytes);
             return Err(Shortage::Store);
         }

@@ -81,7 +81,7 @@ impl Account {
         if !self.ledger.set_aside(self.quota(), bytes) {
             return false;
         }
-        if !self.shared.ledger.set_aside(self.shared.limit, bytes) {
+        if !self.shared.ledger.set_aside(self.shared.limit(), bytes) {
             self.ledger.release(bytes);
             return false;
         }
@@ -112,7 +112,7 @@ impl Account {
         if shared.waiting_pages.load(Relaxed) == 0 {
             return None;
         }
-        if shared.ledger.is_beyond(shared.limit) {
+        if shared.ledger.is_beyond(shared.limit()) {
             return Some(Shortage::Store);
         }
         let beyond = self.ledger.is_beyond(self.quota()) && self.has_waiting();
@@ -128,9 +128,10 @@ impl Account {
         let len = u16::try_from(bytes.len()).ok()?;
         let slot = self.heap.allocate(arena, class, len);
         let mut slot = slot.or_else(|| {
-            // Room for it was set aside within the quota; if the quota was
-            // lowered since, this is the way back to it.
-            if !self.shared.has_room() {
+            // Room for it was set aside within quota and limit; if these were
+            // lowered since, this is the way back to them.
+            let held = self.shared.ledger.held();
+            if held.saturating_add(SPAN_COST) > self.shared.most {
                 return None;
             }
             self.charge_anyway(SPAN_COST);
