@@ -22,6 +22,7 @@ use vhost::vhost_user::Listener;
 use crate::cli::Options;
 use crate::control::Control;
 use crate::inherited;
+use crate::room::Room;
 use crate::settings::{self, Place, VmSettings};
 use crate::stop::Stop;
 use crate::vm::{self, Vm};
@@ -46,9 +47,11 @@ pub fn run(options: &Options) -> Result<()> {
     let compressor = store.start_compressor();
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
+    let room = Arc::new(Room::new(store.clone()));
     let mut machines = Vec::new();
     for settings in &settings {
         let vm = Vm::new(&store, settings, options.request_queues, options.grace)?;
+        let vm = vm.within(room.clone());
         machines.push((Arc::new(vm), Entry::open(settings, access, &mut inherited)?));
     }
     let control_socket = options.control_socket.as_deref();
@@ -89,7 +92,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
         if started.is_ok() {
             ready::tell();
-            wait(&signals, &control);
+            wait(&signals, &control, &room);
         }
         stop.ask();
         started
@@ -134,7 +137,7 @@ fn signals() -> std::io::Result<Signals> {
 }
 
 /// Until a signal; looks after the VMs in between.
-fn wait(signals: &Signals, control: &Control) {
+fn wait(signals: &Signals, control: &Control, room: &Room) {
     let mut trimmer = Trimmer::default();
     let interval = Timespec::try_from(WATCH_INTERVAL).unwrap_or_default();
     loop {
@@ -147,6 +150,7 @@ fn wait(signals: &Signals, control: &Control) {
                 return;
             }
         }
+        room.look();
         for vm in &control.vms {
             vm.look_after();
         }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod control;
 pub mod daemon;
 pub mod inherited;
+pub mod room;
 pub mod settings;
 pub mod stop;
 #[cfg(feature = "testing")]

@@ -217,7 +217,7 @@ pub fn memory_limit(options: &Options) -> Result<u64> {
     );
     if limit > group {
         log::warn!(
-            "the control group of the daemon may have {}, and the store {}: the daemon is killed before the store is full; give a smaller --memory-limit, or the group more",
+            "the control group of the daemon may have {}, and the store {}: puts are refused before the store is full; give a smaller --memory-limit, or the group more",
             size::show(group),
             size::show(limit)
         );

@@ -21,12 +21,14 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::served::Served;
 use super::vring::Vring;
+use crate::room::Room;
 use crate::vm::Memory;
 
 /// The device towards one front end.
 pub(super) struct Backend {
     device: Arc<Device>,
     mem: Served,
+    room: Option<Arc<Room>>,
     event_queue: Mutex<EventQueue>,
     request_queues: Vec<Mutex<RequestQueue>>,
     /// Readable when there is news for the driver.
@@ -41,10 +43,15 @@ pub(super) struct Backend {
 
 impl Backend {
     /// `mem` is where queues find their memory.
-    pub(super) fn new(device: Arc<Device>, mem: Memory) -> io::Result<Self> {
+    pub(super) fn new(
+        device: Arc<Device>,
+        mem: Memory,
+        room: Option<Arc<Room>>,
+    ) -> io::Result<Self> {
         let queues = device.config().request_queues;
         Ok(Self {
             mem: Served::new(mem, device.memory_lost()),
+            room,
             device,
             event_queue: Mutex::default(),
             request_queues: (0..queues).map(|_| Mutex::default()).collect(),
@@ -178,6 +185,9 @@ struct VringLane<'a> {
 
 impl Lane for VringLane<'_> {
     fn step(&mut self) -> Step {
+        if let Some(room) = &self.backend.room {
+            room.count();
+        }
         // Anew for each request: memory may have been plugged in meanwhile.
         let mem = self.backend.mem.memory();
         let mut go_on = || !self.vring.is_wanted() && !self.backend.has_ended();

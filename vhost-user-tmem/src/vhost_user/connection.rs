@@ -22,7 +22,7 @@ pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()>
     // What the front end announces; queues use it only when it is watched over.
     let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
-    let backend = Arc::new(Backend::new(vm.device().clone(), mem.clone())?);
+    let backend = Arc::new(Backend::new(vm.device().clone(), mem.clone(), vm.room())?);
     let mut daemon =
         VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), announced).map_err(sentence)?;
     vm.set_memory(Some(mem));

@@ -15,6 +15,7 @@ use tmem_store::{ClientConfig, Store};
 use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
+use crate::room::Room;
 use crate::settings::VmSettings;
 
 /// A machine's memory, which may change while it is used.
@@ -29,6 +30,8 @@ pub struct Vm {
     front_end: Mutex<FrontEnd>,
     /// That of the machine, while its front end is connected.
     memory: Mutex<Option<Memory>>,
+    /// That of the daemon's control group, if it is to be kept.
+    room: Option<Arc<Room>>,
     connections: AtomicU64,
     expiries: AtomicU64,
 }
@@ -76,11 +79,24 @@ impl Vm {
             name: name.clone(),
             device: Arc::new(device),
             memory: Mutex::new(None),
+            room: None,
             grace,
             front_end: Mutex::new(FrontEnd::Awaited),
             connections: AtomicU64::new(0),
             expiries: AtomicU64::new(0),
         })
+    }
+
+    /// The same machine, whose requests count for the daemon's control group.
+    pub fn within(self, room: Arc<Room>) -> Self {
+        Self {
+            room: Some(room),
+            ..self
+        }
+    }
+
+    pub(crate) fn room(&self) -> Option<Arc<Room>> {
+        self.room.clone()
     }
 
     /// Its name.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The daemon's program, with two virtual machines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,16 +39,32 @@ impl Daemon {
         Self::start_as(program, Stdio::inherit(), ",give-back=any")
     }
 
+    /// The same with this much memory for the store and each machine, in the control group
+    /// that has this file of members.
+    pub(crate) fn start_in(members: &Path, memory: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "echo $$ >\"$0\" && exec \"$@\""])
+            .arg(members)
+            .arg(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+        Self::start_with_memory(shell, Stdio::inherit(), "", [memory, memory])
+    }
+
     fn start_by(program: Command, log: Stdio) -> Self {
         Self::start_as(program, log, "")
     }
 
     /// `a` has these settings.
-    fn start_as(mut program: Command, log: Stdio, a: &str) -> Self {
+    fn start_as(program: Command, log: Stdio, a: &str) -> Self {
+        Self::start_with_memory(program, log, a, ["64M", "16M"])
+    }
+
+    fn start_with_memory(mut program: Command, log: Stdio, a: &str, sizes: [&str; 2]) -> Self {
+        let [memory, quota] = sizes;
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("a.sock");
         let child = program
-            .args(["--memory-limit", "64M", "--quota", "16M", "--vm"])
+            .args(["--memory-limit", memory, "--quota", quota, "--vm"])
             .arg(format!("socket={}{a}", socket.display()))
             .arg("--socket-path")
             .arg(folder.path().join("b.sock"))

@@ -7,6 +7,7 @@
 mod daemon;
 mod front_end;
 mod give_back;
+mod group;
 mod index;
 mod log;
 mod memory;
