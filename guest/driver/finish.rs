@@ -125,26 +125,22 @@ impl Engine {
     ) -> Outcome {
         let first = request.pages().index + u64::from(offset);
         let counters = &self.shared.counters;
-        let mut failed = 0u32;
-        let mut moved = false;
+        let (mut read, mut absent, mut moved, mut lost, mut failed) =
+            (0u32, 0u32, 0u32, 0u32, 0u32);
         for i in 0..count {
             match request.page_status(offset + i).code() {
-                Status::OK => {
-                    counters.loads.add(1);
-                    area.counts.hits.add(1);
-                }
+                Status::OK => read += 1,
                 Status::MISS => {
                     // The device leaves the page alone; nothing of it may be seen.
                     bio.zero(i, 1);
                     let page = first + u64::from(i);
                     if area.swap(|handles| handles.is_stored(page)) == Some(true) {
-                        counters.lost.add(1);
-                        failed += 1;
+                        lost += 1;
                     } else if area.is_disk() {
-                        counters.misses.add(1);
+                        absent += 1;
                     } else {
-                        // It was brought home meanwhile: read again.
-                        moved = true;
+                        // It was brought home meanwhile.
+                        moved += 1;
                     }
                 }
                 _ => {
@@ -153,9 +149,18 @@ impl Engine {
                 }
             }
         }
+        if moved > 0 {
+            // All are read again, and nothing is marked until then: what was read may be lost by then.
+            return Outcome::Again;
+        }
         mark_read(bio, count, |i| request.page_status(offset + i).is_ok());
+        counters.loads.add(read.into());
+        area.counts.hits.add(read.into());
+        counters.misses.add(absent.into());
+        counters.lost.add(lost.into());
+        failed += lost;
         if failed == 0 {
-            return if moved { Outcome::Again } else { Outcome::Ok };
+            return Outcome::Ok;
         }
         area.counts.errors.add(failed.into());
         counters.io_errors.add(u64::from(failed));

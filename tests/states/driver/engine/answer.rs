@@ -83,12 +83,12 @@ fn finish_put(area: &Area, bio: &Bio, statuses: &[Status]) -> Outcome {
 }
 
 fn finish_get(area: &Area, bio: &mut Bio, statuses: &[Status]) -> Outcome {
-    let mut failed = 0;
+    let (mut read, mut failed) = (0, 0);
     let mut moved = false;
     let first = bio.pages().unwrap().index;
     for (i, status) in (0u32..).zip(statuses) {
         match status.code() {
-            Status::OK => area.counts.hits.add(1),
+            Status::OK => read += 1,
             Status::MISS => {
                 bio.zero(i, 1);
                 let page = first + u64::from(i);
@@ -104,15 +104,19 @@ fn finish_get(area: &Area, bio: &mut Bio, statuses: &[Status]) -> Outcome {
             }
         }
     }
+    if moved {
+        return Outcome::Again;
+    }
+    area.counts.hits.add(read);
     area.counts.errors.add(failed);
     for (i, status) in (0..).zip(statuses) {
         if status.code() == Status::OK {
             bio.mark_read(i, 1);
         }
     }
-    match (failed, moved) {
-        (0, false) => Outcome::Ok,
-        (0, true) => Outcome::Again,
-        _ => Outcome::IoError,
+    if failed == 0 {
+        Outcome::Ok
+    } else {
+        Outcome::IoError
     }
 }
