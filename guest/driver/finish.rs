@@ -20,11 +20,14 @@ use crate::{
         Status, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 impl Engine {
     /// Ends the bios of an answered request.
-    pub(super) fn finish(&self, request: &mut Request, op: Op) {
+    pub(super) fn finish(self: &Arc<Self>, request: &mut Request, op: Op) {
         let status = request.answer().status;
         let run = request.pages();
         let Some(area) = request.area().cloned() else {
@@ -48,11 +51,13 @@ impl Engine {
         let mut bios = request.take_bios();
         while let Some(mut bio) = bios.pop() {
             let count = bio.pages().map_or(0, |pages| pages.count);
+            if !status.is_ok() {
+                self.shared.counters.io_errors.add(u64::from(count));
+                request.end_accounting(&bio);
+                self.abandon(bio, Outcome::IoError);
+                continue;
+            }
             let outcome = match op {
-                _ if !status.is_ok() => {
-                    self.shared.counters.io_errors.add(u64::from(count));
-                    Outcome::IoError
-                }
                 _ if area.pool == PRECACHE_POOL => finish_cache(&area, request, op, offset, count),
                 Op::Put => self.finish_put(&area, request, offset, count),
                 Op::Get => self.finish_get(&area, request, offset, &mut bio, count),

@@ -66,6 +66,8 @@ impl Device {
 pub(crate) struct Filter {
     pub(crate) number: (u32, u32),
     is_swap: bool,
+    /// There is no filter: bios are the engine's.
+    is_disk: bool,
     pub(crate) area: Arc<Area>,
     pub(crate) engine: Arc<Engine>,
     hook: Hook,
@@ -93,6 +95,7 @@ impl Filter {
         Arc::new(Self {
             number: (254, 1),
             is_swap: scene.is_swap,
+            is_disk: scene.is_disk,
             area: Area::new(scene.is_swap, crate::PAGES, scene.fault),
             engine: Engine::new(),
             hook: Hook {
@@ -115,7 +118,11 @@ impl Filter {
     }
 
     /// A bio of the guest's, or the rest of one.
-    pub(crate) fn submit(self: &Arc<Self>, bio: Bio) {
+    pub(crate) fn submit(self: &Arc<Self>, mut bio: Bio) {
+        if self.is_disk {
+            bio.rebase(self.origin);
+            return self.engine.submit(bio);
+        }
         match (self.is_swap, bio.op()) {
             (false, Op::Read) => self.read_block(bio),
             (false, _) => self.write_block(bio),

@@ -13,13 +13,13 @@ use crate::world::Fault;
 impl Engine {
     /// Ends a bio. `statuses` has one for each page; none when the request was rejected.
     pub(crate) fn finish(&self, area: &Area, mut bio: Bio, statuses: Option<&[Status]>) {
-        let outcome = match (statuses, bio.op()) {
-            (None, _) => Outcome::IoError,
-            (Some(statuses), op) if world::world().is_cache() => {
-                finish_cache(area, &bio, op, statuses)
-            }
-            (Some(statuses), Op::Write) => finish_put(area, &bio, statuses),
-            (Some(statuses), _) => finish_get(area, &mut bio, statuses),
+        let Some(statuses) = statuses else {
+            return self.abandon(bio, Outcome::IoError);
+        };
+        let outcome = match bio.op() {
+            op if world::world().is_cache() => finish_cache(area, &bio, op, statuses),
+            Op::Write => finish_put(area, &bio, statuses),
+            _ => finish_get(area, &mut bio, statuses),
         };
         bio.end(outcome);
     }
