@@ -33,7 +33,7 @@ pub(crate) trait Purpose: Sized + Send + 'static {
 
 /// Where bios with purposes come from. Some can be made when there is no memory, too: but only if
 /// none of them waits, on its way, for another one from here. So each disk has its own for those that
-/// are passed on to it.
+/// are passed on to it. One that is in a task's plug is on its way: see `plug`.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Clones<P: Purpose> {
     #[pin]
