@@ -110,6 +110,40 @@ impl Drop for BlockDevice {
     }
 }
 
+/// The disk of a block device. It, and its driver, do not go away; its hardware may.
+///
+/// # Invariants
+///
+/// Points to a disk of which this has a reference, and one to the module of its driver.
+pub(super) struct Disk(NonNull<kernel::bindings::gendisk>);
+
+// SAFETY: References to disks may be dropped by any task.
+unsafe impl Send for Disk {}
+// SAFETY: Nothing is done through it.
+unsafe impl Sync for Disk {}
+
+impl Disk {
+    pub(super) fn of(device: &BlockDevice) -> Self {
+        // SAFETY: The device is open, so its disk is valid and its driver in use. An open block device
+        // has a disk.
+        Self(unsafe {
+            bindings::tmem_disk_get(device.disk());
+            NonNull::new_unchecked(device.disk())
+        })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut kernel::bindings::gendisk {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::tmem_disk_put(self.as_ptr()) };
+    }
+}
+
 /// See [`BlockDevice::identity`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {

@@ -73,6 +73,21 @@ struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq)
 	return shadow;
 }
 
+void tmem_disk_get(struct gendisk *disk)
+{
+	/* As long as there is a hook, the operations are its own: they name the same owner. */
+	__module_get(disk->fops->owner);
+	get_device(disk_to_dev(disk));
+}
+
+void tmem_disk_put(struct gendisk *disk)
+{
+	struct module *owner = disk->fops->owner;
+
+	put_device(disk_to_dev(disk));
+	module_put(owner);
+}
+
 bool tmem_disk_is_mq(struct gendisk *disk)
 {
 	return queue_is_mq(disk->queue);
