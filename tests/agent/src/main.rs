@@ -51,6 +51,9 @@ fn workload() -> Result<()> {
     )
     .context("cannot offer itself to the OOM killer")?;
     let corpus = Corpus::open(Path::new("/usr/lib"))?;
+    // What is swapped, and perhaps lost, is the memory that it fills, and little
+    // else.
+    init::lock_what_is_there();
     let mut memory = Memory::fill(&corpus, &workload, &mut report)?;
     while let Some(line) = next()? {
         match serde_json::from_str(&line)? {

@@ -12,6 +12,7 @@ mod coherency;
 pub(crate) mod control;
 mod in_flight;
 mod late;
+mod lost;
 mod mutation;
 mod places;
 mod power_cut;
