@@ -2,10 +2,7 @@
 
 //! Block devices of others.
 
-use super::{
-    bindings,
-    bio::Target, //
-};
+use super::bindings;
 use core::ptr::NonNull;
 use kernel::{
     error::from_err_ptr,
@@ -96,11 +93,6 @@ impl BlockDevice {
         // SAFETY: By the type invariant.
         unsafe { kernel::bindings::disk_live(self.disk()) }
     }
-
-    /// Where bios go that are not submitted, but need a device.
-    pub(crate) fn target(&self) -> Target {
-        Target(self.bdev)
-    }
 }
 
 impl Drop for BlockDevice {
@@ -190,9 +182,8 @@ impl Shadow {
             .ok_or(ENOMEM)
     }
 
-    /// Where bios go that are to pass the filter by.
-    pub(crate) fn target(&self) -> Target {
-        Target(self.copy)
+    pub(super) fn as_ptr(&self) -> *mut kernel::bindings::block_device {
+        self.copy.as_ptr()
     }
 
     /// Whether this is a copy of `bdev`.

@@ -9,9 +9,9 @@ use super::{
         Bio,
         Op,
         Pages,
-        Status,
-        Target, //
+        Status, //
     },
+    blockdev::Shadow,
 };
 use core::{
     marker::PhantomData,
@@ -77,13 +77,33 @@ impl<P: Purpose> Clones<P> {
         }? Error)
     }
 
-    /// A bio for `target` that does what `original` does, with the same memory. Ends `original` when
-    /// there is no memory and it must not wait for any. In process context; only one for each bio
-    /// that is being submitted, or else the reserve does not help.
-    pub(crate) fn clone_of(
+    /// Has the disk of `to` do what `original` asks for: submits a clone. Ends `original` when there is
+    /// no memory and it must not wait for any. In process context; only one for each bio that is being
+    /// submitted, or else the reserve does not help.
+    pub(crate) fn pass_on(&self, original: Bio, to: &Shadow, purpose: impl FnOnce(Bio) -> P) {
+        if let Some(clone) = self.clone_of(original, to.as_ptr(), purpose) {
+            clone.submit();
+        }
+    }
+
+    /// A bio with the memory of `original` that is for no block device, and counts its sectors from
+    /// `origin` on. Ends `original` when there is no memory and it must not wait for any. In process
+    /// context.
+    pub(crate) fn carrier_of(
         &self,
         original: Bio,
-        target: Target,
+        origin: u64,
+        purpose: impl FnOnce(Bio) -> P,
+    ) -> Option<Bio> {
+        let mut carrier = self.clone_of(original, core::ptr::null_mut(), purpose)?;
+        carrier.rebase(origin);
+        Some(carrier)
+    }
+
+    fn clone_of(
+        &self,
+        original: Bio,
+        bdev: *mut kernel::bindings::block_device,
         purpose: impl FnOnce(Bio) -> P,
     ) -> Option<Bio> {
         let gfp = if original.is_nowait() {
@@ -91,15 +111,10 @@ impl<P: Purpose> Clones<P> {
         } else {
             bindings::TMEM_GFP_NOIO
         };
-        // SAFETY: The original is owned, and its purpose keeps it until the clone has ended; the
-        // target is valid.
+        // SAFETY: The original is owned, and its purpose keeps it until the clone has ended. `bdev` is
+        // null or a shadow, which lasts for as long as a bio has it.
         let clone = unsafe {
-            kernel::bindings::bio_alloc_clone(
-                target.0.as_ptr(),
-                original.as_ptr(),
-                gfp,
-                self.set.get(),
-            )
+            kernel::bindings::bio_alloc_clone(bdev, original.as_ptr(), gfp, self.set.get())
         };
         let Some(clone) = NonNull::new(clone) else {
             original.end_as(Status::AGAIN);
@@ -111,9 +126,26 @@ impl<P: Purpose> Clones<P> {
         Some(unsafe { Self::dedicate(clone, purpose(original)) })
     }
 
-    /// A bio that moves pages between `copies` and `pages` of something, counted from sector 0 on;
-    /// it is not for a block device, but see [`Bio::aim`]. When there is no memory, `copies` come
-    /// back. In any context.
+    /// Writes `copies` to `pages` of the disk of `to`, counted from the sector `origin` of that on. When
+    /// there is no memory, or `copies` are fewer than `pages`, they come back. In process context.
+    pub(crate) fn write(
+        &self,
+        copies: KBox<Copies>,
+        pages: Pages,
+        to: &Shadow,
+        origin: u64,
+        purpose: impl FnOnce(KBox<Copies>) -> P,
+    ) -> Result<(), KBox<Copies>> {
+        let mut bio = self.over(copies, Op::Write, pages, purpose)?;
+        bio.rebase(0u64.wrapping_sub(origin));
+        bio.aim(to);
+        bio.submit();
+        Ok(())
+    }
+
+    /// A bio that moves pages between `copies` and `pages` of something that is no block device, counted
+    /// from sector 0 on. When there is no memory, or `copies` are fewer than `pages`, they come back. In
+    /// any context.
     pub(crate) fn over(
         &self,
         copies: KBox<Copies>,
@@ -121,6 +153,9 @@ impl<P: Purpose> Clones<P> {
         pages: Pages,
         purpose: impl FnOnce(KBox<Copies>) -> P,
     ) -> Result<Bio, KBox<Copies>> {
+        if pages.count as usize > copies.pages.len() {
+            return Err(copies);
+        }
         let op = match op {
             Op::Read => kernel::bindings::req_op_REQ_OP_READ,
             _ => kernel::bindings::req_op_REQ_OP_WRITE,

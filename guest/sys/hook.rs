@@ -561,9 +561,7 @@ impl<F: Filter> Hook<F> {
             None => {
                 let flight = hook.gate.enter();
                 let purpose = |original| F::outside(original, flight);
-                if let Some(clone) = hook.clones.clone_of(bio, hook.whole.target(), purpose) {
-                    clone.submit();
-                }
+                hook.clones.pass_on(bio, &hook.whole, purpose);
             }
         }
     }

@@ -6,8 +6,8 @@ use super::engine::Engine;
 use crate::sys::bio::Bio;
 use crate::sys::bio::BioList;
 use crate::sys::bio::Op;
-use crate::sys::bio::Target;
 use crate::sys::bio::PAGE_SECTORS;
+use crate::sys::blockdev::Shadow;
 use crate::sys::clone::Clones;
 use crate::sys::clone::Copies;
 use crate::sys::clone::CopiesStack;
@@ -54,15 +54,6 @@ pub(crate) const ORIGIN: u64 = 5 * PAGE_SECTORS;
 
 const RETRY: u64 = 1;
 
-/// A block device to which bios may be submitted.
-pub(crate) struct Device(Target);
-
-impl Device {
-    pub(crate) fn target(&self) -> Target {
-        self.0
-    }
-}
-
 pub(crate) struct Filter {
     pub(crate) number: (u32, u32),
     is_swap: bool,
@@ -82,8 +73,7 @@ pub(crate) struct Filter {
     copies: IrqLock<CopiesStack>,
     most_seen: u64,
     is_eager: bool,
-    shadow: Device,
-    device: Device,
+    shadow: Shadow,
 }
 
 impl Filter {
@@ -112,8 +102,7 @@ impl Filter {
             copies: IrqLock::new(copies),
             most_seen: crate::MOST_SEEN,
             is_eager: scene.is_eager,
-            shadow: Device(Target::Shadow),
-            device: Device(Target::Device),
+            shadow: Shadow,
         })
     }
 
