@@ -189,7 +189,7 @@ impl Engine {
         let shared = Shared {
             counters,
             disk,
-            clones: KBox::pin_init(Clones::new(tuning::CARRIERS), GFP_KERNEL)?,
+            clones: Clones::new(tuning::CARRIERS)?,
         };
         let answer = Request::for_control()?;
         let relinquish = Request::for_ranges()?;

@@ -29,8 +29,8 @@
 //!   on to another disk: the hook of that one has not made it, and clones it.
 //! - Each hook has reserves of its own for clones and for the fronts of bios, from which nobody takes
 //!   but those who submit to its disk. They depend on the disks below, and never the other way round.
-//! - Shadows are freed when no bio has them (the [`Gate`] is empty) and then no request either (the
-//!   queue was frozen once more): a request looks at its block device after its bios have ended.
+//! - Shadows are freed when no bio has them (each holds a use of its shadow) and then no request either
+//!   (the queue was frozen once more): a request looks at its block device after its bios have ended.
 //! - `swap_slot_free_notify` is called without holding the queue, with spinlocks held. So it does
 //!   not look at the disk's operations, but in a list of all filters that is freed after a grace
 //!   period of RCU.
@@ -83,7 +83,7 @@ pub(crate) trait Filter: Send + Sync + Sized + 'static {
     fn submit(this: &Arc<Self>, bio: Bio);
 
     /// What a bio is passed on for that has nothing to do with any filter.
-    fn outside(bio: Bio, flight: Flight) -> Self::Purpose;
+    fn outside(bio: Bio) -> Self::Purpose;
 
     /// The swap slot at `page` of the block device was freed. With spinlocks held.
     fn slot_freed(this: &Arc<Self>, page: u64);
@@ -280,7 +280,6 @@ pub(crate) struct Hook<F: Filter> {
     #[pin]
     parting: Opaque<kernel::bindings::block_device_operations>,
     is_mq: bool,
-    #[pin]
     clones: Clones<F::Purpose>,
     /// For bios that reach across the ends of filters.
     #[pin]
@@ -294,8 +293,6 @@ pub(crate) struct Hook<F: Filter> {
     registry: &'static Registry<F>,
     /// For bios of the disk that are for no filter's block device.
     whole: Shadow,
-    /// Bios that are for no filter's block device.
-    pub(crate) gate: Arc<Gate>,
     // Dropped last.
     disk: Disk,
 }
@@ -314,14 +311,12 @@ impl<F: Filter> Hook<F> {
     pub(crate) fn new(device: &BlockDevice, writer: &Writer<F>) -> Result<Arc<Self>> {
         let registry = writer.0;
         let disk = Disk::of(device);
-        // SAFETY: The disk is valid. Its own block device lives as long, and the shadow is dropped with
-        // the hook: see `detach`.
-        let (original, whole, is_mq) = unsafe {
-            let part = NonNull::new((*disk.as_ptr()).part0).ok_or(ENXIO)?;
+        // SAFETY: The disk is valid.
+        let (original, is_mq) = unsafe {
             let is_mq = bindings::tmem_disk_is_mq(disk.as_ptr());
-            ((*disk.as_ptr()).fops, Shadow::new(part)?, is_mq)
+            ((*disk.as_ptr()).fops, is_mq)
         };
-        let gate = Gate::new()?;
+        let whole = Shadow::of_disk(&disk)?;
         Arc::pin_init(
             try_pin_init!(Self {
                 operations <- Opaque::ffi_init(
@@ -349,13 +344,12 @@ impl<F: Filter> Hook<F> {
                     },
                 ),
                 is_mq,
-                clones <- Clones::new(RESERVE),
+                clones: Clones::new(RESERVE)?,
                 edges <- Splits::new(),
                 splits <- Splits::new(),
                 filters: Published::new(),
                 registry,
                 whole,
-                gate,
                 disk,
             }? Error),
             GFP_KERNEL,
@@ -383,18 +377,16 @@ impl<F: Filter> Hook<F> {
     }
 
     /// A shadow of `device`, which is one of the disk's. It is to be dropped after
-    /// [`Self::detach`] of the filter that it is for, and before the device is closed.
+    /// [`Self::detach`] of the filter that it is for.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn shadow_of(&self, device: &BlockDevice) -> Result<Shadow> {
+    pub(crate) fn shadow_of(&self, device: &Arc<BlockDevice>) -> Result<Shadow> {
         if !self.is_on(device) {
             return Err(EINVAL);
         }
-        let bdev = NonNull::new(device.as_ptr()).ok_or(ENXIO)?;
-        // SAFETY: The device is open. Filters keep the order in which they are dropped.
-        unsafe { Shadow::new(bdev) }
+        Shadow::of_device(device)
     }
 
     /// From here on `filter` gets all bios for its sectors; some it got before this returns. Reads and
@@ -451,8 +443,12 @@ impl<F: Filter> Hook<F> {
         if self.is_empty() {
             self.pass_over(Some(self.original));
         }
-        super::wait_until(|| gate.is_empty() && (!self.is_empty() || self.gate.is_empty()));
-        self.settle();
+        let shadow = filter.shadow();
+        super::wait_until(|| {
+            gate.is_empty() && shadow.is_quiet() && (!self.is_empty() || self.whole.is_quiet())
+        });
+        // When filters are left, that of the whole disk may be in use, and stays.
+        shadow.settle(|| self.whole.settle(|| self.settle()));
         Ok(())
     }
 
@@ -559,9 +555,7 @@ impl<F: Filter> Hook<F> {
         match found {
             Some(filter) => F::submit(filter, bio),
             None => {
-                let flight = hook.gate.enter();
-                let purpose = |original| F::outside(original, flight);
-                hook.clones.pass_on(bio, &hook.whole, purpose);
+                hook.clones.pass_on(bio, &hook.whole, F::outside);
             }
         }
     }

@@ -69,7 +69,7 @@ bool tmem_disk_has_writes(struct gendisk *disk);
 /* A private copy, to submit to in the place of bdev; without submit_bio when it is for blk-mq. */
 struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq);
 
-/* Keeps a disk, one of whose devices is open, and its driver's module. */
+/* Keeps a disk, whose driver's module is in use, and that. */
 void tmem_disk_get(struct gendisk *disk);
 void tmem_disk_put(struct gendisk *disk);
 bool tmem_disk_is_mq(struct gendisk *disk);

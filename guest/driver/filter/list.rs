@@ -163,6 +163,7 @@ impl Filters {
             return Err(EEXIST);
         }
         let device = BlockDevice::open(target.major, target.minor)?;
+        let device = Arc::new(device, GFP_KERNEL)?;
         // A bio has one filter.
         let (from, to) = device.sectors();
         if list.entries.iter().any(|entry| {
@@ -226,7 +227,7 @@ impl Filters {
         kind: Kind,
         number: (u32, u32),
         object: u64,
-        device: BlockDevice,
+        device: Arc<BlockDevice>,
         hook: Arc<Hook<Filter>>,
     ) -> Result<Arc<Filter>> {
         let (from, to) = device.sectors();
