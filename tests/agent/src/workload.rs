@@ -42,33 +42,36 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// Fills `workload.mib` MiB; calls `report` with the news on the way.
+    /// What it takes beside the pages.
     ///
     /// # Errors
-    /// The real content cannot be read, or a report cannot be made.
-    pub fn fill(
-        corpus: &'a Corpus,
-        workload: &Workload,
-        report: &mut dyn FnMut(News) -> Result<()>,
-    ) -> Result<Self> {
-        let of = workload.mib * ((1 << 20) / PAGE_SIZE as u64);
-        let count = usize::try_from(of).context("too much memory")?;
-        let mut memory = Self {
+    /// There are too many pages.
+    pub fn new(corpus: &'a Corpus, workload: &Workload) -> Result<Self> {
+        let count = workload.mib * ((1 << 20) / PAGE_SIZE as u64);
+        let count = usize::try_from(count).context("too much memory")?;
+        Ok(Self {
             corpus,
             seed: workload.seed,
             chunks: Vec::with_capacity(count.div_ceil(CHUNK)),
             generations: vec![0; count],
-        };
+        })
+    }
+
+    /// Fills the pages; calls `report` with the news on the way.
+    ///
+    /// # Errors
+    /// The real content cannot be read, or a report cannot be made.
+    pub fn fill(&mut self, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
+        let of = self.generations.len() as u64;
         let watch = Watch::start()?;
         let mut page = [0; PAGE_SIZE];
         for number in 0..of {
-            let name = memory.name(number, 0);
-            corpus.make(name, &mut page)?;
-            memory.push(page);
+            let name = self.name(number, 0);
+            self.corpus.make(name, &mut page)?;
+            self.push(page);
             progress(number + 1, of, report)?;
         }
-        report(News::Filled(watch.stop(of, Account::default())?))?;
-        Ok(memory)
+        report(News::Filled(watch.stop(of, Account::default())?))
     }
 
     /// Carries out `order`.
@@ -244,7 +247,9 @@ mod tests {
             seed: 1,
             oom_score_adj: 0,
         };
-        Memory::fill(corpus, &workload, &mut |_| Ok(())).unwrap()
+        let mut memory = Memory::new(corpus, &workload).unwrap();
+        memory.fill(&mut |_| Ok(())).unwrap();
+        memory
     }
 
     fn last(memory: &mut Memory<'_>, order: Order) -> Account {
