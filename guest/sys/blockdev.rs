@@ -8,7 +8,10 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    error::from_err_ptr,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     prelude::*,
     str::CStr,
     sync::{
@@ -142,6 +145,22 @@ impl Disk {
         Self(self.0)
     }
 
+    /// Wakes the disk, if it sleeps to save power: nobody enters the queue of one that does.
+    pub(super) fn wake(&self) -> Awake<'_> {
+        // SAFETY: By the type invariant.
+        Awake(unsafe { bindings::tmem_disk_wake(self.as_ptr()) }.then_some(self))
+    }
+
+    /// Waits until everybody may enter the disk's queue, for `ms` milliseconds at most.
+    ///
+    /// # Errors
+    ///
+    /// `ETIMEDOUT`; `EINTR` when a signal comes.
+    pub(super) fn wait(&self, ms: u32) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::tmem_disk_await(self.as_ptr(), ms) })
+    }
+
     pub(super) fn as_ptr(&self) -> *mut kernel::bindings::gendisk {
         self.0.as_ptr()
     }
@@ -151,6 +170,18 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::tmem_disk_put(self.as_ptr()) };
+    }
+}
+
+/// Keeps a disk awake.
+pub(super) struct Awake<'a>(Option<&'a Disk>);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        if let Some(disk) = self.0 {
+            // SAFETY: The disk is valid, and was woken.
+            unsafe { bindings::tmem_disk_may_sleep(disk.as_ptr()) };
+        }
     }
 }
 

@@ -269,6 +269,9 @@ impl Drop for Flight {
 /// Bios that can be passed on at any one time without memory.
 const RESERVE: u32 = 4;
 
+/// How long a disk is waited for that is busy, in milliseconds. New I/O to it waits meanwhile.
+const PATIENCE: u32 = 10_000;
+
 /// See the module.
 #[pin_data]
 pub(crate) struct Hook<F: Filter> {
@@ -345,8 +348,11 @@ impl<F: Filter> Hook<F> {
                 ),
                 is_mq,
                 clones: Clones::new(RESERVE)?,
-                edges <- Splits::new(),
-                splits <- Splits::new(),
+                // SAFETY: What a filter has of a front is in its gate, for which `detach` waits, or is on
+                // its way to a shadow, likewise.
+                edges <- unsafe { Splits::new() },
+                // SAFETY: As above.
+                splits <- unsafe { Splits::new() },
                 filters: Published::new(),
                 registry,
                 whole,
@@ -390,13 +396,19 @@ impl<F: Filter> Hook<F> {
     }
 
     /// From here on `filter` gets all bios for its sectors; some it got before this returns. Reads and
-    /// writes that went to the disk before have ended, but for writes to a disk that is not blk-mq: see [`Self::has_writes`].
+    /// writes that went to the disk before have ended, but for writes to a disk that is not blk-mq: see
+    /// [`Self::has_writes`].
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or `EBUSY` when somebody else has hooked on; then nothing has changed.
+    /// `ENOMEM`; `EBUSY` when somebody else has hooked on; `ETIMEDOUT` when the disk does not end its
+    /// requests, or somebody has its queue frozen, for [`PATIENCE`]; `EINTR` when a signal comes. Then
+    /// nothing has changed.
     pub(crate) fn attach(&self, filter: &Arc<F>, writer: &mut Writer<F>) -> Result {
+        let _awake = self.disk.wake();
+        self.disk.wait(PATIENCE)?;
         self.change(filter, true, writer)?;
+        // These have no limit, as there is no way back; but the disk was idle a moment ago.
         self.pass_over(None);
         // Those that have passed the filter by have ended after this.
         self.settle();
@@ -437,8 +449,10 @@ impl<F: Filter> Hook<F> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or `EBUSY` when somebody else has hooked on since; then nothing has changed.
+    /// As for [`Self::attach`].
     pub(crate) fn detach(&self, filter: &Arc<F>, gate: &Gate, writer: &mut Writer<F>) -> Result {
+        let _awake = self.disk.wake();
+        self.disk.wait(PATIENCE)?;
         self.change(filter, false, writer)?;
         if self.is_empty() {
             self.pass_over(Some(self.original));
@@ -465,7 +479,8 @@ impl<F: Filter> Hook<F> {
     }
 
     /// Sets the list of the disk's filters, and frees the one before. `EBUSY` when somebody else has
-    /// changed the disk's operations since: they call what is here.
+    /// changed the disk's operations since: they call what is here. `ETIMEDOUT` and `EINTR` as for
+    /// [`Self::attach`].
     fn refit(&self, list: Option<KBox<List<F>>>, _writer: &mut Writer<F>) -> Result {
         let filters = list.as_ref().map_or(&[][..], |list| list);
         let mut spans = KVec::with_capacity(filters.len(), GFP_KERNEL)?;
@@ -499,6 +514,7 @@ impl<F: Filter> Hook<F> {
                 list.cast(),
                 spans.as_ptr(),
                 spans.len() as c_uint,
+                PATIENCE,
             )
         });
         let unused = if done.is_ok() { old } else { list };

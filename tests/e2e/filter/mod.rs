@@ -23,6 +23,7 @@ mod split;
 mod stacked;
 mod stress;
 mod swap;
+mod waits;
 
 use anyhow::Result;
 use tmem_e2e::Drive;
