@@ -37,8 +37,8 @@
 //!
 //! # Locks
 //!
-//! What the [`Writer`] is under, then `open_mutex` of the disk, then its queue is frozen. Nothing is allocated
-//! while it is.
+//! What the [`Writer`] is under, then `open_mutex` of the disk, then its queue is frozen. Nothing is
+//! allocated while it is.
 
 use super::{
     bindings,
