@@ -26,14 +26,16 @@ const READ: u32 = 2;
 ///
 /// `EEXIST` when one is attached already, `ENXIO` when there is no such block device, `EOPNOTSUPP`
 /// when the device cannot have one, `EBUSY` when a filter is attached to a part of it, or to the
-/// disk that it is a part of, `EINVAL` for an unknown kind, `ENOMEM`.
+/// disk that it is a part of, `EINVAL` for an unknown kind, `ENOMEM`. `ETIMEDOUT` when the disk's I/O
+/// does not end within ten seconds, or its queue is kept frozen; `EINTR` when a signal comes before.
 pub const ATTACH: u32 = number(WRITE, 1, Target::SIZE);
 
 /// Detaches a filter, bringing home first what only the host has: takes a [`Target`]. May take long;
 /// a signal ends it with `EINTR`, and the filter stays attached.
 ///
 /// `ENOENT` when none is attached, `EBUSY` when it is being detached already, `EAGAIN` when the host
-/// is away and has pages that are needed, `EIO` when pages could not be brought home.
+/// is away and has pages that are needed, `EIO` when pages could not be brought home, `ETIMEDOUT` as
+/// above.
 pub const DETACH: u32 = number(WRITE, 2, Target::SIZE);
 
 /// Reads one [`Filter`]; its field `position` says which, counted from 0.

@@ -189,7 +189,7 @@ impl Engine {
         let shared = Shared {
             counters,
             disk,
-            clones: KBox::pin_init(Clones::new(tuning::CARRIERS), GFP_KERNEL)?,
+            clones: Clones::new(tuning::CARRIERS)?,
         };
         let answer = Request::for_control()?;
         let relinquish = Request::for_ranges()?;
@@ -263,9 +263,13 @@ impl Engine {
 
     /// Lets a page stay in memory, because the device is away: see [`tuning::SWAP_OUT_MS`].
     fn postpone(&self, bio: Bio) {
+        self.count_postponed(&bio);
+        bio.end(Outcome::Again);
+    }
+
+    fn count_postponed(&self, bio: &Bio) {
         let count = bio.pages().map_or(0, |pages| pages.count);
         self.shared.counters.postponed.add(u64::from(count));
-        bio.end(Outcome::Again);
     }
 
     /// Whether more bios would only pile up.
@@ -404,16 +408,28 @@ impl Engine {
     }
 
     /// Fails bios that were not sent. What belongs to a filter goes to its disk, if it can.
-    fn fail(&self, mut bios: BioList) {
+    fn fail(self: &Arc<Self>, mut bios: BioList) {
         while let Some(bio) = bios.pop() {
             if self.shared.may_wait(&bio) {
                 let count = bio.pages().map_or(0, |pages| pages.count);
                 self.shared.counters.io_errors.add(u64::from(count));
-                bio.end(Outcome::IoError);
+                self.abandon(bio, Outcome::IoError);
             } else {
-                bio.end(Outcome::Again);
+                self.abandon(bio, Outcome::Again);
             }
         }
+    }
+
+    /// Ends a bio of which the device has not told what became of its pages. It may have what a write
+    /// was to replace, or a part of the write itself.
+    pub(super) fn abandon(self: &Arc<Self>, bio: Bio, outcome: Outcome) {
+        if let (BioOp::Write, Some(pages)) = (bio.op(), bio.pages()) {
+            let area = self.shared.area_of(&bio);
+            // Before the end: the slot may be written again after it.
+            area.swap(|handles| handles.abandon(pages));
+            self.schedule_flush(&area);
+        }
+        bio.end(outcome);
     }
 
     /// Whether the device that is there has answered that it does not have a pool that the driver has
@@ -486,7 +502,7 @@ impl Engine {
     }
 
     /// Whether bios of the swap disk fail because their pages are lost.
-    pub(crate) fn set_disk_lost(&self, is_lost: bool) {
+    pub(crate) fn set_disk_lost(self: &Arc<Self>, is_lost: bool) {
         self.is_disk_lost.store(is_lost, Release);
         if is_lost {
             for queue in self.queues.iter() {
@@ -559,7 +575,7 @@ impl Engine {
             // at a time.
             let mut oversized = queue.take_oversized(most, &self.shared);
             while let Some(bio) = oversized.pop() {
-                bio.end(Outcome::Again);
+                self.abandon(bio, Outcome::Again);
             }
             drop(queue.set_mode(Mode::Open, &self.shared));
             // A device that came back with fewer queues serves the bios of all.
@@ -575,7 +591,7 @@ impl Engine {
     }
 
     /// Lets bios wait, as long as the device may come back.
-    pub(crate) fn hold(&self, away: bool) {
+    pub(crate) fn hold(self: &Arc<Self>, away: bool) {
         self.away.store(away, Release);
         self.is_open.store(false, Release);
         for queue in self.queues.iter() {
@@ -585,17 +601,17 @@ impl Engine {
     }
 
     /// Ends what should not wait for the device; it goes to a disk instead.
-    fn divert(&self) {
+    fn divert(self: &Arc<Self>) {
         for queue in self.queues.iter() {
             let mut bios = queue.take_impatient(&self.shared);
             while let Some(bio) = bios.pop() {
-                bio.end(Outcome::Again);
+                self.abandon(bio, Outcome::Again);
             }
         }
     }
 
     /// Fails bios, also those that wait.
-    pub(crate) fn shut(&self) {
+    pub(crate) fn shut(self: &Arc<Self>) {
         self.away.store(false, Release);
         self.is_open.store(false, Release);
         for queue in self.queues.iter() {
@@ -619,7 +635,7 @@ impl Engine {
 
     /// Fails bios, also those that wait, if the device is away. Says whether it is. May run beside
     /// [`Self::open`], which wins.
-    pub(crate) fn shut_if_away(&self) -> bool {
+    pub(crate) fn shut_if_away(self: &Arc<Self>) -> bool {
         if !self.away.xchg(false, Full) {
             return false;
         }
@@ -631,7 +647,7 @@ impl Engine {
     }
 
     /// Ends the swap writes that wait for the device. All other bios wait on.
-    pub(crate) fn postpone_swap_out(&self) {
+    pub(crate) fn postpone_swap_out(self: &Arc<Self>) {
         let disk = &self.shared.disk;
         if let Some(deferred) = disk.swap(|handles| handles.take_deferred()) {
             self.postpone_among(deferred, |rest| {
@@ -644,11 +660,12 @@ impl Engine {
         }
     }
 
-    fn postpone_among(&self, mut bios: BioList, give_back: impl FnOnce(BioList)) {
+    fn postpone_among(self: &Arc<Self>, mut bios: BioList, give_back: impl FnOnce(BioList)) {
         let mut rest = BioList::new();
         while let Some(bio) = bios.pop() {
             if bio.is_swap_out() {
-                self.postpone(bio);
+                self.count_postponed(&bio);
+                self.abandon(bio, Outcome::Again);
             } else {
                 rest.push(bio);
             }

@@ -66,7 +66,6 @@ use crate::{
         clone::CopiesStack,
         hook::{
             self,
-            Flight,
             Gate,
             Hook,
             Registry, //
@@ -144,7 +143,7 @@ pub(crate) struct Filter {
     is_eager: bool,
     // Dropped in this order.
     shadow: Shadow,
-    device: BlockDevice,
+    device: Arc<BlockDevice>,
     _in_use: InUse,
 }
 
@@ -189,8 +188,8 @@ impl hook::Filter for Filter {
         }
     }
 
-    fn outside(bio: Bio, flight: Flight) -> Purpose {
-        Purpose::Outside(bio, flight)
+    fn outside(bio: Bio) -> Purpose {
+        Purpose::Outside(bio)
     }
 
     fn slot_freed(this: &Arc<Self>, page: u64) {

@@ -20,11 +20,14 @@ use crate::{
         Status, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 impl Engine {
     /// Ends the bios of an answered request.
-    pub(super) fn finish(&self, request: &mut Request, op: Op) {
+    pub(super) fn finish(self: &Arc<Self>, request: &mut Request, op: Op) {
         let status = request.answer().status;
         let run = request.pages();
         let Some(area) = request.area().cloned() else {
@@ -48,11 +51,13 @@ impl Engine {
         let mut bios = request.take_bios();
         while let Some(mut bio) = bios.pop() {
             let count = bio.pages().map_or(0, |pages| pages.count);
+            if !status.is_ok() {
+                self.shared.counters.io_errors.add(u64::from(count));
+                request.end_accounting(&bio);
+                self.abandon(bio, Outcome::IoError);
+                continue;
+            }
             let outcome = match op {
-                _ if !status.is_ok() => {
-                    self.shared.counters.io_errors.add(u64::from(count));
-                    Outcome::IoError
-                }
                 _ if area.pool == PRECACHE_POOL => finish_cache(&area, request, op, offset, count),
                 Op::Put => self.finish_put(&area, request, offset, count),
                 Op::Get => self.finish_get(&area, request, offset, &mut bio, count),
@@ -125,26 +130,22 @@ impl Engine {
     ) -> Outcome {
         let first = request.pages().index + u64::from(offset);
         let counters = &self.shared.counters;
-        let mut failed = 0u32;
-        let mut moved = false;
+        let (mut read, mut absent, mut moved, mut lost, mut failed) =
+            (0u32, 0u32, 0u32, 0u32, 0u32);
         for i in 0..count {
             match request.page_status(offset + i).code() {
-                Status::OK => {
-                    counters.loads.add(1);
-                    area.counts.hits.add(1);
-                }
+                Status::OK => read += 1,
                 Status::MISS => {
                     // The device leaves the page alone; nothing of it may be seen.
                     bio.zero(i, 1);
                     let page = first + u64::from(i);
                     if area.swap(|handles| handles.is_stored(page)) == Some(true) {
-                        counters.lost.add(1);
-                        failed += 1;
+                        lost += 1;
                     } else if area.is_disk() {
-                        counters.misses.add(1);
+                        absent += 1;
                     } else {
-                        // It was brought home meanwhile: read again.
-                        moved = true;
+                        // It was brought home meanwhile.
+                        moved += 1;
                     }
                 }
                 _ => {
@@ -153,9 +154,18 @@ impl Engine {
                 }
             }
         }
+        if moved > 0 {
+            // All are read again, and nothing is marked until then: what was read may be lost by then.
+            return Outcome::Again;
+        }
         mark_read(bio, count, |i| request.page_status(offset + i).is_ok());
+        counters.loads.add(read.into());
+        area.counts.hits.add(read.into());
+        counters.misses.add(absent.into());
+        counters.lost.add(lost.into());
+        failed += lost;
         if failed == 0 {
-            return if moved { Outcome::Again } else { Outcome::Ok };
+            return Outcome::Ok;
         }
         area.counts.errors.add(failed.into());
         counters.io_errors.add(u64::from(failed));

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A write to a pending page takes the page off the flush: the put replaces what is there. A write
-//! to a page in flight waits until the flush is answered.
+//! to a page in flight waits until the flush is answered. When the device does not tell what became
+//! of a put, its page is pending, unless it is stored: what the put was to replace may be there.
 //!
 //! A stored page is *lost* when the device comes back without it: reading it fails until it is
 //! written or its slot is freed.
@@ -112,15 +113,15 @@ impl Handles {
                 }
             }
             Op::Write => {
-                for page in all.clone() {
+                if all.clone().any(|page| self.in_flight.get(page)) {
+                    // Pending pages stay so: the put could be refused later, without being sent.
+                    self.deferred.push(bio);
+                    return Admission::Deferred;
+                }
+                for page in all {
                     self.set_pending(page, false);
                 }
-                if all.any(|page| self.in_flight.get(page)) {
-                    self.deferred.push(bio);
-                    Admission::Deferred
-                } else {
-                    Admission::Send(bio)
-                }
+                Admission::Send(bio)
             }
             Op::Discard | Op::Other => Admission::Send(bio),
         }
@@ -150,6 +151,7 @@ impl Handles {
     /// end.
     pub(crate) fn set_stored(&mut self, page: u64) -> bool {
         self.set_found(page);
+        self.set_pending(page, false);
         if self.stored.set(page, true) {
             self.stored_count += 1;
         }
@@ -219,6 +221,16 @@ impl Handles {
         }
     }
 
+    /// A write of `pages` has ended, and the device has not told what became of them: it may have some
+    /// that nobody needs.
+    pub(crate) fn abandon(&mut self, pages: Pages) {
+        for page in pages.index..pages.index + u64::from(pages.count) {
+            if !self.stored.get(page) {
+                self.set_pending(page, true);
+            }
+        }
+    }
+
     fn set_pending(&mut self, page: u64, value: bool) {
         if self.pending.set(page, value) {
             if value {
@@ -248,8 +260,8 @@ impl Handles {
         })
     }
 
-    /// A flush in flight has ended. When it was not answered its pages are pending again, but for
-    /// those that a write waits for: the put replaces them.
+    /// A flush in flight has ended. When it was not answered its pages are pending again, until a write
+    /// that waits for it replaces them.
     pub(crate) fn flushed(&mut self, extent: Extent, answered: bool) {
         for page in extent.index..extent.index + u64::from(extent.count) {
             self.in_flight.set(page, false);

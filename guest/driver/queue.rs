@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     /// The area of bios that have no purpose.
     pub(crate) disk: Arc<Area>,
-    pub(crate) clones: Pin<KBox<Clones<Purpose>>>,
+    pub(crate) clones: Clones<Purpose>,
 }
 
 impl Shared {

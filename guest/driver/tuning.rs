@@ -42,7 +42,7 @@ pub(crate) const EXTENT_PAGES: u64 = 4096;
 pub(crate) const DISCARD_PAGES: u32 = 65536;
 
 /// Bios gathered in a task's plug before they are sent: reclaim plugs 32 pages at a time, so this
-/// lets two of its batches merge.
+/// lets two of its batches merge. Needs not be less than [`CARRIERS`]: see `sys/plug.rs`.
 pub(crate) const PLUG: usize = 64;
 
 /// Pages that wait for a request before writers are made to wait: twice what fits into the requests

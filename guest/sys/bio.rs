@@ -2,7 +2,10 @@
 
 //! Bios, owned: whoever holds one has to end it.
 
-use super::bindings;
+use super::{
+    bindings,
+    blockdev::Shadow, //
+};
 use core::{
     mem::ManuallyDrop,
     ptr::{
@@ -20,15 +23,6 @@ pub(crate) const PAGE_SECTORS: u64 = 1 << PAGE_SECTORS_SHIFT;
 
 /// Longest part of a bio's memory in one descriptor, in bytes: what swiotlb is sure to map.
 pub(crate) const SEGMENT_BYTES: u32 = 64 << 10;
-
-/// A block device to which bios may be submitted, as the kernel has it.
-#[derive(Clone, Copy)]
-pub(crate) struct Target(pub(super) NonNull<kernel::bindings::block_device>);
-
-// SAFETY: A pointer that is only handed on; whoever makes one keeps what it points to.
-unsafe impl Send for Target {}
-// SAFETY: As above.
-unsafe impl Sync for Target {}
 
 /// What a bio asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +174,7 @@ impl Bio {
     }
 
     /// Counts the bio's sectors from `origin` on. Only for a bio that is not submitted to a disk.
-    pub(crate) fn rebase(&mut self, origin: u64) {
+    pub(super) fn rebase(&mut self, origin: u64) {
         // SAFETY: By the type invariant.
         unsafe {
             let iter = &raw mut (*self.raw()).bi_iter;
@@ -188,10 +182,10 @@ impl Bio {
         }
     }
 
-    /// Makes the bio one for `target`, with the sectors of its disk. In process context.
-    pub(crate) fn aim(&mut self, target: Target) {
-        // SAFETY: By the type invariant; the target is valid.
-        unsafe { bindings::tmem_bio_aim(self.raw(), target.0.as_ptr()) }
+    /// Makes the bio one for the disk of `to`, whose sectors it has. In process context.
+    pub(super) fn aim(&mut self, to: &Shadow) {
+        // SAFETY: By the type invariant; a shadow lasts for as long as a bio has it.
+        unsafe { bindings::tmem_bio_aim(self.raw(), to.as_ptr()) }
     }
 
     /// Whether whoever submits the bio must not be made to wait.
@@ -250,8 +244,8 @@ impl Bio {
         NonNull::new(bio).map(|bio| unsafe { Self::from_raw(bio) })
     }
 
-    /// Submits the bio to the disk that it names. In process context.
-    pub(crate) fn submit(self) {
+    /// Submits the bio to the disk that it names: it names one. In process context.
+    pub(super) fn submit(self) {
         // SAFETY: The bio is owned and handed over.
         unsafe { kernel::bindings::submit_bio_noacct(self.into_raw().as_ptr()) };
     }

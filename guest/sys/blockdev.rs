@@ -2,15 +2,27 @@
 
 //! Block devices of others.
 
-use super::{
-    bindings,
-    bio::Target, //
+use super::bindings;
+use core::{
+    mem::ManuallyDrop,
+    ptr::NonNull, //
 };
-use core::ptr::NonNull;
 use kernel::{
-    error::from_err_ptr,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     prelude::*,
-    str::CStr, //
+    str::CStr,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Arc, //
+    },
 };
 
 /// A block device that is open, so that it does not go away; its hardware may.
@@ -46,7 +58,7 @@ impl BlockDevice {
         }
     }
 
-    pub(super) fn as_ptr(&self) -> *mut kernel::bindings::block_device {
+    fn as_ptr(&self) -> *mut kernel::bindings::block_device {
         self.bdev.as_ptr()
     }
 
@@ -96,17 +108,80 @@ impl BlockDevice {
         // SAFETY: By the type invariant.
         unsafe { kernel::bindings::disk_live(self.disk()) }
     }
-
-    /// Where bios go that are not submitted, but need a device.
-    pub(crate) fn target(&self) -> Target {
-        Target(self.bdev)
-    }
 }
 
 impl Drop for BlockDevice {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::tmem_bdev_close(self.file.as_ptr()) };
+    }
+}
+
+/// The disk of a block device. It, and its driver, do not go away; its hardware may.
+///
+/// # Invariants
+///
+/// Points to a disk of which this has a reference, and one to the module of its driver.
+pub(super) struct Disk(NonNull<kernel::bindings::gendisk>);
+
+// SAFETY: References to disks may be dropped by any task.
+unsafe impl Send for Disk {}
+// SAFETY: Nothing is done through it.
+unsafe impl Sync for Disk {}
+
+impl Disk {
+    pub(super) fn of(device: &BlockDevice) -> Self {
+        // SAFETY: The device is open, so its disk is valid and its driver in use. An open block device
+        // has a disk.
+        Self(unsafe {
+            bindings::tmem_disk_get(device.disk());
+            NonNull::new_unchecked(device.disk())
+        })
+    }
+
+    fn again(&self) -> Self {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::tmem_disk_get(self.as_ptr()) };
+        Self(self.0)
+    }
+
+    /// Wakes the disk, if it sleeps to save power: nobody enters the queue of one that does.
+    pub(super) fn wake(&self) -> Awake<'_> {
+        // SAFETY: By the type invariant.
+        Awake(unsafe { bindings::tmem_disk_wake(self.as_ptr()) }.then_some(self))
+    }
+
+    /// Waits until everybody may enter the disk's queue, for `ms` milliseconds at most.
+    ///
+    /// # Errors
+    ///
+    /// `ETIMEDOUT`; `EINTR` when a signal comes.
+    pub(super) fn wait(&self, ms: u32) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::tmem_disk_await(self.as_ptr(), ms) })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut kernel::bindings::gendisk {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::tmem_disk_put(self.as_ptr()) };
+    }
+}
+
+/// Keeps a disk awake.
+pub(super) struct Awake<'a>(Option<&'a Disk>);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        if let Some(disk) = self.0 {
+            // SAFETY: The disk is valid, and was woken.
+            unsafe { bindings::tmem_disk_may_sleep(disk.as_ptr()) };
+        }
     }
 }
 
@@ -120,12 +195,24 @@ pub(crate) struct Identity {
 /// A private copy of a block device: bios that are submitted to it reach the disk without passing
 /// the filter again.
 ///
+/// It outlives the bios and requests that have it: should there be any when it is dropped, it stays.
+///
 /// # Invariants
 ///
-/// A copy of the block device that `of` points to, and freed only when no bio has it any more.
+/// `copy` is a copy of the block device that `of` points to and `keeper` keeps, and came from
+/// `kmalloc`. Bios have it that hold a [`Use`] of `uses`, and requests of such bios until the disk's
+/// queue was frozen.
 pub(crate) struct Shadow {
     copy: NonNull<kernel::bindings::block_device>,
     of: NonNull<kernel::bindings::block_device>,
+    uses: Arc<Uses>,
+    keeper: ManuallyDrop<Keeper>,
+}
+
+/// What keeps the original.
+enum Keeper {
+    Device(#[allow(dead_code, reason = "is dropped")] Arc<BlockDevice>),
+    Disk(#[allow(dead_code, reason = "is dropped")] Disk),
 }
 
 // SAFETY: As for the block device itself.
@@ -134,31 +221,69 @@ unsafe impl Send for Shadow {}
 unsafe impl Sync for Shadow {}
 
 impl Shadow {
-    /// Makes the copy.
+    /// A shadow of a block device.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
+    pub(super) fn of_device(device: &Arc<BlockDevice>) -> Result<Self> {
+        // SAFETY: The keeper has the device open.
+        unsafe { Self::new(device.bdev, Keeper::Device(device.clone())) }
+    }
+
+    /// A shadow of the block device that is the whole of a disk.
     ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn of_disk(disk: &Disk) -> Result<Self> {
+        // SAFETY: The disk is valid, and a disk has its own block device for as long as it is there.
+        unsafe {
+            let whole = NonNull::new((*disk.as_ptr()).part0).ok_or(ENXIO)?;
+            Self::new(whole, Keeper::Disk(disk.again()))
+        }
+    }
+
     /// # Safety
     ///
-    /// `of` must be valid for as long as the copy is. The copy must be dropped only when no bio and
-    /// no request has it any more.
-    pub(super) unsafe fn new(of: NonNull<kernel::bindings::block_device>) -> Result<Self> {
+    /// `of` must be valid for as long as `keeper` is there.
+    unsafe fn new(of: NonNull<kernel::bindings::block_device>, keeper: Keeper) -> Result<Self> {
+        let uses = Arc::new(Uses(Atomic::new(0)), GFP_KERNEL)?;
         // SAFETY: By this function's precondition.
         let copy = unsafe {
             let is_mq = bindings::tmem_disk_is_mq((*of.as_ptr()).bd_disk);
             bindings::tmem_bdev_shadow(of.as_ptr(), is_mq)
         };
         // INVARIANT: As above.
-        NonNull::new(copy)
-            .map(|copy| Self { copy, of })
-            .ok_or(ENOMEM)
+        Ok(Self {
+            copy: NonNull::new(copy).ok_or(ENOMEM)?,
+            of,
+            uses,
+            keeper: ManuallyDrop::new(keeper),
+        })
     }
 
-    /// Where bios go that are to pass the filter by.
-    pub(crate) fn target(&self) -> Target {
-        Target(self.copy)
+    pub(super) fn as_ptr(&self) -> *mut kernel::bindings::block_device {
+        self.copy.as_ptr()
+    }
+
+    /// For one more bio that is to have it.
+    pub(super) fn enter(&self) -> Use {
+        self.uses.enter();
+        Use(self.uses.clone())
+    }
+
+    /// Whether no bio has it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.uses.0.load(Acquire) < Uses::ONE
+    }
+
+    /// Freezes the disk's queue by `freeze`: unless a bio has the shadow, or gets it meanwhile, no
+    /// request has it either from then on.
+    pub(super) fn settle(&self, freeze: impl FnOnce()) {
+        // What enters from here on sets it anew.
+        let _ = self.uses.0.cmpxchg(Uses::TOUCHED, 0, Full);
+        freeze();
     }
 
     /// Whether this is a copy of `bdev`.
@@ -177,7 +302,39 @@ impl Shadow {
 
 impl Drop for Shadow {
     fn drop(&mut self) {
-        // SAFETY: The copy came from `kmalloc`, and nobody has it any more.
-        unsafe { kernel::bindings::kfree(self.copy.as_ptr().cast()) };
+        if self.uses.0.load(Acquire) != 0 {
+            pr_err!("a filter went while its disk was busy: this is a bug\n");
+            return;
+        }
+        // SAFETY: By the type invariant nobody has the copy any more. The keeper is not used again.
+        unsafe {
+            kernel::bindings::kfree(self.copy.as_ptr().cast());
+            ManuallyDrop::drop(&mut self.keeper);
+        }
+    }
+}
+
+/// Counts those who have a shadow, by [`Uses::ONE`]. [`Uses::TOUCHED`] is set from the first on until
+/// the disk's queue was frozen.
+struct Uses(Atomic<usize>);
+
+impl Uses {
+    const TOUCHED: usize = 1;
+    const ONE: usize = 2;
+
+    fn enter(&self) {
+        let mut old = self.0.load(Relaxed);
+        while let Err(now) = self.0.cmpxchg(old, (old | Self::TOUCHED) + Self::ONE, Full) {
+            old = now;
+        }
+    }
+}
+
+/// Keeps a shadow.
+pub(super) struct Use(Arc<Uses>);
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.0 .0.fetch_sub(Uses::ONE, Full);
     }
 }

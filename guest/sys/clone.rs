@@ -9,19 +9,32 @@ use super::{
         Bio,
         Op,
         Pages,
-        Status,
-        Target, //
+        Status, //
+    },
+    blockdev::{
+        Shadow,
+        Use, //
     },
 };
 use core::{
     marker::PhantomData,
-    mem::MaybeUninit,
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
     ptr::NonNull, //
 };
 use kernel::{
+    container_of,
     error::to_result,
     page::Page,
     prelude::*,
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Full,
+        Relaxed, //
+    },
     types::Opaque, //
 };
 
@@ -33,24 +46,40 @@ pub(crate) trait Purpose: Sized + Send + 'static {
 
 /// Where bios with purposes come from. Some can be made when there is no memory, too: but only if
 /// none of them waits, on its way, for another one from here. So each disk has its own for those that
-/// are passed on to it.
-#[pin_data(PinnedDrop)]
+/// are passed on to it. One that is in a task's plug is on its way: see `plug`.
+///
+/// They outlive their bios: should there be any when they are dropped, they stay.
 pub(crate) struct Clones<P: Purpose> {
-    #[pin]
-    set: Opaque<kernel::bindings::bio_set>,
+    set: ManuallyDrop<Pin<KBox<Set>>>,
     _purposes: PhantomData<P>,
 }
 
+/// See [`Clones`].
+#[pin_data(PinnedDrop)]
+struct Set {
+    #[pin]
+    bios: Opaque<kernel::bindings::bio_set>,
+    /// Those that have not gone back.
+    under_way: Atomic<usize>,
+}
+
 // SAFETY: Bios may be allocated and freed by any task and in any context.
-unsafe impl<P: Purpose> Send for Clones<P> {}
+unsafe impl Send for Set {}
 // SAFETY: As above.
-unsafe impl<P: Purpose> Sync for Clones<P> {}
+unsafe impl Sync for Set {}
+
+/// What is before each bio.
+struct Slot<P> {
+    purpose: P,
+    /// Of the shadow that the bio has.
+    shadow: Option<Use>,
+}
 
 impl<P: Purpose> Clones<P> {
-    /// Bytes before each bio, for its purpose.
+    /// Bytes before each bio, for its slot.
     const PAD: usize = {
-        assert!(align_of::<P>() <= 8);
-        size_of::<P>().next_multiple_of(8)
+        assert!(align_of::<Slot<P>>() <= 8);
+        size_of::<Slot<P>>().next_multiple_of(8)
     };
 
     /// Makes the reserve: bios that can be made at any one time without memory.
@@ -58,9 +87,9 @@ impl<P: Purpose> Clones<P> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(reserve: u32) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            set <- Opaque::try_ffi_init(move |set: *mut kernel::bindings::bio_set| {
+    pub(crate) fn new(reserve: u32) -> Result<Self> {
+        let set = try_pin_init!(Set {
+            bios <- Opaque::try_ffi_init(move |set: *mut kernel::bindings::bio_set| {
                 // SAFETY: `set` is valid for writes, stays where it is, and starts as zeros as the
                 // callee wants it.
                 to_result(unsafe {
@@ -73,34 +102,57 @@ impl<P: Purpose> Clones<P> {
                     )
                 })
             }),
+            under_way: Atomic::new(0),
+        }? Error);
+        Ok(Self {
+            set: ManuallyDrop::new(KBox::pin_init(set, GFP_KERNEL)?),
             _purposes: PhantomData,
-        }? Error)
+        })
     }
 
-    /// A bio for `target` that does what `original` does, with the same memory. Ends `original` when
-    /// there is no memory and it must not wait for any. In process context; only one for each bio
-    /// that is being submitted, or else the reserve does not help.
-    pub(crate) fn clone_of(
+    fn bios(&self) -> *mut kernel::bindings::bio_set {
+        self.set.bios.get()
+    }
+
+    /// Has the disk of `to` do what `original` asks for: submits a clone. Ends `original` when there is
+    /// no memory and it must not wait for any. In process context; only one for each bio that is being
+    /// submitted, or else the reserve does not help.
+    pub(crate) fn pass_on(&self, original: Bio, to: &Shadow, purpose: impl FnOnce(Bio) -> P) {
+        if let Some(clone) = self.clone_of(original, Some(to), purpose) {
+            clone.submit();
+        }
+    }
+
+    /// A bio with the memory of `original` that is for no block device, and counts its sectors from
+    /// `origin` on. Ends `original` when there is no memory and it must not wait for any. In process
+    /// context.
+    pub(crate) fn carrier_of(
         &self,
         original: Bio,
-        target: Target,
+        origin: u64,
         purpose: impl FnOnce(Bio) -> P,
     ) -> Option<Bio> {
+        let mut carrier = self.clone_of(original, None, purpose)?;
+        carrier.rebase(origin);
+        Some(carrier)
+    }
+
+    fn clone_of(
+        &self,
+        original: Bio,
+        to: Option<&Shadow>,
+        purpose: impl FnOnce(Bio) -> P,
+    ) -> Option<Bio> {
+        let bdev = to.map_or(core::ptr::null_mut(), Shadow::as_ptr);
         let gfp = if original.is_nowait() {
             kernel::bindings::GFP_NOWAIT
         } else {
             bindings::TMEM_GFP_NOIO
         };
-        // SAFETY: The original is owned, and its purpose keeps it until the clone has ended; the
-        // target is valid.
-        let clone = unsafe {
-            kernel::bindings::bio_alloc_clone(
-                target.0.as_ptr(),
-                original.as_ptr(),
-                gfp,
-                self.set.get(),
-            )
-        };
+        // SAFETY: The original is owned, and its purpose keeps it until the clone has ended. The clone
+        // has no block device, or keeps a use of the shadow.
+        let clone =
+            unsafe { kernel::bindings::bio_alloc_clone(bdev, original.as_ptr(), gfp, self.bios()) };
         let Some(clone) = NonNull::new(clone) else {
             original.end_as(Status::AGAIN);
             return None;
@@ -108,12 +160,29 @@ impl<P: Purpose> Clones<P> {
         // SAFETY: Both are valid and owned.
         unsafe { bindings::tmem_bio_as_checked(clone.as_ptr(), original.as_ptr()) };
         // SAFETY: The clone was just made, from this set.
-        Some(unsafe { Self::dedicate(clone, purpose(original)) })
+        Some(unsafe { self.dedicate(clone, purpose(original), to) })
     }
 
-    /// A bio that moves pages between `copies` and `pages` of something, counted from sector 0 on;
-    /// it is not for a block device, but see [`Bio::aim`]. When there is no memory, `copies` come
-    /// back. In any context.
+    /// Writes `copies` to `pages` of the disk of `to`, counted from the sector `origin` of that on. When
+    /// there is no memory, or `copies` are fewer than `pages`, they come back. In process context.
+    pub(crate) fn write(
+        &self,
+        copies: KBox<Copies>,
+        pages: Pages,
+        to: &Shadow,
+        origin: u64,
+        purpose: impl FnOnce(KBox<Copies>) -> P,
+    ) -> Result<(), KBox<Copies>> {
+        let mut bio = self.over_for(copies, Op::Write, pages, Some(to), purpose)?;
+        bio.rebase(0u64.wrapping_sub(origin));
+        bio.aim(to);
+        bio.submit();
+        Ok(())
+    }
+
+    /// A bio that moves pages between `copies` and `pages` of something that is no block device, counted
+    /// from sector 0 on. When there is no memory, or `copies` are fewer than `pages`, they come back. In
+    /// any context.
     pub(crate) fn over(
         &self,
         copies: KBox<Copies>,
@@ -121,6 +190,20 @@ impl<P: Purpose> Clones<P> {
         pages: Pages,
         purpose: impl FnOnce(KBox<Copies>) -> P,
     ) -> Result<Bio, KBox<Copies>> {
+        self.over_for(copies, op, pages, None, purpose)
+    }
+
+    fn over_for(
+        &self,
+        copies: KBox<Copies>,
+        op: Op,
+        pages: Pages,
+        to: Option<&Shadow>,
+        purpose: impl FnOnce(KBox<Copies>) -> P,
+    ) -> Result<Bio, KBox<Copies>> {
+        if pages.count as usize > copies.pages.len() {
+            return Err(copies);
+        }
         let op = match op {
             Op::Read => kernel::bindings::req_op_REQ_OP_READ,
             _ => kernel::bindings::req_op_REQ_OP_WRITE,
@@ -133,7 +216,7 @@ impl<P: Purpose> Clones<P> {
                 Copies::PAGES as c_ushort,
                 op,
                 kernel::bindings::GFP_NOWAIT | kernel::bindings::__GFP_NOWARN,
-                self.set.get(),
+                self.bios(),
             )
         };
         let Some(bio) = NonNull::new(bio) else {
@@ -154,29 +237,39 @@ impl<P: Purpose> Clones<P> {
         // SAFETY: As above.
         unsafe { (*bio.as_ptr()).bi_iter.bi_sector = pages.index * super::bio::PAGE_SECTORS };
         // SAFETY: The bio was just made, from this set.
-        Ok(unsafe { Self::dedicate(bio, purpose(copies)) })
+        Ok(unsafe { self.dedicate(bio, purpose(copies), to) })
     }
 
-    /// Gives a bio its purpose.
+    /// Gives a bio its purpose, and a use of the shadow that it is for.
     ///
     /// # Safety
     ///
-    /// `bio` must have been made from a set of this type, and have none yet.
-    unsafe fn dedicate(bio: NonNull<kernel::bindings::bio>, purpose: P) -> Bio {
+    /// `bio` must have been made from this set, and have no purpose yet.
+    unsafe fn dedicate(
+        &self,
+        bio: NonNull<kernel::bindings::bio>,
+        purpose: P,
+        to: Option<&Shadow>,
+    ) -> Bio {
+        self.set.under_way.fetch_add(1, Relaxed);
+        let slot = Slot {
+            purpose,
+            shadow: to.map(Shadow::enter),
+        };
         // SAFETY: By this function's precondition the room is there.
         unsafe {
-            Self::slot(bio.as_ptr()).write(MaybeUninit::new(purpose));
+            Self::slot(bio.as_ptr()).write(MaybeUninit::new(slot));
             (*bio.as_ptr()).bi_end_io = Some(Self::ended);
             Bio::from_raw(bio)
         }
     }
 
-    /// Where the purpose of a bio is.
+    /// Where the slot of a bio is.
     ///
     /// # Safety
     ///
     /// `bio` must have been made from a set of this type.
-    unsafe fn slot(bio: *mut kernel::bindings::bio) -> *mut MaybeUninit<P> {
+    unsafe fn slot(bio: *mut kernel::bindings::bio) -> *mut MaybeUninit<Slot<P>> {
         // SAFETY: The set was made with this many bytes before each bio; they are aligned because
         // the bio is, and their number is a multiple of 8.
         unsafe { bio.byte_sub(Self::PAD).cast() }
@@ -185,7 +278,7 @@ impl<P: Purpose> Clones<P> {
     /// Whether a bio was made here.
     pub(crate) fn made(&self, bio: &Bio) -> bool {
         // SAFETY: The bio is owned by who lends it.
-        unsafe { (*bio.as_ptr()).bi_pool == self.set.get() }
+        unsafe { (*bio.as_ptr()).bi_pool == self.bios() }
     }
 
     /// The purpose of a bio, if it has one.
@@ -195,27 +288,43 @@ impl<P: Purpose> Clones<P> {
         }
         // SAFETY: The bio is from this set, and those are never handed out without a purpose, which
         // stays until they end.
-        Some(unsafe { (*Self::slot(bio.as_ptr())).assume_init_ref() })
+        let slot = unsafe { (*Self::slot(bio.as_ptr())).assume_init_ref() };
+        Some(&slot.purpose)
     }
 
     unsafe extern "C" fn ended(bio: *mut kernel::bindings::bio) {
-        // SAFETY: Only bios from a set of this type have this callback, with a purpose; it is
-        // called once, and nobody uses the bio any more.
-        let (purpose, status) = unsafe {
-            let purpose = Self::slot(bio).read().assume_init();
+        // SAFETY: Only bios from a set of this type have this callback, with a slot; it is called once,
+        // and nobody uses the bio any more. The set stays until the bio is counted off.
+        let (slot, status) = unsafe {
+            let slot = Self::slot(bio).read().assume_init();
             let status = Status::from_raw((*bio).bi_status);
+            let set = container_of!(Opaque::cast_from((*bio).bi_pool), Set, bios);
             kernel::bindings::bio_put(bio);
-            (purpose, status)
+            (*set).under_way.fetch_sub(1, Full);
+            (slot, status)
         };
+        let Slot { purpose, shadow } = slot;
+        drop(shadow);
         purpose.ended(status);
     }
 }
 
+impl<P: Purpose> Drop for Clones<P> {
+    fn drop(&mut self) {
+        if self.set.under_way.load(Acquire) != 0 {
+            pr_err!("bios are under way whose reserve goes: this is a bug\n");
+            return;
+        }
+        // SAFETY: The set is not used again.
+        unsafe { ManuallyDrop::drop(&mut self.set) };
+    }
+}
+
 #[pinned_drop]
-impl<P: Purpose> PinnedDrop for Clones<P> {
+impl PinnedDrop for Set {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The set was initialised. Purposes keep what owns the set, so no bio is left.
-        unsafe { kernel::bindings::bioset_exit(self.set.get()) };
+        // SAFETY: The set was initialised, and no bio of it is under way: see above.
+        unsafe { kernel::bindings::bioset_exit(self.bios.get()) };
     }
 }
 

@@ -10,7 +10,10 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/part_stat.h>
+#include <linux/pm_runtime.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 
 #include "shim.h"
 
@@ -73,6 +76,21 @@ struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq)
 	return shadow;
 }
 
+void tmem_disk_get(struct gendisk *disk)
+{
+	/* As long as there is a hook, the operations are its own: they name the same owner. */
+	__module_get(disk->fops->owner);
+	get_device(disk_to_dev(disk));
+}
+
+void tmem_disk_put(struct gendisk *disk)
+{
+	struct module *owner = disk->fops->owner;
+
+	put_device(disk_to_dev(disk));
+	module_put(owner);
+}
+
 bool tmem_disk_is_mq(struct gendisk *disk)
 {
 	return queue_is_mq(disk->queue);
@@ -93,18 +111,59 @@ static bool tmem_touches(struct block_device *bdev, const struct tmem_span *span
 	return false;
 }
 
+/* Whether one who waits until a time, or 0 for as long as it takes, is to give up. */
+static int tmem_gives_up(unsigned long until)
+{
+	if (!until)
+		return 0;
+	if (signal_pending(current))
+		return -EINTR;
+	return time_after(jiffies, until) ? -ETIMEDOUT : 0;
+}
+
+static unsigned long tmem_until(unsigned int ms)
+{
+	/* Never 0. */
+	return ms ? (jiffies + msecs_to_jiffies(ms)) | 1 : 0;
+}
+
+static int tmem_freeze(struct request_queue *q, unsigned long until, unsigned int *memflags)
+{
+	int err;
+
+	*memflags = memalloc_noio_save();
+	blk_freeze_queue_start(q);
+	while (!blk_mq_freeze_queue_wait_timeout(q, HZ / 10)) {
+		err = tmem_gives_up(until);
+		if (err) {
+			blk_mq_unfreeze_queue(q, *memflags);
+			return err;
+		}
+	}
+	return 0;
+}
+
 int tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *expected,
 		    const struct block_device_operations *fops, void **slot, void *value,
-		    const struct tmem_span *spans, unsigned int count)
+		    const struct tmem_span *spans, unsigned int count, unsigned int ms)
 {
+	unsigned long until = tmem_until(ms);
 	struct block_device *bdev;
 	unsigned int memflags;
 	unsigned long i;
-	int ret = -EBUSY;
+	int ret;
 
 	/* First, because who has it reads partitions, and so waits for the queue. */
-	mutex_lock(&disk->open_mutex);
-	memflags = blk_mq_freeze_queue(disk->queue);
+	while (!mutex_trylock(&disk->open_mutex)) {
+		ret = tmem_gives_up(until);
+		if (ret)
+			return ret;
+		msleep(1);
+	}
+	ret = tmem_freeze(disk->queue, until, &memflags);
+	if (ret)
+		goto unlock;
+	ret = -EBUSY;
 	if (disk->fops != expected)
 		goto out;
 	ret = 0;
@@ -120,6 +179,7 @@ int tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *
 	}
 out:
 	blk_mq_unfreeze_queue(disk->queue, memflags);
+unlock:
 	mutex_unlock(&disk->open_mutex);
 	return ret;
 }
@@ -132,6 +192,38 @@ static bool tmem_is_quiet(struct gendisk *disk)
 	return !disk_live(disk) ||
 	       (!q->mq_freeze_depth && !waitqueue_active(&q->mq_freeze_wq) &&
 		!blk_queue_pm_only(q));
+}
+
+int tmem_disk_await(struct gendisk *disk, unsigned int ms)
+{
+	unsigned long until = tmem_until(ms);
+	int err;
+
+	while (!tmem_is_quiet(disk)) {
+		err = tmem_gives_up(until);
+		if (err)
+			return err;
+		msleep(1);
+	}
+	return 0;
+}
+
+bool tmem_disk_wake(struct gendisk *disk)
+{
+#ifdef CONFIG_PM
+	struct device *dev = disk->queue->dev;
+
+	if (dev)
+		return !pm_runtime_resume_and_get(dev);
+#endif
+	return false;
+}
+
+void tmem_disk_may_sleep(struct gendisk *disk)
+{
+#ifdef CONFIG_PM
+	pm_runtime_put(disk->queue->dev);
+#endif
 }
 
 void tmem_disk_pass_over(struct gendisk *disk, const struct block_device_operations *fops)

@@ -29,22 +29,23 @@
 //!   on to another disk: the hook of that one has not made it, and clones it.
 //! - Each hook has reserves of its own for clones and for the fronts of bios, from which nobody takes
 //!   but those who submit to its disk. They depend on the disks below, and never the other way round.
-//! - Shadows are freed when no bio has them (the [`Gate`] is empty) and then no request either (the
-//!   queue was frozen once more): a request looks at its block device after its bios have ended.
+//! - Shadows are freed when no bio has them (each holds a use of its shadow) and then no request either
+//!   (the queue was frozen once more): a request looks at its block device after its bios have ended.
 //! - `swap_slot_free_notify` is called without holding the queue, with spinlocks held. So it does
 //!   not look at the disk's operations, but in a list of all filters that is freed after a grace
 //!   period of RCU.
 //!
 //! # Locks
 //!
-//! The caller's mutex, then `open_mutex` of the disk, then its queue is frozen. Nothing is allocated
-//! while it is.
+//! What the [`Writer`] is under, then `open_mutex` of the disk, then its queue is frozen. Nothing is
+//! allocated while it is.
 
 use super::{
     bindings,
     bio::Bio,
     blockdev::{
         BlockDevice,
+        Disk,
         Shadow, //
     },
     clone::{
@@ -53,10 +54,7 @@ use super::{
     },
     split::Splits, //
 };
-use core::{
-    cell::UnsafeCell,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
     container_of,
     error::to_result,
@@ -65,7 +63,9 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Full, //
+            Full,
+            Relaxed,
+            Release, //
         },
         rcu,
         Arc, //
@@ -83,7 +83,7 @@ pub(crate) trait Filter: Send + Sync + Sized + 'static {
     fn submit(this: &Arc<Self>, bio: Bio);
 
     /// What a bio is passed on for that has nothing to do with any filter.
-    fn outside(bio: Bio, flight: Flight) -> Self::Purpose;
+    fn outside(bio: Bio) -> Self::Purpose;
 
     /// The swap slot at `page` of the block device was freed. With spinlocks held.
     fn slot_freed(this: &Arc<Self>, page: u64);
@@ -103,21 +103,19 @@ pub(crate) trait Filter: Send + Sync + Sized + 'static {
     fn registry() -> &'static Registry<Self>;
 }
 
-/// A list of filters that is replaced as a whole.
+/// A list of filters that is replaced as a whole. None is empty.
 type List<F> = KVec<Arc<F>>;
 
-/// A pointer to a list, or null for an empty one.
-pub(crate) struct Registry<F: Filter>(UnsafeCell<*mut List<F>>);
+/// Where readers find a list that is complete, or null.
+struct Published<F: Filter>(Atomic<*mut List<F>>);
 
-// SAFETY: Is changed by one task at a time, and read under RCU or while the queue is held.
-unsafe impl<F: Filter> Sync for Registry<F> {}
-// SAFETY: As above.
-unsafe impl<F: Filter> Send for Registry<F> {}
+impl<F: Filter> Published<F> {
+    const fn new() -> Self {
+        Self(Atomic::new(core::ptr::null_mut()))
+    }
 
-impl<F: Filter> Registry<F> {
-    /// Without filters.
-    pub(crate) const fn new() -> Self {
-        Self(UnsafeCell::new(core::ptr::null_mut()))
+    fn is_empty(&self) -> bool {
+        self.0.load(Relaxed).is_null()
     }
 
     /// The list.
@@ -126,16 +124,19 @@ impl<F: Filter> Registry<F> {
     ///
     /// For as long as `'a`, the list must not be freed.
     unsafe fn get<'a>(&self) -> &'a [Arc<F>] {
-        // SAFETY: Readers and writers access the pointer as a whole.
-        let list = unsafe { self.0.get().read_volatile() };
         // SAFETY: By this function's precondition; lists are complete before they are published.
-        unsafe { list.as_ref() }.map_or(&[], |list| list)
+        unsafe { self.0.load(Acquire).as_ref() }.map_or(&[], |list| list)
     }
 
-    /// A copy of the list, with or without `filter`; null instead of an empty one, so that none is
-    /// left when a hook or the module goes.
-    fn changed(&self, filter: &Arc<F>, is_in: bool) -> Result<*mut List<F>> {
-        // SAFETY: Only the caller, who is the only one to change the list, frees it.
+    /// A copy of the list, with or without `filter`; none instead of an empty one, so that none is
+    /// left when a hook or the module goes. The writer must be that of this list.
+    fn changed(
+        &self,
+        _writer: &Writer<F>,
+        filter: &Arc<F>,
+        is_in: bool,
+    ) -> Result<Option<KBox<List<F>>>> {
+        // SAFETY: Lists are freed by who has borrowed the writer mutably.
         let old = unsafe { self.get() };
         let mut list = KVec::with_capacity(old.len() + 1, GFP_KERNEL)?;
         for other in old.iter().filter(|other| !Arc::ptr_eq(other, filter)) {
@@ -145,36 +146,79 @@ impl<F: Filter> Registry<F> {
             list.push(filter.clone(), GFP_KERNEL)?;
         }
         if list.is_empty() {
-            return Ok(core::ptr::null_mut());
+            return Ok(None);
         }
-        Ok(KBox::into_raw(KBox::new(list, GFP_KERNEL)?))
-    }
-
-    /// Publishes a list for readers under RCU, and frees the one before.
-    fn publish(&self, list: *mut List<F>) {
-        // SAFETY: Readers and writers access the pointer as a whole. The store is a release.
-        let old = unsafe {
-            let old = self.0.get().read_volatile();
-            core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
-            self.0.get().write_volatile(list);
-            old
-        };
-        // SAFETY: Has no preconditions beyond being called in process context.
-        unsafe { kernel::bindings::synchronize_rcu() };
-        // SAFETY: The list came from `changed`, and no reader has it any more.
-        unsafe { free(old) };
+        Ok(Some(KBox::new(list, GFP_KERNEL)?))
     }
 }
 
-/// Frees a list.
+fn into_raw<F>(list: Option<KBox<List<F>>>) -> *mut List<F> {
+    list.map_or(core::ptr::null_mut(), KBox::into_raw)
+}
+
+/// Takes back what [`into_raw`] gave.
 ///
 /// # Safety
 ///
-/// `list` must be null or come from [`Registry::changed`], and nobody may have it.
-unsafe fn free<F: Filter>(list: *mut List<F>) {
-    if !list.is_null() {
-        // SAFETY: By this function's precondition.
-        drop(unsafe { KBox::from_raw(list) });
+/// `list` must come from there, and nobody may have it any more.
+unsafe fn from_raw<F>(list: *mut List<F>) -> Option<KBox<List<F>>> {
+    // SAFETY: By this function's precondition.
+    (!list.is_null()).then(|| unsafe { KBox::from_raw(list) })
+}
+
+/// All filters there are, for readers under RCU.
+pub(crate) struct Registry<F: Filter> {
+    list: Published<F>,
+    has_writer: Atomic<bool>,
+}
+
+impl<F: Filter> Registry<F> {
+    /// Without filters.
+    pub(crate) const fn new() -> Self {
+        Self {
+            list: Published::new(),
+            has_writer: Atomic::new(false),
+        }
+    }
+
+    /// The one who may attach and detach filters.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` when there is one already.
+    pub(crate) fn writer(&'static self) -> Result<Writer<F>> {
+        if self.has_writer.xchg(true, Full) {
+            return Err(EBUSY);
+        }
+        // INVARIANT: Nobody else got here since the flag was clear.
+        Ok(Writer(self))
+    }
+
+    fn read<'a>(&'a self, _guard: &'a rcu::Guard) -> &'a [Arc<F>] {
+        // SAFETY: `publish` frees a list after a grace period, which the guard holds back.
+        unsafe { self.list.get() }
+    }
+
+    /// Publishes a list, and frees the one before. In process context.
+    fn publish(&self, list: Option<KBox<List<F>>>, _writer: &mut Writer<F>) {
+        let old = self.list.0.xchg(into_raw(list), Full);
+        // SAFETY: Has no preconditions beyond being called in process context.
+        unsafe { kernel::bindings::synchronize_rcu() };
+        // SAFETY: Readers have found another one since, and those who have this one are done.
+        drop(unsafe { from_raw(old) });
+    }
+}
+
+/// May attach and detach filters: one at a time does.
+///
+/// # Invariants
+///
+/// There is no other one of this registry.
+pub(crate) struct Writer<F: Filter>(&'static Registry<F>);
+
+impl<F: Filter> Drop for Writer<F> {
+    fn drop(&mut self) {
+        self.0.has_writer.store(false, Release);
     }
 }
 
@@ -225,6 +269,9 @@ impl Drop for Flight {
 /// Bios that can be passed on at any one time without memory.
 const RESERVE: u32 = 4;
 
+/// How long a disk is waited for that is busy, in milliseconds. New I/O to it waits meanwhile.
+const PATIENCE: u32 = 10_000;
+
 /// See the module.
 #[pin_data]
 pub(crate) struct Hook<F: Filter> {
@@ -236,8 +283,6 @@ pub(crate) struct Hook<F: Filter> {
     #[pin]
     parting: Opaque<kernel::bindings::block_device_operations>,
     is_mq: bool,
-    disk: NonNull<kernel::bindings::gendisk>,
-    #[pin]
     clones: Clones<F::Purpose>,
     /// For bios that reach across the ends of filters.
     #[pin]
@@ -246,11 +291,13 @@ pub(crate) struct Hook<F: Filter> {
     #[pin]
     splits: Splits,
     /// Of this disk; changed while the queue is frozen.
-    filters: Registry<F>,
+    filters: Published<F>,
+    /// Whose writer attaches filters.
+    registry: &'static Registry<F>,
     /// For bios of the disk that are for no filter's block device.
     whole: Shadow,
-    /// Bios that are for no filter's block device.
-    pub(crate) gate: Arc<Gate>,
+    // Dropped last.
+    disk: Disk,
 }
 
 // SAFETY: Is changed by one task at a time, and bios of any task may be submitted.
@@ -259,27 +306,26 @@ unsafe impl<F: Filter> Send for Hook<F> {}
 unsafe impl<F: Filter> Sync for Hook<F> {}
 
 impl<F: Filter> Hook<F> {
-    /// A hook for the disk of `device`, which is to be open for as long as the hook is there.
+    /// A hook for the disk of `device`. Filters are attached by `writer`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(device: &BlockDevice) -> Result<Arc<Self>> {
-        let disk = NonNull::new(device.disk()).ok_or(ENXIO)?;
-        // SAFETY: The disk is valid because the device is open. Its own block device lives as long,
-        // and the shadow is dropped with the hook: see `detach`.
-        let (original, whole, is_mq) = unsafe {
-            let part = NonNull::new((*disk.as_ptr()).part0).ok_or(ENXIO)?;
+    pub(crate) fn new(device: &BlockDevice, writer: &Writer<F>) -> Result<Arc<Self>> {
+        let registry = writer.0;
+        let disk = Disk::of(device);
+        // SAFETY: The disk is valid.
+        let (original, is_mq) = unsafe {
             let is_mq = bindings::tmem_disk_is_mq(disk.as_ptr());
-            ((*disk.as_ptr()).fops, Shadow::new(part)?, is_mq)
+            ((*disk.as_ptr()).fops, is_mq)
         };
-        let gate = Gate::new()?;
+        let whole = Shadow::of_disk(&disk)?;
         Arc::pin_init(
             try_pin_init!(Self {
                 operations <- Opaque::ffi_init(
                     |slot: *mut kernel::bindings::block_device_operations| {
                         // SAFETY: `slot` is valid for writes, and the original lives as long as
-                        // the disk's driver, which is in use. The owner stays the driver.
+                        // the disk's driver, which `disk` keeps. The owner stays the driver.
                         unsafe {
                             slot.write(core::ptr::read(original));
                             (*slot).submit_bio = Some(Self::submit_bio);
@@ -301,13 +347,16 @@ impl<F: Filter> Hook<F> {
                     },
                 ),
                 is_mq,
-                disk,
-                clones <- Clones::new(RESERVE),
-                edges <- Splits::new(),
-                splits <- Splits::new(),
-                filters: Registry::new(),
+                clones: Clones::new(RESERVE)?,
+                // SAFETY: What a filter has of a front is in its gate, for which `detach` waits, or is on
+                // its way to a shadow, likewise.
+                edges <- unsafe { Splits::new() },
+                // SAFETY: As above.
+                splits <- unsafe { Splits::new() },
+                filters: Published::new(),
+                registry,
                 whole,
-                gate,
+                disk,
             }? Error),
             GFP_KERNEL,
         )
@@ -320,8 +369,7 @@ impl<F: Filter> Hook<F> {
 
     /// Whether no filter is left.
     pub(crate) fn is_empty(&self) -> bool {
-        // SAFETY: Only the caller, who is the only one to change the list, frees it.
-        unsafe { self.filters.get() }.is_empty()
+        self.filters.is_empty()
     }
 
     /// Where bios come from that are passed on to the disk.
@@ -335,26 +383,32 @@ impl<F: Filter> Hook<F> {
     }
 
     /// A shadow of `device`, which is one of the disk's. It is to be dropped after
-    /// [`Self::detach`] of the filter that it is for, and before the device is closed.
+    /// [`Self::detach`] of the filter that it is for.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn shadow_of(&self, device: &BlockDevice) -> Result<Shadow> {
-        let bdev = NonNull::new(device.as_ptr()).ok_or(ENXIO)?;
-        // SAFETY: The device is open. Filters keep the order in which they are dropped.
-        unsafe { Shadow::new(bdev) }
+    pub(crate) fn shadow_of(&self, device: &Arc<BlockDevice>) -> Result<Shadow> {
+        if !self.is_on(device) {
+            return Err(EINVAL);
+        }
+        Shadow::of_device(device)
     }
 
-    /// From here on `filter` gets all bios for its sectors; some it got before this returns. One
-    /// task at a time. Reads and writes that went to the disk before have ended, but for writes to a
-    /// disk that is not blk-mq: see [`Self::has_writes`].
+    /// From here on `filter` gets all bios for its sectors; some it got before this returns. Reads and
+    /// writes that went to the disk before have ended, but for writes to a disk that is not blk-mq: see
+    /// [`Self::has_writes`].
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or `EBUSY` when somebody else has hooked on; then nothing has changed.
-    pub(crate) fn attach(&self, filter: &Arc<F>) -> Result {
-        self.change(filter, true)?;
+    /// `ENOMEM`; `EBUSY` when somebody else has hooked on; `ETIMEDOUT` when the disk does not end its
+    /// requests, or somebody has its queue frozen, for [`PATIENCE`]; `EINTR` when a signal comes. Then
+    /// nothing has changed.
+    pub(crate) fn attach(&self, filter: &Arc<F>, writer: &mut Writer<F>) -> Result {
+        let _awake = self.disk.wake();
+        self.disk.wait(PATIENCE)?;
+        self.change(filter, true, writer)?;
+        // These have no limit, as there is no way back; but the disk was idle a moment ago.
         self.pass_over(None);
         // Those that have passed the filter by have ended after this.
         self.settle();
@@ -366,8 +420,7 @@ impl<F: Filter> Hook<F> {
     fn pass_over(&self, operations: Option<*const kernel::bindings::block_device_operations>) {
         if self.is_mq {
             let operations = operations.unwrap_or(core::ptr::null());
-            // SAFETY: The disk is valid while one of its devices is open. The operations are those
-            // of its driver.
+            // SAFETY: The disk is valid. The operations are those of its driver.
             unsafe { bindings::tmem_disk_pass_over(self.disk.as_ptr(), operations) };
         }
     }
@@ -381,60 +434,55 @@ impl<F: Filter> Hook<F> {
     /// once a filter is attached. A disk that takes bios is done with `submit_bio` long before the
     /// bio ends, but counts what is under way.
     pub(crate) fn has_writes(&self) -> bool {
-        // SAFETY: The disk is valid while one of its devices is open.
+        // SAFETY: The disk is valid.
         !self.is_mq && unsafe { bindings::tmem_disk_has_writes(self.disk.as_ptr()) }
     }
 
     /// Waits until all requests have ended that are under way.
     fn settle(&self) {
-        // SAFETY: The disk is valid while one of its devices is open.
+        // SAFETY: The disk is valid.
         unsafe { bindings::tmem_disk_settle(self.disk.as_ptr()) };
     }
 
     /// From here on `filter` gets no bio any more. It must pass on all of them already. Waits for
-    /// those that are under way. One task at a time.
+    /// those that are under way.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or `EBUSY` when somebody else has hooked on since; then nothing has changed.
-    pub(crate) fn detach(&self, filter: &Arc<F>, gate: &Gate) -> Result {
-        self.change(filter, false)?;
+    /// As for [`Self::attach`].
+    pub(crate) fn detach(&self, filter: &Arc<F>, gate: &Gate, writer: &mut Writer<F>) -> Result {
+        let _awake = self.disk.wake();
+        self.disk.wait(PATIENCE)?;
+        self.change(filter, false, writer)?;
         if self.is_empty() {
             self.pass_over(Some(self.original));
         }
-        super::wait_until(|| gate.is_empty() && (!self.is_empty() || self.gate.is_empty()));
-        self.settle();
+        let shadow = filter.shadow();
+        super::wait_until(|| {
+            gate.is_empty() && shadow.is_quiet() && (!self.is_empty() || self.whole.is_quiet())
+        });
+        // When filters are left, that of the whole disk may be in use, and stays.
+        shadow.settle(|| self.whole.settle(|| self.settle()));
         Ok(())
     }
 
     /// Adds `filter` to the lists, or removes it.
-    fn change(&self, filter: &Arc<F>, is_in: bool) -> Result {
-        let own = self.filters.changed(filter, is_in)?;
-        let all = match F::registry().changed(filter, is_in) {
-            Ok(all) => all,
-            Err(err) => {
-                // SAFETY: The list was just made.
-                unsafe { free(own) };
-                return Err(err);
-            }
-        };
-        if let Err(err) = self.refit(own) {
-            // SAFETY: The lists were just made, and not published.
-            unsafe {
-                free(own);
-                free(all);
-            }
-            return Err(err);
+    fn change(&self, filter: &Arc<F>, is_in: bool, writer: &mut Writer<F>) -> Result {
+        if !core::ptr::eq(self.registry, writer.0) {
+            return Err(EINVAL);
         }
-        F::registry().publish(all);
+        let own = self.filters.changed(writer, filter, is_in)?;
+        let all = self.registry.list.changed(writer, filter, is_in)?;
+        self.refit(own, writer)?;
+        self.registry.publish(all, writer);
         Ok(())
     }
 
     /// Sets the list of the disk's filters, and frees the one before. `EBUSY` when somebody else has
-    /// changed the disk's operations since: they call what is here.
-    fn refit(&self, list: *mut List<F>) -> Result {
-        // SAFETY: The list is complete, and nobody else frees it.
-        let filters = unsafe { list.as_ref() }.map_or(&[][..], |list| list);
+    /// changed the disk's operations since: they call what is here. `ETIMEDOUT` and `EINTR` as for
+    /// [`Self::attach`].
+    fn refit(&self, list: Option<KBox<List<F>>>, _writer: &mut Writer<F>) -> Result {
+        let filters = list.as_ref().map_or(&[][..], |list| list);
         let mut spans = KVec::with_capacity(filters.len(), GFP_KERNEL)?;
         for filter in filters {
             let (from, to) = filter.sectors();
@@ -448,29 +496,33 @@ impl<F: Filter> Hook<F> {
         } else {
             self.operations.get().cast_const()
         };
-        // SAFETY: Only the caller, who is the only one to change the list, frees it.
-        let old = unsafe { self.filters.0.get().read_volatile() };
+        let old = self.filters.0.load(Relaxed);
         let expected = if old.is_null() {
             self.original
         } else {
             self.operations.get().cast_const()
         };
-        // SAFETY: The disk is valid while one of its devices is open. The operations stay where
-        // they are because the hook is pinned; it is dropped after it was taken off.
-        to_result(unsafe {
+        let list = into_raw(list);
+        // SAFETY: The operations stay where they are because the hook is pinned; it is dropped after it
+        // was taken off. So does the list's place, which holds such pointers.
+        let done = to_result(unsafe {
             bindings::tmem_disk_refit(
                 self.disk.as_ptr(),
                 expected,
                 operations,
-                self.filters.0.get().cast(),
+                self.filters.0.as_ptr().cast(),
                 list.cast(),
                 spans.as_ptr(),
                 spans.len() as c_uint,
+                PATIENCE,
             )
-        })?;
-        // SAFETY: The queue was frozen, so who has read the old list has left `submit_bio`.
-        unsafe { free(old) };
-        Ok(())
+        });
+        let unused = if done.is_ok() { old } else { list };
+        // SAFETY: The queue was frozen, so who has read the old list has left `submit_bio`, and
+        // `open_mutex` was held, so nobody is in `release`. Without success the new one was never
+        // published. Only who has the writer changes lists.
+        drop(unsafe { from_raw(unused) });
+        done
     }
 
     unsafe extern "C" fn submit_bio(bio: *mut kernel::bindings::bio) {
@@ -519,11 +571,7 @@ impl<F: Filter> Hook<F> {
         match found {
             Some(filter) => F::submit(filter, bio),
             None => {
-                let flight = hook.gate.enter();
-                let purpose = |original| F::outside(original, flight);
-                if let Some(clone) = hook.clones.clone_of(bio, hook.whole.target(), purpose) {
-                    clone.submit();
-                }
+                hook.clones.pass_on(bio, &hook.whole, F::outside);
             }
         }
     }
@@ -536,7 +584,7 @@ impl<F: Filter> Hook<F> {
             let hook = container_of!(Opaque::cast_from(operations), Self, operations);
             (&*hook, (*hook).filters.get())
         };
-        // SAFETY: The operations live as long as the disk's driver, which is in use.
+        // SAFETY: The operations live as long as the disk's driver, which `disk` keeps.
         if let Some(release) = unsafe { (*hook.original).release } {
             // SAFETY: The call is handed on as it came.
             unsafe { release(disk) };
@@ -548,7 +596,7 @@ impl<F: Filter> Hook<F> {
 
     /// Hands a bio to the disk's driver, as if there was no hook.
     fn pass_down(&self, bio: Bio) {
-        // SAFETY: The operations live as long as the disk's driver, which is in use.
+        // SAFETY: The operations live as long as the disk's driver, which `disk` keeps.
         let Some(submit) = (unsafe { (*self.original).submit_bio }) else {
             // Bios for the shadows of disks of blk-mq don't come here.
             return;
@@ -573,9 +621,8 @@ impl<F: Filter> Hook<F> {
         bdev: *mut kernel::bindings::block_device,
         page: c_ulong,
     ) {
-        let _guard = rcu::read_lock();
-        // SAFETY: Under RCU.
-        let filters = unsafe { F::registry().get() };
+        let guard = rcu::read_lock();
+        let filters = F::registry().read(&guard);
         if let Some(filter) = filters.iter().find(|filter| filter.shadow().is_of(bdev)) {
             F::slot_freed(filter, page as u64);
         }

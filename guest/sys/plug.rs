@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Plugs: bios that one task submits shortly after each other, gathered.
+//!
+//! A task may gather bios from a reserve and then wait for another one from it. It never waits for
+//! those in its own plug: the kernel empties a task's plug before the task sleeps, as it does to wait
+//! for a reserve (`mempool_alloc()` sleeps in `io_schedule_timeout()`), and `unplug` allocates nothing
+//! that it would have to wait for. A task that is preempted keeps its plug, but runs again without
+//! anybody's help. So a plug may hold as many bios as the reserve has, or more.
 
 use super::bio::{
     Bio,

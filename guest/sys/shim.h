@@ -69,15 +69,25 @@ bool tmem_disk_has_writes(struct gendisk *disk);
 /* A private copy, to submit to in the place of bdev; without submit_bio when it is for blk-mq. */
 struct block_device *tmem_bdev_shadow(struct block_device *bdev, bool mq);
 
+/* Keeps a disk, whose driver's module is in use, and that. */
+void tmem_disk_get(struct gendisk *disk);
+void tmem_disk_put(struct gendisk *disk);
 bool tmem_disk_is_mq(struct gendisk *disk);
 /*
  * With the disk's queue frozen: sets its operations and *slot, and has bios for its block devices
  * that touch one of the spans go through submit_bio. -EBUSY, and nothing is done, when the
- * operations are not those that are expected: somebody else has changed them.
+ * operations are not those that are expected: somebody else has changed them. -ETIMEDOUT, and nothing
+ * is done, when the disk is not free for that within ms milliseconds, if they are not 0; -EINTR when a
+ * signal comes before.
  */
 int tmem_disk_refit(struct gendisk *disk, const struct block_device_operations *expected,
 		    const struct block_device_operations *fops, void **slot, void *value,
-		    const struct tmem_span *spans, unsigned int count);
+		    const struct tmem_span *spans, unsigned int count, unsigned int ms);
+/* Waits until nobody has the disk's queue frozen or closed. The errors are those above. */
+int tmem_disk_await(struct gendisk *disk, unsigned int ms);
+/* Wakes a disk that sleeps to save power. Says whether it is kept awake, until it may sleep. */
+bool tmem_disk_wake(struct gendisk *disk);
+void tmem_disk_may_sleep(struct gendisk *disk);
 /*
  * Waits until all who looked at the flags that tmem_disk_refit() sets, before it did, have entered
  * the disk's queue; then sets the operations to those given, if any. Not for a disk that is not

@@ -46,7 +46,11 @@ impl Splits {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
+    ///
+    /// # Safety
+    ///
+    /// All fronts must have ended before it is dropped: they end without being seen here.
+    pub(super) unsafe fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             set <- Opaque::try_ffi_init(|set: *mut kernel::bindings::bio_set| {
                 // SAFETY: `set` is valid for writes, stays where it is, and starts as zeros as the
@@ -98,7 +102,7 @@ impl Splits {
 #[pinned_drop]
 impl PinnedDrop for Splits {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The set was initialised. Fronts end before what owns the set goes.
+        // SAFETY: The set was initialised, and by the precondition of `new` all fronts have ended.
         unsafe { kernel::bindings::bioset_exit(self.set.get()) };
     }
 }

@@ -30,6 +30,7 @@ fn config(cases: u32) -> ProptestConfig {
 
 pub(super) const CACHE: Scene = Scene {
     is_swap: false,
+    is_disk: false,
     is_eager: true,
     fault: None,
 };
@@ -42,6 +43,11 @@ const LAZY: Scene = Scene {
 pub(super) const SWAP: Scene = Scene {
     is_swap: true,
     ..CACHE
+};
+
+const DISK: Scene = Scene {
+    is_disk: true,
+    ..SWAP
 };
 
 proptest! {
@@ -60,6 +66,11 @@ proptest! {
     #[test]
     fn every_page_that_is_swapped_in_is_what_was_swapped_out(schedule in schedules(SWAP, MOST)) {
         run(SWAP, schedule).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn so_is_every_page_of_the_swap_disk_and_the_host_keeps_no_other(schedule in schedules(DISK, MOST)) {
+        run(DISK, schedule).map_err(TestCaseError::fail)?;
     }
 }
 
@@ -117,6 +128,7 @@ faults! {
     draining_in_haste_is_found: SWAP, DrainInHaste;
     errors_that_are_cleared_are_found: SWAP, SuccessClears;
     pages_that_fail_with_others_are_found: SWAP, FailsWhole;
+    old_pages_that_are_forgotten_are_found: DISK, ForgetsOld;
 }
 
 /// Schedules lead to all that they are for.

@@ -2,6 +2,7 @@
 //! Stands in for `guest/sys`: bios and locks without a kernel.
 
 pub(crate) mod bio;
+pub(crate) mod blockdev;
 pub(crate) mod clone;
 pub(crate) mod hook;
 pub(crate) mod irq_lock;

@@ -109,6 +109,10 @@ impl World {
         !self.scene.is_swap
     }
 
+    pub(crate) fn is_disk(&self) -> bool {
+        self.scene.is_disk
+    }
+
     fn waited(&self) {
         assert_eq!(self.locks.get(), 0, "waits with a lock");
         self.waits.set(self.waits.get() + 1);

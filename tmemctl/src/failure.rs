@@ -23,6 +23,11 @@ pub(crate) fn attach(disk: &str, errno: Errno) -> Error {
         Errno::NOMEM => {
             anyhow!("there is not enough memory to attach {disk}: free some, and try again")
         }
+        Errno::TIMEDOUT => anyhow!(
+            "{disk} did not end its I/O within 10 s, or somebody keeps it from doing any: try again \
+             when it answers"
+        ),
+        Errno::INTR => anyhow!("interrupted: {disk} is not attached"),
         other => anyhow!(other).context(format!("cannot attach {disk}")),
     }
 }
@@ -39,6 +44,10 @@ pub(crate) fn detach(disk: &str, errno: Errno) -> Error {
         Errno::IO => anyhow!(
             "some pages of {disk} could not be brought home, so it stays attached: the kernel's \
              log (dmesg) says what failed; try again when that is mended"
+        ),
+        Errno::TIMEDOUT => anyhow!(
+            "{disk} did not end its I/O within 10 s, or somebody keeps it from doing any, so it stays \
+             attached: try again when it answers"
         ),
         Errno::INTR => interrupted(disk),
         other => anyhow!(other).context(format!("cannot detach {disk}")),
@@ -82,6 +91,8 @@ mod tests {
             (Errno::OPNOTSUPP, "cannot filter"),
             (Errno::INVAL, "belong together"),
             (Errno::NOMEM, "not enough memory"),
+            (Errno::TIMEDOUT, "did not end its I/O"),
+            (Errno::INTR, "is not attached"),
             (Errno::PERM, "cannot attach"),
         ]
         .map(|(errno, words)| (attach("/dev/vda1", errno), words));
@@ -90,6 +101,7 @@ mod tests {
             (Errno::BUSY, "already"),
             (Errno::AGAIN, "host is away"),
             (Errno::IO, "brought home"),
+            (Errno::TIMEDOUT, "so it stays attached"),
             (Errno::INTR, "stays attached"),
             (Errno::PERM, "cannot detach"),
         ]

@@ -14,7 +14,6 @@ use crate::{
     sys::{
         self,
         bio::{
-            Bio,
             BioList,
             Op,
             Pages,
@@ -167,19 +166,12 @@ impl Filter {
         self.engine.dispatch(reads);
         home.wait();
 
-        let mut writes = BioList::new();
         self.for_each_part(home, |pages, copies, at| {
             let flight = self.gate.enter();
             let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
-            let mut bio = self.hook.clones().over(copies, Op::Write, pages, purpose)?;
-            bio.rebase(0u64.wrapping_sub(self.origin));
-            bio.aim(self.shadow.target());
-            writes.push(bio);
-            Ok(())
+            let clones = self.hook.clones();
+            clones.write(copies, pages, &self.shadow, self.origin, purpose)
         });
-        while let Some(bio) = writes.pop() {
-            Bio::submit(bio);
-        }
         home.wait();
         self.account_for(home, stock)
     }

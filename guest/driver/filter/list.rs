@@ -28,7 +28,8 @@ use crate::{
         hook::{
             Filter as _,
             Gate,
-            Hook, //
+            Hook,
+            Writer, //
         },
         irq_lock::new_irq_lock,
         module::InUse,
@@ -72,6 +73,7 @@ struct Entry {
 struct List {
     entries: KVec<Entry>,
     hooks: KVec<Arc<Hook<Filter>>>,
+    writer: Writer<Filter>,
     /// Filters so far: each has an object of its own on the device.
     count: u64,
 }
@@ -116,11 +118,12 @@ impl Filters {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`, or `EBUSY` when there are others already.
     pub(crate) fn new(manager: Arc<Manager>, is_eager: bool, settle: u32) -> Result<Arc<Self>> {
         let list = List {
             entries: KVec::new(),
             hooks: KVec::new(),
+            writer: Filter::registry().writer()?,
             count: 0,
         };
         let workqueue = WorkQueue::new(c"tmem-filters", true)?;
@@ -160,6 +163,7 @@ impl Filters {
             return Err(EEXIST);
         }
         let device = BlockDevice::open(target.major, target.minor)?;
+        let device = Arc::new(device, GFP_KERNEL)?;
         // A bio has one filter.
         let (from, to) = device.sectors();
         if list.entries.iter().any(|entry| {
@@ -182,7 +186,7 @@ impl Filters {
                     );
                     return Err(sys::not_supported());
                 }
-                Hook::new(&device)?
+                Hook::new(&device, &list.writer)?
             }
         };
         list.count += 1;
@@ -193,7 +197,7 @@ impl Filters {
         if self.manager.pools_are_ready() {
             filter.area.set_ready(true);
         }
-        if let Err(err) = filter.hook.attach(&filter) {
+        if let Err(err) = filter.hook.attach(&filter, &mut list.writer) {
             self.engine.remove_area(&filter.area);
             return Err(err);
         }
@@ -223,7 +227,7 @@ impl Filters {
         kind: Kind,
         number: (u32, u32),
         object: u64,
-        device: BlockDevice,
+        device: Arc<BlockDevice>,
         hook: Arc<Hook<Filter>>,
     ) -> Result<Arc<Filter>> {
         let (from, to) = device.sectors();
@@ -317,7 +321,10 @@ impl Filters {
             Ok(())
         };
         let mut list = self.list.lock();
-        let detached = detached.and_then(|()| filter.hook.detach(&filter, &filter.gate));
+        let detached = detached.and_then(|()| {
+            let writer = &mut list.writer;
+            filter.hook.detach(&filter, &filter.gate, writer)
+        });
         let at = list
             .entries
             .iter()

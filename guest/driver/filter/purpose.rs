@@ -34,7 +34,7 @@ use kernel::{
 /// See the module. All but the first two are to the host, or to the disk and back to the filter.
 pub(crate) enum Purpose {
     /// Past all filters.
-    Outside(Bio, Flight),
+    Outside(Bio),
     /// Through a filter.
     Through(Bio, Flight),
     /// Writes blocks of the disk.
@@ -75,7 +75,11 @@ impl Purpose {
 impl clone::Purpose for Purpose {
     fn ended(self, status: Status) {
         match self {
-            Self::Outside(original, flight) | Self::Through(original, flight) => {
+            Self::Outside(original) => {
+                read(&original, status);
+                original.end_as(status);
+            }
+            Self::Through(original, flight) => {
                 read(&original, status);
                 original.end_as(status);
                 drop(flight);

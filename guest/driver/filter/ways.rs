@@ -30,10 +30,7 @@ impl Filter {
 
     /// Passes a bio on to the disk, with a purpose.
     pub(super) fn pass_as(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) {
-        let clones = self.hook.clones();
-        if let Some(clone) = clones.clone_of(bio, self.shadow.target(), purpose) {
-            clone.submit();
-        }
+        self.hook.clones().pass_on(bio, &self.shadow, purpose);
     }
 
     /// The first pages of a bio, as many as fit into a request, and the rest. Gives nothing when it
@@ -48,9 +45,7 @@ impl Filter {
     /// A bio that the engine takes in the place of another.
     pub(super) fn carrier(&self, bio: Bio, purpose: impl FnOnce(Bio) -> Purpose) -> Option<Bio> {
         let clones = &self.engine.shared.clones;
-        let mut carrier = clones.clone_of(bio, self.device.target(), purpose)?;
-        carrier.rebase(self.origin);
-        Some(carrier)
+        clones.carrier_of(bio, self.origin, purpose)
     }
 
     /// Whether the host takes pages, and has not too much to do.

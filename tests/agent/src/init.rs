@@ -38,13 +38,23 @@ fn mount(places: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
+/// Keeps out of swap what this process has now.
+pub(crate) fn lock_what_is_there() {
+    lock(MlockAllFlags::CURRENT);
+}
+
+fn lock(what: MlockAllFlags) {
+    // Without this the agent still serves, only less surely.
+    if let Err(error) = rustix::mm::mlockall(what) {
+        eprintln!("tmem-agent: cannot lock itself in memory: {error}");
+    }
+}
+
 /// Keeps this process out of swap and away from the OOM killer: it must be
 /// able to tell what happens when swap does not answer.
 pub(crate) fn stay_in_memory() {
-    // Without these the agent still serves, only less surely.
-    if let Err(error) = rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE) {
-        eprintln!("tmem-agent: cannot lock itself in memory: {error}");
-    }
+    lock(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
+    // As above.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
         eprintln!("tmem-agent: cannot hide from the OOM killer: {error}");
     }

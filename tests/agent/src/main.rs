@@ -51,7 +51,11 @@ fn workload() -> Result<()> {
     )
     .context("cannot offer itself to the OOM killer")?;
     let corpus = Corpus::open(Path::new("/usr/lib"))?;
-    let mut memory = Memory::fill(&corpus, &workload, &mut report)?;
+    let mut memory = Memory::new(&corpus, &workload)?;
+    // What is swapped, and perhaps lost, is the memory that it fills, and little
+    // else.
+    init::lock_what_is_there();
+    memory.fill(&mut report)?;
     while let Some(line) = next()? {
         match serde_json::from_str(&line)? {
             Order::End => break,

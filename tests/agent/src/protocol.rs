@@ -106,6 +106,8 @@ pub enum Order {
     /// Read and check every page in a scattered order, and give every fourth
     /// a new content.
     Churn,
+    /// Read and check, in order, what of the pages can be read.
+    Salvage,
     /// End.
     End,
 }
@@ -183,6 +185,9 @@ pub struct Account {
     pub wrong: u64,
     /// What the first few wrong pages held; sentences.
     pub examples: Vec<String>,
+    /// Pages of the machine's that could not be read, when that does not end
+    /// the workload.
+    pub lost: u64,
     /// Major faults of the process.
     pub major_faults: u64,
     /// Time in milliseconds, on the guest's clock.

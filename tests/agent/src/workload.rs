@@ -14,6 +14,9 @@ use crate::protocol::Order;
 use crate::protocol::Workload;
 use anyhow::Context;
 use anyhow::Result;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 /// Progress is reported this many times in an order.
@@ -21,6 +24,9 @@ const REPORTS: u64 = 20;
 
 /// Wrong pages that are described.
 const EXAMPLES: usize = 5;
+
+/// The kernel's number for "input/output error".
+const EIO: i32 = 5;
 
 /// Pages that are allocated at once, 8 MiB: room for huge pages, and little
 /// enough for a kernel that refuses a single request beyond all memory.
@@ -36,34 +42,36 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// Fills `workload.mib` MiB; calls `report` with the news on the way.
+    /// What it takes beside the pages.
     ///
     /// # Errors
-    /// The real content cannot be read, or a report cannot be made.
-    pub fn fill(
-        corpus: &'a Corpus,
-        workload: &Workload,
-        report: &mut dyn FnMut(News) -> Result<()>,
-    ) -> Result<Self> {
-        let of = workload.mib * ((1 << 20) / PAGE_SIZE as u64);
-        let count = usize::try_from(of).context("too much memory")?;
-        let mut memory = Self {
+    /// There are too many pages.
+    pub fn new(corpus: &'a Corpus, workload: &Workload) -> Result<Self> {
+        let count = workload.mib * ((1 << 20) / PAGE_SIZE as u64);
+        let count = usize::try_from(count).context("too much memory")?;
+        Ok(Self {
             corpus,
             seed: workload.seed,
             chunks: Vec::with_capacity(count.div_ceil(CHUNK)),
             generations: vec![0; count],
-        };
+        })
+    }
+
+    /// Fills the pages; calls `report` with the news on the way.
+    ///
+    /// # Errors
+    /// The real content cannot be read, or a report cannot be made.
+    pub fn fill(&mut self, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
+        let of = self.generations.len() as u64;
         let watch = Watch::start()?;
         let mut page = [0; PAGE_SIZE];
         for number in 0..of {
-            let name = memory.name(number, 0);
-            corpus.make(name, &mut page)?;
-            memory.push(page);
+            let name = self.name(number, 0);
+            self.corpus.make(name, &mut page)?;
+            self.push(page);
             progress(number + 1, of, report)?;
         }
-        let account = watch.stop(of, 0, Vec::new())?;
-        report(News::Filled(account))?;
-        Ok(memory)
+        report(News::Filled(watch.stop(of, Account::default())?))
     }
 
     /// Carries out `order`.
@@ -73,12 +81,13 @@ impl<'a> Memory<'a> {
     pub fn obey(&mut self, order: Order, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
         let of = self.generations.len() as u64;
         let watch = Watch::start()?;
-        let (mut wrong, mut examples) = (0, Vec::new());
+        let mut account = Account::default();
         let mut expected = [0; PAGE_SIZE];
+        let mut salvage = (order == Order::Salvage).then(Salvage::start).transpose()?;
         for turn in 0..of {
             let number = match order {
                 Order::Churn => scattered(turn, of),
-                Order::Verify | Order::End => turn,
+                Order::Verify | Order::Salvage | Order::End => turn,
             };
             let at = usize::try_from(number)?;
             let chunk = self.chunks.get_mut(at / CHUNK);
@@ -92,10 +101,15 @@ impl<'a> Memory<'a> {
                 generation: generation.into(),
             };
             self.corpus.make(name(*generation), &mut expected)?;
-            if *page != expected {
-                wrong += 1;
-                if examples.len() < EXAMPLES {
-                    examples.push(describe(name(*generation), page, &expected));
+            let found = match &mut salvage {
+                Some(salvage) => salvage.read(page, &expected)?,
+                None => page,
+            };
+            if *found != expected {
+                account.wrong += 1;
+                if account.examples.len() < EXAMPLES {
+                    let example = describe(name(*generation), found, &expected);
+                    account.examples.push(example);
                 }
             }
             if order == Order::Churn && mix(number ^ u64::from(*generation)).is_multiple_of(4) {
@@ -104,7 +118,8 @@ impl<'a> Memory<'a> {
             }
             progress(turn + 1, of, report)?;
         }
-        report(News::Checked(watch.stop(of, wrong, examples)?))
+        account.lost = salvage.map_or(0, |salvage| salvage.lost.len() as u64);
+        report(News::Checked(watch.stop(of, account)?))
     }
 
     fn push(&mut self, page: Page) {
@@ -147,6 +162,43 @@ fn progress(done: u64, of: u64, report: &mut dyn FnMut(News) -> Result<()>) -> R
     Ok(())
 }
 
+/// Reads the memory of this process without ending it for what can't be read.
+struct Salvage {
+    memory: File,
+    copy: Page,
+    /// The machine's pages, by their numbers, that can't be read.
+    lost: BTreeSet<usize>,
+}
+
+impl Salvage {
+    fn start() -> Result<Self> {
+        Ok(Self {
+            memory: File::open("/proc/self/mem").context("cannot open its own memory")?,
+            copy: [0; PAGE_SIZE],
+            lost: BTreeSet::new(),
+        })
+    }
+
+    /// What is in `page`; what of it can't be read is as in `expected`.
+    fn read(&mut self, page: &Page, expected: &Page) -> Result<&Page> {
+        self.copy = *expected;
+        let start = page.as_ptr().addr();
+        // It is in two of the machine's pages, unless it begins with one.
+        let (front, back) = self.copy.split_at_mut(PAGE_SIZE - start % PAGE_SIZE);
+        let middle = start + front.len();
+        for (part, at) in [(front, start), (back, middle)] {
+            match self.memory.read_exact_at(part, at as u64) {
+                Ok(()) => (),
+                Err(error) if error.raw_os_error() == Some(EIO) => {
+                    self.lost.insert(at / PAGE_SIZE);
+                }
+                Err(error) => return Err(error).context("cannot read its own memory"),
+            }
+        }
+        Ok(&self.copy)
+    }
+}
+
 /// Time and major faults since a moment.
 struct Watch {
     start: Instant,
@@ -161,14 +213,13 @@ impl Watch {
         })
     }
 
-    fn stop(&self, pages: u64, wrong: u64, examples: Vec<String>) -> Result<Account> {
+    fn stop(&self, pages: u64, account: Account) -> Result<Account> {
         let milliseconds = self.start.elapsed().as_millis();
         Ok(Account {
             pages,
-            wrong,
-            examples,
             major_faults: major_faults()? - self.major_faults,
             milliseconds: u64::try_from(milliseconds).unwrap_or(u64::MAX),
+            ..account
         })
     }
 }
@@ -196,7 +247,9 @@ mod tests {
             seed: 1,
             oom_score_adj: 0,
         };
-        Memory::fill(corpus, &workload, &mut |_| Ok(())).unwrap()
+        let mut memory = Memory::new(corpus, &workload).unwrap();
+        memory.fill(&mut |_| Ok(())).unwrap();
+        memory
     }
 
     fn last(memory: &mut Memory<'_>, order: Order) -> Account {
@@ -228,6 +281,17 @@ mod tests {
         let account = last(&mut memory, Order::Verify);
         assert_eq!((account.pages, account.wrong), (2560, 1));
         assert!(account.examples[0].contains("number: 17"));
+    }
+
+    #[test]
+    fn salvage_finds_what_is_wrong_and_loses_nothing_that_is_there() {
+        let corpus = corpus();
+        let mut memory = filled(2, &corpus);
+        let account = last(&mut memory, Order::Salvage);
+        assert_eq!((account.pages, account.wrong, account.lost), (512, 0, 0));
+        memory.chunks[0][17][4095] ^= 1;
+        let account = last(&mut memory, Order::Salvage);
+        assert_eq!((account.wrong, account.lost), (1, 0));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod coherency;
 pub(crate) mod control;
 mod in_flight;
 mod late;
+mod lost;
 mod mutation;
 mod places;
 mod power_cut;
@@ -22,6 +23,7 @@ mod split;
 mod stacked;
 mod stress;
 mod swap;
+mod waits;
 
 use anyhow::Result;
 use tmem_e2e::Drive;

@@ -84,6 +84,14 @@ impl Engine {
         &self.workqueue
     }
 
+    /// Takes a bio of the swap disk.
+    pub(crate) fn submit(&self, bio: Bio) {
+        if self.is_away.get() && bio.is_swap_out() {
+            return bio.end(Outcome::Again);
+        }
+        self.gather(bio);
+    }
+
     /// Takes a bio, which may wait in the task's plug.
     pub(crate) fn gather(&self, bio: Bio) {
         world::push(Task::Plug(bio));
@@ -99,14 +107,14 @@ impl Engine {
                 Known::Swap(handles) if is_full && handles.are_new(pages) => {
                     Admission::Refused(bio)
                 }
-                Known::Swap(handles) => handles.admit(bio, pages),
+                Known::Swap(handles) => handles.admit(bio, pages, world::world().is_disk()),
                 Known::Cache(_) => Admission::Send(bio),
             };
             match admission {
                 Admission::Send(bio) => admitted.push(bio),
                 Admission::Deferred => world::world().seen.deferred.add(1),
                 Admission::Refused(bio) => bio.end(Outcome::NoSpace),
-                Admission::Empty(_) => panic!("a filter has no empty pages"),
+                Admission::Empty(_) => panic!("nobody reads what was never written"),
             }
         }
         while let Some(bio) = admitted.pop() {
@@ -135,10 +143,19 @@ impl Engine {
     pub(crate) fn fail(&self, bio: Bio) {
         if self.may_wait(&bio) {
             world::world().excuse(&bio);
-            bio.end(Outcome::IoError);
+            self.abandon(bio, Outcome::IoError);
         } else {
-            bio.end(Outcome::Again);
+            self.abandon(bio, Outcome::Again);
         }
+    }
+
+    fn abandon(&self, bio: Bio, outcome: Outcome) {
+        if bio.op() == Op::Write {
+            let area = world::world().filter.area.clone();
+            area.swap(|handles| handles.abandon(bio.pages().unwrap()));
+            self.schedule_flush(&area);
+        }
+        bio.end(outcome);
     }
 
     /// The device is gone, and has not answered these.
@@ -155,7 +172,25 @@ impl Engine {
             self.flushed(area, extents, false);
         }
         for bio in orphans {
-            bio.end(Outcome::Again);
+            self.abandon(bio, Outcome::Again);
+        }
+    }
+
+    /// The swap-outs that wait end; all others wait on.
+    pub(crate) fn postpone_swap_out(&self, area: &Area, waiting: Vec<Bio>) {
+        let deferred = area.swap(|handles| handles.take_deferred());
+        let mut deferred = deferred.unwrap_or(BioList::new());
+        let mut rest = BioList::new();
+        while let Some(bio) = deferred.pop() {
+            if bio.is_swap_out() {
+                self.abandon(bio, Outcome::Again);
+            } else {
+                rest.push(bio);
+            }
+        }
+        area.swap(|handles| handles.defer(rest));
+        for bio in waiting {
+            self.abandon(bio, Outcome::Again);
         }
     }
 

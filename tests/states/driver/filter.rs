@@ -6,8 +6,8 @@ use super::engine::Engine;
 use crate::sys::bio::Bio;
 use crate::sys::bio::BioList;
 use crate::sys::bio::Op;
-use crate::sys::bio::Target;
 use crate::sys::bio::PAGE_SECTORS;
+use crate::sys::blockdev::Shadow;
 use crate::sys::clone::Clones;
 use crate::sys::clone::Copies;
 use crate::sys::clone::CopiesStack;
@@ -54,18 +54,11 @@ pub(crate) const ORIGIN: u64 = 5 * PAGE_SECTORS;
 
 const RETRY: u64 = 1;
 
-/// A block device to which bios may be submitted.
-pub(crate) struct Device(Target);
-
-impl Device {
-    pub(crate) fn target(&self) -> Target {
-        self.0
-    }
-}
-
 pub(crate) struct Filter {
     pub(crate) number: (u32, u32),
     is_swap: bool,
+    /// There is no filter: bios are the engine's.
+    is_disk: bool,
     pub(crate) area: Arc<Area>,
     pub(crate) engine: Arc<Engine>,
     hook: Hook,
@@ -80,8 +73,7 @@ pub(crate) struct Filter {
     copies: IrqLock<CopiesStack>,
     most_seen: u64,
     is_eager: bool,
-    shadow: Device,
-    device: Device,
+    shadow: Shadow,
 }
 
 impl Filter {
@@ -93,6 +85,7 @@ impl Filter {
         Arc::new(Self {
             number: (254, 1),
             is_swap: scene.is_swap,
+            is_disk: scene.is_disk,
             area: Area::new(scene.is_swap, crate::PAGES, scene.fault),
             engine: Engine::new(),
             hook: Hook {
@@ -109,13 +102,16 @@ impl Filter {
             copies: IrqLock::new(copies),
             most_seen: crate::MOST_SEEN,
             is_eager: scene.is_eager,
-            shadow: Device(Target::Shadow),
-            device: Device(Target::Device),
+            shadow: Shadow,
         })
     }
 
     /// A bio of the guest's, or the rest of one.
-    pub(crate) fn submit(self: &Arc<Self>, bio: Bio) {
+    pub(crate) fn submit(self: &Arc<Self>, mut bio: Bio) {
+        if self.is_disk {
+            bio.rebase(self.origin);
+            return self.engine.submit(bio);
+        }
         match (self.is_swap, bio.op()) {
             (false, Op::Read) => self.read_block(bio),
             (false, _) => self.write_block(bio),

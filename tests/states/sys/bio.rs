@@ -58,8 +58,8 @@ impl Pages {
 /// Where a bio goes when it is submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// To the filter.
-    Device,
+    /// Nowhere: the engine takes it.
+    None,
     /// To the disk.
     Shadow,
 }

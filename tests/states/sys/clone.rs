@@ -9,6 +9,7 @@ use super::bio::Pages;
 use super::bio::Status;
 use super::bio::Target;
 use super::bio::PAGE_SECTORS;
+use super::blockdev::Shadow;
 use crate::driver::filter::purpose;
 use crate::world;
 use kernel::prelude::*;
@@ -22,16 +23,39 @@ pub(crate) trait Purpose: Sized + 'static {
 pub(crate) struct Clones;
 
 impl Clones {
-    pub(crate) fn clone_of(
+    pub(crate) fn pass_on(
         &self,
         original: Bio,
-        target: Target,
+        _: &Shadow,
+        purpose: impl FnOnce(Bio) -> purpose::Purpose,
+    ) {
+        clone_of(original, Target::Shadow, purpose).submit();
+    }
+
+    pub(crate) fn carrier_of(
+        &self,
+        original: Bio,
+        origin: u64,
         purpose: impl FnOnce(Bio) -> purpose::Purpose,
     ) -> Option<Bio> {
-        let mut body = original.body().like();
-        body.target = target;
-        body.purpose = Some(purpose(original));
-        Some(Bio::new(body))
+        let mut carrier = clone_of(original, Target::None, purpose);
+        carrier.rebase(origin);
+        Some(carrier)
+    }
+
+    pub(crate) fn write(
+        &self,
+        copies: KBox<Copies>,
+        pages: Pages,
+        _: &Shadow,
+        origin: u64,
+        purpose: impl FnOnce(KBox<Copies>) -> purpose::Purpose,
+    ) -> Result<(), KBox<Copies>> {
+        let mut bio = self.over(copies, Op::Write, pages, purpose)?;
+        bio.rebase(0u64.wrapping_sub(origin));
+        bio.aim(Target::Shadow);
+        bio.submit();
+        Ok(())
     }
 
     pub(crate) fn over(
@@ -56,7 +80,7 @@ impl Clones {
             memory: copies.memory.clone(),
             first: 0,
             guest: None,
-            target: Target::Device,
+            target: Target::None,
             purpose: Some(purpose(copies)),
             chain: None,
         }))
@@ -65,6 +89,13 @@ impl Clones {
     pub(crate) fn purpose<'a>(&self, bio: &'a Bio) -> Option<&'a purpose::Purpose> {
         bio.body().purpose.as_ref()
     }
+}
+
+fn clone_of(original: Bio, target: Target, purpose: impl FnOnce(Bio) -> purpose::Purpose) -> Bio {
+    let mut body = original.body().like();
+    body.target = target;
+    body.purpose = Some(purpose(original));
+    Bio::new(body)
 }
 
 pub(crate) struct Copies {

@@ -56,18 +56,33 @@ impl World {
 
     /// Nobody waits for the device any more.
     pub(super) fn timeout(&self) {
-        if self.filter.engine.mode.get() != Mode::Hold {
-            return;
+        if self.filter.engine.mode.get() == Mode::Hold {
+            let waiting = self.take_waiting(|_| true);
+            self.filter.engine.shut(&self.filter.area, waiting);
         }
+    }
+
+    /// Those who swap out do not wait for the device any more.
+    pub(super) fn postpone(&self) {
+        if self.filter.engine.is_away.get() {
+            let waiting = self.take_waiting(Bio::is_swap_out);
+            self.filter
+                .engine
+                .postpone_swap_out(&self.filter.area, waiting);
+        }
+    }
+
+    /// Takes those of the bios that wait for the device that `are`.
+    fn take_waiting(&self, are: impl Fn(&Bio) -> bool) -> Vec<Bio> {
         let mut waiting = Vec::new();
         let tasks = self.tasks.take();
         for task in tasks {
             match task {
-                Task::Request(Request { bio, .. }) => waiting.push(bio),
+                Task::Request(Request { bio, .. }) if are(&bio) => waiting.push(bio),
                 task => self.tasks.borrow_mut().push(task),
             }
         }
-        self.filter.engine.shut(&self.filter.area, waiting);
+        waiting
     }
 
     /// The device comes back, with its pages or without.
@@ -76,7 +91,8 @@ impl World {
         if is_there || self.is_managing.replace(true) {
             return;
         }
-        if is_lost {
+        // A swap disk whose pages are lost is not used any more.
+        if is_lost && !self.is_disk() {
             self.lose_slots();
             self.host.borrow_mut().clear();
             self.filter.area.lose_all();

@@ -44,12 +44,16 @@ pub(crate) enum Fault {
     SuccessClears,
     /// What was read is not marked when something else is lost.
     FailsWhole,
+    /// What a write was to replace is forgotten when nobody knows what became of the write.
+    ForgetsOld,
 }
 
 /// A world to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scene {
     pub(crate) is_swap: bool,
+    /// The swap disk, without a filter.
+    pub(crate) is_disk: bool,
     pub(crate) is_eager: bool,
     /// Then only the guest judges.
     pub(crate) fault: Option<Fault>,

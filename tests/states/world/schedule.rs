@@ -71,6 +71,8 @@ pub(crate) enum Act {
     },
     /// Nobody waits for it any more.
     Timeout,
+    /// Those who swap out do not.
+    Postpone,
     /// It comes back.
     Back {
         is_lost: bool,
@@ -110,7 +112,7 @@ fn act(scene: Scene) -> impl Strategy<Value = Act> {
             3 => place().prop_map(|(at, count)| Act::Free { at, count }),
             1 => Just(Act::Drain),
             1 => prop_oneof![12 => Just(false), 1 => Just(true)].prop_map(Act::Full),
-            1 => prop_oneof![3 => Just(Act::Timeout), 1 => Just(Act::Signal)],
+            1 => prop_oneof![3 => Just(Act::Timeout), 1 => Just(Act::Postpone), 1 => Just(Act::Signal)],
         ]
         .boxed()
     } else {
@@ -150,6 +152,7 @@ impl World {
             Act::Short(is_short) => self.is_short.set(is_short),
             Act::Away { executed } => self.away(executed),
             Act::Timeout => self.timeout(),
+            Act::Postpone => self.postpone(),
             Act::Back { is_lost } => self.back(is_lost),
             Act::Exchange { at, is_seen } => self.exchange(at, is_seen),
             Act::Drain => self.drain(),

@@ -3,6 +3,7 @@
 //! are read.
 
 use super::guest;
+use super::Fault;
 use super::World;
 use crate::driver::area::Known;
 use crate::sys::bio::Op;
@@ -66,6 +67,10 @@ impl World {
     }
 
     pub(super) fn discard_slots(&self, op: Op, pages: Pages) {
+        if self.is_disk() {
+            // The swap code leaves what is freed to the driver.
+            return;
+        }
         let is_free = |slot: Slot| !slot.is_busy && slot.content.is_none();
         let Some(pages) = self.first(pages, is_free) else {
             return;
@@ -93,7 +98,8 @@ impl World {
         if op.has_failed {
             if is_read && has_lost {
                 self.seen.lost.add(1);
-            } else if !op.may_fail {
+            } else if (is_read || !self.is_disk()) && !op.may_fail {
+                // Pages that the disk does not take stay in memory.
                 self.is_wrong(format!("{:?} of {pages:?} failed", op.op));
             }
         }
@@ -142,7 +148,11 @@ impl World {
 
     pub(super) fn drain(&self) {
         // One who was interrupted cannot go on while this waits.
-        if self.is_cache() || self.depth.get() > 1 || self.is_draining.replace(true) {
+        if self.is_cache()
+            || self.is_disk()
+            || self.depth.get() > 1
+            || self.is_draining.replace(true)
+        {
             return;
         }
         let drained = self.filter.drain(|| self.drained());
@@ -178,7 +188,7 @@ impl World {
 
     /// The host has the pages that are stored, and no others.
     fn check_held(&self) {
-        if self.fault.is_some() {
+        if self.fault.is_some_and(|fault| fault != Fault::ForgetsOld) {
             return;
         }
         if let Known::Swap(handles) = &*self.filter.area.known.lock() {
@@ -186,7 +196,12 @@ impl World {
             if let Some(page) = host.pages().find(|page| !handles.is_stored(*page)) {
                 self.is_wrong(format!("the host keeps page {page}, which nobody needs"));
             }
-            if host.pages().count() as u64 != handles.stored() {
+            let is_gone = |page: u64| {
+                // What became of a write that failed is unknown until its slot is freed.
+                let is_unknown = self.is_disk() && self.slot(page).content.is_none();
+                handles.is_stored(page) && host.get(page).is_none() && !is_unknown
+            };
+            if (0..crate::PAGES).any(is_gone) {
                 self.is_wrong("the host does not have all that is stored".into());
             }
         }

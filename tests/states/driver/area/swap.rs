@@ -42,10 +42,10 @@ impl Swap {
         self.fault == Some(fault)
     }
 
-    pub(crate) fn admit(&mut self, bio: Bio, pages: Pages) -> Admission {
+    pub(crate) fn admit(&mut self, bio: Bio, pages: Pages, plain: bool) -> Admission {
         let is_write = bio.op() == Op::Write;
         let before = self.handles.pending();
-        let admission = self.handles.admit(bio, pages, false);
+        let admission = self.handles.admit(bio, pages, plain);
         match admission {
             Admission::Deferred if self.is(Fault::NothingDeferred) => {
                 // Nothing else is deferred with this fault.
@@ -62,6 +62,12 @@ impl Swap {
                 Admission::Send(bio)
             }
             admission => admission,
+        }
+    }
+
+    pub(crate) fn abandon(&mut self, pages: Pages) {
+        if !self.is(Fault::ForgetsOld) {
+            self.handles.abandon(pages);
         }
     }
 

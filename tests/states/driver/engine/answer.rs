@@ -13,13 +13,13 @@ use crate::world::Fault;
 impl Engine {
     /// Ends a bio. `statuses` has one for each page; none when the request was rejected.
     pub(crate) fn finish(&self, area: &Area, mut bio: Bio, statuses: Option<&[Status]>) {
-        let outcome = match (statuses, bio.op()) {
-            (None, _) => Outcome::IoError,
-            (Some(statuses), op) if world::world().is_cache() => {
-                finish_cache(area, &bio, op, statuses)
-            }
-            (Some(statuses), Op::Write) => finish_put(area, &bio, statuses),
-            (Some(statuses), _) => finish_get(area, &mut bio, statuses),
+        let Some(statuses) = statuses else {
+            return self.abandon(bio, Outcome::IoError);
+        };
+        let outcome = match bio.op() {
+            op if world::world().is_cache() => finish_cache(area, &bio, op, statuses),
+            Op::Write => finish_put(area, &bio, statuses),
+            _ => finish_get(area, &mut bio, statuses),
         };
         bio.end(outcome);
     }
@@ -83,12 +83,12 @@ fn finish_put(area: &Area, bio: &Bio, statuses: &[Status]) -> Outcome {
 }
 
 fn finish_get(area: &Area, bio: &mut Bio, statuses: &[Status]) -> Outcome {
-    let mut failed = 0;
+    let (mut read, mut failed) = (0, 0);
     let mut moved = false;
     let first = bio.pages().unwrap().index;
     for (i, status) in (0u32..).zip(statuses) {
         match status.code() {
-            Status::OK => area.counts.hits.add(1),
+            Status::OK => read += 1,
             Status::MISS => {
                 bio.zero(i, 1);
                 let page = first + u64::from(i);
@@ -104,15 +104,19 @@ fn finish_get(area: &Area, bio: &mut Bio, statuses: &[Status]) -> Outcome {
             }
         }
     }
+    if moved {
+        return Outcome::Again;
+    }
+    area.counts.hits.add(read);
     area.counts.errors.add(failed);
     for (i, status) in (0..).zip(statuses) {
         if status.code() == Status::OK {
             bio.mark_read(i, 1);
         }
     }
-    match (failed, moved) {
-        (0, false) => Outcome::Ok,
-        (0, true) => Outcome::Again,
-        _ => Outcome::IoError,
+    if failed == 0 {
+        Outcome::Ok
+    } else {
+        Outcome::IoError
     }
 }
