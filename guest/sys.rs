@@ -56,6 +56,12 @@ pub(crate) fn memory_pages() -> u64 {
     unsafe { bindings::tmem_memory_pages() }
 }
 
+/// Whether this machine's memory is encrypted, so that the host cannot read it.
+pub(crate) fn is_confidential() -> bool {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::tmem_is_confidential() }
+}
+
 /// `EOPNOTSUPP`, which the kernel crate has since 7.3.
 pub(crate) fn not_supported() -> Error {
     Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))

@@ -255,6 +255,8 @@ pub struct Status {
     pub held_bytes: u64,
     /// Pages on the swap disk `/dev/tmem0`, 0 when there is none.
     pub swap_pages: u64,
+    /// 1 when this machine's memory is encrypted, so that the host cannot read it (SEV, TDX).
+    pub is_confidential: u32,
 }
 
 impl Status {
@@ -269,6 +271,7 @@ impl Status {
         give(&mut to, 8, &self.quota_bytes.to_ne_bytes());
         give(&mut to, 16, &self.held_bytes.to_ne_bytes());
         give(&mut to, 24, &self.swap_pages.to_ne_bytes());
+        give(&mut to, 32, &self.is_confidential.to_ne_bytes());
         to
     }
 
@@ -280,6 +283,7 @@ impl Status {
             quota_bytes: u64::from_ne_bytes(take(from, 8)),
             held_bytes: u64::from_ne_bytes(take(from, 16)),
             swap_pages: u64::from_ne_bytes(take(from, 24)),
+            is_confidential: u32::from_ne_bytes(take(from, 32)),
         }
     }
 }

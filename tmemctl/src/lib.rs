@@ -66,6 +66,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
+/// Says what is to be known of what was done.
+fn warn(text: &str) {
+    eprintln!("tmemctl: warning: {text}");
+}
+
 /// Says what could not be done; the rest goes on.
 fn complain(error: &anyhow::Error) {
     eprintln!("tmemctl: {error:#}");
