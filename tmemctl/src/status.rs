@@ -85,6 +85,8 @@ fn report(module: &impl Module, device: Option<Number>) -> Result<Report> {
 impl Report {
     /// Looks for what is not as it should be.
     fn judge(&mut self, system: &System, disks: &impl Disks) {
+        self.warnings
+            .extend(system.swap_warning(self.status.quota_bytes));
         for (name, filter) in &self.filters {
             if let Some(kind) = Kind::from_number(filter.kind) {
                 let device = Number::of(filter);

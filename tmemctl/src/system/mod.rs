@@ -4,6 +4,7 @@
 mod btrfs;
 mod disks;
 mod mounts;
+mod order;
 mod plan;
 mod swaps;
 
