@@ -26,7 +26,8 @@ const READ: u32 = 2;
 ///
 /// `EEXIST` when one is attached already, `ENXIO` when there is no such block device, `EOPNOTSUPP`
 /// when the device cannot have one, `EBUSY` when a filter is attached to a part of it, or to the
-/// disk that it is a part of, `EINVAL` for an unknown kind, `ENOMEM`.
+/// disk that it is a part of, `EINVAL` for an unknown kind, `EFBIG` when what is to be known of its
+/// pages would take too large a part of this machine's memory, `ENOMEM`.
 pub const ATTACH: u32 = number(WRITE, 1, Target::SIZE);
 
 /// Detaches a filter, bringing home first what only the host has: takes a [`Target`]. May take long;

@@ -379,6 +379,11 @@ u64 tmem_memory_pages(void)
 	return totalram_pages();
 }
 
+u64 tmem_available_pages(void)
+{
+	return max(si_mem_available(), 0L);
+}
+
 bool tmem_is_confidential(void)
 {
 	return cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT);

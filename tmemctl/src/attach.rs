@@ -115,7 +115,7 @@ fn all(module: &impl Module, candidates: Vec<Candidate>, out: &mut impl Write) -
             Ok(()) => say(out, "attached", &name, &what)?,
             Err(Errno::EXIST) => say(out, "was attached", &name, &what)?,
             // It is not suitable, or not there any more.
-            Err(errno @ (Errno::OPNOTSUPP | Errno::NXIO)) => {
+            Err(errno @ (Errno::OPNOTSUPP | Errno::NXIO | Errno::FBIG)) => {
                 let reason = failure::attach(&name, errno);
                 say(out, "skipped", &name, &format!("{used}: {reason:#}"))?;
             }
