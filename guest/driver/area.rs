@@ -53,7 +53,7 @@ pub(crate) enum Known {
     /// Swapped out pages.
     Swap(Handles),
     /// Copies of a disk's blocks.
-    Cache(Blocks),
+    Cache(KBox<Blocks>),
 }
 
 impl Known {
@@ -72,7 +72,10 @@ impl Known {
     /// `ENOMEM`.
     pub(crate) fn new(kind: Kind, pages: u64) -> Result<Self> {
         Ok(match kind {
-            Kind::Precache => Self::Cache(Blocks::new(pages, Self::most_seen())?),
+            Kind::Precache => {
+                let blocks = Blocks::new(pages, Self::most_seen())?;
+                Self::Cache(KBox::new(blocks, GFP_KERNEL)?)
+            }
             Kind::Preswap => Self::Swap(Handles::new(pages)?),
         })
     }
