@@ -49,8 +49,8 @@ impl System {
         let other = self.others().find(|swap| swap.priority <= disk.priority)?;
         Some(format!(
             "{DISK} has priority {}, and {} has {}: pages that the host refuses, as at the quota, \
-             stay in memory and do not go there. Swap {DISK} off, and on with a lower priority \
-             than all others have",
+             stay in memory and do not go there. Swap {DISK} off; to have both, give all others \
+             a priority (pri=10 in /etc/fstab) and {DISK} none",
             disk.priority, other.path, other.priority
         ))
     }
