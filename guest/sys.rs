@@ -56,6 +56,18 @@ pub(crate) fn memory_pages() -> u64 {
     unsafe { bindings::tmem_memory_pages() }
 }
 
+/// Pages of memory that can be had without swapping, about.
+pub(crate) fn available_pages() -> u64 {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::tmem_available_pages() }
+}
+
+/// Whether this machine's memory is encrypted, so that the host cannot read it.
+pub(crate) fn is_confidential() -> bool {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::tmem_is_confidential() }
+}
+
 /// `EOPNOTSUPP`, which the kernel crate has since 7.3.
 pub(crate) fn not_supported() -> Error {
     Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))

@@ -26,8 +26,10 @@ const READ: u32 = 2;
 ///
 /// `EEXIST` when one is attached already, `ENXIO` when there is no such block device, `EOPNOTSUPP`
 /// when the device cannot have one, `EBUSY` when a filter is attached to a part of it, or to the
-/// disk that it is a part of, `EINVAL` for an unknown kind, `ENOMEM`. `ETIMEDOUT` when the disk's I/O
-/// does not end within ten seconds, or its queue is kept frozen; `EINTR` when a signal comes before.
+/// disk that it is a part of, `EINVAL` for an unknown kind, `EFBIG` when what is to be known of its
+/// pages would take too large a part of this machine's memory, `ENOMEM`. `ETIMEDOUT` when the disk's
+/// I/O does not end within ten seconds, or its queue is kept frozen; `EINTR` when a signal comes
+/// before.
 pub const ATTACH: u32 = number(WRITE, 1, Target::SIZE);
 
 /// Detaches a filter, bringing home first what only the host has: takes a [`Target`]. May take long;
@@ -257,6 +259,8 @@ pub struct Status {
     pub held_bytes: u64,
     /// Pages on the swap disk `/dev/tmem0`, 0 when there is none.
     pub swap_pages: u64,
+    /// 1 when this machine's memory is encrypted, so that the host cannot read it (SEV, TDX).
+    pub is_confidential: u32,
 }
 
 impl Status {
@@ -271,6 +275,7 @@ impl Status {
         give(&mut to, 8, &self.quota_bytes.to_ne_bytes());
         give(&mut to, 16, &self.held_bytes.to_ne_bytes());
         give(&mut to, 24, &self.swap_pages.to_ne_bytes());
+        give(&mut to, 32, &self.is_confidential.to_ne_bytes());
         to
     }
 
@@ -282,6 +287,7 @@ impl Status {
             quota_bytes: u64::from_ne_bytes(take(from, 8)),
             held_bytes: u64::from_ne_bytes(take(from, 16)),
             swap_pages: u64::from_ne_bytes(take(from, 24)),
+            is_confidential: u32::from_ne_bytes(take(from, 32)),
         }
     }
 }

@@ -6,13 +6,18 @@ use super::{
     blocks::Blocks,
     counters::Counter,
     handles::Handles,
-    request::Request, //
+    request::Request,
+    tuning, //
 };
 use crate::{
-    sys::irq_lock::{
-        new_irq_lock,
-        IrqLock, //
+    sys::{
+        self,
+        irq_lock::{
+            new_irq_lock,
+            IrqLock, //
+        },
     },
+    uapi::Kind,
     wire::{
         ObjectId,
         PoolKind, //
@@ -48,7 +53,36 @@ pub(crate) enum Known {
     /// Swapped out pages.
     Swap(Handles),
     /// Copies of a disk's blocks.
-    Cache(Blocks),
+    Cache(KBox<Blocks>),
+}
+
+impl Known {
+    /// Bytes of memory that it takes to know about `pages` pages of a filter of this kind.
+    pub(crate) fn bytes(kind: Kind, pages: u64) -> u64 {
+        match kind {
+            Kind::Precache => Blocks::bytes(pages, Self::most_seen()),
+            Kind::Preswap => Handles::bytes(pages),
+        }
+    }
+
+    /// Nothing yet, about `pages` pages of a filter of this kind.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(kind: Kind, pages: u64) -> Result<Self> {
+        Ok(match kind {
+            Kind::Precache => {
+                let blocks = Blocks::new(pages, Self::most_seen())?;
+                Self::Cache(KBox::new(blocks, GFP_KERNEL)?)
+            }
+            Kind::Preswap => Self::Swap(Handles::new(pages)?),
+        })
+    }
+
+    fn most_seen() -> u64 {
+        sys::memory_pages().saturating_mul(tuning::SEEN_MEMORIES)
+    }
 }
 
 /// Counts of pages; see `uapi::Filter`.
@@ -151,14 +185,26 @@ impl Area {
         }
     }
 
-    /// The device that is there has none of the pages. Gives how many were lost.
+    /// The device that is there has none of the pages. Gives how many were lost. A part at a time,
+    /// with the lock let go in between: the area is not ready.
     pub(crate) fn lose_all(&self) -> u64 {
-        match &mut *self.known.lock() {
-            Known::Swap(handles) => handles.lose_all(),
-            Known::Cache(blocks) => {
-                blocks.vanish_all();
-                0
-            }
+        if self.cache(Blocks::forget_all).is_some() {
+            self.forget();
+            return 0;
         }
+        let mut next = Some(0);
+        while let Some(first) = next {
+            next = self.swap(|handles| handles.lose_some(first)).flatten();
+        }
+        self.swap(|handles| handles.lost()).unwrap_or(0)
+    }
+
+    /// Makes all pages absent after [`Blocks::forget_all`], likewise.
+    pub(crate) fn forget(&self) {
+        while self.cache(|blocks| {
+            blocks.forget_some();
+            blocks.is_forgetting()
+        }) == Some(true)
+        {}
     }
 }

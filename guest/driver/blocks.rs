@@ -63,13 +63,64 @@ struct Put {
     ticket: Ticket,
 }
 
+/// Pages that were read before. Several pages may share a bit: then one that was read once looks as
+/// if it was read before, and is put too early.
+struct Seen {
+    bits: Bits,
+    size: u64,
+    count: u64,
+    most: u64,
+    /// There are too many: from this bit on, they are yet to be forgotten.
+    forget_from: Option<u64>,
+}
+
+impl Seen {
+    /// None of `pages` pages. Some time after `most` were seen, they are forgotten.
+    fn new(pages: u64, most: u64) -> Result<Self> {
+        let size = Self::size(pages, most);
+        Ok(Self {
+            bits: Bits::new(size)?,
+            size,
+            count: 0,
+            most,
+            forget_from: None,
+        })
+    }
+
+    /// Bits.
+    fn size(pages: u64, most: u64) -> u64 {
+        pages.min(most.saturating_mul(tuning::SEEN_SPREAD)).max(1)
+    }
+
+    fn get(&self, page: u64) -> bool {
+        self.bits.get(page % self.size)
+    }
+
+    fn note(&mut self, page: u64) {
+        if self.bits.set(page % self.size, true) {
+            self.count += 1;
+        }
+    }
+
+    fn forget_some(&mut self) {
+        let is_full = self.count > self.most;
+        let Some(first) = self.forget_from.or(is_full.then_some(0)) else {
+            return;
+        };
+        let mut forgotten = 0;
+        self.bits
+            .clear(first, tuning::FORGET_PAGES, |_| forgotten += 1);
+        self.count -= forgotten;
+        let next = first.saturating_add(tuning::FORGET_PAGES);
+        self.forget_from = (next < self.size).then_some(next);
+    }
+}
+
 /// The states of all pages.
 pub(crate) struct Blocks {
     present: Bits,
     present_count: u64,
-    /// Pages that were read before.
-    seen: Bits,
-    seen_count: u64,
+    seen: Seen,
     buckets: KVVec<Bucket>,
     /// Number of the last write to any page.
     writes: u64,
@@ -82,17 +133,17 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// For a disk of `pages` pages, none of them present.
+    /// For a disk of `pages` pages, none of them present. It is remembered of about `most_seen` pages
+    /// that they were read.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(pages: u64) -> Result<Self> {
+    pub(crate) fn new(pages: u64, most_seen: u64) -> Result<Self> {
         Ok(Self {
             present: Bits::new(pages)?,
             present_count: 0,
-            seen: Bits::new(pages)?,
-            seen_count: 0,
+            seen: Seen::new(pages, most_seen)?,
             buckets: KVVec::from_elem(Bucket::default(), tuning::BUCKETS, GFP_KERNEL)?,
             writes: 0,
             puts: KVVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
@@ -100,6 +151,11 @@ impl Blocks {
             unknown_from: None,
             pages,
         })
+    }
+
+    /// Bytes of memory that the states of so many pages take.
+    pub(crate) fn bytes(pages: u64, most_seen: u64) -> u64 {
+        Bits::bytes(pages).saturating_add(Bits::bytes(Seen::size(pages, most_seen)))
     }
 
     /// Pages that the host should have.
@@ -178,7 +234,7 @@ impl Blocks {
     }
 
     /// What the disk has is not known any more: it may have been written to by others, or be another
-    /// one. All tickets are bad from here on, and no page is asked for. Then
+    /// one. Or the host has no copies any more. All tickets are bad from here on, and no page is asked for. Then
     /// [`Self::forget_some`] makes all pages absent.
     pub(crate) fn forget_all(&mut self) {
         self.writes += 1;
@@ -213,9 +269,7 @@ impl Blocks {
     pub(crate) fn begin_put(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> bool {
         let known = each(pages).any(|page| self.seen.get(page));
         for page in each(pages) {
-            if self.seen.set(page, true) {
-                self.seen_count += 1;
-            }
+            self.seen.note(page);
         }
         if !(known || eager)
             || !self.is_good(pages, ticket)
@@ -230,12 +284,9 @@ impl Blocks {
             .is_ok()
     }
 
-    /// Forgets which pages were read before, once these are more than `most`.
-    pub(crate) fn forget_seen(&mut self, most: u64) {
-        if self.seen_count > most {
-            self.seen.clear_all();
-            self.seen_count = 0;
-        }
+    /// Forgets which pages were read before, once these are too many: some of them each time.
+    pub(crate) fn forget_seen(&mut self) {
+        self.seen.forget_some();
     }
 
     /// The host has answered a put of `page`: it has taken it, or else has no copy of it. Says
@@ -282,13 +333,6 @@ impl Blocks {
         if self.present.set(page, false) {
             self.present_count -= 1;
         }
-    }
-
-    /// The host has no copies any more.
-    pub(crate) fn vanish_all(&mut self) {
-        self.present.clear_all();
-        self.present_count = 0;
-        self.garbage.clear();
     }
 
     /// Takes copies that the host may free.

@@ -138,8 +138,6 @@ pub(crate) struct Filter {
     /// Where blocks are copied to on their way to the host.
     #[pin]
     copies: IrqLock<CopiesStack>,
-    /// Pages of which it is remembered that they were read.
-    most_seen: u64,
     is_eager: bool,
     // Dropped in this order.
     shadow: Shadow,

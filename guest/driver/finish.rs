@@ -107,9 +107,15 @@ impl Engine {
             counters.io_errors.add(u64::from(failed));
         }
         if refused > 0 && self.refusals.is_due() {
+            let instead = if area.is_disk() {
+                "so they stay in memory, and do not go to swap areas that are used after /dev/tmem0 (see `tmemctl status`)"
+            } else {
+                "so they go to the disk"
+            };
             pr_warn!(
-                "the device refuses pages (status {:#x}), so they stay in memory, or go to the disk; refused so far: {}\n",
+                "the device refuses pages (status {:#x}), {}; refused so far: {}\n",
                 reason.0,
+                instead,
                 counters.failed_stores.get(),
             );
         }

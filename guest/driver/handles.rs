@@ -90,6 +90,11 @@ impl Handles {
         })
     }
 
+    /// Bytes of memory that this takes.
+    pub(crate) fn bytes(pages: u64) -> u64 {
+        4 * Bits::bytes(pages)
+    }
+
     /// Pages on the device.
     pub(crate) fn stored(&self) -> u64 {
         self.stored_count
@@ -170,13 +175,22 @@ impl Handles {
     }
 
     /// The device came back without any page: those that it had are lost, and there is nothing to
-    /// be removed. Gives how many are lost.
-    pub(crate) fn lose_all(&mut self) -> u64 {
-        self.lost.take_all(&mut self.stored);
-        self.lost_count += core::mem::take(&mut self.stored_count);
-        self.pending.clear_all();
-        self.pending_count = 0;
-        self.lost_count
+    /// be removed. So it is with some pages from `first` on; gives where to go on.
+    pub(crate) fn lose_some(&mut self, first: u64) -> Option<u64> {
+        let Self { stored, lost, .. } = self;
+        let mut count = 0;
+        stored.clear(first, tuning::FORGET_PAGES, |page| {
+            lost.set(page, true);
+            count += 1;
+        });
+        self.stored_count -= count;
+        self.lost_count += count;
+        let mut forgotten = 0;
+        self.pending
+            .clear(first, tuning::FORGET_PAGES, |_| forgotten += 1);
+        self.pending_count -= forgotten;
+        let next = first.saturating_add(tuning::FORGET_PAGES);
+        self.stored.covers(next).then_some(next)
     }
 
     /// The first stored page at or after `page`.

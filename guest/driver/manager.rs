@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     sys::{
+        self,
         bio::Bio,
         disk::{
             self,
@@ -497,6 +498,7 @@ impl Manager {
             quota_bytes: counters.quota_bytes.get(),
             held_bytes: counters.held_bytes.get(),
             swap_pages: state.disk.as_ref().map_or(0, |_| state.swap_pages),
+            is_confidential: u32::from(sys::is_confidential()),
         }
     }
 

@@ -127,7 +127,17 @@ pub(crate) const HOME_PARTS: usize = 32;
 /// What is read again later than that is as if it was read once.
 pub(crate) const SEEN_MEMORIES: u64 = 4;
 
-/// Pages that are forgotten at a time, with interrupts off, when a disk is not known any more.
+/// Bits for each page of those, so that few of other pages look as if they were read.
+pub(crate) const SEEN_SPREAD: u64 = 8;
+
+/// The part of memory that the states of the pages of all filters may take.
+pub(crate) const STATES_PART: u64 = 16;
+
+/// The part of the memory that is available now that those of one filter may take.
+pub(crate) const STATES_AVAILABLE_PART: u64 = 2;
+
+/// Pages that are forgotten at a time, with interrupts off, when what is known of a disk or of the
+/// host is not true any more.
 pub(crate) const FORGET_PAGES: u64 = 1 << 16;
 
 /// How often it is looked, one after the other, that nobody uses a disk before its filter goes.

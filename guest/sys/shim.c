@@ -2,6 +2,7 @@
 /* See shim.h. */
 
 #include <linux/bio.h>
+#include <linux/cc_platform.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
@@ -376,4 +377,14 @@ bool tmem_signal_pending(void)
 u64 tmem_memory_pages(void)
 {
 	return totalram_pages();
+}
+
+u64 tmem_available_pages(void)
+{
+	return max(si_mem_available(), 0L);
+}
+
+bool tmem_is_confidential(void)
+{
+	return cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT);
 }

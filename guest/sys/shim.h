@@ -132,5 +132,7 @@ void tmem_module_put(void);
 bool tmem_module_is_live(void);
 bool tmem_signal_pending(void);
 u64 tmem_memory_pages(void);
+u64 tmem_available_pages(void);
+bool tmem_is_confidential(void);
 
 #endif

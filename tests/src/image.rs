@@ -111,7 +111,21 @@ impl Image {
     /// # Errors
     /// It cannot be made.
     pub fn format(&mut self, assets: &Assets, filesystem: Filesystem) -> Result<()> {
+        self.format_with(assets, filesystem, &[])
+    }
+
+    /// The same with more options for the program that makes it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn format_with(
+        &mut self,
+        assets: &Assets,
+        filesystem: Filesystem,
+        more: &[&str],
+    ) -> Result<()> {
         let (program, options) = filesystem.maker();
+        let options = &[options, more].concat();
         match self.partition {
             None => run(assets, program, options, &self.path())?,
             Some((start, length)) => {

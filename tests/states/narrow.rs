@@ -50,4 +50,5 @@ mod tuning {
     pub(crate) const FLUSH_PAGES: usize = EXTENTS;
     pub(crate) const GARBAGE: usize = 2;
     pub(crate) const HOME_PARTS: usize = 1;
+    pub(crate) const SEEN_SPREAD: u64 = 2;
 }

@@ -8,18 +8,20 @@ use anyhow::{Result, anyhow};
 use rustix::io::Errno;
 
 use crate::cli::Attach;
-use crate::complain;
 use crate::disk::{self, Number};
 use crate::failure;
 use crate::module::{Kernel, Module};
-use crate::system::{Candidate, System, Verdict};
+use crate::system::{self, CONFIDENTIAL, Candidate, System, Verdict};
 use crate::uapi::{Kind, State};
+use crate::{complain, warn};
 
 /// A device that a person named.
 struct Named<'a> {
     name: &'a str,
     device: Number,
     kind: Kind,
+    /// What is to be known of it.
+    warnings: Vec<String>,
 }
 
 /// Attaches what is wanted; says whether all of it is.
@@ -29,8 +31,7 @@ struct Named<'a> {
 pub(crate) fn run(wanted: &Attach, out: &mut impl Write) -> Result<bool> {
     let system = System::read()?;
     if wanted.all {
-        let name = |device| disk::name(Path::new(disk::SYS), device);
-        let candidates = system.candidates(name, |path| disk::at(path).ok());
+        let candidates = system.candidates(&system::Kernel(Path::new(disk::SYS)));
         return all(&Kernel::open()?, candidates, out);
     }
     // Mistakes are told before anything is done.
@@ -48,16 +49,37 @@ fn named<'a>(wanted: &'a Attach, system: &System) -> Result<Vec<Named<'a>>> {
         if let Some(objection) = system.objection(device, &known, kind) {
             return Err(anyhow!(objection));
         }
-        devices.push(Named { name, device, kind });
+        let disks = system::Kernel(Path::new(disk::SYS));
+        let warnings = system.warnings(device, &known, kind, &disks);
+        devices.push(Named {
+            name,
+            device,
+            kind,
+            warnings,
+        });
     }
     Ok(devices)
 }
 
 fn each(module: &impl Module, devices: &[Named<'_>], out: &mut impl Write) -> Result<bool> {
     let mut complete = true;
-    for Named { name, device, kind } in devices {
+    if module.status()?.is_confidential != 0 {
+        warn("this guest's memory is encrypted, and the host gets its pages in the clear");
+    }
+    for Named {
+        name,
+        device,
+        kind,
+        warnings,
+    } in devices
+    {
         match module.attach(device.target(*kind)) {
-            Ok(()) => say(out, "attached", name, kind_name(*kind))?,
+            Ok(()) => {
+                say(out, "attached", name, kind_name(*kind))?;
+                for warning in warnings {
+                    warn(warning);
+                }
+            }
             Err(errno) => {
                 complain(&failure::attach(name, errno));
                 complete = false;
@@ -70,6 +92,7 @@ fn each(module: &impl Module, devices: &[Named<'_>], out: &mut impl Write) -> Re
 
 fn all(module: &impl Module, candidates: Vec<Candidate>, out: &mut impl Write) -> Result<bool> {
     let mut complete = true;
+    let is_confidential = module.status()?.is_confidential != 0;
     for Candidate {
         name,
         used,
@@ -77,6 +100,10 @@ fn all(module: &impl Module, candidates: Vec<Candidate>, out: &mut impl Write) -
     } in candidates
     {
         let (device, kind) = match verdict {
+            Verdict::Attach(..) if is_confidential => {
+                say(out, "skipped", &name, &format!("{used}: {CONFIDENTIAL}"))?;
+                continue;
+            }
             Verdict::Attach(device, kind) => (device, kind),
             Verdict::Skip(reason) => {
                 say(out, "skipped", &name, &format!("{used}: {reason}"))?;
@@ -88,7 +115,7 @@ fn all(module: &impl Module, candidates: Vec<Candidate>, out: &mut impl Write) -
             Ok(()) => say(out, "attached", &name, &what)?,
             Err(Errno::EXIST) => say(out, "was attached", &name, &what)?,
             // It is not suitable, or not there any more.
-            Err(errno @ (Errno::OPNOTSUPP | Errno::NXIO)) => {
+            Err(errno @ (Errno::OPNOTSUPP | Errno::NXIO | Errno::FBIG)) => {
                 let reason = failure::attach(&name, errno);
                 say(out, "skipped", &name, &format!("{used}: {reason:#}"))?;
             }
@@ -200,12 +227,45 @@ mod tests {
     }
 
     #[test]
+    fn in_a_confidential_guest_only_what_is_named_is_attached() {
+        let module = Fake::default();
+        module.encrypt();
+        let all = vec![
+            candidate(
+                "/dev/vda1",
+                Verdict::Attach(number("254:1"), Kind::Precache),
+            ),
+            candidate("/dev/vda3", Verdict::Attach(number("254:3"), Kind::Preswap)),
+            candidate("/dev/vda4", Verdict::Skip("because".into())),
+        ];
+        let (complete, out) = attached(&module, all);
+        assert!(complete);
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!(lines.len(), 3, "{out}");
+        for line in &lines[..2] {
+            assert!(line.starts_with("skipped"), "{line}");
+            assert!(line.contains("memory is encrypted"), "{line}");
+        }
+        assert_eq!(module.filters().unwrap(), []);
+
+        let named = Named {
+            name: "/dev/vda1",
+            device: number("254:1"),
+            kind: Kind::Precache,
+            warnings: Vec::new(),
+        };
+        assert!(each(&module, &[named], &mut Vec::new()).unwrap());
+        assert_eq!(module.filters().unwrap().len(), 1);
+    }
+
+    #[test]
     fn by_name_an_attached_device_is_a_failure() {
         let module = Fake::default();
         let device = || Named {
             name: "/dev/vda1",
             device: number("254:1"),
             kind: Kind::Precache,
+            warnings: Vec::new(),
         };
         let mut out = Vec::new();
         assert!(!each(&module, &[device(), device()], &mut out).unwrap());

@@ -42,6 +42,11 @@ pub enum Command {
     Detach(Detach),
     /// Show what is attached, and what it is good for
     Status(Status),
+    /// Fail if `swapon /dev/tmem0` would be unwise, and say why
+    ///
+    /// Beside other swap, /dev/tmem0 is to have the lowest priority: what the host
+    /// refuses does not go to an area that is used after it, or in turns with it.
+    SwapCheck,
     /// Give memory that the guest does not need back to the host
     ///
     /// Free memory goes back by itself, a short while after it became free. Cold

@@ -20,6 +20,10 @@ pub(crate) fn attach(disk: &str, errno: Errno) -> Error {
             "the module does not know what it should do with {disk}: install the module and the \
              tmemctl that belong together"
         ),
+        Errno::FBIG => anyhow!(
+            "{disk} is too large for this machine's memory: the module has to know something of each \
+             of its pages; the kernel's log (dmesg) has the numbers"
+        ),
         Errno::NOMEM => {
             anyhow!("there is not enough memory to attach {disk}: free some, and try again")
         }
@@ -90,6 +94,7 @@ mod tests {
             (Errno::NXIO, "gone away"),
             (Errno::OPNOTSUPP, "cannot filter"),
             (Errno::INVAL, "belong together"),
+            (Errno::FBIG, "too large"),
             (Errno::NOMEM, "not enough memory"),
             (Errno::TIMEDOUT, "did not end its I/O"),
             (Errno::INTR, "is not attached"),

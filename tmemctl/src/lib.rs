@@ -19,6 +19,7 @@ mod progress;
 mod pull;
 mod reclaim;
 mod status;
+mod swap_check;
 mod system;
 #[cfg(test)]
 mod testing;
@@ -37,6 +38,7 @@ use anyhow::Result;
 
 use cli::{Command, Options};
 use module::Kernel;
+use system::System;
 
 /// Does what the options say.
 ///
@@ -49,6 +51,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Command::Detach(wanted) => detach::run(wanted, &mut out)?,
         Command::Status(wanted) => {
             status::run(&Kernel::open()?, wanted, &mut out)?;
+            true
+        }
+        Command::SwapCheck => {
+            swap_check::run(&Kernel::open()?, &System::read()?)?;
             true
         }
         Command::GiveBack(wanted) => {
@@ -64,6 +70,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Says what is to be known of what was done.
+fn warn(text: &str) {
+    eprintln!("tmemctl: warning: {text}");
 }
 
 /// Says what could not be done; the rest goes on.

@@ -14,6 +14,7 @@ use crate::attach::kind_name;
 use crate::cli;
 use crate::disk::{self, Number};
 use crate::module::Module;
+use crate::system::{self, Disks, System};
 use crate::uapi::{Filter, Kind, State, Status};
 
 /// Bytes in a page, on every machine that the module runs on.
@@ -24,6 +25,8 @@ struct Report {
     status: Status,
     /// With the names of their devices.
     filters: Vec<(String, Filter)>,
+    /// What is not as it should be.
+    warnings: Vec<String>,
 }
 
 /// Shows the module and its filters.
@@ -34,7 +37,12 @@ struct Report {
 pub(crate) fn run(module: &impl Module, wanted: &cli::Status, out: &mut impl Write) -> Result<()> {
     let device = wanted.device.as_deref().map(disk::named).transpose()?;
     loop {
-        let report = report(module, device)?;
+        let mut report = report(module, device)?;
+        // What cannot be read is not judged.
+        if let Ok(system) = System::read() {
+            let disks = system::Kernel(Path::new(disk::SYS));
+            report.judge(&system, &disks);
+        }
         if let (Some(name), []) = (&wanted.device, &*report.filters) {
             bail!("{name} is not attached; `tmemctl attach {name}` does that");
         }
@@ -67,7 +75,26 @@ fn report(module: &impl Module, device: Option<Number>) -> Result<Report> {
             (name, filter)
         })
         .collect();
-    Ok(Report { status, filters })
+    Ok(Report {
+        status,
+        filters,
+        warnings: Vec::new(),
+    })
+}
+
+impl Report {
+    /// Looks for what is not as it should be.
+    fn judge(&mut self, system: &System, disks: &impl Disks) {
+        self.warnings
+            .extend(system.swap_warning(self.status.quota_bytes));
+        for (name, filter) in &self.filters {
+            if let Some(kind) = Kind::from_number(filter.kind) {
+                let device = Number::of(filter);
+                self.warnings
+                    .extend(system.warnings(device, name, kind, disks));
+            }
+        }
+    }
 }
 
 /// The kind of a filter, for people and programs.

@@ -26,6 +26,7 @@ struct Inner {
     filters: Vec<Filter>,
     failures: Vec<(Number, Errno)>,
     is_away: bool,
+    is_confidential: bool,
     given_back: GivenBack,
     /// Giving back fails.
     keeps: Option<Errno>,
@@ -49,6 +50,11 @@ impl Fake {
     /// The host's device goes away.
     pub(crate) fn leave(&self) {
         self.inner.lock().unwrap().is_away = true;
+    }
+
+    /// The machine's memory is encrypted.
+    pub(crate) fn encrypt(&self) {
+        self.inner.lock().unwrap().is_confidential = true;
     }
 
     /// Giving memory back fails from now on.
@@ -138,6 +144,7 @@ impl Module for Fake {
         Ok(Status {
             version: VERSION,
             is_attached: u32::from(!inner.is_away),
+            is_confidential: u32::from(inner.is_confidential),
             ..Status::default()
         })
     }

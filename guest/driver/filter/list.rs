@@ -11,9 +11,7 @@ use crate::{
             PRECACHE_POOL,
             PRESWAP_POOL, //
         },
-        blocks::Blocks,
         engine::Engine,
-        handles::Handles,
         manager::Manager,
         tuning, //
     },
@@ -48,6 +46,7 @@ use crate::{
 };
 use kernel::{
     impl_has_delayed_work, new_delayed_work, new_mutex,
+    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         atomic::Atomic,
@@ -189,6 +188,7 @@ impl Filters {
                 Hook::new(&device, &list.writer)?
             }
         };
+        list.afford(number, kind, pages_of(from, to))?;
         list.count += 1;
         let object = list.count;
         let filter = self.make(kind, number, object, device, hook)?;
@@ -231,15 +231,15 @@ impl Filters {
         hook: Arc<Hook<Filter>>,
     ) -> Result<Arc<Filter>> {
         let (from, to) = device.sectors();
-        let pages = (to - from).div_ceil(PAGE_SECTORS);
+        let pages = pages_of(from, to);
         if pages == 0 {
             return Err(EINVAL);
         }
-        let (pool, known) = match kind {
-            Kind::Precache => (PRECACHE_POOL, Known::Cache(Blocks::new(pages)?)),
-            Kind::Preswap => (PRESWAP_POOL, Known::Swap(Handles::new(pages)?)),
+        let pool = match kind {
+            Kind::Precache => PRECACHE_POOL,
+            Kind::Preswap => PRESWAP_POOL,
         };
-        let area = Area::new(pool, name_of(object), known)?;
+        let area = Area::new(pool, name_of(object), Known::new(kind, pages)?)?;
         let shadow = hook.shadow_of(&device)?;
         let (identity, was_used) = (device.identity(), device.is_in_use());
         let (gate, outs) = (Gate::new()?, Gate::new()?);
@@ -267,7 +267,6 @@ impl Filters {
                 retries <- new_irq_lock!(BioList::new(), "tmem::retries"),
                 retry <- new_delayed_work!("tmem::retry"),
                 copies <- new_irq_lock!(CopiesStack::new(), "tmem::copies"),
-                most_seen: sys::memory_pages().saturating_mul(tuning::SEEN_MEMORIES),
                 is_eager: self.is_eager,
                 shadow,
                 device,
@@ -420,13 +419,52 @@ impl Filters {
     fn forget(&self, filter: &Filter) {
         self.manager
             .flush_object(filter.area.pool, filter.area.object);
-        // A part at a time, with the lock let go in between.
-        while filter.area.cache(|blocks| {
-            blocks.forget_some();
-            blocks.is_forgetting()
-        }) == Some(true)
-        {}
+        filter.area.forget();
     }
+}
+
+impl List {
+    /// Whether there is memory to know about one more disk. A guest that is short of memory is not
+    /// to be made shorter of it, or its programs killed, for a cache.
+    fn afford(&self, number: (u32, u32), kind: Kind, pages: u64) -> Result {
+        let bytes = Known::bytes(kind, pages);
+        let taken: u64 = self
+            .entries
+            .iter()
+            .map(|Entry { filter, .. }| {
+                Known::bytes(filter.kind, pages_of(filter.origin, filter.end))
+            })
+            .sum();
+        let part = |pages: u64, part| (pages << PAGE_SHIFT) / part;
+        let most = part(sys::memory_pages(), tuning::STATES_PART);
+        if taken.saturating_add(bytes) > most {
+            pr_err!(
+                "{}:{} is too large for a filter in this machine: to know of its pages takes {} KiB, filters may take {} KiB together, and {} KiB are taken\n",
+                number.0,
+                number.1,
+                bytes >> 10,
+                most >> 10,
+                taken >> 10,
+            );
+            return Err(EFBIG);
+        }
+        let most = part(sys::available_pages(), tuning::STATES_AVAILABLE_PART);
+        if bytes > most {
+            pr_err!(
+                "a filter for {}:{} takes {} KiB of memory, and too little is available for that\n",
+                number.0,
+                number.1,
+                bytes >> 10,
+            );
+            return Err(ENOMEM);
+        }
+        Ok(())
+    }
+}
+
+/// Pages on a disk; the last may be a part of one.
+fn pages_of(from: u64, to: u64) -> u64 {
+    to.saturating_sub(from).div_ceil(PAGE_SECTORS)
 }
 
 /// What is to be done for a filter without being asked for.

@@ -135,7 +135,7 @@ impl Filter {
             }
             done += part.count;
         }
-        self.area.cache(|blocks| blocks.forget_seen(self.most_seen));
+        self.area.cache(|blocks| blocks.forget_seen());
         if !puts.is_empty() {
             self.engine.dispatch(puts);
         }

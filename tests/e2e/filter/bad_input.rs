@@ -69,6 +69,17 @@ fn what_cannot_be_filtered_is_refused() -> Result<()> {
     guest.run("modprobe null_blk nr_devices=1 zoned=1 zone_size=4 gb=1 memory_backed=1")?;
     refused(&guest, "tmemctl attach /dev/nullb0 --kind precache")?;
 
+    // What would have to be known of its pages takes 32 MiB and more.
+    guest.run("modprobe dm_mod")?;
+    guest.sh("dmsetup create --noudevsync large --table '0 2147483648 error'")?;
+    for kind in ["precache", "preswap"] {
+        let line = format!("tmemctl attach /dev/dm-0 --kind {kind}");
+        refused(&guest, &line)?;
+        ensure!(guest.try_run(&line)?.1.contains("too large"), "{line}");
+    }
+    guest.says("is too large for a filter", bed::PROMPT)?;
+    guest.sh("dmsetup remove --noudevsync large")?;
+
     refused(&guest, "tmemctl detach /dev/vda1")?;
     control::attach(&guest, "/dev/vda1", "precache")?;
     refused(&guest, "tmemctl attach /dev/vda1 --kind precache")?;

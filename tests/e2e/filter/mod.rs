@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod changed;
+mod chosen;
 mod coherency;
 pub(crate) mod control;
 mod in_flight;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use swap::Swap;
 
 pub(crate) enum Known {
-    Swap(Swap),
+    Swap(Box<Swap>),
     Cache(Box<Cache>),
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Area {
 impl Area {
     pub(crate) fn new(is_swap: bool, pages: u64, fault: Option<Fault>) -> Arc<Self> {
         let known = if is_swap {
-            Known::Swap(Swap::new(pages, fault))
+            Known::Swap(Box::new(Swap::new(pages, fault)))
         } else {
             Known::Cache(Box::new(Cache::new(pages, fault)))
         };
@@ -86,11 +86,16 @@ impl Area {
     }
 
     pub(crate) fn lose_all(&self) {
-        match &mut *self.known.lock() {
-            Known::Swap(swap) => {
-                swap.lose_all();
-            }
-            Known::Cache(cache) => cache.vanish_all(),
+        if self.cache(Cache::lose_all).is_some() {
+            while self.cache(|cache| {
+                cache.forget_some();
+                cache.is_forgetting()
+            }) == Some(true)
+            {}
+        }
+        let mut next = Some(0);
+        while let Some(first) = next {
+            next = self.swap(|swap| swap.lose_some(first)).flatten();
         }
     }
 }

@@ -71,7 +71,6 @@ pub(crate) struct Filter {
     pub(crate) homing: IrqLock<(u64, u32)>,
     retries: IrqLock<BioList>,
     copies: IrqLock<CopiesStack>,
-    most_seen: u64,
     is_eager: bool,
     shadow: Shadow,
 }
@@ -100,7 +99,6 @@ impl Filter {
             homing: IrqLock::new((0, 0)),
             retries: IrqLock::new(BioList::new()),
             copies: IrqLock::new(copies),
-            most_seen: crate::MOST_SEEN,
             is_eager: scene.is_eager,
             shadow: Shadow,
         })

@@ -2,13 +2,24 @@
 //! Memory. Vectors have the room that they were made with, and no more.
 
 use crate::error::Result;
+use std::ops::BitOr;
 use std::ops::Deref;
 use std::ops::DerefMut;
 use std::sync::Arc;
 
+#[derive(Clone, Copy)]
 pub struct Flags;
 
 pub const GFP_KERNEL: Flags = Flags;
+pub const __GFP_NOWARN: Flags = Flags;
+
+impl BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, _: Self) -> Self {
+        self
+    }
+}
 
 pub type KBox<T> = Box<T>;
 pub type KVVec<T> = KVec<T>;

@@ -10,7 +10,7 @@ mod alloc;
 mod error;
 
 pub mod prelude {
-    pub use crate::alloc::{InPlaceInit, KBox, KVVec, KVec, GFP_KERNEL};
+    pub use crate::alloc::{InPlaceInit, KBox, KVVec, KVec, __GFP_NOWARN, GFP_KERNEL};
     pub use crate::error::{Error, Result, EAGAIN, EINTR, EIO, ENOMEM};
     pub use crate::{pin_init, pr_err};
     pub use tmem_states_macros::pin_data;

@@ -16,6 +16,7 @@ struct Document<'a> {
     device: Device,
     swap_disk: SwapDisk,
     filters: Vec<Filter<'a>>,
+    warnings: &'a [String],
 }
 
 /// The host's device.
@@ -92,6 +93,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
                 errors: filter.errors,
             })
             .collect(),
+        warnings: &report.warnings,
     };
     serde_json::to_writer(&mut *out, &document)?;
     writeln!(out)?;

@@ -19,6 +19,10 @@ const HEADINGS: [&str; 15] = [
 /// The whole status.
 pub(super) fn text(report: &Report) -> String {
     let mut text = host(&report.status);
+    for warning in &report.warnings {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "warning    {warning}");
+    }
     if report.filters.is_empty() {
         text += "Nothing is attached; `tmemctl attach --all` does that.\n";
         return text;

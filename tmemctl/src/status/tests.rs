@@ -30,6 +30,7 @@ fn sample() -> Report {
         quota_bytes: 4 << 30,
         held_bytes: 3 << 20,
         swap_pages: 256,
+        is_confidential: 0,
     };
     let swap = Filter {
         hits: 0,
@@ -43,6 +44,7 @@ fn sample() -> Report {
             ("/dev/vda1".into(), filter(Kind::Precache, State::Active)),
             ("/dev/mapper/vg-swap".into(), swap),
         ],
+        warnings: Vec::new(),
     }
 }
 
@@ -66,12 +68,14 @@ fn the_table_says_when_there_is_nothing() {
     let report = Report {
         status: Status::default(),
         filters: Vec::new(),
+        warnings: vec!["all is not well".into()],
     };
     assert_eq!(
         table::text(&report),
         "\
 host       not there: everything goes to the disks
 swap disk  0 pages (0 bytes)
+warning    all is not well
 Nothing is attached; `tmemctl attach --all` does that.
 "
     );
@@ -113,6 +117,7 @@ fn the_keys_of_the_json_stay_as_they_are() {
                 "brought_home": 9,
                 "errors": 10,
             }],
+            "warnings": [],
         })
     );
 }

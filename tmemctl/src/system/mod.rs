@@ -2,7 +2,9 @@
 //! What the machine uses its disks for.
 
 mod btrfs;
+mod disks;
 mod mounts;
+mod order;
 mod plan;
 mod swaps;
 
@@ -13,8 +15,9 @@ use anyhow::{Context, Result};
 
 use crate::disk;
 use btrfs::Member;
+pub(crate) use disks::{Disks, Kernel};
 use mounts::Mount;
-pub(crate) use plan::{Candidate, Verdict};
+pub(crate) use plan::{CONFIDENTIAL, Candidate, Verdict};
 use swaps::Swap;
 
 /// All mounts and swap areas.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What should be attached, and as what.
 
-use super::System;
 use super::mounts::Mount;
 use super::swaps::Place;
+use super::{Disks, System};
 use crate::disk::Number;
+use crate::status::PAGE_BYTES;
 use crate::uapi::Kind;
 
 /// File systems that are attached without being asked for by name.
@@ -12,6 +13,15 @@ const SUITABLE: [&str; 6] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs"];
 
 /// File systems on disks that other machines write to.
 const SHARED: [&str; 2] = ["gfs2", "ocfs2"];
+
+/// Why nothing is attached in a confidential guest without being asked for by
+/// name.
+pub(crate) const CONFIDENTIAL: &str = "this guest's memory is encrypted (SEV, TDX), and the host \
+    would get its pages in the clear; name the device to attach it nevertheless";
+
+/// Why a disk is not attached on which there is dm-crypt.
+const ENCRYPTED: &str = "encrypted (dm-crypt), and the host would get its pages in the clear; \
+    name it to attach it nevertheless";
 
 /// A block device in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,32 +97,58 @@ impl System {
         }
     }
 
-    /// What the disks are used for, each once: first the file systems, then
-    /// swap. `name` knows their names, `number` the numbers of sources.
-    pub(crate) fn candidates(
+    /// What one who attaches `device`, by its `name`, as `kind` has to know.
+    pub(crate) fn warnings(
         &self,
-        name: impl Fn(Number) -> String,
-        number: impl Fn(&str) -> Option<Number>,
-    ) -> Vec<Candidate> {
+        device: Number,
+        name: &str,
+        kind: Kind,
+        disks: &impl Disks,
+    ) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if disks.is_encrypted(device) {
+            warnings.push(format!(
+                "{name} is encrypted (dm-crypt), and the host gets its pages in the clear"
+            ));
+        }
+        if let (Kind::Precache, Some(size)) = (kind, self.small_blocks(device, disks)) {
+            warnings.push(format!("the file system on {name} has {}", small(size)));
+        }
+        warnings
+    }
+
+    /// Bytes in a block of the file system on `device`, if they are fewer than a
+    /// page has.
+    pub(crate) fn small_blocks(&self, device: Number, disks: &impl Disks) -> Option<u64> {
+        let mount = self.mounts.iter().find(|mount| mount.device == device)?;
+        small_blocks(mount, disks)
+    }
+
+    /// What the disks are used for, each once: first the file systems, then
+    /// swap.
+    pub(crate) fn candidates(&self, disks: &impl Disks) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         let mut seen = Vec::new();
         for mount in &self.mounts {
-            for device in self.devices(mount, &number) {
+            for device in self.devices(mount, disks) {
                 // Bind mounts and subvolumes.
                 if !seen.contains(&device) {
                     seen.push(device);
-                    candidates.push(mounted(mount, device, name(device)));
+                    candidates.push(mounted(mount, device, disks));
                 }
             }
         }
         for swap in &self.swaps {
             let (name, verdict) = match swap.place {
                 Place::Device(Some(device)) => {
-                    let name = name(device);
-                    let verdict = not_a_disk(&name)
-                        .map_or(Verdict::Attach(device, Kind::Preswap), |what| {
-                            Verdict::Skip(what.into())
-                        });
+                    let name = disks.name(device);
+                    let verdict = if let Some(what) = not_a_disk(&name) {
+                        Verdict::Skip(what.into())
+                    } else if disks.is_encrypted(device) {
+                        Verdict::Skip(ENCRYPTED.into())
+                    } else {
+                        Verdict::Attach(device, Kind::Preswap)
+                    };
                     (name, verdict)
                 }
                 Place::Device(None) => (
@@ -135,12 +171,12 @@ impl System {
 
     /// The block devices of a mount; none for those without, as of networks,
     /// whose sources are not touched.
-    fn devices(&self, mount: &Mount, number: impl Fn(&str) -> Option<Number>) -> Vec<Number> {
+    fn devices(&self, mount: &Mount, disks: &impl Disks) -> Vec<Number> {
         if mount.kind != "btrfs" {
             let is_block = mount.device.major != 0;
             return is_block.then_some(mount.device).into_iter().collect();
         }
-        let Some(source) = number(&mount.source) else {
+        let Some(source) = disks.number(&mount.source) else {
             return Vec::new();
         };
         let of = self.members.iter().find(|member| member.device == source);
@@ -155,16 +191,35 @@ impl System {
     }
 }
 
-fn mounted(mount: &Mount, device: Number, name: String) -> Candidate {
+/// Bytes in a block of a mounted file system, if they are fewer than a page has.
+fn small_blocks(mount: &Mount, disks: &impl Disks) -> Option<u64> {
+    let size = disks.block_size(mount.device, &mount.point)?;
+    (size < PAGE_BYTES).then_some(size)
+}
+
+/// What blocks that are smaller than pages are good for.
+fn small(size: u64) -> String {
+    format!(
+        "blocks of {size} bytes, and precache serves reads of whole pages of {PAGE_BYTES}: it \
+         has next to nothing to do"
+    )
+}
+
+fn mounted(mount: &Mount, device: Number, disks: &impl Disks) -> Candidate {
+    let name = disks.name(device);
     let kind = mount.kind.as_str();
     let verdict = if SHARED.contains(&kind) {
         Verdict::Skip("other machines write to the same disk".into())
     } else if let Some(what) = not_a_disk(&name) {
         Verdict::Skip(what.into())
-    } else if SUITABLE.contains(&kind) {
-        Verdict::Attach(device, Kind::Precache)
-    } else {
+    } else if !SUITABLE.contains(&kind) {
         Verdict::Skip(format!("{kind} is attached only when its device is named"))
+    } else if disks.is_encrypted(device) {
+        Verdict::Skip(ENCRYPTED.into())
+    } else if let Some(size) = small_blocks(mount, disks) {
+        Verdict::Skip(format!("it has {}", small(size)))
+    } else {
+        Verdict::Attach(device, Kind::Precache)
     };
     Candidate {
         name,

@@ -41,9 +41,9 @@ impl DerefMut for Cache {
 impl Cache {
     pub(super) fn new(pages: u64, fault: Option<Fault>) -> Self {
         Self {
-            blocks: Blocks::new(pages).unwrap(),
+            blocks: Blocks::new(pages, crate::MOST_SEEN).unwrap(),
             fault,
-            clock: Blocks::new(if fault.is_some() { 1 } else { 0 }).unwrap(),
+            clock: Blocks::new(if fault.is_some() { 1 } else { 0 }, 1).unwrap(),
             puts: Vec::new(),
             known: BTreeSet::new(),
             late: Vec::new(),
@@ -168,9 +168,9 @@ impl Cache {
         self.blocks.vanish(page);
     }
 
-    pub(crate) fn vanish_all(&mut self) {
+    pub(super) fn lose_all(&mut self) {
         self.known.clear();
-        self.blocks.vanish_all();
+        self.blocks.forget_all();
     }
 
     /// A page that should not be on the host, or is not what the disk has there, according to

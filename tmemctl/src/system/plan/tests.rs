@@ -26,6 +26,32 @@ fn name(number: Number) -> String {
     known.map_or(number.clone(), |(_, name)| (*name).into())
 }
 
+/// What is known of the devices above.
+#[derive(Default)]
+struct Known {
+    encrypted: Vec<&'static str>,
+    block_sizes: Vec<(&'static str, u64)>,
+}
+
+impl Disks for Known {
+    fn name(&self, device: Number) -> String {
+        name(device)
+    }
+
+    fn number(&self, path: &str) -> Option<Number> {
+        number(path)
+    }
+
+    fn is_encrypted(&self, device: Number) -> bool {
+        self.encrypted.contains(&&*name(device))
+    }
+
+    fn block_size(&self, _: Number, point: &str) -> Option<u64> {
+        let (_, size) = self.block_sizes.iter().find(|(known, _)| *known == point)?;
+        Some(*size)
+    }
+}
+
 fn system(mountinfo: &str, swapped: &str, members: &[(&str, &str)]) -> System {
     System {
         mounts: mounts::parse(mountinfo),
@@ -42,7 +68,11 @@ fn system(mountinfo: &str, swapped: &str, members: &[(&str, &str)]) -> System {
 
 /// Name, use, and what becomes of each candidate.
 fn plan(system: &System) -> Vec<(String, String, String)> {
-    let candidates = system.candidates(name, number);
+    plan_with(system, &Known::default())
+}
+
+fn plan_with(system: &System, disks: &impl Disks) -> Vec<(String, String, String)> {
+    let candidates = system.candidates(disks);
     let verdict = |verdict| match verdict {
         Verdict::Attach(device, kind) => format!("{device} {kind:?}"),
         Verdict::Skip(reason) => reason,
@@ -137,8 +167,86 @@ fn sources_of_network_file_systems_are_not_touched() {
         "",
         &[],
     );
-    let found = system.candidates(name, |source| panic!("{source} was looked at"));
-    assert_eq!(found, []);
+    struct Untouched;
+
+    impl Disks for Untouched {
+        fn name(&self, device: Number) -> String {
+            panic!("{device} was looked at")
+        }
+
+        fn number(&self, path: &str) -> Option<Number> {
+            panic!("{path} was looked at")
+        }
+
+        fn is_encrypted(&self, device: Number) -> bool {
+            panic!("{device} was looked at")
+        }
+
+        fn block_size(&self, _: Number, point: &str) -> Option<u64> {
+            panic!("{point} was looked at")
+        }
+    }
+    assert_eq!(system.candidates(&Untouched), []);
+}
+
+#[test]
+fn what_is_encrypted_is_attached_only_by_name() {
+    let system = system(
+        "1 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
+         2 1 0:31 / /data rw - btrfs /dev/vdb rw\n",
+        "/dev/vda2 partition 1 0 -1\n",
+        &[("0a", "/dev/vdb"), ("0a", "/dev/vdc")],
+    );
+    let disks = Known {
+        encrypted: vec!["/dev/vda1", "/dev/vda2", "/dev/vdc"],
+        ..Known::default()
+    };
+    let plan = plan_with(&system, &disks);
+    let skipped: Vec<_> = plan
+        .iter()
+        .filter(|(_, _, verdict)| verdict.contains("in the clear"))
+        .map(|(name, ..)| name.as_str())
+        .collect();
+    assert_eq!(skipped, ["/dev/vda1", "/dev/vdc", "/dev/vda2"]);
+    assert_eq!(
+        plan[1],
+        line("/dev/vdb", "btrfs on /data", "254:16 Precache")
+    );
+
+    let (root, swap) = (number("/dev/vda1").unwrap(), number("/dev/vda2").unwrap());
+    for (device, kind) in [(root, Kind::Precache), (swap, Kind::Preswap)] {
+        let warnings = system.warnings(device, &name(device), kind, &disks);
+        assert!(warnings[0].contains("in the clear"), "{warnings:?}");
+        assert_eq!(system.objection(device, &name(device), kind), None);
+    }
+    let other = number("/dev/vdb").unwrap();
+    assert!(
+        system
+            .warnings(other, "/dev/vdb", Kind::Precache, &disks)
+            .is_empty()
+    );
+}
+
+#[test]
+fn file_systems_with_small_blocks_are_attached_only_by_name() {
+    let system = system(
+        "1 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
+         2 1 254:16 / /boot rw - ext4 /dev/vdb rw\n",
+        "",
+        &[],
+    );
+    let disks = Known {
+        block_sizes: vec![("/", 4096), ("/boot", 1024)],
+        ..Known::default()
+    };
+    let plan = plan_with(&system, &disks);
+    assert_eq!(plan[0], line("/dev/vda1", "ext4 on /", "254:1 Precache"));
+    assert!(plan[1].2.contains("blocks of 1024 bytes"), "{plan:?}");
+
+    let boot = number("/dev/vdb").unwrap();
+    let warnings = |kind| system.warnings(boot, "/dev/vdb", kind, &disks);
+    assert!(warnings(Kind::Precache)[0].contains("blocks of 1024 bytes"));
+    assert!(warnings(Kind::Preswap).is_empty());
 }
 
 #[test]
