@@ -47,8 +47,9 @@ fn they_stay(host: &Arc<Host>) -> Result<()> {
     let guest = giving_back(host, "keeps", "quota=64M,swap-size=128M")?;
     until("free memory to be refused", REPORTED, || {
         let status = bed::json(&guest, "tmemctl give-back status --json")?;
-        ensure!(status["given_bytes"] == 0, "{status}");
-        Ok((status["refused_bytes"].as_u64() > Some(8 << 20)).then_some(()))
+        let bytes = |name: &str| status.get(name).and_then(serde_json::Value::as_u64);
+        ensure!(bytes("given_bytes") == Some(0), "{status}");
+        Ok((bytes("refused_bytes") > Some(8 << 20)).then_some(()))
     })?;
     ensure!(pool(host, "HugePages_Free")? == 0);
     let job = large_job(&guest, 1)?;
