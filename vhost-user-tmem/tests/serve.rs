@@ -13,7 +13,7 @@ use vhost::VhostBackend;
 use vhost_user_tmem::testing::{Ask, FrontEnd, guest_memory};
 use virtio_tmem::testing::{Span, header, page_of, request};
 use virtio_tmem::wire::{AnswerHeader, Event, EventKind, Hints, MemoryRange, Op, PoolKind, Status};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const OBJECT: [u8; 24] = [3; 24];
 const MEMORY: u64 = 64 << 20;
@@ -119,12 +119,19 @@ fn two_vms_never_see_each_others_pages() {
     assert_eq!(one.limits().persistent_pages, 2);
 }
 
+/// The driver resets the device, and sets its queues up.
+fn begin_anew(mem: &GuestMemoryMmap) {
+    let zeros = vec![0; usize::try_from(MEMORY).unwrap()];
+    mem.write_slice(&zeros, GuestAddress(0)).unwrap();
+}
+
 #[test]
 fn a_front_end_that_comes_back_within_grace_finds_its_pages_and_instance() {
     let daemon = Daemon::start(&["vm"], &["--grace", "3600"]);
     let mut instances = Vec::new();
+    let mem = guest_memory(MEMORY);
     for round in 0..20 {
-        let mem = guest_memory(MEMORY);
+        begin_anew(&mem);
         let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
         instances.push(front_end.config().instance);
         let mut driver = front_end.driver(1);
@@ -204,7 +211,7 @@ fn a_stopped_queue_tells_where_it_was_and_the_next_connection_begins_afresh() {
     let base = front_end.frontend().get_vring_base(1).unwrap();
     assert_eq!(base, 11);
     drop(front_end);
-    let mem = guest_memory(MEMORY);
+    begin_anew(&mem);
     let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
     let mut driver = front_end.driver(1);
     assert_eq!(driver.create_pool(0, PoolKind::Persistent), Status::EXISTS);

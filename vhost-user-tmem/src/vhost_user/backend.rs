@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringEpollHandler, VringState, VringT};
@@ -20,12 +20,15 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::served::Served;
+use super::trace::Trace;
 use super::vring::Vring;
 use crate::room::Room;
 use crate::vm::Memory;
 
 /// The device towards one front end.
 pub(super) struct Backend {
+    /// The machine's, for the log.
+    name: String,
     device: Arc<Device>,
     mem: Served,
     room: Option<Arc<Room>>,
@@ -39,17 +42,32 @@ pub(super) struct Backend {
     ended: AtomicBool,
     /// Ends the connection, once there is one.
     shutdown: OnceLock<ShutdownHandle>,
+    past: Mutex<Past>,
+}
+
+/// What was before this connection, and what is known of it so far.
+#[derive(Default)]
+struct Past {
+    /// How the machine's memory was when the last front end left.
+    earlier: Option<Trace>,
+    now: Trace,
+    /// Queues that were looked at, one bit each.
+    known: u64,
+    is_memory_known: bool,
 }
 
 impl Backend {
-    /// `mem` is where queues find their memory.
+    /// `mem` is where queues find their memory; `earlier`, what the last front end left.
     pub(super) fn new(
+        name: &str,
         device: Arc<Device>,
         mem: Memory,
         room: Option<Arc<Room>>,
+        earlier: Option<Trace>,
     ) -> io::Result<Self> {
         let queues = device.config().request_queues;
         Ok(Self {
+            name: name.to_owned(),
             mem: Served::new(mem, device.memory_lost()),
             room,
             device,
@@ -59,6 +77,10 @@ impl Backend {
             end: EventFd::new(EFD_NONBLOCK)?,
             ended: AtomicBool::new(false),
             shutdown: OnceLock::new(),
+            past: Mutex::new(Past {
+                earlier,
+                ..Past::default()
+            }),
         })
     }
 
@@ -138,12 +160,78 @@ impl Backend {
         if !state.is_enabled() || !state.get_queue().ready() {
             return false;
         }
-        work(&mut VringLane {
+        if !self.is_same_machine(queue, state.get_queue()) {
+            return false;
+        }
+        let wanted = work(&mut VringLane {
             backend: self,
             queue,
             vring,
             state: &mut state,
-        })
+        });
+        self.past().now.left(queue, state.get_queue());
+        wanted
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it, before a queue is served for the first time, that a machine which has
+    /// gone back in time does not meet the pools of its future; whether it may be served.
+    fn is_same_machine(&self, number: usize, queue: &virtio_queue::Queue) -> bool {
+        let mut past = self.past();
+        let bit = 1 << number.min(63);
+        if past.is_memory_known && past.known & bit != 0 {
+            return true;
+        }
+        let first = !std::mem::replace(&mut past.is_memory_known, true);
+        past.known |= bit;
+        let Past { earlier, now, .. } = &mut *past;
+        if first {
+            now.set_memory(Trace::of(&self.mem.memory()));
+        }
+        let Some(then) = earlier else {
+            return true;
+        };
+        if (!first || then.is_memory_of(now)) && then.precedes(number, queue) {
+            return true;
+        }
+        match crate::vm::instance() {
+            Ok(instance) => {
+                // Once is enough.
+                *earlier = None;
+                let pages = self.device.renew(instance);
+                log::warn!(
+                    "{}: this is another machine, or one that was restored; freed {pages} pages of \
+                     the one before it",
+                    self.name
+                );
+                true
+            }
+            Err(error) => {
+                log::error!("{}: cannot be served: {error:#}", self.name);
+                // No queue gets past this.
+                past.is_memory_known = false;
+                if let Some(handle) = self.shutdown.get() {
+                    handle.shutdown();
+                }
+                false
+            }
+        }
+    }
+
+    /// What is known of the machine, for its next front end; that of the last one if
+    /// nothing was served.
+    pub(super) fn trace(&self) -> Option<Trace> {
+        let mut past = self.past();
+        if !past.now.was_served() {
+            return past.earlier.take();
+        }
+        // Memory may have been plugged in since.
+        let memory = Trace::of(&self.mem.memory());
+        past.now.set_memory(memory);
+        Some(std::mem::take(&mut past.now))
     }
 
     /// Whether available buffers are work: without news, event buffers wait.

@@ -22,7 +22,9 @@ pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()>
     // What the front end announces; queues use it only when it is watched over.
     let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
-    let backend = Arc::new(Backend::new(vm.device().clone(), mem.clone(), vm.room())?);
+    let (device, room) = (vm.device().clone(), vm.room());
+    let backend = Backend::new(vm.name(), device, mem.clone(), room, vm.trace())?;
+    let backend = Arc::new(backend);
     let mut daemon =
         VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), announced).map_err(sentence)?;
     vm.set_memory(Some(mem));
@@ -42,6 +44,7 @@ pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()>
     // Dropping the daemon joins the queues' threads.
     backend.end();
     drop(daemon);
+    vm.set_trace(backend.trace());
     vm.set_memory(None);
     // The next front end maps its memory anew.
     let lost = vm.device().memory_lost();

@@ -4,4 +4,7 @@
 mod backend;
 pub mod connection;
 mod served;
+mod trace;
 mod vring;
+
+pub(crate) use trace::Trace;

@@ -17,6 +17,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::room::Room;
 use crate::settings::VmSettings;
+use crate::vhost_user::Trace;
 
 /// A machine's memory, which may change while it is used.
 pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -30,6 +31,8 @@ pub struct Vm {
     front_end: Mutex<FrontEnd>,
     /// That of the machine, while its front end is connected.
     memory: Mutex<Option<Memory>>,
+    /// How its memory was when the last front end left, if pools are kept.
+    trace: Mutex<Option<Trace>>,
     /// That of the daemon's control group, if it is to be kept.
     room: Option<Arc<Room>>,
     connections: AtomicU64,
@@ -79,6 +82,7 @@ impl Vm {
             name: name.clone(),
             device: Arc::new(device),
             memory: Mutex::new(None),
+            trace: Mutex::new(None),
             room: None,
             grace,
             front_end: Mutex::new(FrontEnd::Awaited),
@@ -149,6 +153,15 @@ impl Vm {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn set_trace(&self, trace: Option<Trace>) {
+        *self.trace.lock().unwrap_or_else(PoisonError::into_inner) = trace;
+    }
+
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        let trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        trace.clone()
+    }
+
     fn connected(&self) {
         *self.lock() = FrontEnd::Connected;
         self.connections.fetch_add(1, Relaxed);
@@ -172,6 +185,7 @@ impl Vm {
         match instance() {
             Ok(instance) => {
                 let pages = self.device.renew(instance);
+                self.set_trace(None);
                 self.expiries.fetch_add(1, Relaxed);
                 log::info!(
                     "{}: no front end for {} s, freed {pages} pages",
@@ -186,7 +200,7 @@ impl Vm {
 }
 
 /// A new instance id.
-fn instance() -> Result<[u8; 16]> {
+pub(crate) fn instance() -> Result<[u8; 16]> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).context("cannot get random numbers for an instance id")?;
     Ok(id)

@@ -49,7 +49,11 @@ impl Daemon {
     /// it listens.
     pub(crate) fn start(names: &[&str], args: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
-        let mut command = program(&["--memory-limit", "256M"]);
+        // Whoever runs the tests may ignore signals.
+        let mut command = Command::new("env");
+        command.arg("--default-signal");
+        command.arg(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+        command.args(["--memory-limit", "256M"]);
         for name in names {
             command.arg("--socket-path").arg(socket(dir.path(), name));
         }

@@ -73,7 +73,7 @@ impl Daemon {
             .unwrap();
         let this = Self { child, folder };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !this.socket("b").exists() {
+        while !(this.socket("a").exists() && this.socket("b").exists()) {
             assert!(Instant::now() < deadline, "the daemon does not start");
             std::thread::sleep(Duration::from_millis(5));
         }

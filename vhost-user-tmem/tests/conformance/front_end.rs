@@ -67,12 +67,18 @@ pub(crate) struct FrontEnd {
 impl FrontEnd {
     /// Connects and negotiates; guest memory is a file of `bytes`.
     pub(crate) fn connect(path: &Path, bytes: u64) -> Self {
+        let memory = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+        memory.set_len(bytes).unwrap();
+        Self::connect_with(path, memory)
+    }
+
+    /// The same for a machine with this memory, whose rings are where its driver left
+    /// them.
+    pub(crate) fn connect_with(path: &Path, memory: File) -> Self {
         let socket = UnixStream::connect(path).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
-        let memory = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
-        memory.set_len(bytes).unwrap();
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
         let mut this = Self {
             socket,
@@ -82,6 +88,7 @@ impl FrontEnd {
             next: 0,
             protocol: 0,
         };
+        this.next = this.index(AVAILABLE);
         this.send(GET_FEATURES, 1, &[], &[]);
         this.receive().unwrap();
         this.send(GET_PROTOCOL_FEATURES, 1, &[], &[]);
@@ -160,7 +167,7 @@ impl FrontEnd {
         );
         for (request, payload, fds) in [
             (SET_VRING_NUM, pair(1, SIZE.into()), vec![]),
-            (SET_VRING_BASE, pair(1, 0), vec![]),
+            (SET_VRING_BASE, pair(1, self.next.into()), vec![]),
             (SET_VRING_ADDR, address, vec![]),
             (SET_VRING_CALL, words(&[1]), vec![call.as_fd()]),
             (SET_VRING_KICK, words(&[1]), vec![kick.as_fd()]),
@@ -215,6 +222,11 @@ impl FrontEnd {
 
     /// The used index of the ring at this offset.
     pub(crate) fn used_index(&self, ring: u64) -> u16 {
+        self.index(ring)
+    }
+
+    /// The index of a ring: its second word of 16 bits.
+    fn index(&self, ring: u64) -> u16 {
         let mut index = [0; 2];
         self.memory.read_exact_at(&mut index, ring + 2).unwrap();
         u16::from_le_bytes(index)

@@ -13,6 +13,8 @@ mod log;
 mod memory;
 #[path = "../common/huge_pages.rs"]
 mod pool;
+mod request;
+mod restored;
 mod rings;
 mod signals;
 mod state;

@@ -91,7 +91,12 @@ impl Vmm {
     /// Starts `guest` with its console on pipes.
     pub(crate) fn start(guest: &Guest, args: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
-        Self::spawn(machine(dir.path(), guest, args), dir)
+        let program = machine(dir.path(), guest, args);
+        // Whoever runs the tests may ignore signals.
+        let mut env = Command::new("env");
+        env.arg("--default-signal");
+        env.arg(program.get_program()).args(program.get_args());
+        Self::spawn(env, dir)
     }
 
     /// Starts a program with its console on pipes.

@@ -195,7 +195,7 @@ fn requests_outstanding_when_the_daemon_is_lost_are_done_when_it_is_back() {
     assert_eq!(page_at(2), page_of(9));
     swap(&mut driver, 200);
     assert!(!guest.needs_reset());
-    assert_eq!(guest.counters.connections(), 2);
+    guest.until_connected(2);
     assert_eq!(guest.counters.resets_asked(), 0);
 }
 
