@@ -117,9 +117,10 @@ struct Plan {
 impl Plan {
     /// With `room` left of `limit` bytes, while the store holds `held`.
     fn of(limit: u64, room: u64, held: u64) -> Self {
-        /// What is kept free: for threads that go on during a look, and for memory
-        /// that is not the store's.
-        const LEAST: u64 = 4 << 20;
+        /// What is kept free: for threads that go on during a look, for memory that is
+        /// not the store's, and for programs' own pages, which count as caches of files
+        /// but do not go.
+        const LEAST: u64 = 8 << 20;
         const MOST: u64 = 32 << 20;
         let reserve = (limit / 32).clamp(LEAST, MOST);
         match room.checked_sub(reserve) {
@@ -166,7 +167,7 @@ mod tests {
         assert_eq!(plan, expected);
         assert_eq!(Plan::of(1024 * MIB, 0, MIB).store, 0);
         // A small group keeps some, too.
-        assert!(Plan::of(64 * MIB, 3 * MIB, MIB).is_short);
-        assert!(!Plan::of(64 * MIB, 4 * MIB, MIB).is_short);
+        assert!(Plan::of(64 * MIB, 7 * MIB, MIB).is_short);
+        assert!(!Plan::of(64 * MIB, 8 * MIB, MIB).is_short);
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One front end's connection, from its acceptance to its end.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
@@ -9,6 +10,7 @@ use vhost_user_backend::{Error, VhostUserDaemon};
 use vm_memory::GuestMemoryMmap;
 
 use super::backend::Backend;
+use super::others::turn_away;
 use crate::stop::Stop;
 use crate::vm::{Memory, Vm};
 
@@ -16,9 +18,19 @@ use crate::vm::{Memory, Vm};
 /// Whatever the connection set up (memory, vrings, threads) ends with it: the
 /// next one begins afresh, on the same device.
 ///
+/// Who connects to `socket`, that of the listener, meanwhile is turned away.
+///
+/// The outcome is how it ended: with a sentence if the front end did something wrong.
+///
 /// # Errors
-/// When the connection cannot be had, or ends with a protocol error.
-pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()> {
+/// When the connection cannot be had.
+pub fn run(
+    vm: &Vm,
+    id: u64,
+    listener: &mut Listener,
+    socket: &(impl AsFd + Sync),
+    stop: &Stop,
+) -> Result<Result<()>> {
     // What the front end announces; queues use it only when it is watched over.
     let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
@@ -35,11 +47,15 @@ pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()>
         .and_then(|()| {
             let handle = daemon.shutdown_handle();
             backend.connected(handle.clone());
-            let ended = stop.guard(id, handle, || daemon.wait());
+            let say = || {
+                vm.say(|| log::warn!("{}: another front end was turned away", vm.name()));
+            };
+            let wait = || stop.guard(id, handle, || daemon.wait());
+            let ended = turn_away(socket, stop, say, wait)?;
             if stop.is_asked() {
-                return Ok(());
+                return Ok(Ok(()));
             }
-            judge(ended)
+            Ok(judge(ended))
         });
     // Dropping the daemon joins the queues' threads.
     backend.end();
@@ -50,9 +66,9 @@ pub fn run(vm: &Vm, id: u64, listener: &mut Listener, stop: &Stop) -> Result<()>
     let lost = vm.device().memory_lost();
     if lost.is_lost() {
         lost.reset();
-        return Err(anyhow!(
+        return Ok(Err(anyhow!(
             "the VM's memory is gone: its file was truncated, or the file system under it is full"
-        ));
+        )));
     }
     served
 }

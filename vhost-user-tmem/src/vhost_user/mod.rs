@@ -3,6 +3,7 @@
 
 mod backend;
 pub mod connection;
+mod others;
 mod served;
 mod trace;
 mod vring;

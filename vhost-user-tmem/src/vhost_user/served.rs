@@ -11,9 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tmem_host::dumps;
 use virtio_tmem::device::{Lost, Watch};
-use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
+use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::vm::Memory;
+
+/// Slots of memory that the vhost-user-backend crate announces (GET_MAX_MEM_SLOTS), but
+/// does not hold a front end to.
+const MOST_REGIONS: usize = 509;
 
 /// Memory for the queues of a connection.
 pub(super) struct Served {
@@ -47,6 +51,12 @@ impl Served {
     /// have what was used before.
     pub(super) fn follow(&self, announced: &Memory) -> io::Result<()> {
         let memory = announced.memory().into_inner();
+        if memory.num_regions() > MOST_REGIONS {
+            publish(announced, &self.memory.memory())?;
+            return Err(io::Error::other(
+                "more regions of memory than there are slots",
+            ));
+        }
         // A wish. A line in the log would be the front end's to repeat.
         dumps::leave_out(&memory);
         match Watch::new(memory.clone(), self.lost) {
@@ -82,7 +92,7 @@ mod tests {
     use std::fs::File;
 
     use rustix::fs::{MemfdFlags, memfd_create};
-    use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend};
+    use vm_memory::{Bytes, FileOffset, GuestAddress};
 
     const PAGE: u64 = 4096;
 

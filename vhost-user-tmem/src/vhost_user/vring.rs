@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -24,15 +24,18 @@ fn event(file: File) -> Option<File> {
     (is_event && nonblocking.is_ok()).then_some(file)
 }
 
-/// [`VringMutex`], with two differences: a queue's thread that works through
+/// [`VringMutex`], with three differences: a queue's thread that works through
 /// many requests hears of a front end that waits for the lock (mutexes are not
-/// fair), and a kick that was taken away in the meantime is no error (one
-/// would end the queue's thread for good).
+/// fair), a kick that was taken away in the meantime is no error (one would end
+/// the queue's thread for good), and a size that no queue can have is one: the next
+/// SET_VRING_ADDR fails.
 #[derive(Clone)]
 pub(super) struct Vring<M: GuestAddressSpace> {
     inner: VringMutex<M>,
     /// Threads of the front end that want to change the vring.
     waiting: Arc<AtomicU32>,
+    /// The front end has asked for a size that no queue can have.
+    is_odd: Arc<AtomicBool>,
 }
 
 impl<M: GuestAddressSpace + 'static> Vring<M> {
@@ -62,6 +65,7 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
         Ok(Self {
             inner: VringMutex::new(mem, max_queue_size)?,
             waiting: Arc::default(),
+            is_odd: Arc::default(),
         })
     }
 
@@ -98,6 +102,9 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn set_queue_info(&self, desc: u64, avail: u64, used: u64) -> Result<(), Error> {
+        if self.is_odd.load(Ordering::Relaxed) {
+            return Err(Error::InvalidSize);
+        }
         self.change(|vring| vring.set_queue_info(desc, avail, used))
     }
 
@@ -118,7 +125,11 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn set_queue_size(&self, num: u16) {
-        self.change(|vring| vring.set_queue_size(num));
+        // Virtio 1.2, section 2.7: a power of two.
+        self.is_odd.store(!num.is_power_of_two(), Ordering::Relaxed);
+        if num.is_power_of_two() {
+            self.change(|vring| vring.set_queue_size(num));
+        }
     }
 
     fn set_queue_event_idx(&self, enabled: bool) {

@@ -2,6 +2,7 @@
 //! Virtual machines, as the daemon sees them: a device and a front end that
 //! comes and goes.
 
+mod lines;
 mod serve;
 
 pub use serve::serve;
@@ -18,6 +19,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use crate::room::Room;
 use crate::settings::VmSettings;
 use crate::vhost_user::Trace;
+use lines::Lines;
 
 /// A machine's memory, which may change while it is used.
 pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -37,6 +39,7 @@ pub struct Vm {
     room: Option<Arc<Room>>,
     connections: AtomicU64,
     expiries: AtomicU64,
+    lines: Mutex<Lines>,
 }
 
 /// Whether a front end is there.
@@ -88,6 +91,7 @@ impl Vm {
             front_end: Mutex::new(FrontEnd::Awaited),
             connections: AtomicU64::new(0),
             expiries: AtomicU64::new(0),
+            lines: Mutex::default(),
         })
     }
 
@@ -160,6 +164,23 @@ impl Vm {
     pub(crate) fn trace(&self) -> Option<Trace> {
         let trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
         trace.clone()
+    }
+
+    /// Has `line` written to the log, unless its front ends caused too many lines lately.
+    pub(crate) fn say(&self, line: impl FnOnce()) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = lines.may(Instant::now());
+        let left_out = lines.left_out();
+        drop(lines);
+        if let Some(left_out) = left_out {
+            log::warn!(
+                "{}: {left_out} lines about its front ends were left out",
+                self.name
+            );
+        }
+        if may {
+            line();
+        }
     }
 
     fn connected(&self) {

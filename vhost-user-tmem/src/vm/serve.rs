@@ -18,20 +18,24 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Serves `vm` on `listener` until the daemon stops. `id` tells the machine
 /// from the others.
-pub fn serve(vm: &Vm, id: u64, listener: &mut Listener, socket: &impl AsFd, stop: &Stop) {
+pub fn serve(vm: &Vm, id: u64, listener: &mut Listener, socket: &(impl AsFd + Sync), stop: &Stop) {
     while !stop.is_asked() {
         match wait(socket, stop, vm.keeps_for()) {
             Event::Nothing => {}
             Event::Expired => vm.expire(),
             Event::FrontEnd => {
                 vm.connected();
-                log::info!("{}: a front end connected", vm.name());
-                let ended = connection::run(vm, id, listener, stop);
+                let name = vm.name();
+                vm.say(|| log::info!("{name}: a front end connected"));
+                let ended = connection::run(vm, id, listener, socket, stop);
                 vm.disconnected();
                 match ended {
-                    Ok(()) => log::info!("{}: the front end left", vm.name()),
+                    Ok(Ok(())) => vm.say(|| log::info!("{name}: the front end left")),
+                    Ok(Err(error)) => {
+                        vm.say(|| log::warn!("{name}: the connection ended: {error:#}"));
+                    }
                     Err(error) => {
-                        log::warn!("{}: the connection ended: {error:#}", vm.name());
+                        vm.say(|| log::warn!("{name}: a front end cannot be served: {error:#}"));
                         stop.wait(BACK_OFF);
                     }
                 }

@@ -55,6 +55,18 @@ pub(crate) fn pair(first: u32, second: u32) -> Vec<u8> {
     [first.to_le_bytes(), second.to_le_bytes()].concat()
 }
 
+/// Connects; the daemon may not listen yet.
+pub(crate) fn connect(path: &Path) -> UnixStream {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match UnixStream::connect(path) {
+            Ok(socket) => return socket,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 pub(crate) struct FrontEnd {
     socket: UnixStream,
     pub(crate) memory: File,
@@ -75,30 +87,46 @@ impl FrontEnd {
     /// The same for a machine with this memory, whose rings are where its driver left
     /// them.
     pub(crate) fn connect_with(path: &Path, memory: File) -> Self {
-        let socket = UnixStream::connect(path).unwrap();
+        let mut this = Self::new(path, memory);
+        this.next = this.index(AVAILABLE);
+        this.negotiate();
+        this
+    }
+
+    /// Connects, and says nothing.
+    pub(crate) fn to(path: &Path) -> Self {
+        Self::new(
+            path,
+            memfd_create("guest", MemfdFlags::CLOEXEC).unwrap().into(),
+        )
+    }
+
+    fn new(path: &Path, memory: File) -> Self {
+        let socket = connect(path);
         socket
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        let mut this = Self {
+        Self {
             socket,
             memory,
             kick: event(),
             call: event(),
             next: 0,
             protocol: 0,
-        };
-        this.next = this.index(AVAILABLE);
-        this.send(GET_FEATURES, 1, &[], &[]);
-        this.receive().unwrap();
-        this.send(GET_PROTOCOL_FEATURES, 1, &[], &[]);
-        this.protocol = this.receive().unwrap();
-        let wanted = this.protocol & (P_REPLY_ACK | P_MEM_SLOTS | P_DEVICE_STATE);
-        this.send(SET_PROTOCOL_FEATURES, 1, &words(&[wanted]), &[]);
-        assert_eq!(this.ask(SET_OWNER, &[], &[]), Some(0));
+        }
+    }
+
+    fn negotiate(&mut self) {
+        self.send(GET_FEATURES, 1, &[], &[]);
+        self.receive().unwrap();
+        self.send(GET_PROTOCOL_FEATURES, 1, &[], &[]);
+        self.protocol = self.receive().unwrap();
+        let wanted = self.protocol & (P_REPLY_ACK | P_MEM_SLOTS | P_DEVICE_STATE);
+        self.send(SET_PROTOCOL_FEATURES, 1, &words(&[wanted]), &[]);
+        assert_eq!(self.ask(SET_OWNER, &[], &[]), Some(0));
         let features = words(&[F_VERSION_1 | F_PROTOCOL]);
-        assert_eq!(this.ask(SET_FEATURES, &features, &[]), Some(0));
-        this
+        assert_eq!(self.ask(SET_FEATURES, &features, &[]), Some(0));
     }
 
     pub(crate) fn send(

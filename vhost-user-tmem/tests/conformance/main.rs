@@ -13,6 +13,7 @@ mod log;
 mod memory;
 #[path = "../common/huge_pages.rs"]
 mod pool;
+mod protocol;
 mod request;
 mod restored;
 mod rings;

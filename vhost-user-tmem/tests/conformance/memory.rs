@@ -66,7 +66,8 @@ fn regions_without_end_are_refused_and_leave_others_their_share() {
     let mut a = machine(&daemon, "a");
     let added = (1..=3000).take_while(|nth| add_region(&mut a, *nth) == Some(0));
     let added = added.count();
-    assert!((508..=1023).contains(&added), "{added} regions were added");
+    // One slot is that of the first region.
+    assert_eq!(added, 508);
 
     let mut b = machine(&daemon, "b");
     for nth in 1..509 {
