@@ -81,7 +81,6 @@ fn another_disk(guest: &Guest, holder: &str) -> Result<()> {
 }
 
 #[test]
-#[ignore = "the relay does not always find the second daemon: to be run by name"]
 fn a_back_end_that_was_replaced_unseen_is_another_instance() -> Result<()> {
     let (place, daemon, relay, guest) = bed("replaced")?;
     guest.load_module()?;

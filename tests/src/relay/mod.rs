@@ -126,7 +126,7 @@ fn relay(front: &UnixStream, path: &Path, seen: &Seen) -> Result<()> {
         seen,
     };
     while !seen.is_over.load(SeqCst) {
-        relaying.look_after(path)?;
+        relaying.look_after(path);
         let Some(message) = Message::receive(front)? else {
             continue;
         };
@@ -153,18 +153,22 @@ struct Relaying<'a> {
 
 impl Relaying<'_> {
     /// Notices a back end that has gone, and one that has come.
-    fn look_after(&mut self, path: &Path) -> Result<()> {
+    fn look_after(&mut self, path: &Path) {
         if self.back.as_ref().is_some_and(is_gone) {
             self.back = None;
         }
         if self.back.is_none()
             && let Ok(back) = connect(path)
         {
-            self.session.replay(&back)?;
-            self.seen.replays.fetch_add(1, SeqCst);
-            self.back = Some(back);
+            // A back end that goes while it is told is tried again.
+            match self.session.replay(&back) {
+                Ok(()) => {
+                    self.seen.replays.fetch_add(1, SeqCst);
+                    self.back = Some(back);
+                }
+                Err(error) => eprintln!("the relay: {error:#}"),
+            }
         }
-        Ok(())
     }
 
     /// Does what a message of QEMU's wants. Gives what answers it.
