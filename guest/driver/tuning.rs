@@ -136,6 +136,10 @@ pub(crate) const STATES_PART: u64 = 16;
 /// The part of the memory that is available now that those of one filter may take.
 pub(crate) const STATES_AVAILABLE_PART: u64 = 2;
 
+/// The part of memory that the states of one filter may take whatever is available: a swap disk
+/// gets its filter just when memory is short, and gives back more than that.
+pub(crate) const STATES_SMALL_PART: u64 = 256;
+
 /// Pages that are forgotten at a time, with interrupts off, when what is known of a disk or of the
 /// host is not true any more.
 pub(crate) const FORGET_PAGES: u64 = 1 << 16;

@@ -449,7 +449,8 @@ impl List {
             return Err(EFBIG);
         }
         let most = part(sys::available_pages(), tuning::STATES_AVAILABLE_PART);
-        if bytes > most {
+        let small = part(sys::memory_pages(), tuning::STATES_SMALL_PART);
+        if bytes > most.max(small) {
             pr_err!(
                 "a filter for {}:{} takes {} KiB of memory, and too little is available for that\n",
                 number.0,
