@@ -101,11 +101,9 @@ fn what_others_write_to_a_disk_that_nobody_uses_is_read() -> Result<()> {
         .open(image.path())
         .context("cannot open the image")?;
     for round in 1..=3_u8 {
-        if control::attached(&guest)? == 0 {
-            control::attach(&guest, "/dev/vda", "precache")?;
-        }
         // In use, so that the filter stays.
         control::hold(&guest, "/dev/vda")?;
+        control::attach(&guest, "/dev/vda", "precache")?;
         let before = sum(&guest, "/dev/vda")?;
         ensure!(sum(&guest, "/dev/vda")? == before, "the same bytes twice");
         ensure!(
@@ -124,6 +122,9 @@ fn what_others_write_to_a_disk_that_nobody_uses_is_read() -> Result<()> {
             sum(&guest, "/dev/vda")? == after,
             "other bytes the second time"
         );
+        until("the filter to go", bed::PROMPT, || {
+            Ok((control::attached(&guest)? == 0).then_some(()))
+        })?;
     }
     guest.power_off()?;
     daemon.stop()
