@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
 
 use crate::stop::Stop;
 
@@ -54,9 +55,11 @@ fn waits(socket: &impl AsFd, over: &OwnedFd, stop: &Stop) -> bool {
             PollFd::new(over, PollFlags::IN),
             PollFd::new(stop, PollFlags::IN),
         ];
-        if poll(&mut fds, None).is_err() {
-            // Interrupted.
-            continue;
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            // Nobody is turned away then: they wait.
+            Err(_) => return false,
         }
         let [connects, over, stop] = fds.map(|fd| !fd.revents().is_empty());
         if over || stop {

@@ -181,8 +181,9 @@ impl Entry for MemoryRange {
 
     fn check(&self) -> Result<(), Fault> {
         let page = PAGE_SIZE as u64;
-        let end = self.address.checked_add(self.bytes);
-        if self.bytes == 0 || end.is_none() {
+        let more = self.bytes.checked_sub(1);
+        let last = more.and_then(|more| self.address.checked_add(more));
+        if last.is_none() {
             return Err(Fault::RangeBounds);
         }
         if !self.address.is_multiple_of(page) || !self.bytes.is_multiple_of(page) {
