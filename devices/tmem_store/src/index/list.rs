@@ -60,15 +60,8 @@ impl List {
         let Some(node) = nodes.get_mut(number) else {
             return;
         };
-        let Links { prev, next } = std::mem::replace(links(node), Links::NONE);
-        match nodes.get_mut(prev) {
-            Some(node) => links(node).next = next,
-            None => self.first = next,
-        }
-        match nodes.get_mut(next) {
-            Some(node) => links(node).prev = prev,
-            None => self.last = prev,
-        }
+        let around = std::mem::replace(links(node), Links::NONE);
+        self.join(nodes, links, around, around);
     }
 
     /// A node of this list has another number now.
@@ -81,14 +74,29 @@ impl List {
         let Some(node) = nodes.get_mut(number) else {
             return;
         };
-        let Links { prev, next } = *links(node);
-        match nodes.get_mut(prev) {
-            Some(node) => links(node).next = number,
-            None => self.first = number,
+        let around = *links(node);
+        let number = Links {
+            prev: number,
+            next: number,
+        };
+        self.join(nodes, links, around, number);
+    }
+
+    /// After `around.prev` comes `now.next`, and before `around.next` comes `now.prev`.
+    fn join<T>(
+        &mut self,
+        nodes: &mut Dense<T>,
+        links: impl Fn(&mut T) -> &mut Links,
+        around: Links,
+        now: Links,
+    ) {
+        match nodes.get_mut(around.prev) {
+            Some(node) => links(node).next = now.next,
+            None => self.first = now.next,
         }
-        match nodes.get_mut(next) {
-            Some(node) => links(node).prev = number,
-            None => self.last = number,
+        match nodes.get_mut(around.next) {
+            Some(node) => links(node).prev = now.prev,
+            None => self.last = now.prev,
         }
     }
 }

@@ -163,11 +163,7 @@ impl Maps {
             return Some(number);
         }
         let (seed, objects) = (&self.seed, &self.objects);
-        let rehash = |number: &u32| {
-            objects
-                .get(*number)
-                .map_or(0, |other| seed.object(&other.id))
-        };
+        let rehash = |number: &u32| hash_of_object(seed, objects, *number);
         self.by_id.try_reserve(1, rehash).ok()?;
         let number = self.objects.insert(Object {
             id: *id,
@@ -175,11 +171,7 @@ impl Maps {
             count: 0,
         })?;
         let (seed, objects) = (&self.seed, &self.objects);
-        let rehash = |number: &u32| {
-            objects
-                .get(*number)
-                .map_or(0, |other| seed.object(&other.id))
-        };
+        let rehash = |number: &u32| hash_of_object(seed, objects, *number);
         self.by_id.insert_unique(seed.object(id), number, rehash);
         Some(number)
     }
@@ -359,7 +351,7 @@ impl Maps {
             self.by_key.shrink_to(least, hash);
         }
         if let Some(least) = beyond_need(&self.by_id) {
-            let hash = |number: &u32| objects.get(*number).map_or(0, |o| seed.object(&o.id));
+            let hash = |number: &u32| hash_of_object(seed, objects, *number);
             self.by_id.shrink_to(least, hash);
         }
     }
@@ -413,6 +405,12 @@ fn hash_of(seed: &Seed, blocks: &Dense<Block>, objects: &Slab<Object>, number: u
         (Some(block), Some(object)) => seed.block(&object.id, block.number),
         _ => 0,
     }
+}
+
+/// The hash of an object's id.
+fn hash_of_object(seed: &Seed, objects: &Slab<Object>, number: u32) -> u64 {
+    let object = objects.get(number);
+    object.map_or(0, |object| seed.object(&object.id))
 }
 
 /// To what a table that is three quarters empty is to shrink.
