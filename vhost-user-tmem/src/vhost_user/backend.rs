@@ -51,9 +51,8 @@ struct Past {
     /// How the machine's memory was when the last front end left.
     earlier: Option<Trace>,
     now: Trace,
-    /// Queues that were looked at, one bit each.
+    /// Queues that were looked at, one bit each; with the first, memory was.
     known: u64,
-    is_memory_known: bool,
 }
 
 impl Backend {
@@ -182,10 +181,10 @@ impl Backend {
     fn is_same_machine(&self, number: usize, queue: &virtio_queue::Queue) -> bool {
         let mut past = self.past();
         let bit = 1 << number.min(63);
-        if past.is_memory_known && past.known & bit != 0 {
+        if past.known & bit != 0 {
             return true;
         }
-        let first = !std::mem::replace(&mut past.is_memory_known, true);
+        let first = past.known == 0;
         past.known |= bit;
         let Past { earlier, now, .. } = &mut *past;
         if first {
@@ -212,7 +211,7 @@ impl Backend {
             Err(error) => {
                 log::error!("{}: cannot be served: {error:#}", self.name);
                 // No queue gets past this.
-                past.is_memory_known = false;
+                past.known = 0;
                 if let Some(handle) = self.shutdown.get() {
                     handle.shutdown();
                 }

@@ -36,13 +36,11 @@ impl Lines {
 
     /// Lines left out that nothing was said of; once.
     pub(super) fn left_out(&mut self) -> Option<u64> {
-        let lines = std::mem::take(&mut self.left_out);
-        (lines > 0 && self.written == 1)
-            .then_some(lines)
-            .or_else(|| {
-                self.left_out = lines;
-                None
-            })
+        // Told with the first line of a period.
+        if self.written != 1 {
+            return None;
+        }
+        Some(std::mem::take(&mut self.left_out)).filter(|lines| *lines > 0)
     }
 }
 

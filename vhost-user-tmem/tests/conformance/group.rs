@@ -2,12 +2,12 @@
 //! The daemon in a control group that is smaller than what its guests may have.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 use tmem_host::group::Made;
 
 use crate::daemon::Daemon;
 use crate::front_end::FrontEnd;
+use crate::request::{EPHEMERAL, GET, OK, PERSISTENT, PUT, create_pool_of, header, wait};
 
 const MIB: u64 = 1 << 20;
 
@@ -21,15 +21,12 @@ const PAGES: u64 = MIB;
 const FRAMES: u64 = 4 * MIB;
 
 /// Pages of a request.
-const RUN: u64 = 256;
+const COUNT: u32 = 256;
+const RUN: u64 = COUNT as u64;
 
-const OK: u8 = 0;
 const ALL_OK: [u8; 256] = [OK; 256];
 const MISS: u8 = 0x10;
 const NO_MEMORY: u8 = 0x21;
-
-const PERSISTENT: u32 = 1;
-const EPHEMERAL: u32 = 2;
 
 /// A group, or a line that says why there is none.
 fn group(name: &str) -> Option<Made> {
@@ -46,12 +43,7 @@ fn machine(daemon: &Daemon, name: &str, kind: u32) -> FrontEnd {
     let mut machine = FrontEnd::connect(&daemon.socket(name), MEMORY);
     assert_eq!(machine.share_memory(MEMORY), Some(0));
     machine.start();
-    machine.write(0x6000, &kind.to_le_bytes());
-    let create = header(1, 0, 0);
-    machine.write(0x3000, &create);
-    machine.offer(&[(0x3000, 48, false), (0x6000, 32, false), (0x4000, 16, true)]);
-    wait(&machine);
-    assert_eq!(machine.read(0x4000), OK);
+    assert_eq!(create_pool_of(&mut machine, 0, kind), OK);
     // Pages that do not compress.
     let mut word = 0x9e37_79b9_7f4a_7c15u64;
     let words = (0..RUN * 512).flat_map(|_| {
@@ -64,23 +56,6 @@ fn machine(daemon: &Daemon, name: &str, kind: u32) -> FrontEnd {
     machine
 }
 
-fn header(operation: u16, index: u64, count: u64) -> Vec<u8> {
-    let mut bytes = operation.to_le_bytes().to_vec();
-    bytes.resize(32, 0);
-    bytes.extend(index.to_le_bytes());
-    bytes.extend(u32::try_from(count).unwrap().to_le_bytes());
-    bytes.extend([0; 4]);
-    bytes
-}
-
-fn wait(machine: &FrontEnd) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while machine.used_index(0x2000) != machine.offered() {
-        assert!(Instant::now() < deadline, "a request is not answered");
-        std::thread::yield_now();
-    }
-}
-
 /// The statuses of a request that was answered.
 fn statuses(machine: &FrontEnd) -> Vec<u8> {
     assert_eq!(machine.read(0x4000), OK);
@@ -88,7 +63,7 @@ fn statuses(machine: &FrontEnd) -> Vec<u8> {
 }
 
 fn put(machine: &mut FrontEnd, run: u64) -> Vec<u8> {
-    machine.write(0x3000, &header(3, run * RUN, RUN));
+    machine.write(0x3000, &header(PUT, 0, run * RUN, COUNT));
     let answer = (0x4000, 16 + 256, true);
     machine.offer(&[(0x3000, 48, false), (PAGES, 1 << 20, false), answer]);
     wait(machine);
@@ -96,7 +71,7 @@ fn put(machine: &mut FrontEnd, run: u64) -> Vec<u8> {
 }
 
 fn get(machine: &mut FrontEnd, run: u64, to: u64) -> Vec<u8> {
-    machine.write(0x3000, &header(4, run * RUN, RUN));
+    machine.write(0x3000, &header(GET, 0, run * RUN, COUNT));
     let answer = (0x4000, 16 + 256, true);
     machine.offer(&[(0x3000, 48, false), answer, (to, 1 << 20, true)]);
     wait(machine);

@@ -36,17 +36,31 @@ fn run(front_end: &mut FrontEnd, header: &[u8], rest: &[(u64, u32, bool)]) -> u8
     front_end.write(HEADER, header);
     front_end.write(ANSWER, &[0xff; 32]);
     front_end.offer(&[&[(HEADER, 48, false)], rest].concat());
+    wait(front_end);
+    front_end.read(ANSWER)
+}
+
+/// Waits until all that was offered is used.
+pub(crate) fn wait(front_end: &FrontEnd) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while front_end.used_index(0x2000) != front_end.offered() {
         assert!(Instant::now() < deadline, "a request is not answered");
         std::thread::yield_now();
     }
-    front_end.read(ANSWER)
 }
+
+/// Kinds of pools.
+pub(crate) const PERSISTENT: u32 = 1;
+pub(crate) const EPHEMERAL: u32 = 2;
 
 /// Makes a persistent pool.
 pub(crate) fn create_pool(front_end: &mut FrontEnd, pool: u32) -> u8 {
-    let mut spec = 1u32.to_le_bytes().to_vec();
+    create_pool_of(front_end, pool, PERSISTENT)
+}
+
+/// Makes a pool of a kind.
+pub(crate) fn create_pool_of(front_end: &mut FrontEnd, pool: u32, kind: u32) -> u8 {
+    let mut spec = kind.to_le_bytes().to_vec();
     spec.resize(32, 0);
     front_end.write(DATA, &spec);
     let rest = [(DATA, 32, false), (ANSWER, 16, true)];
