@@ -8,7 +8,7 @@
 //! when that is used up, the next look is due.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tmem_host::group::Group;
@@ -72,12 +72,9 @@ impl Room {
 
     /// Looks how much room there is; to be called every so often.
     pub fn look(&self) {
-        let mut last = match self.last.try_lock() {
-            Ok(last) => last,
-            Err(TryLockError::Poisoned(error)) => PoisonError::into_inner(error),
-            // Another thread looks.
-            Err(TryLockError::WouldBlock) => return,
-        };
+        // Who finds another thread looking waits for it: that thread may not run for a
+        // while, and requests would go on without end meanwhile.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.look.is_some_and(|look| look.elapsed() < PAUSE) {
             return;
         }
