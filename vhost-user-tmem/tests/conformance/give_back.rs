@@ -16,6 +16,7 @@ use rustix::mount::{
 use crate::daemon::Daemon;
 use crate::front_end::{FrontEnd, GUEST, SET_MEM_TABLE, USER, pair, words};
 use crate::pool::{HUGE_PAGE, Pool};
+use crate::request::ask_limits;
 
 /// Memory with the rings, which is always there.
 const RINGS: u64 = 1 << 20;
@@ -166,14 +167,6 @@ fn relinquish(front_end: &mut FrontEnd, address: u64, bytes: u64) -> (u8, u64) {
     (front_end.read(0x4010), pages.sum())
 }
 
-/// GET_LIMITS, with an answer at this place; memory begins at [`GUEST`].
-fn ask_limits(front_end: &mut FrontEnd, answer: u64) {
-    let mut header = [0; 48];
-    header[0] = 8;
-    front_end.write(0x3000, &header);
-    front_end.offer(&[(0x3000, 48, false), (answer - GUEST, 80, true)]);
-}
-
 #[test]
 fn what_may_not_come_back_stays_with_the_guest() {
     each(|memory| {
@@ -187,7 +180,7 @@ fn what_may_not_come_back_stays_with_the_guest() {
         // Its own memory may go.
         assert_eq!(relinquish(&mut a, GUEST + 0x8_0000, 8192), (OK, 2));
         let _others = memory.exhaust();
-        ask_limits(&mut a, last);
+        ask_limits(&mut a, last - GUEST);
         assert!(a.is_answered());
         assert!(daemon.is_running());
     });
@@ -208,9 +201,9 @@ fn where_the_operator_allows_it_a_page_that_is_missing_ends_that_connection_only
         }
         assert_eq!(relinquish(&mut a, last, page), (OK, page / 4096));
         let _others = memory.exhaust();
-        ask_limits(&mut a, last);
+        ask_limits(&mut a, last - GUEST);
         assert_eq!(a.receive(), None, "the connection has ended");
-        ask_limits(&mut b, GUEST + 0x4000);
+        ask_limits(&mut b, 0x4000);
         assert!(b.is_answered());
         assert!(daemon.is_running());
     });

@@ -5,16 +5,9 @@ use std::os::fd::AsFd;
 
 use crate::daemon::Daemon;
 use crate::front_end::{ADD_MEM_REG, FrontEnd, GUEST, USER, words};
+use crate::request::ask_limits;
 
 const MEMORY: u64 = 1 << 20;
-
-/// GET_LIMITS: operation 8, with an answer of 16 and 64 bytes.
-fn ask_limits(front_end: &mut FrontEnd, answer: u64) {
-    let mut header = [0; 48];
-    header[0] = 8;
-    front_end.write(0x3000, &header);
-    front_end.offer(&[(0x3000, 48, false), (answer, 80, true)]);
-}
 
 fn machine(daemon: &Daemon, name: &str) -> FrontEnd {
     let mut front_end = FrontEnd::connect(&daemon.socket(name), MEMORY);

@@ -9,6 +9,7 @@ pub(crate) const CREATE_POOL: u16 = 1;
 pub(crate) const DESTROY_POOL: u16 = 2;
 pub(crate) const PUT: u16 = 3;
 pub(crate) const GET: u16 = 4;
+pub(crate) const GET_LIMITS: u16 = 8;
 
 /// Statuses.
 pub(crate) const OK: u8 = 0;
@@ -87,4 +88,10 @@ pub(crate) fn get(front_end: &mut FrontEnd, pool: u32, index: u64) -> (u8, u8, u
     let rest = [(ANSWER, 17, true), (DATA, 4096, true)];
     let status = run(front_end, &header(GET, pool, index, 1), &rest);
     (status, front_end.read(ANSWER + 16), front_end.read(DATA))
+}
+
+/// Offers GET_LIMITS with an answer of 16 and 64 bytes at this offset, and does not wait.
+pub(crate) fn ask_limits(front_end: &mut FrontEnd, answer: u64) {
+    front_end.write(HEADER, &header(GET_LIMITS, 0, 0, 0));
+    front_end.offer(&[(HEADER, 48, false), (answer, 80, true)]);
 }
