@@ -43,7 +43,7 @@ impl Client {
                 };
             }
             let Err(shortage) = self.account.charge(Pool::COST) else {
-                pools.insert(id, Arc::new(Pool::new(self.account.clone(), config)));
+                pools.insert(id, Arc::new(Pool::new(self.account.clone(), id, config)));
                 return Ok(Created::New);
             };
             drop(pools);

@@ -7,7 +7,7 @@ use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
 
-use crate::memory::MAX_COMPRESSED;
+use crate::tier::MAX_COMPRESSED;
 use crate::types::{Lost, PAGE_SIZE, Page};
 
 /// A page, ready to be kept.

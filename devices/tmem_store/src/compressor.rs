@@ -162,5 +162,5 @@ fn run(shared: &Shared, stop: &AtomicBool) {
 
 /// A piece of what there is to do; whether there may be more.
 fn work(shared: &Shared) -> bool {
-    shared.reclaim_some() | (shared.compress_some(BATCH) > 0)
+    shared.reclaim_some() | (shared.compress_some(BATCH) > 0) | shared.clean_some()
 }

@@ -40,7 +40,8 @@ pub struct ClientConfig {
     /// For people: statistics carry it, the store does not interpret it.
     pub name: String,
     /// Most bytes that the store holds for this client: the memory of its
-    /// pages and their bookkeeping.
+    /// pages and their bookkeeping. While the cleaner moves pages to a new
+    /// segment, that segment is held beyond it.
     pub quota: u64,
     /// Pool ids run from 0 to `max_pools - 1`.
     pub max_pools: u32,

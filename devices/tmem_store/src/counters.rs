@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::memory::Content;
 use crate::stats::{ClientStats, StoreStats};
+use crate::tier::Content;
 use crate::types::{Get, PAGE_SIZE, PoolKind, Put, Refused};
 
 /// A number that only statistics read.
@@ -54,6 +54,8 @@ pub(crate) struct Counters {
     pub(crate) taken_pages: Counter,
     pub(crate) destroyed_pages: Counter,
     pub(crate) evicted_pages: Counter,
+    pub(crate) cleaned_segments: Counter,
+    pub(crate) moved_bytes: Counter,
 }
 
 impl Counters {
@@ -82,10 +84,10 @@ impl Counters {
         match content {
             Content::Same(_) => self.same_filled_pages.add(1),
             Content::Waiting(_) => self.waiting_pages.add(1),
-            Content::Slot(slot) if slot.len() == PAGE_SIZE => self.raw_pages.add(1),
-            Content::Slot(slot) => {
+            Content::Entry(entry) if entry.len() == PAGE_SIZE => self.raw_pages.add(1),
+            Content::Entry(entry) => {
                 self.compressed_pages.add(1);
-                self.compressed_bytes.add(slot.len() as u64);
+                self.compressed_bytes.add(entry.len() as u64);
             }
         }
     }
@@ -95,10 +97,10 @@ impl Counters {
         match content {
             Content::Same(_) => self.same_filled_pages.sub(1),
             Content::Waiting(_) => self.waiting_pages.sub(1),
-            Content::Slot(slot) if slot.len() == PAGE_SIZE => self.raw_pages.sub(1),
-            Content::Slot(slot) => {
+            Content::Entry(entry) if entry.len() == PAGE_SIZE => self.raw_pages.sub(1),
+            Content::Entry(entry) => {
                 self.compressed_pages.sub(1);
-                self.compressed_bytes.sub(slot.len() as u64);
+                self.compressed_bytes.sub(entry.len() as u64);
             }
         }
     }
@@ -146,6 +148,8 @@ impl Counters {
         sum.compressed_bytes += self.compressed_bytes.get();
         sum.raw_pages += self.raw_pages.get();
         sum.waiting_pages += self.waiting_pages.get();
+        sum.cleaned_segments += self.cleaned_segments.get();
+        sum.moved_bytes += self.moved_bytes.get();
     }
 
     /// Fills the fields that are counted here.
@@ -175,5 +179,7 @@ impl Counters {
         stats.taken_pages = self.taken_pages.get();
         stats.destroyed_pages = self.destroyed_pages.get();
         stats.evicted_pages = self.evicted_pages.get();
+        stats.cleaned_segments = self.cleaned_segments.get();
+        stats.moved_bytes = self.moved_bytes.get();
     }
 }

@@ -7,12 +7,12 @@
 //! pool may lose it at any time but never returns stale data.
 //!
 //! Quotas and limits are hard and count *bytes held*: what the host really
-//! spends, which is whole spans of page memory (a client shares none with
-//! another) and the index. A client that spreads its pages so that they cost
+//! spends, which is the memory behind the segments of its log (a client shares
+//! none with another) and the index. A client that spreads its pages so that they cost
 //! more pays more.
 //!
 //! Layers, each knowing only those before it: `types`, `config`, `stats`;
-//! `memory` (page memory) and `codec`; `index`; `ledger`, `account` (what is
+//! `tier` (page memory) and `codec`; `index`; `ledger`, `account` (what is
 //! held) and `pool`; `reclaim`; `client`, `store` and `compressor`. The lock order stands
 //! in `store`.
 
@@ -24,11 +24,11 @@ mod config;
 mod counters;
 mod index;
 mod ledger;
-mod memory;
 mod pool;
 mod reclaim;
 mod stats;
 mod store;
+mod tier;
 mod types;
 
 pub use client::Client;

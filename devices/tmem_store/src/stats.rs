@@ -6,7 +6,7 @@
 pub struct StoreStats {
     /// Most bytes that the store holds: page memory and bookkeeping.
     pub memory_limit_bytes: u64,
-    /// Bytes charged to clients: their spans of page memory and bookkeeping.
+    /// Bytes charged to clients: their segments of page memory and bookkeeping.
     pub held_bytes: u64,
     /// Bytes of page memory that the system reports behind the mapping.
     pub mapped_bytes: u64,
@@ -18,7 +18,7 @@ pub struct StoreStats {
     pub same_filled_pages: u64,
     /// Pages kept compressed.
     pub compressed_pages: u64,
-    /// Bytes of the compressed pages, without the rounding up to slots.
+    /// Bytes of the compressed pages, without headers and padding.
     pub compressed_bytes: u64,
     /// Pages kept as they are because they compress poorly.
     pub raw_pages: u64,
@@ -26,6 +26,10 @@ pub struct StoreStats {
     pub waiting_pages: u64,
     /// Ephemeral pages that were evicted to make room.
     pub evicted_pages: u64,
+    /// Segments of the clients that are there out of which live entries were moved.
+    pub cleaned_segments: u64,
+    /// Bytes of entries moved out of them.
+    pub moved_bytes: u64,
     /// Clients.
     pub clients: u64,
 }
@@ -39,7 +43,7 @@ pub struct ClientStats {
     pub quota_bytes: u64,
     /// Its part of the store's memory when that is short, in relation to others.
     pub weight: u64,
-    /// Bytes that it holds now: spans of page memory and bookkeeping.
+    /// Bytes that it holds now: segments of page memory and bookkeeping.
     pub held_bytes: u64,
     /// Pages in persistent pools.
     pub persistent_pages: u64,
@@ -49,7 +53,7 @@ pub struct ClientStats {
     pub same_filled_pages: u64,
     /// Pages kept compressed.
     pub compressed_pages: u64,
-    /// Bytes of the compressed pages, without the rounding up to slots.
+    /// Bytes of the compressed pages, without headers and padding.
     pub compressed_bytes: u64,
     /// Pages kept as they are because they compress poorly.
     pub raw_pages: u64,
@@ -95,4 +99,8 @@ pub struct ClientStats {
     pub destroyed_pages: u64,
     /// Ephemeral pages evicted to make room.
     pub evicted_pages: u64,
+    /// Segments out of which live entries were moved.
+    pub cleaned_segments: u64,
+    /// Bytes of entries moved out of them.
+    pub moved_bytes: u64,
 }

@@ -7,9 +7,12 @@
 //! 1. the list of clients (`Shared::accounts`)
 //! 2. a client's pools (`Account::pools`)
 //! 3. one shard of one pool (`Pool::shards`)
-//! 4. one class of a client's heap, then the spans of that class;
-//!    or the heap's reserve; or the arena's free spans; or the number of a
-//!    client's waiting pages (`Account::waiting`); or the compressor's bell
+//! 4. one head of a client's log, then the list of its segments, then the
+//!    arena's free ones; or the number of a client's waiting pages
+//!    (`Account::waiting`); or the compressor's bell
+//!
+//! A client's cleaner, and the store's reserve for moving pages, are taken
+//! before all of these.
 //!
 //! A put takes no lock while it compresses and while it makes room: eviction
 //! may have to take shards of other pools and clients. Those of other clients
@@ -18,7 +21,7 @@
 //! under their shard's lock by a put that needs their memory at once.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::account::Account;
 use crate::client::Client;
@@ -26,9 +29,9 @@ use crate::compressor::{Bell, Compressor};
 use crate::config::{ClientConfig, StoreConfig};
 use crate::counters::Counter;
 use crate::ledger::Ledger;
-use crate::memory::Arena;
 use crate::reclaim::Effort;
 use crate::stats::StoreStats;
+use crate::tier::{Arena, SEGMENT};
 use crate::types::{Error, PAGE_SIZE};
 
 /// State shared by the store's handles, clients and pools.
@@ -46,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) evicted_pages: Counter,
     /// Threads that do in the background what operations leave undone.
     pub(crate) helpers: AtomicUsize,
+    /// For who moves entries when there is no other room.
+    pub(crate) reserve: Mutex<()>,
     /// A quota was changed.
     pub(crate) shrinks: AtomicBool,
     /// Somebody found too little room.
@@ -64,15 +69,22 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Most bytes that may be held for now.
+    /// Most bytes that may be held for now, but for moving entries: without some room
+    /// left, none could be had by cleaning.
     pub(crate) fn limit(&self) -> u64 {
-        self.limit.load(Relaxed)
+        let most = self.most.saturating_sub(SEGMENT as u64);
+        self.limit.load(Relaxed).min(most)
     }
 
     /// Forgets a client whose pools are gone.
     pub(crate) fn remove(&self, account: &Arc<Account>) {
         self.accounts_mut()
             .retain(|other| !Arc::ptr_eq(other, account));
+    }
+
+    /// Charges `bytes` that are to be held, if there is room.
+    pub(crate) fn charge(&self, bytes: u64) -> bool {
+        self.ledger.charge(self.limit(), bytes)
     }
 
     /// Whether any client has pages that wait to be compressed.
@@ -119,6 +131,7 @@ impl Store {
                 arena: Arena::new(limit)?,
                 evicted_pages: Counter::default(),
                 helpers: AtomicUsize::new(0),
+                reserve: Mutex::new(()),
                 shrinks: AtomicBool::new(false),
                 wants_room: AtomicBool::new(false),
                 accounts: RwLock::default(),

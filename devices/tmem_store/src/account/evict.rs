@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Account, Shortage};
-use crate::memory::SPAN_COST;
 use crate::pool::Pool;
 use crate::reclaim::Effort;
+use crate::tier::{PIECE, SEGMENT};
 use crate::types::PoolKind;
 
 impl Account {
@@ -24,24 +24,15 @@ impl Account {
             return true;
         }
         let (held, quota) = (self.held(), self.quota());
-        let room_in_client = held.saturating_add(SPAN_COST) <= quota;
+        let room_in_client = held.saturating_add(PIECE as u64) <= quota;
         if (room_in_client && self.shared.has_room()) || self.can_evict() {
             return false;
         }
-        let hopeless = self.heap.free_bytes() == 0
+        let hopeless = self.log.dead_bytes() < SEGMENT as u64
             || held > quota
             || self.freed_since_refusal.load(Relaxed) < WORTHWHILE;
         // The others' ephemeral pages come last: asking takes a lock.
         hopeless && !(room_in_client && self.shared.can_evict())
-    }
-
-    /// Whether waiting pages, when compressed, may give back what is short.
-    pub(super) fn can_squeeze(&self, shortage: Shortage) -> bool {
-        match shortage {
-            Shortage::Pool => false,
-            Shortage::Client => self.has_waiting(),
-            Shortage::Store | Shortage::System => self.shared.has_waiting(),
-        }
     }
 
     /// Makes room for a put to a pool of `kind`, other than in a pool's own
@@ -58,7 +49,10 @@ impl Account {
         match shortage {
             Shortage::Pool => false,
             Shortage::Client => {
-                self.trim() || self.squeeze(effort, true) || self.evict(effort, true) > 0
+                self.trim()
+                    || self.squeeze(effort, true)
+                    || self.clean(effort, true).is_memory()
+                    || self.evict(effort, true) > 0
             }
             Shortage::Store | Shortage::System => self.shared.make_room(self, kind, effort),
         }
@@ -120,7 +114,11 @@ impl Account {
                 self.shrinks.store(true, Relaxed);
                 return true;
             }
-            if !self.squeeze(effort, true) && !self.trim() && self.evict(effort, true) == 0 {
+            if !self.trim()
+                && !self.squeeze(effort, true)
+                && !self.clean(effort, true).is_memory()
+                && self.evict(effort, true) == 0
+            {
                 // Unless the effort has just ended, what is left has to stay.
                 if effort.is_left() && effort.may_compress() {
                     return false;

@@ -2,7 +2,7 @@
 //! What a client and its pools share: memory, quotas, counters.
 //!
 //! What a client holds is counted in bytes that the host really spends on it:
-//! whole spans of page memory, the index of its pools, and the pools. Every
+//! the memory behind its segments, the index of its pools, and the pools. Every
 //! byte is charged to the client and to the store before it is taken, and
 //! credited after it was given back.
 
@@ -19,9 +19,10 @@ use crate::codec::Encoded;
 use crate::config::ClientConfig;
 use crate::counters::Counters;
 use crate::ledger::Ledger;
-use crate::memory::{Class, Content, Freed, Heap, SPAN_COST, Slot};
 use crate::pool::Pool;
+use crate::reclaim::Cleaner;
 use crate::store::Shared;
+use crate::tier::{Content, Entry, Log, Owner, Pin, Short, Temperature};
 use crate::types::Refused;
 
 /// What ran out.
@@ -57,7 +58,7 @@ pub(crate) struct Account {
     ledger: Ledger,
     frozen: AtomicBool,
     pub(crate) counters: Counters,
-    heap: Heap,
+    pub(crate) log: Log,
     pools: RwLock<BTreeMap<u32, Arc<Pool>>>,
     /// Counts puts to ephemeral pools: the time by which blocks age.
     clock: AtomicU64,
@@ -66,6 +67,7 @@ pub(crate) struct Account {
     freed_since_refusal: AtomicU64,
     /// Pages that wait to be compressed.
     waiting: Mutex<u64>,
+    pub(crate) cleaner: Mutex<Cleaner>,
     /// The quota was changed, and what is held was not yet brought within it.
     shrinks: AtomicBool,
 }
@@ -80,11 +82,12 @@ impl Account {
             ledger: Ledger::default(),
             frozen: AtomicBool::new(false),
             counters: Counters::default(),
-            heap: Heap::new(),
+            log: Log::new(),
             pools: RwLock::default(),
             clock: AtomicU64::new(0),
             freed_since_refusal: AtomicU64::new(u64::MAX / 2),
             waiting: Mutex::new(0),
+            cleaner: Mutex::default(),
             shrinks: AtomicBool::new(false),
         }
     }
@@ -141,11 +144,21 @@ impl Account {
         if !self.ledger.charge(self.quota(), bytes) {
             return Err(Shortage::Client);
         }
-        if !self.shared.ledger.charge(self.shared.limit(), bytes) {
+        if !self.shared.charge(bytes) {
             self.ledger.credit(bytes);
             return Err(Shortage::Store);
         }
         Ok(())
+    }
+
+    /// Charges `bytes` for entries that are moved, whatever the client's quota:
+    /// what they are moved from comes back. Whether the store has room.
+    pub(crate) fn charge_for_moving(&self, bytes: u64) -> bool {
+        let charged = self.shared.charge(bytes);
+        if charged {
+            self.ledger.charge_anyway(bytes);
+        }
+        charged
     }
 
     /// Charges `bytes` that are held already.
@@ -161,7 +174,12 @@ impl Account {
     }
 
     /// Finds room for a page. Takes new memory only within quota and limit.
-    pub(crate) fn keep(&self, encoded: Encoded<'_>, replaces: bool) -> Result<Content, Shortage> {
+    pub(crate) fn keep(
+        &self,
+        owner: &Owner<'_>,
+        encoded: Encoded<'_>,
+        replaces: bool,
+    ) -> Result<Content, Shortage> {
         // A client over its quota (which was lowered) gets no new page kept,
         // not even in memory that it holds already.
         if !replaces && self.held() > self.quota() {
@@ -174,61 +192,86 @@ impl Account {
         if let Some(shortage) = self.is_overdrawn() {
             return Err(shortage);
         }
-        let mut slot = self.allocate(bytes.len())?;
-        self.shared.arena.fill(&mut slot, bytes);
-        Ok(Content::Slot(slot))
-    }
-
-    fn allocate(&self, len: usize) -> Result<Slot, Shortage> {
-        let class = Class::fitting(len).ok_or(Shortage::System)?;
-        self.allocate_in(class, len).or_else(|shortage| {
-            // What waiting pages give back comes before a slot too large.
-            if self.can_squeeze(shortage) {
-                return Err(shortage);
-            }
-            let len = u16::try_from(len).map_err(|_| Shortage::System)?;
-            let slot = self.heap.allocate_larger(&self.shared.arena, class, len);
-            slot.ok_or(shortage)
+        let charge = |bytes| self.charge(bytes);
+        let warm = self.append(Temperature::Warm, owner, bytes, charge);
+        warm.or_else(|shortage| {
+            // Room that is there is better than the right place.
+            let none = |_| Err(shortage);
+            self.append(Temperature::Cold, owner, bytes, none)
         })
+        .map(Content::Entry)
     }
 
-    /// A slot of a class, from a new span if there is no other.
-    fn allocate_in(&self, class: Class, len: usize) -> Result<Slot, Shortage> {
+    /// Appends an entry to the client's log; `charge` is asked for the memory that
+    /// it takes.
+    pub(crate) fn append(
+        &self,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        bytes: &[u8],
+        mut charge: impl FnMut(u64) -> Result<(), Shortage>,
+    ) -> Result<Entry, Shortage> {
         let arena = &self.shared.arena;
-        let len = u16::try_from(len).map_err(|_| Shortage::System)?;
-        if let Some(slot) = self.heap.allocate(arena, class, len) {
-            return Ok(slot);
-        }
-        self.charge(SPAN_COST)?;
-        let slot = self.heap.allocate_fresh(arena, class, len);
-        slot.ok_or_else(|| {
-            self.credit(SPAN_COST);
-            Shortage::System
-        })
+        let mut grant = 0;
+        let entry = loop {
+            match self
+                .log
+                .append(arena, temperature, owner, bytes, &mut grant)
+            {
+                Ok(entry) => break Ok(entry),
+                Err(Short::System) => break Err(Shortage::System),
+                Err(Short::Memory(needed)) => {
+                    let more = needed.saturating_sub(grant);
+                    if let Err(shortage) = charge(more) {
+                        break Err(shortage);
+                    }
+                    grant += more;
+                }
+            }
+        };
+        // Somebody else may have taken memory for this one, too.
+        self.credit_some(grant);
+        entry
     }
 
     /// Gives the memory of a page back.
     pub(crate) fn free(&self, content: Content) {
         self.freed_since_refusal.fetch_add(1, Relaxed);
         let waits = matches!(content, Content::Waiting(_));
-        if let Content::Slot(slot) | Content::Waiting(slot) = content {
-            self.credit_spans(self.heap.free(&self.shared.arena, slot));
+        if let Content::Entry(entry) | Content::Waiting(entry) = content {
+            self.free_entry(entry);
         }
         if waits {
             self.end_waiting();
         }
     }
 
-    /// Gives unused page memory back to the system; whether there was any.
-    pub(crate) fn trim(&self) -> bool {
-        let freed = self.heap.trim(&self.shared.arena);
-        self.credit_spans(freed);
-        freed.spans > 0
+    /// Gives the memory of an entry back.
+    pub(crate) fn free_entry(&self, entry: Entry) {
+        self.credit_some(self.log.free(&self.shared.arena, entry));
+        if self.is_sparse() {
+            self.shared.wake();
+        }
     }
 
-    fn credit_spans(&self, freed: Freed) {
-        if freed.spans > 0 {
-            self.credit(freed.spans * SPAN_COST);
+    /// What `look` makes of the payload behind a pin, which ends.
+    pub(crate) fn look_at<T>(&self, pin: Pin, look: impl FnOnce(&[u8]) -> T) -> T {
+        let result = look(self.shared.arena.pinned(&pin));
+        self.credit_some(self.log.unpin(&self.shared.arena, pin));
+        result
+    }
+
+    /// Gives unused page memory back to the system; whether there was any.
+    pub(crate) fn trim(&self) -> bool {
+        let bytes = self.log.retire(&self.shared.arena);
+        self.credit_some(bytes);
+        bytes > 0
+    }
+
+    /// Credits what came back, if anything did.
+    pub(crate) fn credit_some(&self, bytes: u64) {
+        if bytes > 0 {
+            self.credit(bytes);
         }
     }
 

@@ -3,8 +3,8 @@
 //! that each can be compressed at any later time.
 //!
 //! For that, memory is set aside as if the page were to be copied (the worst
-//! case: it may not compress), and once per client for the spans that a
-//! client may have partially filled in every class, while any page waits. An
+//! case: it may not compress), and once per client for the segment
+//! that a client has begun, while any page waits. An
 //! ordinary charge or allocation succeeds only while all of this is within
 //! quota and limit, and if it is not, waiting pages are compressed first. So
 //! from every state that ordinary operations leave behind, all waiting pages
@@ -16,16 +16,17 @@ use std::sync::{MutexGuard, PoisonError};
 
 use super::{Account, Shortage};
 use crate::ledger::charge;
-use crate::memory::{Class, Content, SPAN_COST, Slot, WAITING_PER_SPAN};
 use crate::reclaim::Effort;
-use crate::types::{PAGE_SIZE, Page};
+use crate::tier::{Content, Entry, LARGEST, Owner, SEGMENT, Temperature};
+use crate::types::Page;
 
-/// Bytes set aside for a page that waits: its part of a span.
-const PER_PAGE: u64 = SPAN_COST.div_ceil(WAITING_PER_SPAN);
+/// Bytes set aside for a page that waits: its part of a segment, whose end may
+/// stay empty.
+const PER_PAGE: u64 = SEGMENT.div_ceil(SEGMENT / LARGEST - 1) as u64;
 
-/// Bytes set aside for a client while any of its pages waits: a span for each
-/// class, and some for puts that run at the same time.
-const PER_CLIENT: u64 = (Class::COUNT as u64 + 8) * SPAN_COST;
+/// Bytes set aside for a client while any of its pages waits: for the segment
+/// that is begun.
+const PER_CLIENT: u64 = SEGMENT as u64;
 
 /// Looks for pages to squeeze while some wait: one whose put is about to end
 /// is not found yet. Whether any were found.
@@ -58,7 +59,7 @@ impl Account {
     /// Keeps a copy of the page that is to be compressed later; `None` if it
     /// has to be compressed at once, because too many wait already or because
     /// memory is short.
-    pub(crate) fn keep_waiting(&self, page: &Page) -> Option<Content> {
+    pub(crate) fn keep_waiting(&self, owner: &Owner<'_>, page: &Page) -> Option<Content> {
         let shared = &self.shared;
         if !charge(&shared.waiting_pages, shared.most_waiting, 1) {
             return None;
@@ -67,12 +68,12 @@ impl Account {
             shared.waiting_pages.fetch_sub(1, Relaxed);
             return None;
         }
-        let Ok(mut slot) = self.allocate_in(Class::WAITING, PAGE_SIZE) else {
+        let charge = |bytes| self.charge(bytes);
+        let Ok(entry) = self.append(Temperature::Deferred, owner, page, charge) else {
             self.end_waiting();
             return None;
         };
-        shared.arena.fill(&mut slot, page);
-        Some(Content::Waiting(slot))
+        Some(Content::Waiting(entry))
     }
 
     fn set_aside(&self) -> bool {
@@ -122,27 +123,16 @@ impl Account {
     /// Memory for what has become of a page that waited, out of what was set
     /// aside. `None` if there is none all the same: the page then stays as it
     /// is.
-    pub(crate) fn keep_settled(&self, bytes: &[u8]) -> Option<Slot> {
-        let arena = &self.shared.arena;
-        let class = Class::fitting(bytes.len())?;
-        let len = u16::try_from(bytes.len()).ok()?;
-        let slot = self.heap.allocate(arena, class, len);
-        let mut slot = slot.or_else(|| {
-            // Room for it was set aside within quota and limit; if these were
-            // lowered since, this is the way back to them.
+    pub(crate) fn keep_settled(&self, owner: &Owner<'_>, bytes: &[u8]) -> Option<Entry> {
+        // Room for it was set aside within quota and limit; if these were lowered
+        // since, this is the way back to them.
+        let charge = |bytes: u64| {
             let held = self.shared.ledger.held();
-            if held.saturating_add(SPAN_COST) > self.shared.most {
-                return None;
-            }
-            self.charge_anyway(SPAN_COST);
-            let slot = self.heap.allocate_fresh(arena, class, len);
-            if slot.is_none() {
-                self.credit(SPAN_COST);
-            }
-            slot
-        })?;
-        arena.fill(&mut slot, bytes);
-        Some(slot)
+            let room = held.saturating_add(bytes) <= self.shared.most;
+            room.then(|| self.charge_anyway(bytes))
+                .ok_or(Shortage::Store)
+        };
+        self.append(Temperature::Warm, owner, bytes, charge).ok()
     }
 
     /// Compresses some of the client's waiting pages; whether it is worth

@@ -48,9 +48,9 @@ fn one_different_byte_anywhere_is_not_same_filled() {
 }
 
 #[test]
-fn pages_that_compress_to_more_than_3072_bytes_are_kept_raw() {
+fn pages_that_compress_poorly_are_kept_raw() {
     let mut lengths = Vec::new();
-    for part in (2900..3200).chain([0x1000]) {
+    for part in (3400..3700).chain([0x1000]) {
         let page = mixed(part);
         let bytes = kept(&page).expect_err("not the same");
         assert!(bytes.len() <= MAX_COMPRESSED || bytes == page);

@@ -2,8 +2,10 @@
 //! Pages that wait to be compressed: which is next, and whether it is still
 //! the same after it was compressed without the shard's lock.
 
+use super::BLOCK_PAGES;
 use super::shard::Shard;
-use crate::memory::{Content, View};
+use crate::tier::{Content, View};
+use crate::types::ObjectId;
 
 /// A page that is being compressed without the lock. It ends when that page
 /// is replaced, removed or compressed by somebody else; its number is never
@@ -53,6 +55,13 @@ impl Shard {
         let block = self.maps.blocks.get(number)?;
         let nth = block.cells.first_waiting()?;
         Some(Place { number, nth })
+    }
+
+    /// To whom a page belongs: its object, and its index there.
+    pub(crate) fn owner_of(&self, place: Place) -> Option<(ObjectId, u64)> {
+        let block = self.maps.blocks.get(place.number)?;
+        let object = self.maps.objects.get(block.object)?;
+        Some((object.id, block.number * BLOCK_PAGES + place.nth as u64))
     }
 
     /// What is kept of a page.

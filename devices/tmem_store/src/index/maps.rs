@@ -12,13 +12,13 @@ use super::dense::Dense;
 use super::key::{Key, Seed};
 use super::list::{Links, List};
 use super::slab::Slab;
-use crate::memory::{Cells, Content};
+use crate::tier::{Cells, Content};
 use crate::types::ObjectId;
 
 /// What blocks of one object share.
 #[derive(Debug)]
 pub(super) struct Object {
-    id: ObjectId,
+    pub(super) id: ObjectId,
     pub(super) blocks: List,
     pub(super) count: u32,
 }
@@ -30,7 +30,7 @@ pub(super) struct Block {
     pub(super) number: u64,
     /// When it was last put to or found to have been used.
     pub(super) stamp: u64,
-    object: u32,
+    pub(super) object: u32,
     /// In the list of its object.
     pub(super) siblings: Links,
     /// In the list of ages, if the pool is ephemeral.

@@ -19,7 +19,7 @@ pub(crate) use key::{Key, Seed, split};
 pub(crate) use shard::{OutOfRoom, Shard};
 pub(crate) use walk::Walk;
 
-use crate::memory::Cells;
+use crate::tier::Cells;
 
 /// Shards of a pool.
 pub(crate) const SHARDS: usize = 8;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::key::{Key, Seed};
 use super::maps::Maps;
-use crate::memory::{Cells, Content, View};
+use crate::tier::{Cells, Content, Entry, Location, View};
 
 /// The index would outgrow what it may, or what the system has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,22 @@ impl Shard {
             maps.renew(number);
         }
         old
+    }
+
+    /// Keeps `new` for page `nth` of a block instead of the entry at `old`, and returns
+    /// that; or returns `new` if it is another entry that is kept.
+    pub(crate) fn move_entry(
+        &mut self,
+        key: &Key<'_>,
+        nth: usize,
+        old: Location,
+        new: Entry,
+    ) -> Result<Entry, Entry> {
+        let number = self.maps.find(key);
+        match number.and_then(|number| self.maps.blocks.get_mut(number)) {
+            Some(block) => block.cells.move_entry(nth, old, new),
+            None => Err(new),
+        }
     }
 
     /// Removes page `nth` of a block.

@@ -6,7 +6,7 @@ use super::key::{Key, shard_of};
 use super::maps::Maps;
 use super::shard::Shard;
 use super::{BLOCK_PAGES, STRIPE_BLOCKS};
-use crate::memory::Content;
+use crate::tier::Content;
 use crate::types::ObjectId;
 
 /// How far a walk through a shard has come.

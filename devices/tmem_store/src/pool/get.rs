@@ -4,8 +4,8 @@
 use super::Pool;
 use crate::codec;
 use crate::index::{Key, split};
-use crate::memory::View;
-use crate::types::{Get, ObjectId, Page};
+use crate::tier::View;
+use crate::types::{Get, Lost, ObjectId, Page};
 
 impl Pool {
     /// Copies a page out of the store, straight into `page`, which is not
@@ -24,7 +24,10 @@ impl Pool {
         let taken = self.change(key.shard(), |change| change.shard.take(&key, nth));
         let get = match taken {
             Some(content) => {
-                let get = self.read(&content.view(), page);
+                let get = match content.view() {
+                    View::Same(word) => same(word, page),
+                    View::Entry(entry) => decode(self.account.shared.arena.bytes(entry), page),
+                };
                 self.free(content);
                 self.account.counters.taken_pages.add(1);
                 get
@@ -37,23 +40,26 @@ impl Pool {
     /// A get that is not yet counted.
     pub(super) fn get_at(&self, key: &Key<'_>, nth: usize, page: &mut Page) -> Get {
         let shard = self.shard(key.shard());
-        let Some(view) = shard.view(key, nth) else {
-            return Get::Miss;
+        let entry = match shard.view(key, nth) {
+            None => return Get::Miss,
+            Some(View::Same(word)) => return same(word, page),
+            Some(View::Entry(entry)) => entry,
         };
-        // Under the shard's lock, which others can share: the page stays.
-        self.read(&view, page)
+        // Decoding takes longer than a lock should be held.
+        let pin = self.account.log.pin(&self.account.shared.arena, entry);
+        drop(shard);
+        self.account.look_at(pin, |bytes| decode(bytes, page))
     }
+}
 
-    fn read(&self, view: &View<'_>, page: &mut Page) -> Get {
-        match view {
-            View::Same(word) => codec::fill(*word, page),
-            View::Slot(slot) => {
-                let bytes = self.account.shared.arena.bytes(slot);
-                if codec::decode(bytes, page).is_err() {
-                    return Get::Lost;
-                }
-            }
-        }
-        Get::Hit
+fn same(word: u64, page: &mut Page) -> Get {
+    codec::fill(word, page);
+    Get::Hit
+}
+
+fn decode(bytes: &[u8], page: &mut Page) -> Get {
+    match codec::decode(bytes, page) {
+        Ok(()) => Get::Hit,
+        Err(Lost) => Get::Lost,
     }
 }

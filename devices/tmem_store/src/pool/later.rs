@@ -8,8 +8,8 @@ use super::{Change, Pool};
 use crate::account::Shortage;
 use crate::codec;
 use crate::index::{Claim, Key, Place, SHARDS, Shard};
-use crate::memory::{Content, View};
 use crate::reclaim::Effort;
+use crate::tier::{Content, LARGEST, Owner, View};
 use crate::types::{PAGE_SIZE, Page, Put};
 
 impl Pool {
@@ -18,7 +18,7 @@ impl Pool {
     pub(super) fn put_waiting(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Put> {
         use super::put::{Unpublished, refused};
 
-        let content = self.keep_waiting(page)?;
+        let content = self.keep_waiting(key, nth, page)?;
         match self.publish(key, nth, content, false) {
             Ok(prior_removed) => {
                 self.account.shared.ring();
@@ -38,9 +38,10 @@ impl Pool {
         }
     }
 
-    fn keep_waiting(&self, page: &Page) -> Option<Content> {
-        let content = self.account.keep_waiting(page)?;
-        if !crate::ledger::charge(&self.held, self.quota, PAGE_SIZE as u64) {
+    fn keep_waiting(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Content> {
+        let owner = self.owner(key, nth);
+        let content = self.account.keep_waiting(&owner, page)?;
+        if !crate::ledger::charge(&self.held, self.quota, LARGEST as u64) {
             self.account.free(content);
             return None;
         }
@@ -70,7 +71,7 @@ impl Pool {
     }
 
     /// Pages that a put compresses at a time when memory is short: about as
-    /// many as give a span back.
+    /// many as fill half of a segment.
     pub(crate) const SQUEEZE: u64 = 16;
 
     /// Compresses some waiting pages at once, each under its shard's lock, and
@@ -92,8 +93,8 @@ impl Pool {
     pub(crate) fn compress_some(&self, pages: u64) -> u64 {
         let mut page = [0; PAGE_SIZE];
         let mut done = 0;
-        // One shard after the other: pages that are near each other get slots
-        // that are, and leave whole spans when they go together.
+        // One shard after the other: pages that are near each other get entries
+        // that are, and leave whole segments when they go together.
         for nth in 0..SHARDS {
             while done < pages
                 && self.lock(nth).waiting.load(Relaxed)
@@ -117,9 +118,9 @@ impl Pool {
 
     /// Copies a page that is kept as it is.
     fn copy_out(&self, shard: &Shard, place: Place, page: &mut Page) {
-        if let Some(View::Slot(slot)) = shard.view_at(place) {
+        if let Some(View::Entry(entry)) = shard.view_at(place) {
             // Whatever waits is a page: it decodes by being copied.
-            let decoded = codec::decode(self.account.shared.arena.bytes(&slot), page);
+            let decoded = codec::decode(self.account.shared.arena.bytes(entry), page);
             debug_assert_eq!(decoded, Ok(()));
         }
     }
@@ -153,28 +154,37 @@ impl Change<'_> {
     /// Moves a waiting page to where it stays.
     fn settle(&mut self, place: Place, bytes: &[u8]) {
         let pool = self.pool;
-        self.shard.replace(place, |old| pool.settled(old, bytes));
+        let Some((object, index)) = self.shard.owner_of(place) else {
+            return;
+        };
+        let owner = Owner {
+            pool: pool.id,
+            object: &object,
+            index,
+        };
+        let replace = |old| pool.settled(&owner, old, bytes);
+        self.shard.replace(place, replace);
     }
 }
 
 impl Pool {
     /// Keeps `bytes` in place of the page that they were made of.
-    fn settled(&self, old: Content, bytes: &[u8]) -> Content {
+    fn settled(&self, owner: &Owner<'_>, old: Content, bytes: &[u8]) -> Content {
         let counters = &self.account.counters;
         counters.compressed_later.add(1);
         counters.no_longer_as(&old);
         self.waiting.fetch_sub(1, Relaxed);
-        let new = match (self.account.keep_settled(bytes), old) {
-            (Some(slot), old) => {
-                let saved = PAGE_SIZE - slot.class().slot_size();
+        let new = match (self.account.keep_settled(owner, bytes), old) {
+            (Some(entry), old) => {
+                let saved = LARGEST - entry.footprint();
                 self.credit_self(saved as u64);
                 self.account.free(old);
-                Content::Slot(slot)
+                Content::Entry(entry)
             }
             // It stays where it is, as a page that does not compress.
-            (None, Content::Waiting(slot)) => {
+            (None, Content::Waiting(entry)) => {
                 self.account.end_waiting();
-                Content::Slot(slot)
+                Content::Entry(entry)
             }
             (None, other) => other,
         };

@@ -12,10 +12,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 
 use crate::account::{Account, Shortage};
 use crate::config::PoolConfig;
-use crate::index::{SHARDS, Seed, Shard};
+use crate::index::{BLOCK_PAGES, Key, SHARDS, Seed, Shard, split};
 use crate::ledger::charge;
-use crate::memory::Content;
 use crate::reclaim::Effort;
+use crate::tier::{Content, Entry, Location, Owner};
 use crate::types::PoolKind;
 
 /// A pool of pages. Every operation may run concurrently with every other;
@@ -24,9 +24,11 @@ use crate::types::PoolKind;
 #[derive(Debug)]
 pub struct Pool {
     account: Arc<Account>,
+    /// The client's number of it.
+    id: u32,
     kind: PoolKind,
     quota: u64,
-    /// Bytes of slots and index.
+    /// Bytes of entries and index.
     held: AtomicU64,
     /// Pages that wait to be compressed.
     waiting: AtomicU64,
@@ -61,7 +63,7 @@ impl Pool {
     /// Bytes that an empty pool is charged with.
     pub(crate) const COST: u64 = (size_of::<Self>() + 64) as u64;
 
-    pub(crate) fn new(account: Arc<Account>, config: PoolConfig) -> Self {
+    pub(crate) fn new(account: Arc<Account>, id: u32, config: PoolConfig) -> Self {
         let seed = Seed::default();
         let ages = config.kind == PoolKind::Ephemeral;
         let shards = std::array::from_fn(|_| ShardLock {
@@ -71,6 +73,7 @@ impl Pool {
         });
         Self {
             account,
+            id,
             kind: config.kind,
             quota: config.quota.unwrap_or(u64::MAX),
             held: AtomicU64::new(0),
@@ -85,8 +88,8 @@ impl Pool {
         self.kind
     }
 
-    /// Bytes that the store holds for the pool: slots of its pages and its
-    /// index. Spans are shared by all pools of a client, so that the sum over
+    /// Bytes that the store holds for the pool: entries of its pages and its
+    /// index. Segments are shared by all pools of a client, so that the sum over
     /// its pools is less than what the client holds.
     pub fn held_bytes(&self) -> u64 {
         self.held.load(Relaxed)
@@ -112,8 +115,8 @@ impl Pool {
         if let Content::Waiting(_) = &content {
             self.waiting.fetch_sub(1, Relaxed);
         }
-        if let Content::Slot(slot) | Content::Waiting(slot) = &content {
-            self.credit_self(slot.class().slot_size() as u64);
+        if let Content::Entry(entry) | Content::Waiting(entry) = &content {
+            self.credit_self(entry.footprint() as u64);
         }
         self.account.free(content);
     }
@@ -185,6 +188,42 @@ impl Pool {
             lock.oldest.store(shard.oldest().unwrap_or(NONE), Relaxed);
         }
         result
+    }
+
+    /// To whom page `nth` of a block belongs.
+    fn owner<'a>(&self, key: &Key<'a>, nth: usize) -> Owner<'a> {
+        Owner {
+            pool: self.id,
+            object: key.object,
+            index: key.block * BLOCK_PAGES + nth as u64,
+        }
+    }
+
+    /// Keeps `new`, a copy of it, instead of the entry at `old` of a page, or returns
+    /// it if that is not kept any more, or if the shard's lock is not free and the caller is
+    /// not `patient`.
+    pub(crate) fn move_entry(
+        &self,
+        owner: &Owner<'_>,
+        old: Location,
+        new: Entry,
+        patient: bool,
+    ) -> Result<(), Entry> {
+        let (block, nth) = split(owner.index);
+        let key = Key::new(&self.seed, owner.object, block);
+        let mut new = Some(new);
+        let moved = self.change_if(key.shard(), patient, |change| {
+            new.take()
+                .map(|new| change.shard.move_entry(&key, nth, old, new))
+        });
+        match (moved.flatten(), new) {
+            (Some(Ok(old)), _) => {
+                self.account.free_entry(old);
+                Ok(())
+            }
+            (Some(Err(new)), _) | (None, Some(new)) => Err(new),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Stamp and shard of what is oldest in the pool.

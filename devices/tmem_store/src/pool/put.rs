@@ -5,8 +5,8 @@ use super::{Change, Pool};
 use crate::account::Shortage;
 use crate::codec::{self, Encoded};
 use crate::index::{Key, OutOfRoom, split};
-use crate::memory::Content;
 use crate::reclaim::Effort;
+use crate::tier::{Content, Owner};
 use crate::types::{ObjectId, Page, PoolKind, Put, Refused};
 
 impl Change<'_> {
@@ -91,15 +91,16 @@ impl Pool {
         there: bool,
         effort: &mut Effort,
     ) -> Put {
+        let owner = self.owner(key, nth);
         let mut prior = false;
-        let mut content = self.keep_or_squeeze(encoded, there, effort);
+        let mut content = self.keep_or_squeeze(&owner, encoded, there, effort);
         if content.is_err() && there {
             // The old page has to go in any case, and its memory may be just
             // what the new one needs. Its block stays: at the quota there may
             // be no room to make it again.
             let old = self.change(key.shard(), |change| change.shard.vacate(key, nth));
             prior = old.map(|old| self.free(old)).is_some();
-            content = self.keep_or_squeeze(encoded, there, effort);
+            content = self.keep_or_squeeze(&owner, encoded, there, effort);
         }
         loop {
             // What was found is kept until all is: two puts that give up what
@@ -134,7 +135,7 @@ impl Pool {
                 return refused(shortage.refusal(), prior);
             }
             if content.is_err() {
-                content = self.keep(encoded, there);
+                content = self.keep(&owner, encoded, there);
             }
         }
     }
@@ -142,12 +143,13 @@ impl Pool {
     /// Finds memory for a page, also by compressing pages that wait for it.
     fn keep_or_squeeze(
         &self,
+        owner: &Owner<'_>,
         encoded: Encoded<'_>,
         replaces: bool,
         effort: &mut Effort,
     ) -> Result<Content, Shortage> {
         loop {
-            match self.keep(encoded, replaces) {
+            match self.keep(owner, encoded, replaces) {
                 Err(shortage) if self.squeeze_for(shortage, effort) => {}
                 kept => return kept,
             }
@@ -155,11 +157,16 @@ impl Pool {
     }
 
     /// Finds memory for a page and counts it as kept.
-    fn keep(&self, encoded: Encoded<'_>, replaces: bool) -> Result<Content, Shortage> {
-        let content = self.account.keep(encoded, replaces)?;
+    fn keep(
+        &self,
+        owner: &Owner<'_>,
+        encoded: Encoded<'_>,
+        replaces: bool,
+    ) -> Result<Content, Shortage> {
+        let content = self.account.keep(owner, encoded, replaces)?;
         self.account.counters.kept(self.kind, &content);
-        if let Content::Slot(slot) = &content {
-            let bytes = slot.class().slot_size() as u64;
+        if let Content::Entry(entry) = &content {
+            let bytes = entry.footprint() as u64;
             if !crate::ledger::charge(&self.held, self.quota, bytes) {
                 self.account.counters.dropped(self.kind, &content);
                 self.account.free(content);

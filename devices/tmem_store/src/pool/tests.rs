@@ -2,8 +2,8 @@
 
 use crate::codec;
 use crate::index::{Key, split};
-use crate::memory::Content;
 use crate::reclaim::Effort;
+use crate::tier::{Content, Temperature};
 use crate::{
     Client, ClientConfig, Get, Lost, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Store,
     StoreConfig,
@@ -39,15 +39,21 @@ fn text() -> Page {
 fn damage(pool: &Pool, index: u64, with: u8) {
     let (block, nth) = split(index);
     let key = Key::new(&pool.seed, &OBJECT, block);
+    let owner = pool.owner(&key, nth);
     pool.change(key.shard(), |change| {
         let number = change.shard.prepare(&key, 0, &mut |_| false);
         let content = change.shard.vacate(&key, nth);
-        let (Ok(number), Some(Content::Slot(mut slot))) = (number, content) else {
-            panic!("the page is not kept in a slot");
+        let (Ok(number), Some(Content::Entry(entry))) = (number, content) else {
+            panic!("the page is not kept in an entry");
         };
-        let garbage = vec![with; slot.len()];
-        pool.account.shared.arena.fill(&mut slot, &garbage);
-        let old = change.shard.put(number, nth, 0, Content::Slot(slot));
+        let garbage = vec![with; entry.len()];
+        let charge = |bytes| pool.account.charge(bytes);
+        let damaged = pool
+            .account
+            .append(Temperature::Warm, &owner, &garbage, charge);
+        pool.account.free_entry(entry);
+        let damaged = damaged.expect("memory");
+        let old = change.shard.put(number, nth, 0, Content::Entry(damaged));
         assert_eq!(old, None);
     });
 }

@@ -6,12 +6,16 @@
 //! keep in the store can't hold it up. What it leaves undone is the task of the
 //! background thread.
 
+mod cleaner;
+
+pub(crate) use cleaner::{Cleaned, Cleaner};
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::account::Account;
-use crate::memory::SPAN_COST;
 use crate::store::Shared;
+use crate::tier::{PIECE, SEGMENT};
 use crate::types::PoolKind;
 
 /// What an operation may still do to make room.
@@ -23,6 +27,8 @@ pub(crate) struct Effort {
     pages: u64,
     /// May wait for locks in pools of other clients.
     patient: bool,
+    /// Memory is short.
+    urgent: bool,
 }
 
 impl Effort {
@@ -32,6 +38,7 @@ impl Effort {
             looks: 1024,
             pages: 128,
             patient: false,
+            urgent: true,
         }
     }
 
@@ -41,6 +48,7 @@ impl Effort {
             looks: 8192,
             pages: 1024,
             patient: false,
+            urgent: true,
         }
     }
 
@@ -50,7 +58,21 @@ impl Effort {
             looks: 4096,
             pages: 512,
             patient: true,
+            urgent: true,
         }
+    }
+
+    /// For what is done because there is time for it.
+    pub(crate) fn tidying() -> Self {
+        Self {
+            urgent: false,
+            ..Self::background()
+        }
+    }
+
+    /// Whether memory is short.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
     }
 
     /// Whether locks in pools of other clients may be waited for.
@@ -75,6 +97,18 @@ impl Effort {
         may
     }
 
+    /// Lets others run for a moment; whether it may be done.
+    pub(crate) fn wait(&mut self) -> bool {
+        /// Looks that take as long.
+        const COST: u32 = 32;
+        let may = self.is_left();
+        if may {
+            self.looks = self.looks.saturating_sub(COST);
+            std::thread::yield_now();
+        }
+        may
+    }
+
     /// Pays for pages that were compressed.
     pub(crate) fn compressed(&mut self, pages: u64) {
         self.pages = self.pages.saturating_sub(pages);
@@ -82,15 +116,16 @@ impl Effort {
 }
 
 /// Free bytes that are to be had again once somebody found too few.
-const ROOM: u64 = 16 * SPAN_COST;
+const ROOM: u64 = 4 * SEGMENT as u64;
 
 impl Shared {
-    /// Whether there is room for a span of page memory.
+    /// Whether there is room for a piece of page memory.
     pub(crate) fn has_room(&self) -> bool {
-        self.has_room_for(SPAN_COST)
+        self.has_room_for(PIECE as u64)
     }
 
-    fn has_room_for(&self, bytes: u64) -> bool {
+    /// Whether there is room for so many bytes.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
         self.ledger.held().saturating_add(bytes) <= self.limit()
     }
 
@@ -121,7 +156,11 @@ impl Shared {
     /// weight loses some; but nobody's pages make room for ephemeral pages of a
     /// client that holds more for its weight.
     pub(crate) fn make_room(&self, account: &Account, kind: PoolKind, effort: &mut Effort) -> bool {
-        if self.trim() || self.squeeze(account, effort) {
+        if self.trim()
+            || self.squeeze(account, effort)
+            || account.clean(effort, true).is_memory()
+            || self.clean_others(account, effort)
+        {
             return true;
         }
         let accounts = self.accounts();
@@ -138,9 +177,9 @@ impl Shared {
             return account.evict(effort, true) > 0;
         }
         let patient = effort.is_patient() || std::ptr::eq(account, Arc::as_ptr(&victim));
-        // Only whole spans help another client.
+        // Only whole segments help another client.
         let mut evicted = false;
-        while victim.evict(effort, patient) > 0 {
+        while victim.clean(effort, patient).is_memory() || victim.evict(effort, patient) > 0 {
             evicted = true;
             if self.has_room() {
                 break;
@@ -152,7 +191,27 @@ impl Shared {
         evicted
     }
 
-    /// Gives spans that clients keep in reserve back; whether there was any.
+    /// Cleans a segment of other clients; whether it is worth looking for memory
+    /// again. Nobody's pages go while somebody's dead bytes are left.
+    fn clean_others(&self, account: &Account, effort: &mut Effort) -> bool {
+        let patient = effort.is_patient();
+        let mut busy = false;
+        for other in self.each_account() {
+            let is_own = std::ptr::eq(account, Arc::as_ptr(&other));
+            if is_own || other.log.dead_bytes() < SEGMENT as u64 {
+                continue;
+            }
+            match other.clean(effort, patient) {
+                Cleaned::Memory => return true,
+                Cleaned::Busy => busy = true,
+                Cleaned::Nothing => {}
+            }
+        }
+        // What is being cleaned comes back soon.
+        busy && effort.wait()
+    }
+
+    /// Gives segments without pages back; whether there was any.
     fn trim(&self) -> bool {
         let accounts = self.accounts();
         accounts.iter().fold(false, |any, other| other.trim() | any)
@@ -190,7 +249,9 @@ impl Shared {
         let patient = effort.is_patient();
         while !self.has_room_for(ROOM) {
             let victim = heaviest(&self.accounts());
-            let evicted = victim.is_some_and(|victim| victim.evict(effort, patient) > 0);
+            let evicted = victim.is_some_and(|victim| {
+                victim.clean(effort, patient).is_memory() || victim.evict(effort, patient) > 0
+            });
             if !effort.is_left() {
                 return true;
             }

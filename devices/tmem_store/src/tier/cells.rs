@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Sixteen pages at rest in 136 bytes.
 
-use super::mapping::{Slot, SlotRef};
+use super::entry::{Entry, EntryRef, Location};
 
 /// What is kept of a page.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a slot that is not freed is memory lost"]
+#[must_use = "an entry that is not freed is memory lost"]
 pub(crate) enum Content {
     /// The page is this word, repeated.
     Same(u64),
     /// The page's bytes, compressed unless there are as many as in a page.
-    Slot(Slot),
+    Entry(Entry),
     /// The page itself, which is to be compressed later.
-    Waiting(Slot),
+    Waiting(Entry),
 }
 
 impl Content {
@@ -20,7 +20,7 @@ impl Content {
     pub(crate) fn view(&self) -> View<'_> {
         match self {
             Self::Same(word) => View::Same(*word),
-            Self::Slot(slot) | Self::Waiting(slot) => View::Slot(SlotRef::of(slot)),
+            Self::Entry(entry) | Self::Waiting(entry) => View::Entry(EntryRef::of(entry)),
         }
     }
 }
@@ -31,24 +31,32 @@ pub(crate) enum View<'a> {
     /// The page is this word, repeated.
     Same(u64),
     /// The page's bytes.
-    Slot(SlotRef<'a>),
+    Entry(EntryRef<'a>),
+}
+
+#[cfg(test)]
+impl<'a> View<'a> {
+    /// Borrows an entry.
+    pub(super) fn of(entry: &'a Entry) -> EntryRef<'a> {
+        EntryRef::of(entry)
+    }
 }
 
 /// What is kept of the pages of a block.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
-    /// Two bits per page: [`EMPTY`], [`SAME`] or [`SLOT`]. The fourth value is
+    /// Two bits per page: [`EMPTY`], [`SAME`] or [`ENTRY`]. The fourth value is
     /// left for pages in a tier below memory.
     kinds: u32,
-    /// One bit per page of kind [`SLOT`] that waits to be compressed.
+    /// One bit per page of kind [`ENTRY`] that waits to be compressed.
     waiting: u16,
-    /// The repeated word, or the packed slot.
+    /// The repeated word, or the location of the entry.
     words: [u64; Self::COUNT],
 }
 
 const EMPTY: u32 = 0;
 const SAME: u32 = 1;
-const SLOT: u32 = 2;
+const ENTRY: u32 = 2;
 
 impl Cells {
     /// Pages in a block.
@@ -91,7 +99,10 @@ impl Cells {
         let word = *self.words.get(nth)?;
         match self.kind(nth) {
             SAME => Some(View::Same(word)),
-            SLOT => SlotRef::new(word, self).map(View::Slot),
+            ENTRY => {
+                let location = Location::from_word(word);
+                Some(View::Entry(EntryRef::new(location, self)))
+            }
             _ => None,
         }
     }
@@ -102,8 +113,8 @@ impl Cells {
         let old = self.take(nth);
         let (kind, word, waiting) = match content {
             Content::Same(word) => (SAME, word, 0),
-            Content::Slot(slot) => (SLOT, slot.pack(), 0),
-            Content::Waiting(slot) => (SLOT, slot.pack(), 1),
+            Content::Entry(entry) => (ENTRY, entry.into_location().word(), 0),
+            Content::Waiting(entry) => (ENTRY, entry.into_location().word(), 1),
         };
         if let Some(to) = self.words.get_mut(nth) {
             *to = word;
@@ -121,12 +132,34 @@ impl Cells {
         self.set_kind(nth, EMPTY);
         match kind {
             SAME => Some(Content::Same(word)),
-            SLOT if waiting => {
+            ENTRY => {
+                let entry = Entry::new(Location::from_word(word));
                 self.waiting &= !(1 << nth);
-                Slot::unpack(word).map(Content::Waiting)
+                Some(if waiting {
+                    Content::Waiting(entry)
+                } else {
+                    Content::Entry(entry)
+                })
             }
-            SLOT => Slot::unpack(word).map(Content::Slot),
             _ => None,
+        }
+    }
+
+    /// Keeps `new` for page `nth` instead of the entry at `old`, and returns that;
+    /// or returns `new` if another entry is kept, or one that waits.
+    pub(crate) fn move_entry(
+        &mut self,
+        nth: usize,
+        old: Location,
+        new: Entry,
+    ) -> Result<Entry, Entry> {
+        let is_there = self.kind(nth) == ENTRY && !self.is_waiting(nth);
+        match self.words.get_mut(nth) {
+            Some(word) if is_there && *word == old.word() => {
+                *word = new.into_location().word();
+                Ok(Entry::new(old))
+            }
+            _ => Err(new),
         }
     }
 }

@@ -1,0 +1,585 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The log of one client: entries are appended to a head for each temperature.
+//!
+//! A head's lock is held while its end moves and headers are written, not while
+//! payloads are. Below it come the list of segments, then the arena's free ones.
+
+use std::sync::atomic::{AtomicU64, Ordering::*, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::entry::{
+    Draft, Entry, EntryRef, HEADER, Location, MAX_NAMES, Owner, Pin, State, Victim, Word, footprint,
+};
+use super::segments::{Arena, Segment};
+use super::{PIECE, SEGMENT};
+use crate::types::ObjectId;
+
+/// Pages that are likely to go at about the same time have segments of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Temperature {
+    /// Pages as they are, which are to be compressed soon.
+    Deferred,
+    /// Pages that were put a short while ago.
+    Warm,
+    /// Pages that the cleaner has moved: they have lived longer.
+    Cold,
+}
+
+const TEMPERATURES: usize = 3;
+
+/// Why an entry was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Short {
+    /// So many bytes of memory have to be granted.
+    Memory(u64),
+    /// The system has no memory, or the store no segment.
+    System,
+}
+
+/// An entry of a victim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moved {
+    /// Number of a name, pool and object.
+    Name(u16, u32, ObjectId),
+    /// A complete page: where it is, number of its object's name, and its index.
+    Page(Location, u16, u64),
+    /// Nothing to be moved.
+    Other,
+}
+
+/// Names written to a head lately. A name that is not found is written again.
+#[derive(Debug)]
+struct Names {
+    count: u16,
+    known: [Option<(u32, ObjectId, u16)>; Self::KNOWN],
+}
+
+impl Names {
+    const KNOWN: usize = 32;
+
+    const NONE: Self = Self {
+        count: 0,
+        known: [None; Self::KNOWN],
+    };
+
+    fn place(owner: &Owner<'_>) -> usize {
+        let mut mixed = u64::from(owner.pool);
+        for word in owner.object.as_chunks::<8>().0 {
+            mixed = (mixed ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        (mixed >> 32) as usize % Self::KNOWN
+    }
+
+    fn find(&self, owner: &Owner<'_>) -> Option<u16> {
+        let (pool, object, name) = self.known.get(Self::place(owner))?.as_ref()?;
+        (*pool == owner.pool && object == owner.object).then_some(*name)
+    }
+
+    /// The number of a name that is to be written.
+    fn add(&mut self, owner: &Owner<'_>) -> u16 {
+        let name = self.count;
+        self.count += 1;
+        if let Some(place) = self.known.get_mut(Self::place(owner)) {
+            *place = Some((owner.pool, *owner.object, name));
+        }
+        name
+    }
+}
+
+/// A segment that is appended to.
+#[derive(Debug)]
+struct Head {
+    segment: u32,
+    used: usize,
+    backed: usize,
+    names: Names,
+}
+
+/// Bytes that a name takes.
+const NAME: usize = footprint(size_of::<ObjectId>());
+
+impl Head {
+    /// Appends an entry, unless it does not fit.
+    fn append(
+        &mut self,
+        arena: &Arena,
+        segment: &Segment,
+        owner: &Owner<'_>,
+        len: u16,
+        grant: &mut u64,
+    ) -> Result<Option<Draft>, Short> {
+        let known = self.names.find(owner);
+        let name = if known.is_some() { 0 } else { NAME };
+        let takes = footprint(usize::from(len));
+        let end = self.used + name + takes;
+        if end > SEGMENT || (known.is_none() && self.names.count >= MAX_NAMES) {
+            return Ok(None);
+        }
+        if end > self.backed {
+            let more = (end - self.backed).next_multiple_of(PIECE);
+            let rest = grant.checked_sub(more as u64);
+            let rest = rest.ok_or(Short::Memory(more as u64))?;
+            if !arena.back(self.segment, self.backed, self.backed + more) {
+                return Err(Short::System);
+            }
+            *grant = rest;
+            self.backed += more;
+            segment.backed.fetch_add(to_u32(more), Relaxed);
+        }
+        let name = match known {
+            Some(name) => name,
+            None => self.write_name(arena, owner)?,
+        };
+        let location = Location::new(self.segment, self.used, len);
+        let word = Word {
+            state: State::Open,
+            is_name: false,
+            len,
+            name,
+        };
+        self.write(arena, word, owner.index)?;
+        segment.refs.fetch_add(1, Relaxed);
+        segment.live.fetch_add(to_u32(takes), Relaxed);
+        segment.used.store(to_u32(self.used), Relaxed);
+        Ok(Some(Draft { location }))
+    }
+
+    /// Writes a header at the end of the segment and moves the end.
+    fn write(&mut self, arena: &Arena, word: Word, index: u64) -> Result<(), Short> {
+        let header = arena.mapping.header(self.segment, self.used);
+        let [first, second] = header.ok_or(Short::System)?;
+        second.store(index, Relaxed);
+        first.store(word.encode(), Release);
+        self.used += footprint(usize::from(word.len));
+        Ok(())
+    }
+
+    fn write_name(&mut self, arena: &Arena, owner: &Owner<'_>) -> Result<u16, Short> {
+        let name = self.names.add(owner);
+        let len = to_u16(size_of::<ObjectId>());
+        let location = Location::new(self.segment, self.used, len);
+        arena.mapping.fill(&mut Draft { location }, owner.object);
+        let word = Word {
+            state: State::Live,
+            is_name: true,
+            len,
+            name,
+        };
+        self.write(arena, word, owner.pool.into())?;
+        Ok(name)
+    }
+}
+
+/// Less than [`SEGMENT`] or as much.
+#[expect(clippy::cast_possible_truncation, reason = "a segment is small")]
+fn to_u32(bytes: usize) -> u32 {
+    bytes as u32
+}
+
+/// At most a page.
+#[expect(clippy::cast_possible_truncation, reason = "a page is small")]
+fn to_u16(bytes: usize) -> u16 {
+    bytes as u16
+}
+
+/// A client's segments.
+#[derive(Debug)]
+pub(crate) struct Log {
+    heads: [Mutex<Option<Head>>; TEMPERATURES],
+    /// All segments, heads included.
+    segments: Mutex<Segments>,
+    /// Bytes of entries that are live.
+    live: AtomicU64,
+    /// Bytes of memory behind the segments.
+    backed: AtomicU64,
+    /// Bytes behind segments of pages that are to be compressed, which are not
+    /// cleaned.
+    deferred: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Segments {
+    list: Vec<u32>,
+    /// Segments that became heads.
+    count: u64,
+    /// Where the next look for a victim begins.
+    next: usize,
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        Self {
+            heads: Default::default(),
+            segments: Mutex::default(),
+            live: AtomicU64::new(0),
+            backed: AtomicU64::new(0),
+            deferred: AtomicU64::new(0),
+        }
+    }
+
+    fn segments(&self) -> MutexGuard<'_, Segments> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn head(&self, temperature: Temperature) -> MutexGuard<'_, Option<Head>> {
+        let [deferred, warm, cold] = &self.heads;
+        let head = match temperature {
+            Temperature::Deferred => deferred,
+            Temperature::Warm => warm,
+            Temperature::Cold => cold,
+        };
+        head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of memory that hold nothing, outside of segments that empty by
+    /// themselves.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        let backed = self.backed.load(Relaxed);
+        backed.saturating_sub(self.live.load(Relaxed))
+    }
+
+    /// Bytes of memory behind the segments.
+    pub(crate) fn backed_bytes(&self) -> u64 {
+        self.backed.load(Relaxed)
+    }
+
+    /// Appends an entry with `bytes`. Takes memory out of `grant`, which the caller
+    /// was charged for; what is left of it is to be credited, also after an error.
+    pub(crate) fn append(
+        &self,
+        arena: &Arena,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        bytes: &[u8],
+        grant: &mut u64,
+    ) -> Result<Entry, Short> {
+        let len = u16::try_from(bytes.len()).map_err(|_| Short::System)?;
+        let mut draft = self.reserve(arena, temperature, owner, len, grant)?;
+        arena.mapping.fill(&mut draft, bytes);
+        let Draft { location } = draft;
+        if let Some([word, _]) = arena.mapping.header(location.segment(), location.offset()) {
+            // Open becomes live. Who sees it sees the payload.
+            word.fetch_xor(3, Release);
+        }
+        Ok(Entry::new(location))
+    }
+
+    fn reserve(
+        &self,
+        arena: &Arena,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        len: u16,
+        grant: &mut u64,
+    ) -> Result<Draft, Short> {
+        let mut place = self.head(temperature);
+        if let Some(head) = &mut *place {
+            let segment = arena.segment(head.segment).ok_or(Short::System)?;
+            // Acquire: who freed its entries has done with them.
+            if segment.refs.load(Acquire) == 1 {
+                head.used = 0;
+                head.names = Names::NONE;
+                segment.used.store(0, Relaxed);
+            }
+            let before = *grant;
+            let draft = head.append(arena, segment, owner, len, grant);
+            self.took(temperature, before - *grant);
+            if let Some(draft) = draft? {
+                self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
+                return Ok(draft);
+            }
+        }
+        let first = (NAME + footprint(len.into())).next_multiple_of(PIECE);
+        let rest = grant.checked_sub(first as u64);
+        let rest = rest.ok_or(Short::Memory(first as u64))?;
+        let number = arena.acquire().ok_or(Short::System)?;
+        let segment = arena.segment(number).ok_or(Short::System)?;
+        if !arena.back(number, 0, first) || !self.enlist(arena, number, first, temperature) {
+            arena.release(number);
+            return Err(Short::System);
+        }
+        *grant = rest;
+        self.took(temperature, first as u64);
+        let closed = place.replace(Head {
+            segment: number,
+            used: 0,
+            backed: first,
+            names: Names::NONE,
+        });
+        if let Some(closed) = closed {
+            // Whatever comes back is as good as a grant that is not used.
+            *grant += self.close(arena, &closed);
+        }
+        let head = place.as_mut().ok_or(Short::System)?;
+        let draft = head.append(arena, segment, owner, len, &mut 0)?;
+        let draft = draft.ok_or(Short::System)?;
+        self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
+        Ok(draft)
+    }
+
+    fn took(&self, temperature: Temperature, bytes: u64) {
+        self.backed.fetch_add(bytes, Relaxed);
+        if temperature == Temperature::Deferred {
+            self.deferred.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// Makes a segment one of the client's, and a head; whether there is memory for
+    /// the list.
+    fn enlist(&self, arena: &Arena, number: u32, backed: usize, temperature: Temperature) -> bool {
+        let mut segments = self.segments();
+        let (Some(segment), Ok(())) = (arena.segment(number), segments.list.try_reserve(1)) else {
+            return false;
+        };
+        let Ok(place) = u32::try_from(segments.list.len()) else {
+            return false;
+        };
+        segments.list.push(number);
+        segments.count += 1;
+        segment.used.store(0, Relaxed);
+        segment.live.store(0, Relaxed);
+        segment.backed.store(to_u32(backed), Relaxed);
+        segment.since.store(segments.count, Relaxed);
+        segment.place.store(place, Relaxed);
+        segment.is_sealed.store(false, Relaxed);
+        let is_deferred = temperature == Temperature::Deferred;
+        segment.is_deferred.store(is_deferred, Relaxed);
+        segment.is_cleaned.store(false, Relaxed);
+        segment.refs.store(1, Release);
+        true
+    }
+
+    /// Ends that a segment is a head; bytes of memory given back.
+    fn close(&self, arena: &Arena, head: &Head) -> u64 {
+        if let Some(segment) = arena.segment(head.segment) {
+            segment.is_sealed.store(true, Release);
+        }
+        self.count_down(arena, head.segment).1
+    }
+
+    /// Counts a reference down; how many there were, and bytes of memory given back.
+    fn count_down(&self, arena: &Arena, number: u32) -> (u32, u64) {
+        let Some(segment) = arena.segment(number) else {
+            return (0, 0);
+        };
+        let refs = segment.refs.fetch_sub(1, Release);
+        if refs != 1 {
+            return (refs, 0);
+        }
+        fence(Acquire);
+        (refs, self.release(arena, number, segment))
+    }
+
+    /// Counts a reference down, without a lock held; bytes of memory given back.
+    fn unref(&self, arena: &Arena, number: u32) -> u64 {
+        let (refs, bytes) = self.count_down(arena, number);
+        if refs <= 2 && self.live.load(Relaxed) == 0 {
+            // The client has nothing left but empty heads.
+            return bytes + self.retire(arena);
+        }
+        bytes
+    }
+
+    /// Gives back a segment to which nobody refers any more.
+    fn release(&self, arena: &Arena, number: u32, segment: &Segment) -> u64 {
+        let mut segments = self.segments();
+        let place = segment.place.load(Relaxed) as usize;
+        if segments.list.get(place) == Some(&number) {
+            segments.list.swap_remove(place);
+            let moved = segments
+                .list
+                .get(place)
+                .and_then(|moved| arena.segment(*moved));
+            if let Some(moved) = moved {
+                moved.place.store(to_u32(place), Relaxed);
+            }
+        }
+        if segments.list.capacity() > 1024 && segments.list.len() < segments.list.capacity() / 4 {
+            let least = segments.list.capacity() / 2;
+            segments.list.shrink_to(least);
+        }
+        drop(segments);
+        let bytes = u64::from(segment.backed.load(Relaxed));
+        self.backed.fetch_sub(bytes, Relaxed);
+        if segment.is_deferred.load(Relaxed) {
+            self.deferred.fetch_sub(bytes, Relaxed);
+        }
+        arena.release(number);
+        bytes
+    }
+
+    /// Gives back heads without entries; bytes of memory given back.
+    pub(crate) fn retire(&self, arena: &Arena) -> u64 {
+        let mut bytes = 0;
+        for place in &self.heads {
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_empty = |head: &Head| {
+                let segment = arena.segment(head.segment);
+                segment.is_some_and(|segment| segment.refs.load(Acquire) == 1)
+            };
+            let empty = place.take_if(|head| is_empty(head));
+            drop(place);
+            if let Some(head) = empty {
+                bytes += self.close(arena, &head);
+            }
+        }
+        bytes
+    }
+
+    /// Closes heads of which so many bytes are dead, so that they can be cleaned;
+    /// bytes of memory given back.
+    pub(crate) fn close_sparse(&self, arena: &Arena, least: u32) -> u64 {
+        let mut bytes = 0;
+        for temperature in [Temperature::Warm, Temperature::Cold] {
+            let mut place = self.head(temperature);
+            let is_sparse = |head: &Head| {
+                let segment = arena.segment(head.segment);
+                segment.is_some_and(|segment| segment.dead() >= least)
+            };
+            if let Some(head) = place.take_if(|head| is_sparse(head)) {
+                bytes += self.close(arena, &head);
+            }
+        }
+        bytes
+    }
+
+    /// Bytes of memory that pages can still be appended to.
+    pub(crate) fn room(&self) -> u64 {
+        let room = |temperature| {
+            let head = self.head(temperature);
+            head.as_ref().map_or(0, |head| head.backed - head.used) as u64
+        };
+        room(Temperature::Warm) + room(Temperature::Cold)
+    }
+
+    /// Frees an entry; bytes of memory given back, which are to be credited.
+    pub(crate) fn free(&self, arena: &Arena, entry: Entry) -> u64 {
+        let bytes = entry.footprint();
+        let location = entry.into_location();
+        let number = location.segment();
+        if let Some([word, _]) = arena.mapping.header(number, location.offset()) {
+            // Dead, whatever it was.
+            word.fetch_or(3, Relaxed);
+        }
+        if let Some(segment) = arena.segment(number) {
+            segment.live.fetch_sub(to_u32(bytes), Relaxed);
+        }
+        self.live.fetch_sub(bytes as u64, Relaxed);
+        self.unref(arena, number)
+    }
+
+    /// Keeps an entry's payload in place.
+    pub(crate) fn pin(&self, arena: &Arena, entry: EntryRef<'_>) -> Pin {
+        let location = entry.location();
+        if let Some(segment) = arena.segment(location.segment()) {
+            // The entry is a reference, so there is one.
+            segment.refs.fetch_add(1, Relaxed);
+        }
+        Pin::new(location)
+    }
+
+    /// Ends a pin; bytes of memory given back, which are to be credited.
+    pub(crate) fn unpin(&self, arena: &Arena, pin: Pin) -> u64 {
+        self.unref(arena, pin.location().segment())
+    }
+
+    /// The segment that is to be cleaned next, by cost and benefit, out of some that
+    /// were not looked at for long; at least `least` bytes of it are dead.
+    pub(crate) fn victim(&self, arena: &Arena, least: u32) -> Option<Victim> {
+        /// Segments looked at before the best of them is taken.
+        const LOOKS: usize = 512;
+        let mut segments = self.segments();
+        let len = segments.list.len();
+        let mut best: Option<(u64, u32)> = None;
+        for looks in 0..len {
+            if looks >= LOOKS && best.is_some() {
+                break;
+            }
+            let at = segments.next % len;
+            segments.next = at + 1;
+            let Some(number) = segments.list.get(at).copied() else {
+                break;
+            };
+            let Some(segment) = arena.segment(number) else {
+                continue;
+            };
+            let dead = segment.dead();
+            if dead < least
+                || !segment.is_sealed.load(Relaxed)
+                || segment.is_deferred.load(Relaxed)
+                || segment.is_cleaned.load(Relaxed)
+            {
+                continue;
+            }
+            // Benefit: what comes back, for as long as it may last. Cost: what is
+            // read, and what is written.
+            let live = u64::from(segment.live.load(Relaxed));
+            let age = segments.count - segment.since.load(Relaxed).min(segments.count) + 1;
+            let used = live + u64::from(dead);
+            let worth = u64::from(dead) * age * 1024 / (used + live).max(1);
+            if best.is_none_or(|(most, _)| worth > most) {
+                best = Some((worth, number));
+            }
+        }
+        let (_, number) = best?;
+        // It is the client's while the list is locked.
+        let segment = arena.segment(number)?;
+        if !segment.try_hold() {
+            return None;
+        }
+        if !segment.is_sealed.load(Acquire) || segment.is_cleaned.swap(true, Relaxed) {
+            drop(segments);
+            self.unref(arena, number);
+            return None;
+        }
+        let used = segment.used.load(Relaxed) as usize;
+        Some(Victim::new(number, used))
+    }
+
+    /// The entry of a victim at `at`, which is moved behind it; `None` at the end.
+    pub(crate) fn next(&self, arena: &Arena, victim: &Victim, at: &mut usize) -> Option<Moved> {
+        if at.checked_add(HEADER)? > victim.used() {
+            return None;
+        }
+        let [word, index] = arena.mapping.header(victim.segment(), *at)?;
+        // Acquire: with a complete entry comes its payload.
+        let word = Word::decode(word.load(Acquire))?;
+        let location = Location::new(victim.segment(), *at, word.len);
+        *at += footprint(word.len.into());
+        if word.state != State::Live {
+            return Some(Moved::Other);
+        }
+        let index = index.load(Relaxed);
+        if !word.is_name {
+            return Some(Moved::Page(location, word.name, index));
+        }
+        let object = arena.mapping.of_victim(victim, location).try_into().ok()?;
+        let pool = u32::try_from(index).ok()?;
+        Some(Moved::Name(word.name, pool, object))
+    }
+
+    /// Gives a victim back; bytes of memory given back, which are to be credited.
+    pub(crate) fn done(&self, arena: &Arena, victim: Victim) -> u64 {
+        if let Some(segment) = arena.segment(victim.segment()) {
+            segment.is_cleaned.store(false, Relaxed);
+        }
+        self.unref(arena, victim.segment())
+    }
+}
+
+impl Arena {
+    /// The payload of an entry at rest.
+    pub(crate) fn bytes<'a>(&'a self, entry: EntryRef<'a>) -> &'a [u8] {
+        self.mapping.bytes(entry)
+    }
+
+    /// The payload of an entry that is or was at rest.
+    pub(crate) fn pinned<'a>(&'a self, pin: &'a Pin) -> &'a [u8] {
+        self.mapping.pinned(pin)
+    }
+
+    /// The payload of a complete entry of a victim.
+    pub(crate) fn of_victim<'a>(&'a self, victim: &'a Victim, location: Location) -> &'a [u8] {
+        self.mapping.of_victim(victim, location)
+    }
+}

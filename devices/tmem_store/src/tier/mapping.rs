@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The file mapping behind all page memory, and the bytes of entries.
+//!
+//! This is the crate's only module with `unsafe`. What it relies on:
+//!
+//! 1. *Entries do not overlap.* A [`Draft`] is made only by the sibling `log`
+//!    module, which moves the end of its head segment, under the head's lock, over
+//!    the place that it names. It is neither `Copy` nor `Clone`, and becomes an
+//!    [`Entry`](super::Entry) by being consumed.
+//! 2. *Payloads are written once*, through the draft, and never change as long as
+//!    the segment is in use.
+//! 3. *A segment stays as it is while it is referred to*: each draft, entry and pin
+//!    counts as a reference, as does being a head, and only without any is it used
+//!    anew or punched out (`segments`, `log`). A borrowed entry borrows from its
+//!    holder, so that it is not freed meanwhile.
+//! 4. *Headers are accessed atomically*, always.
+//! 5. *Tokens stay with their arena.* Whatever owns entries (a pool, through its
+//!    account) owns a reference to their arena. Bounds are checked against the
+//!    reservation all the same.
+//! 6. *The file never shrinks* (it is sealed), so that mapped bytes of a used
+//!    segment can always be accessed.
+
+#![expect(unsafe_code, reason = "maps a file and lends its bytes")]
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use super::SEGMENT;
+use super::entry::{ALIGN, Draft, EntryRef, HEADER, Location, Pin, Victim};
+
+/// A growing file, mapped once at its largest size.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    base: NonNull<u8>,
+    reserved: usize,
+    file: OwnedFd,
+    /// Bytes of the file; changed only under the arena's lock of free segments.
+    file_len: AtomicU64,
+}
+
+// SAFETY: the mapping is plain memory that is valid from every thread until
+// `drop`; who may access which bytes is decided by tokens (see above).
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`; the methods that take `&self` either only make system
+// calls or lend bytes under the rules above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Bytes by which the file grows.
+    const GROWTH: u64 = 16 << 20;
+
+    /// Reserves `reserved` bytes of address space over an empty file.
+    pub(super) fn new(reserved: usize) -> Result<Self, (&'static str, io::Error)> {
+        let file = rustix::fs::memfd_create(
+            c"tmem-pages",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )
+        .map_err(|error| ("create a memfd", error.into()))?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK)
+            .map_err(|error| ("seal a memfd", error.into()))?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches
+        // no memory that is in use.
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                reserved,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                &file,
+                0,
+            )
+        }
+        .map_err(|error| ("reserve address space for it", error.into()))?;
+        // Pages of guests do not belong into core dumps; and a huge page could
+        // not be given back in parts. Both are wishes: failure changes nothing.
+        for advice in [Advice::LinuxDontDump, Advice::LinuxNoHugepage] {
+            // SAFETY: this advice does not change what the memory holds.
+            let _ = unsafe { rustix::mm::madvise(base, reserved, advice) };
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(|| {
+            let error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+            ("map a memfd above address zero", error)
+        })?;
+        Ok(Self {
+            base,
+            reserved,
+            file,
+            file_len: AtomicU64::new(0),
+        })
+    }
+
+    /// Makes the file so long that `end` bytes of it can be backed. To be called by
+    /// one thread at a time.
+    pub(super) fn grow(&self, end: u64) -> io::Result<()> {
+        if end > self.file_len.load(Relaxed) {
+            let len = end.next_multiple_of(Self::GROWTH).min(self.reserved as u64);
+            rustix::fs::ftruncate(&self.file, len)?;
+            self.file_len.store(len, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Bytes that the file has.
+    pub(super) fn len(&self) -> u64 {
+        self.file_len.load(Relaxed)
+    }
+
+    /// Has the system back bytes `from..to` of a segment with memory, so that
+    /// later accesses cannot fail. The file is to be long enough.
+    pub(super) fn back(&self, segment: u32, from: usize, to: usize) -> io::Result<()> {
+        let start = u64::from(segment) * SEGMENT as u64 + from as u64;
+        let len = to.saturating_sub(from);
+        let end = start + len as u64;
+        rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, start, len as u64)
+        })?;
+        if end <= self.reserved as u64 {
+            // Maps all pages in one go; without it each costs a fault. A wish:
+            // the memory is there by now.
+            // SAFETY: the bytes lie in the mapping, by the check.
+            let start = unsafe { self.base.add(segment as usize * SEGMENT + from) };
+            // SAFETY: as above; this advice does not change what memory holds.
+            let _ = unsafe {
+                rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite)
+            };
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of a segment, to which nobody refers, back to the system.
+    pub(super) fn punch(&self, segment: u32) -> io::Result<()> {
+        rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(
+                &self.file,
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                u64::from(segment) * SEGMENT as u64,
+                SEGMENT as u64,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Bytes of memory that the system reports behind the file.
+    pub(super) fn backed_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstat(&self.file)?;
+        Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
+    }
+
+    /// Where bytes `offset..offset + len` of a segment start, if they are mapped.
+    fn start(&self, segment: u32, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= SEGMENT)
+            && (segment as usize) < self.reserved / SEGMENT;
+        // SAFETY: the offset is below `reserved`, the size of the mapping that
+        // starts at `base`, by the check.
+        inside.then(|| unsafe { self.base.add(segment as usize * SEGMENT + offset) })
+    }
+
+    /// The two words of an entry's header. The segment is to be referred to, and
+    /// backed as far.
+    pub(super) fn header(&self, segment: u32, offset: usize) -> Option<&[AtomicU64; 2]> {
+        if !offset.is_multiple_of(ALIGN) {
+            return None;
+        }
+        let start = self.start(segment, offset, HEADER)?;
+        // SAFETY: the bytes are mapped (checked) and aligned, since segments are
+        // (the mapping begins at a page) and the offset is. Headers are accessed
+        // through this only (rule 4), and as plain words any bytes are valid.
+        Some(unsafe { start.cast().as_ref() })
+    }
+
+    fn payload(&self, location: Location) -> Option<NonNull<u8>> {
+        let offset = location.offset() + HEADER;
+        self.start(location.segment(), offset, location.len())
+    }
+
+    /// The payload at a location. Only for a complete entry whose segment is
+    /// referred to meanwhile.
+    fn lend(&self, location: Location) -> &[u8] {
+        let Some(start) = self.payload(location) else {
+            return &[];
+        };
+        // SAFETY: the bytes are mapped (checked) and backed, since the segment is in
+        // use. Nobody writes to them any more (rule 2), and they stay (rule 3).
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), location.len()) }
+    }
+
+    /// The payload of an entry at rest.
+    pub(super) fn bytes<'a>(&'a self, entry: EntryRef<'a>) -> &'a [u8] {
+        self.lend(entry.location())
+    }
+
+    /// The payload of an entry that is or was at rest.
+    pub(super) fn pinned<'a>(&'a self, pin: &'a Pin) -> &'a [u8] {
+        self.lend(pin.location())
+    }
+
+    /// The payload of an entry of a victim, which was found to be complete.
+    pub(super) fn of_victim<'a>(&'a self, victim: &'a Victim, location: Location) -> &'a [u8] {
+        if location.segment() != victim.segment() {
+            return &[];
+        }
+        self.lend(location)
+    }
+
+    /// Copies the payload of a draft that was made for as many bytes.
+    pub(super) fn fill(&self, draft: &mut Draft, bytes: &[u8]) {
+        let location = draft.location;
+        let (Some(to), true) = (self.payload(location), bytes.len() == location.len()) else {
+            return;
+        };
+        // SAFETY: the bytes are mapped (checked) and backed, since the segment is in
+        // use; the draft is borrowed exclusively, so nobody else refers to them
+        // (rule 1), and they are not part of `bytes`, for the same reason.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let base: *mut c_void = self.base.as_ptr().cast();
+        // SAFETY: the mapping was made in `new` with this size, and no borrow
+        // of it outlives `self`. An error would mean that it is gone already.
+        let _ = unsafe { rustix::mm::munmap(base, self.reserved) };
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Page memory: one file mapping, cut into segments, in which each client has a
+//! log.
+//!
+//! The file is a sparse memfd. A *segment* is [`SEGMENT`] bytes of it; while in
+//! use it belongs to one client, so that pages of two clients never share a page
+//! of the host, and a client can be charged for exactly the memory that it keeps
+//! the host from using. Pages are appended as *entries* of any length, each with
+//! a header that names its owner. What is freed leaves a hole until the cleaner
+//! ([`crate::reclaim`]) has moved the segment's live entries to another one, or
+//! the last of them is freed: then the segment is punched out of the file. (After
+//! Rumble, Kejriwal and Ousterhout, "Log-structured Memory for DRAM-based
+//! Storage", FAST 2014.)
+//!
+//! Layers, each knowing only those before it: [`entry`] (names of places, headers),
+//! [`mapping`] (bytes; the only `unsafe`), [`segments`] (which segments are used),
+//! [`log`] (the segments of one client), [`cells`] (entries at rest in an index).
+
+mod cells;
+mod entry;
+mod log;
+mod mapping;
+mod segments;
+
+pub(crate) use cells::{Cells, Content, View};
+pub(crate) use entry::{Entry, Location, Owner, Pin, Victim};
+pub(crate) use log::{Log, Moved, Short, Temperature};
+pub(crate) use segments::Arena;
+
+use crate::types::PAGE_SIZE;
+
+/// Bytes in a segment. Larger ones waste less at their ends; smaller ones differ
+/// more in how full they are, which makes cleaning cheaper.
+pub(crate) const SEGMENT: usize = 128 << 10;
+
+/// Bytes by which a segment is backed with memory and charged to its client.
+pub(crate) const PIECE: usize = 16 << 10;
+
+/// Bytes of the largest entry: a page as it is, and its header.
+pub(crate) const LARGEST: usize = entry::HEADER + PAGE_SIZE;
+
+/// Most bytes that a compressed page may have; a larger one saves too little
+/// and is kept as it is.
+pub(crate) const MAX_COMPRESSED: usize = 3584;
+
+/// Most segments of a store: an entry names its segment with 24 bits.
+pub(crate) const MAX_SEGMENTS: u32 = 1 << 24;
+
+#[cfg(test)]
+mod tests;

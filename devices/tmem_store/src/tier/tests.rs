@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use proptest::prelude::*;
+
+use super::entry::{Word, footprint};
+use super::*;
+use crate::types::ObjectId;
+
+fn arena() -> Arena {
+    Arena::new(8 << 20).expect("a small arena")
+}
+
+fn owner(object: &ObjectId, index: u64) -> Owner<'_> {
+    Owner {
+        pool: 3,
+        object,
+        index,
+    }
+}
+
+fn append(log: &Log, arena: &Arena, owner: &Owner<'_>, bytes: &[u8]) -> Entry {
+    let mut grant = 1 << 20;
+    let entry = log.append(arena, Temperature::Warm, owner, bytes, &mut grant);
+    entry.expect("room")
+}
+
+#[test]
+fn locations_and_headers_survive_packing() {
+    for (segment, offset, len) in [
+        (0, 0, 0),
+        (MAX_SEGMENTS - 1, SEGMENT - 8, 4096),
+        (1 << 20, 8, 1),
+    ] {
+        let location = Location::new(segment, offset, len);
+        let location = Location::from_word(location.word());
+        assert_eq!(location.segment(), segment);
+        assert_eq!(location.offset(), offset);
+        assert_eq!(location.len(), usize::from(len));
+        assert!(location.word() < 1 << 52);
+    }
+    assert_eq!(Word::decode(0), None);
+    assert_eq!(Word::decode(u64::MAX), None);
+}
+
+proptest! {
+    #[test]
+    fn any_word_that_is_decoded_is_encoded_the_same(word: u64) {
+        if let Some(decoded) = Word::decode(word) {
+            prop_assert_eq!(Word::decode(decoded.encode()), Some(decoded));
+        }
+    }
+
+    /// What is appended is found, by its holder and by who walks through the
+    /// segment; memory is what entries take, and comes back.
+    #[test]
+    fn entries_are_what_was_appended(
+        acts in prop::collection::vec((0_u8..4, 0_usize..=4096, 0_u8..4), 1..400),
+    ) {
+        let (arena, log) = (arena(), Log::new());
+        let mut kept: Vec<(Entry, Vec<u8>, ObjectId, u64)> = Vec::new();
+        for (step, (act, len, object)) in (0_u64..).zip(acts) {
+            if act == 0 && !kept.is_empty() {
+                let (entry, ..) = kept.swap_remove(len % kept.len());
+                log.free(&arena, entry);
+                continue;
+            }
+            let bytes: Vec<u8> = (0..len).map(|at| (at as u64 * 31 + step).to_le_bytes()[0]).collect();
+            let object = [object; 24];
+            let entry = append(&log, &arena, &owner(&object, step), &bytes);
+            kept.push((entry, bytes, object, step));
+        }
+        let live: usize = kept.iter().map(|(entry, ..)| entry.footprint()).sum();
+        prop_assert_eq!(log.backed_bytes() - log.dead_bytes(), live as u64);
+        prop_assert_eq!(arena.backed_bytes().expect("a size"), log.backed_bytes());
+        for (entry, bytes, ..) in &kept {
+            let content = View::of(entry);
+            prop_assert_eq!(arena.bytes(content), bytes.as_slice());
+        }
+        while let Some(victim) = log.victim(&arena, 0) {
+            let mut names = std::collections::BTreeMap::new();
+            let (mut at, mut found) = (0, Vec::new());
+            while let Some(moved) = log.next(&arena, &victim, &mut at) {
+                match moved {
+                    Moved::Name(name, pool, object) => {
+                        prop_assert_eq!(pool, 3);
+                        names.insert(name, object);
+                    }
+                    Moved::Page(location, name, index) => {
+                        let bytes = arena.of_victim(&victim, location);
+                        found.push((location, names.get(&name).copied(), index, bytes.to_vec()));
+                    }
+                    Moved::Other => {}
+                }
+            }
+            for (location, object, index, bytes) in found {
+                let at = kept.iter().position(|(entry, ..)| entry.location() == location);
+                let (entry, expected, owner, number) = kept.swap_remove(at.expect("is live"));
+                prop_assert_eq!((object, index), (Some(owner), number));
+                prop_assert_eq!(&bytes, &expected);
+                log.free(&arena, entry);
+            }
+            log.done(&arena, victim);
+        }
+        for (entry, ..) in kept {
+            log.free(&arena, entry);
+        }
+        prop_assert_eq!((log.backed_bytes(), log.dead_bytes()), (0, 0));
+        prop_assert_eq!(arena.backed_bytes().expect("a size"), 0);
+    }
+}
+
+#[test]
+fn pinned_payload_outlives_its_entry() {
+    let (arena, log) = (arena(), Log::new());
+    let object = [1; 24];
+    let entry = append(&log, &arena, &owner(&object, 0), &[7; 1000]);
+    let other = append(&log, &arena, &owner(&object, 1), &[9; 1000]);
+    let pin = log.pin(&arena, View::of(&entry));
+    log.free(&arena, entry);
+    log.free(&arena, other);
+    // Nothing is live, and yet the segment is not begun anew.
+    let newer = append(&log, &arena, &owner(&object, 0), &[8; 1000]);
+    assert_eq!(arena.pinned(&pin), [7; 1000]);
+    log.unpin(&arena, pin);
+    log.free(&arena, newer);
+    assert_eq!(arena.backed_bytes().expect("a size"), 0);
+}
+
+#[test]
+fn log_takes_no_more_than_it_is_granted() {
+    let (arena, log) = (arena(), Log::new());
+    let object = [1; 24];
+    let (mut granted, mut entries) = (0_u64, Vec::new());
+    for index in 0..200 {
+        let mut grant = 0;
+        loop {
+            let owner = owner(&object, index);
+            match log.append(&arena, Temperature::Cold, &owner, &[1; 3000], &mut grant) {
+                Ok(entry) => break entries.push(entry),
+                Err(Short::Memory(more)) => {
+                    assert!(more > grant);
+                    granted += more - grant;
+                    grant = more;
+                }
+                Err(Short::System) => panic!("no memory"),
+            }
+        }
+        granted -= grant;
+        assert_eq!(log.backed_bytes(), granted);
+    }
+    let footprint = 200 * footprint(3000) as u64;
+    assert!(granted < footprint * 103 / 100 + PIECE as u64, "{granted}");
+    let freed: u64 = entries
+        .into_iter()
+        .map(|entry| log.free(&arena, entry))
+        .sum();
+    assert_eq!(freed, granted);
+}
+
+#[test]
+fn arena_that_is_used_up_says_so() {
+    let arena = Arena::new(PIECE as u64).expect("a small arena");
+    let log = Log::new();
+    let object = [1; 24];
+    let mut entries = Vec::new();
+    let mut grant = 1 << 30;
+    let end = loop {
+        let owner = owner(&object, 0);
+        match log.append(&arena, Temperature::Warm, &owner, &[0; 4096], &mut grant) {
+            Ok(entry) => entries.push(entry),
+            Err(short) => break short,
+        }
+    };
+    assert_eq!((end, entries.len()), (Short::System, SEGMENT / LARGEST));
+    for entry in entries {
+        log.free(&arena, entry);
+    }
+}
