@@ -93,6 +93,16 @@ macro_rules! pages {
                 $stats.evicted_pages,
                 "Ephemeral pages evicted to make room.",
             ),
+            Figure::counter(
+                "cleaned_segments",
+                $stats.cleaned_segments,
+                "Segments whose live pages were moved so that their memory came back.",
+            ),
+            Figure::counter(
+                "moved_bytes",
+                $stats.moved_bytes,
+                "Bytes of pages that the cleaner moved.",
+            ),
         ]
     };
 }
