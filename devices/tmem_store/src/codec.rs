@@ -7,7 +7,7 @@ use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
 
-use crate::tier::MAX_COMPRESSED;
+use crate::tier::{Codec, MAX_COMPRESSED, Payload};
 use crate::types::{Lost, PAGE_SIZE, Page};
 
 /// A page, ready to be kept.
@@ -15,8 +15,8 @@ use crate::types::{Lost, PAGE_SIZE, Page};
 pub(crate) enum Encoded<'a> {
     /// The page is this word, repeated.
     Same(u64),
-    /// At most [`MAX_COMPRESSED`] compressed bytes, or the page itself.
-    Bytes(&'a [u8]),
+    /// What [`compress`] made of it.
+    Payload(Payload<'a>),
 }
 
 /// What a thread needs to compress: kept, because lz4_flex would otherwise
@@ -34,11 +34,24 @@ impl Scratch {
         }
     }
 
-    fn compress<'a>(&'a mut self, page: &'a Page) -> &'a [u8] {
-        match compress_into_with_table(page, &mut self.output, &mut self.table) {
-            Ok(len) if len <= MAX_COMPRESSED => self.output.get(..len).unwrap_or(page),
-            _ => page,
+    fn compress<'a>(&'a mut self, page: &'a Page) -> Payload<'a> {
+        let len = compress_into_with_table(page, &mut self.output, &mut self.table);
+        let len = len.ok().filter(|len| *len <= MAX_COMPRESSED);
+        match len.and_then(|len| self.output.get(..len)) {
+            Some(bytes) => Payload {
+                codec: Codec::Lz4,
+                bytes,
+            },
+            None => raw(page),
         }
+    }
+}
+
+/// The page as it is.
+pub(crate) fn raw(page: &Page) -> Payload<'_> {
+    Payload {
+        codec: Codec::Raw,
+        bytes: page,
     }
 }
 
@@ -60,7 +73,7 @@ pub(crate) fn same_filled(page: &Page) -> Option<u64> {
 /// [`MAX_COMPRESSED`] bytes, or the page itself. `keep` may call this once
 /// more, but not deeper, to be fast: a put that finds no memory compresses
 /// pages that wait for it.
-pub(crate) fn compress<T>(page: &Page, keep: impl FnOnce(&[u8]) -> T) -> T {
+pub(crate) fn compress<T>(page: &Page, keep: impl FnOnce(Payload<'_>) -> T) -> T {
     thread_local! {
         static SCRATCH: RefCell<[Option<Box<Scratch>>; 2]> = const { RefCell::new([None, None]) };
     }
@@ -89,18 +102,22 @@ pub(crate) fn fill(word: u64, page: &mut Page) {
     page.as_chunks_mut::<8>().0.fill(word.to_ne_bytes());
 }
 
-/// Brings a page back from the bytes that were kept of it.
+/// Brings a page back from what was kept of it.
 ///
 /// # Errors
-/// When the bytes do not decode to exactly one page.
-pub(crate) fn decode(bytes: &[u8], page: &mut Page) -> Result<(), Lost> {
-    if let Ok(raw) = <&Page>::try_from(bytes) {
-        *page = *raw;
-        return Ok(());
-    }
-    match decompress_into(bytes, page) {
-        Ok(PAGE_SIZE) => Ok(()),
-        _ => Err(Lost),
+/// When the payload does not decode to exactly one page, or there is none: its codec
+/// is not known.
+pub(crate) fn decode(payload: Option<Payload<'_>>, page: &mut Page) -> Result<(), Lost> {
+    let Payload { codec, bytes } = payload.ok_or(Lost)?;
+    match codec {
+        Codec::Raw => {
+            *page = *<&Page>::try_from(bytes).map_err(|_| Lost)?;
+            Ok(())
+        }
+        Codec::Lz4 => match decompress_into(bytes, page) {
+            Ok(PAGE_SIZE) => Ok(()),
+            _ => Err(Lost),
+        },
     }
 }
 

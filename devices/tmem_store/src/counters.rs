@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::stats::{ClientStats, StoreStats};
-use crate::tier::Content;
-use crate::types::{Get, PAGE_SIZE, PoolKind, Put, Refused};
+use crate::tier::{Codec, Content};
+use crate::types::{Get, PoolKind, Put, Refused};
 
 /// A number that only statistics read.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl Counters {
         match content {
             Content::Same(_) => self.same_filled_pages.add(1),
             Content::Waiting(_) => self.waiting_pages.add(1),
-            Content::Entry(entry) if entry.len() == PAGE_SIZE => self.raw_pages.add(1),
+            Content::Entry(entry) if entry.codec() == Some(Codec::Raw) => self.raw_pages.add(1),
             Content::Entry(entry) => {
                 self.compressed_pages.add(1);
                 self.compressed_bytes.add(entry.len() as u64);
@@ -97,7 +97,7 @@ impl Counters {
         match content {
             Content::Same(_) => self.same_filled_pages.sub(1),
             Content::Waiting(_) => self.waiting_pages.sub(1),
-            Content::Entry(entry) if entry.len() == PAGE_SIZE => self.raw_pages.sub(1),
+            Content::Entry(entry) if entry.codec() == Some(Codec::Raw) => self.raw_pages.sub(1),
             Content::Entry(entry) => {
                 self.compressed_pages.sub(1);
                 self.compressed_bytes.sub(entry.len() as u64);

@@ -22,7 +22,7 @@ use crate::ledger::Ledger;
 use crate::pool::Pool;
 use crate::reclaim::Cleaner;
 use crate::store::Shared;
-use crate::tier::{Content, Entry, Log, Owner, Pin, Short, Temperature};
+use crate::tier::{Content, Entry, Log, Owner, Payload, Pin, Short, Temperature};
 use crate::types::Refused;
 
 /// What ran out.
@@ -185,19 +185,19 @@ impl Account {
         if !replaces && self.held() > self.quota() {
             return Err(Shortage::Client);
         }
-        let bytes = match encoded {
+        let payload = match encoded {
             Encoded::Same(word) => return Ok(Content::Same(word)),
-            Encoded::Bytes(bytes) => bytes,
+            Encoded::Payload(payload) => payload,
         };
         if let Some(shortage) = self.is_overdrawn() {
             return Err(shortage);
         }
         let charge = |bytes| self.charge(bytes);
-        let warm = self.append(Temperature::Warm, owner, bytes, charge);
+        let warm = self.append(Temperature::Warm, owner, payload, charge);
         warm.or_else(|shortage| {
             // Room that is there is better than the right place.
             let none = |_| Err(shortage);
-            self.append(Temperature::Cold, owner, bytes, none)
+            self.append(Temperature::Cold, owner, payload, none)
         })
         .map(Content::Entry)
     }
@@ -208,7 +208,7 @@ impl Account {
         &self,
         temperature: Temperature,
         owner: &Owner<'_>,
-        bytes: &[u8],
+        payload: Payload<'_>,
         mut charge: impl FnMut(u64) -> Result<(), Shortage>,
     ) -> Result<Entry, Shortage> {
         let arena = &self.shared.arena;
@@ -216,7 +216,7 @@ impl Account {
         let entry = loop {
             match self
                 .log
-                .append(arena, temperature, owner, bytes, &mut grant)
+                .append(arena, temperature, owner, payload, &mut grant)
             {
                 Ok(entry) => break Ok(entry),
                 Err(Short::System) => break Err(Shortage::System),
@@ -255,7 +255,7 @@ impl Account {
     }
 
     /// What `look` makes of the payload behind a pin, which ends.
-    pub(crate) fn look_at<T>(&self, pin: Pin, look: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn look_at<T>(&self, pin: Pin, look: impl FnOnce(Option<Payload<'_>>) -> T) -> T {
         let result = look(self.shared.arena.pinned(&pin));
         self.credit_some(self.log.unpin(&self.shared.arena, pin));
         result

@@ -15,9 +15,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{Account, Shortage};
+use crate::codec;
 use crate::ledger::charge;
 use crate::reclaim::Effort;
-use crate::tier::{Content, Entry, LARGEST, Owner, SEGMENT, Temperature};
+use crate::tier::{Content, Entry, LARGEST, Owner, Payload, SEGMENT, Temperature};
 use crate::types::Page;
 
 /// Bytes set aside for a page that waits: its part of a segment, whose end may
@@ -69,7 +70,7 @@ impl Account {
             return None;
         }
         let charge = |bytes| self.charge(bytes);
-        let Ok(entry) = self.append(Temperature::Deferred, owner, page, charge) else {
+        let Ok(entry) = self.append(Temperature::Deferred, owner, codec::raw(page), charge) else {
             self.end_waiting();
             return None;
         };
@@ -123,7 +124,7 @@ impl Account {
     /// Memory for what has become of a page that waited, out of what was set
     /// aside. `None` if there is none all the same: the page then stays as it
     /// is.
-    pub(crate) fn keep_settled(&self, owner: &Owner<'_>, bytes: &[u8]) -> Option<Entry> {
+    pub(crate) fn keep_settled(&self, owner: &Owner<'_>, payload: Payload<'_>) -> Option<Entry> {
         // Room for it was set aside within quota and limit; if these were lowered
         // since, this is the way back to them.
         let charge = |bytes: u64| {
@@ -132,7 +133,7 @@ impl Account {
             room.then(|| self.charge_anyway(bytes))
                 .ok_or(Shortage::Store)
         };
-        self.append(Temperature::Warm, owner, bytes, charge).ok()
+        self.append(Temperature::Warm, owner, payload, charge).ok()
     }
 
     /// Compresses some of the client's waiting pages; whether it is worth

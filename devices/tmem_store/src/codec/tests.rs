@@ -5,11 +5,15 @@ use proptest::prelude::*;
 use super::*;
 
 /// What is kept of a page.
-fn kept(page: &Page) -> Result<u64, Vec<u8>> {
+fn kept(page: &Page) -> Result<u64, (Codec, Vec<u8>)> {
     match same_filled(page) {
         Some(word) => Ok(word),
-        None => Err(compress(page, <[u8]>::to_vec)),
+        None => Err(compress(page, |kept| (kept.codec, kept.bytes.to_vec()))),
     }
+}
+
+fn decode(codec: Codec, bytes: &[u8], page: &mut Page) -> Result<(), Lost> {
+    super::decode(Some(Payload { codec, bytes }), page)
 }
 
 /// A page of `part` bytes that do not compress, and zeros.
@@ -40,9 +44,9 @@ fn one_different_byte_anywhere_is_not_same_filled() {
     for at in 0..PAGE_SIZE {
         let mut page = [0x11; PAGE_SIZE];
         page[at] = 0x12;
-        let bytes = kept(&page).expect_err("not the same");
+        let (codec, bytes) = kept(&page).expect_err("not the same");
         let mut back = [0; PAGE_SIZE];
-        assert_eq!(decode(&bytes, &mut back), Ok(()));
+        assert_eq!(decode(codec, &bytes, &mut back), Ok(()));
         assert!(back == page);
     }
 }
@@ -52,10 +56,13 @@ fn pages_that_compress_poorly_are_kept_raw() {
     let mut lengths = Vec::new();
     for part in (3400..3700).chain([0x1000]) {
         let page = mixed(part);
-        let bytes = kept(&page).expect_err("not the same");
-        assert!(bytes.len() <= MAX_COMPRESSED || bytes == page);
+        let (codec, bytes) = kept(&page).expect_err("not the same");
+        match codec {
+            Codec::Raw => assert!(bytes == page),
+            Codec::Lz4 => assert!(bytes.len() <= MAX_COMPRESSED),
+        }
         let mut back = [0; PAGE_SIZE];
-        assert_eq!(decode(&bytes, &mut back), Ok(()));
+        assert_eq!(decode(codec, &bytes, &mut back), Ok(()));
         assert!(back == page);
         lengths.push(bytes.len());
     }
@@ -66,11 +73,15 @@ fn pages_that_compress_poorly_are_kept_raw() {
 #[test]
 fn encoding_can_be_nested() {
     let (outer, inner) = (mixed(1000), mixed(500));
-    compress(&outer, |outer_bytes| {
-        let inner_kept = kept(&inner).expect_err("not the same");
-        for (bytes, page) in [(outer_bytes, &outer), (inner_kept.as_slice(), &inner)] {
+    compress(&outer, |outer_kept| {
+        let (codec, bytes) = kept(&inner).expect_err("not the same");
+        let inner_kept = Payload {
+            codec,
+            bytes: &bytes,
+        };
+        for (kept, page) in [(outer_kept, &outer), (inner_kept, &inner)] {
             let mut back = [0; PAGE_SIZE];
-            assert_eq!(decode(bytes, &mut back), Ok(()));
+            assert_eq!(super::decode(Some(kept), &mut back), Ok(()));
             assert!(back == *page);
         }
     });
@@ -79,10 +90,24 @@ fn encoding_can_be_nested() {
 #[test]
 fn nothing_and_too_little_are_lost() {
     let mut page = [0; PAGE_SIZE];
-    assert_eq!(decode(&[], &mut page), Err(Lost));
-    assert_eq!(decode(&[0], &mut page), Err(Lost));
-    let bytes = kept(&mixed(1000)).expect_err("not the same");
-    assert_eq!(decode(&bytes[..bytes.len() - 1], &mut page), Err(Lost));
+    let (codec, bytes) = kept(&mixed(1000)).expect_err("not the same");
+    let cut = &bytes[..bytes.len() - 1];
+    for bytes in [&[][..], &[0], cut] {
+        for codec in [Codec::Raw, codec] {
+            assert_eq!(decode(codec, bytes, &mut page), Err(Lost));
+        }
+    }
+}
+
+#[test]
+fn length_does_not_say_the_codec() {
+    let mut page = [0; PAGE_SIZE];
+    assert_eq!(decode(Codec::Lz4, &[0x11; PAGE_SIZE], &mut page), Err(Lost));
+    assert_eq!(
+        decode(Codec::Raw, &[0x11; PAGE_SIZE + 1], &mut page),
+        Err(Lost)
+    );
+    assert_eq!(super::decode(None, &mut page), Err(Lost), "no known codec");
 }
 
 proptest! {
@@ -90,7 +115,7 @@ proptest! {
 
     #[test]
     fn garbage_decodes_or_is_lost_but_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..MAX_COMPRESSED)) {
-        let _ = decode(&bytes, &mut [0; PAGE_SIZE]);
+        let _ = decode(Codec::Lz4, &bytes, &mut [0; PAGE_SIZE]);
     }
 
     #[test]
@@ -101,11 +126,11 @@ proptest! {
         let mut page = mixed(part);
         // Matches of all lengths and distances.
         page.copy_within(0..part.min(1500), 2500);
-        let mut bytes = kept(&page).expect_err("not the same");
+        let (codec, mut bytes) = kept(&page).expect_err("not the same");
         for (at, value) in damage {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        let _ = decode(&bytes, &mut [0; PAGE_SIZE]);
+        let _ = decode(codec, &bytes, &mut [0; PAGE_SIZE]);
     }
 }

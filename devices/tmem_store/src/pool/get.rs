@@ -4,7 +4,7 @@
 use super::Pool;
 use crate::codec;
 use crate::index::{Key, split};
-use crate::tier::View;
+use crate::tier::{Payload, View};
 use crate::types::{Get, Lost, ObjectId, Page};
 
 impl Pool {
@@ -26,7 +26,7 @@ impl Pool {
             Some(content) => {
                 let get = match content.view() {
                     View::Same(word) => same(word, page),
-                    View::Entry(entry) => decode(self.account.shared.arena.bytes(entry), page),
+                    View::Entry(entry) => decode(self.account.shared.arena.payload(entry), page),
                 };
                 self.free(content);
                 self.account.counters.taken_pages.add(1);
@@ -48,7 +48,7 @@ impl Pool {
         // Decoding takes longer than a lock should be held.
         let pin = self.account.log.pin(&self.account.shared.arena, entry);
         drop(shard);
-        self.account.look_at(pin, |bytes| decode(bytes, page))
+        self.account.look_at(pin, |payload| decode(payload, page))
     }
 }
 
@@ -57,8 +57,8 @@ fn same(word: u64, page: &mut Page) -> Get {
     Get::Hit
 }
 
-fn decode(bytes: &[u8], page: &mut Page) -> Get {
-    match codec::decode(bytes, page) {
+fn decode(payload: Option<Payload<'_>>, page: &mut Page) -> Get {
+    match codec::decode(payload, page) {
         Ok(()) => Get::Hit,
         Err(Lost) => Get::Lost,
     }

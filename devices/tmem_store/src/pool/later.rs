@@ -9,7 +9,7 @@ use crate::account::Shortage;
 use crate::codec;
 use crate::index::{Claim, Key, Place, SHARDS, Shard};
 use crate::reclaim::Effort;
-use crate::tier::{Content, LARGEST, Owner, View};
+use crate::tier::{Content, LARGEST, Owner, Payload, View};
 use crate::types::{PAGE_SIZE, Page, Put};
 
 impl Pool {
@@ -100,7 +100,7 @@ impl Pool {
                 && self.lock(nth).waiting.load(Relaxed)
                 && let Some(claim) = self.claim(nth, &mut page)
             {
-                codec::compress(&page, |bytes| self.finish(nth, claim, bytes));
+                codec::compress(&page, |payload| self.finish(nth, claim, payload));
                 done += 1;
             }
         }
@@ -120,17 +120,17 @@ impl Pool {
     fn copy_out(&self, shard: &Shard, place: Place, page: &mut Page) {
         if let Some(View::Entry(entry)) = shard.view_at(place) {
             // Whatever waits is a page: it decodes by being copied.
-            let decoded = codec::decode(self.account.shared.arena.bytes(entry), page);
+            let decoded = codec::decode(self.account.shared.arena.payload(entry), page);
             debug_assert_eq!(decoded, Ok(()));
         }
     }
 
     /// Keeps what a page was compressed to, unless the page was replaced or
     /// removed in the meantime.
-    pub(super) fn finish(&self, nth: usize, claim: Claim, bytes: &[u8]) {
+    pub(super) fn finish(&self, nth: usize, claim: Claim, payload: Payload<'_>) {
         self.change(nth, |change| {
             if let Some(place) = change.shard.unclaim(claim) {
-                change.settle(place, bytes);
+                change.settle(place, payload);
             }
         });
     }
@@ -145,14 +145,14 @@ impl Change<'_> {
         {
             let mut page = [0; PAGE_SIZE];
             pool.copy_out(self.shard, place, &mut page);
-            codec::compress(&page, |bytes| self.settle(place, bytes));
+            codec::compress(&page, |payload| self.settle(place, payload));
             done += 1;
         }
         done
     }
 
     /// Moves a waiting page to where it stays.
-    fn settle(&mut self, place: Place, bytes: &[u8]) {
+    fn settle(&mut self, place: Place, payload: Payload<'_>) {
         let pool = self.pool;
         let Some((object, index)) = self.shard.owner_of(place) else {
             return;
@@ -162,19 +162,19 @@ impl Change<'_> {
             object: &object,
             index,
         };
-        let replace = |old| pool.settled(&owner, old, bytes);
+        let replace = |old| pool.settled(&owner, old, payload);
         self.shard.replace(place, replace);
     }
 }
 
 impl Pool {
-    /// Keeps `bytes` in place of the page that they were made of.
-    fn settled(&self, owner: &Owner<'_>, old: Content, bytes: &[u8]) -> Content {
+    /// Keeps `payload` in place of the page that they were made of.
+    fn settled(&self, owner: &Owner<'_>, old: Content, payload: Payload<'_>) -> Content {
         let counters = &self.account.counters;
         counters.compressed_later.add(1);
         counters.no_longer_as(&old);
         self.waiting.fetch_sub(1, Relaxed);
-        let new = match (self.account.keep_settled(owner, bytes), old) {
+        let new = match (self.account.keep_settled(owner, payload), old) {
             (Some(entry), old) => {
                 let saved = LARGEST - entry.footprint();
                 self.credit_self(saved as u64);

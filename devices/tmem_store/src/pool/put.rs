@@ -67,9 +67,9 @@ impl Pool {
         if let Some(put) = self.put_waiting(key, nth, page) {
             return put;
         }
-        codec::compress(page, |bytes| {
+        codec::compress(page, |payload| {
             self.account.counters.compressed_in_line.add(1);
-            self.put_encoded(key, nth, Encoded::Bytes(bytes), there, effort)
+            self.put_encoded(key, nth, Encoded::Payload(payload), there, effort)
         })
     }
 

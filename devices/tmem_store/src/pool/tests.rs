@@ -3,7 +3,7 @@
 use crate::codec;
 use crate::index::{Key, split};
 use crate::reclaim::Effort;
-use crate::tier::{Content, Temperature};
+use crate::tier::{Codec, Content, Payload, Temperature};
 use crate::{
     Client, ClientConfig, Get, Lost, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Store,
     StoreConfig,
@@ -46,11 +46,13 @@ fn damage(pool: &Pool, index: u64, with: u8) {
         let (Ok(number), Some(Content::Entry(entry))) = (number, content) else {
             panic!("the page is not kept in an entry");
         };
-        let garbage = vec![with; entry.len()];
+        let bytes = &vec![with; entry.len()];
+        let codec = Codec::Lz4;
+        let garbage = Payload { codec, bytes };
         let charge = |bytes| pool.account.charge(bytes);
         let damaged = pool
             .account
-            .append(Temperature::Warm, &owner, &garbage, charge);
+            .append(Temperature::Warm, &owner, garbage, charge);
         pool.account.free_entry(entry);
         let damaged = damaged.expect("memory");
         let old = change.shard.put(number, nth, 0, Content::Entry(damaged));
@@ -116,9 +118,9 @@ fn compress_while(pool: &Pool, meanwhile: impl FnOnce()) {
     let shard = Key::new(&pool.seed, &OBJECT, 0).shard();
     let mut page = [0; PAGE_SIZE];
     let claim = pool.claim(shard, &mut page).expect("a page waits");
-    codec::compress(&page, |bytes| {
+    codec::compress(&page, |kept| {
         meanwhile();
-        pool.finish(shard, claim, bytes);
+        pool.finish(shard, claim, kept);
     });
 }
 
@@ -165,8 +167,8 @@ fn older_claim_does_not_end_a_newer_one_of_the_same_place() {
     assert!(pool.claim(shard, &mut newer).is_none(), "it is claimed");
     pool.put(&OBJECT, 0, &numbered(2));
     let second = pool.claim(shard, &mut newer).expect("a newer page waits");
-    codec::compress(&older, |bytes| pool.finish(shard, first, bytes));
-    codec::compress(&newer, |bytes| pool.finish(shard, second, bytes));
+    codec::compress(&older, |kept| pool.finish(shard, first, kept));
+    codec::compress(&newer, |kept| pool.finish(shard, second, kept));
     let mut buffer = [0; PAGE_SIZE];
     assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
     assert!(buffer == numbered(2));

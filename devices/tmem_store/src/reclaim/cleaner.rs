@@ -136,7 +136,9 @@ impl Account {
         let Some(pool) = self.pools().get(&owner.pool).cloned() else {
             return true;
         };
-        let bytes = self.shared.arena.of_victim(victim, location);
+        let Some(payload) = self.shared.arena.of_victim(victim, location) else {
+            return true;
+        };
         let charge = |bytes| {
             if self.charge_for_moving(bytes) {
                 return Ok(());
@@ -148,7 +150,7 @@ impl Account {
             self.charge_anyway(bytes);
             Ok(())
         };
-        let Ok(new) = self.append(Temperature::Cold, owner, bytes, charge) else {
+        let Ok(new) = self.append(Temperature::Cold, owner, payload, charge) else {
             return false;
         };
         let len = new.footprint() as u64;

@@ -9,7 +9,7 @@ use super::entry::{Entry, EntryRef, Location};
 pub(crate) enum Content {
     /// The page is this word, repeated.
     Same(u64),
-    /// The page's bytes, compressed unless there are as many as in a page.
+    /// The page's bytes, as its codec makes them.
     Entry(Entry),
     /// The page itself, which is to be compressed later.
     Waiting(Entry),

@@ -9,6 +9,7 @@
 
 use std::marker::PhantomData;
 
+use super::MAX_SEGMENTS;
 use crate::types::{ObjectId, PAGE_SIZE};
 
 /// Bytes of an entry's header.
@@ -34,6 +35,41 @@ pub(crate) struct Owner<'a> {
     pub(crate) index: u64,
 }
 
+/// What the payload of an entry is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    /// The page as it is.
+    Raw,
+    /// An LZ4 block.
+    Lz4,
+}
+
+impl Codec {
+    /// As headers and locations have it, with 4 bits.
+    fn to_bits(self) -> u64 {
+        match self {
+            Self::Raw => 0,
+            Self::Lz4 => 1,
+        }
+    }
+
+    /// `None` if no codec has this number.
+    fn from_bits(bits: u64) -> Option<Self> {
+        match bits & 0xf {
+            0 => Some(Self::Raw),
+            1 => Some(Self::Lz4),
+            _ => None,
+        }
+    }
+}
+
+/// The payload of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Payload<'a> {
+    pub(crate) codec: Codec,
+    pub(crate) bytes: &'a [u8],
+}
+
 /// What an entry is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -51,6 +87,8 @@ pub(super) struct Word {
     pub(super) state: State,
     /// Whether it is a name, rather than a page.
     pub(super) is_name: bool,
+    /// Of a page.
+    pub(super) codec: Codec,
     /// Bytes of payload, at most [`PAGE_SIZE`].
     pub(super) len: u16,
     /// The number of the object's name, or of this name.
@@ -64,7 +102,11 @@ impl Word {
             State::Live => 2,
             State::Dead => 3,
         };
-        state | u64::from(self.is_name) << 2 | u64::from(self.len) << 8 | u64::from(self.name) << 24
+        state
+            | u64::from(self.is_name) << 2
+            | self.codec.to_bits() << 3
+            | u64::from(self.len) << 8
+            | u64::from(self.name) << 24
     }
 
     /// `None` if it makes no sense.
@@ -76,10 +118,12 @@ impl Word {
             3 => State::Dead,
             _ => return None,
         };
+        let codec = Codec::from_bits(word >> 3)?;
         let len = (word >> 8) as u16;
         (usize::from(len) <= PAGE_SIZE).then_some(Self {
             state,
             is_name: word >> 2 & 1 == 1,
+            codec,
             len,
             name: (word >> 24) as u16,
         })
@@ -87,14 +131,15 @@ impl Word {
 }
 
 /// Where an entry is, as an index keeps it: 13 bits of length, 14 of offset, 24
-/// of segment.
+/// of segment, and 4 of codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Location(u64);
 
 impl Location {
-    pub(super) fn new(segment: u32, offset: usize, len: u16) -> Self {
+    pub(super) fn new(segment: u32, offset: usize, codec: Codec, len: u16) -> Self {
         let at = (offset / ALIGN) as u64;
-        Self(u64::from(len) | at << 13 | u64::from(segment) << 27)
+        let codec = codec.to_bits();
+        Self(u64::from(len) | at << 13 | u64::from(segment) << 27 | codec << 51)
     }
 
     pub(super) fn from_word(word: u64) -> Self {
@@ -117,7 +162,12 @@ impl Location {
 
     #[expect(clippy::cast_possible_truncation, reason = "takes bit fields apart")]
     pub(super) fn segment(self) -> u32 {
-        (self.0 >> 27) as u32
+        (self.0 >> 27) as u32 % MAX_SEGMENTS
+    }
+
+    /// What the payload is made with; `None` if this build does not know it.
+    pub(crate) fn codec(self) -> Option<Codec> {
+        Codec::from_bits(self.0 >> 51)
     }
 }
 
@@ -154,6 +204,11 @@ impl Entry {
     /// Bytes of payload.
     pub(crate) fn len(&self) -> usize {
         self.location.len()
+    }
+
+    /// What the payload is made with.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.location.codec()
     }
 
     /// Bytes of page memory that it takes, its header included.

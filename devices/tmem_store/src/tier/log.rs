@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::*, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::entry::{
-    Draft, Entry, EntryRef, HEADER, Location, MAX_NAMES, Owner, Pin, State, Victim, Word, footprint,
+    Codec, Draft, Entry, EntryRef, HEADER, Location, MAX_NAMES, Owner, Payload, Pin, State, Victim,
+    Word, footprint,
 };
 use super::segments::{Arena, Segment};
 use super::{PIECE, SEGMENT};
@@ -105,7 +106,7 @@ impl Head {
         arena: &Arena,
         segment: &Segment,
         owner: &Owner<'_>,
-        len: u16,
+        (codec, len): (Codec, u16),
         grant: &mut u64,
     ) -> Result<Option<Draft>, Short> {
         let known = self.names.find(owner);
@@ -130,10 +131,11 @@ impl Head {
             Some(name) => name,
             None => self.write_name(arena, owner)?,
         };
-        let location = Location::new(self.segment, self.used, len);
+        let location = Location::new(self.segment, self.used, codec, len);
         let word = Word {
             state: State::Open,
             is_name: false,
+            codec,
             len,
             name,
         };
@@ -157,11 +159,12 @@ impl Head {
     fn write_name(&mut self, arena: &Arena, owner: &Owner<'_>) -> Result<u16, Short> {
         let name = self.names.add(owner);
         let len = to_u16(size_of::<ObjectId>());
-        let location = Location::new(self.segment, self.used, len);
+        let location = Location::new(self.segment, self.used, Codec::Raw, len);
         arena.mapping.fill(&mut Draft { location }, owner.object);
         let word = Word {
             state: State::Live,
             is_name: true,
+            codec: Codec::Raw,
             len,
             name,
         };
@@ -243,19 +246,20 @@ impl Log {
         self.backed.load(Relaxed)
     }
 
-    /// Appends an entry with `bytes`. Takes memory out of `grant`, which the caller
+    /// Appends an entry with `payload`. Takes memory out of `grant`, which the caller
     /// was charged for; what is left of it is to be credited, also after an error.
     pub(crate) fn append(
         &self,
         arena: &Arena,
         temperature: Temperature,
         owner: &Owner<'_>,
-        bytes: &[u8],
+        payload: Payload<'_>,
         grant: &mut u64,
     ) -> Result<Entry, Short> {
-        let len = u16::try_from(bytes.len()).map_err(|_| Short::System)?;
-        let mut draft = self.reserve(arena, temperature, owner, len, grant)?;
-        arena.mapping.fill(&mut draft, bytes);
+        let len = u16::try_from(payload.bytes.len()).map_err(|_| Short::System)?;
+        let kind = (payload.codec, len);
+        let mut draft = self.reserve(arena, temperature, owner, kind, grant)?;
+        arena.mapping.fill(&mut draft, payload.bytes);
         let Draft { location } = draft;
         if let Some([word, _]) = arena.mapping.header(location.segment(), location.offset()) {
             // Open becomes live. Who sees it sees the payload.
@@ -269,9 +273,10 @@ impl Log {
         arena: &Arena,
         temperature: Temperature,
         owner: &Owner<'_>,
-        len: u16,
+        kind: (Codec, u16),
         grant: &mut u64,
     ) -> Result<Draft, Short> {
+        let (_, len) = kind;
         let mut place = self.head(temperature);
         if let Some(head) = &mut *place {
             let segment = arena.segment(head.segment).ok_or(Short::System)?;
@@ -282,7 +287,7 @@ impl Log {
                 segment.used.store(0, Relaxed);
             }
             let before = *grant;
-            let draft = head.append(arena, segment, owner, len, grant);
+            let draft = head.append(arena, segment, owner, kind, grant);
             self.took(temperature, before - *grant);
             if let Some(draft) = draft? {
                 self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
@@ -311,7 +316,7 @@ impl Log {
             *grant += self.close(arena, &closed);
         }
         let head = place.as_mut().ok_or(Short::System)?;
-        let draft = head.append(arena, segment, owner, len, &mut 0)?;
+        let draft = head.append(arena, segment, owner, kind, &mut 0)?;
         let draft = draft.ok_or(Short::System)?;
         self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
         Ok(draft)
@@ -544,7 +549,7 @@ impl Log {
         let [word, index] = arena.mapping.header(victim.segment(), *at)?;
         // Acquire: with a complete entry comes its payload.
         let word = Word::decode(word.load(Acquire))?;
-        let location = Location::new(victim.segment(), *at, word.len);
+        let location = Location::new(victim.segment(), *at, word.codec, word.len);
         *at += footprint(word.len.into());
         if word.state != State::Live {
             return Some(Moved::Other);
@@ -568,18 +573,27 @@ impl Log {
 }
 
 impl Arena {
-    /// The payload of an entry at rest.
-    pub(crate) fn bytes<'a>(&'a self, entry: EntryRef<'a>) -> &'a [u8] {
-        self.mapping.bytes(entry)
+    /// The payload of an entry at rest; `None` if its codec is not known.
+    pub(crate) fn payload<'a>(&'a self, entry: EntryRef<'a>) -> Option<Payload<'a>> {
+        payload(entry.location(), self.mapping.bytes(entry))
     }
 
-    /// The payload of an entry that is or was at rest.
-    pub(crate) fn pinned<'a>(&'a self, pin: &'a Pin) -> &'a [u8] {
-        self.mapping.pinned(pin)
+    /// The payload of an entry that is or was at rest; `None` if its codec is not known.
+    pub(crate) fn pinned<'a>(&'a self, pin: &'a Pin) -> Option<Payload<'a>> {
+        payload(pin.location(), self.mapping.pinned(pin))
     }
 
-    /// The payload of a complete entry of a victim.
-    pub(crate) fn of_victim<'a>(&'a self, victim: &'a Victim, location: Location) -> &'a [u8] {
-        self.mapping.of_victim(victim, location)
+    /// The payload of a complete entry of a victim; `None` if its codec is not known.
+    pub(crate) fn of_victim<'a>(
+        &'a self,
+        victim: &'a Victim,
+        location: Location,
+    ) -> Option<Payload<'a>> {
+        payload(location, self.mapping.of_victim(victim, location))
     }
+}
+
+fn payload(location: Location, bytes: &[u8]) -> Option<Payload<'_>> {
+    let codec = location.codec()?;
+    Some(Payload { codec, bytes })
 }

@@ -23,7 +23,7 @@ mod mapping;
 mod segments;
 
 pub(crate) use cells::{Cells, Content, View};
-pub(crate) use entry::{Entry, Location, Owner, Pin, Victim};
+pub(crate) use entry::{Codec, Entry, Location, Owner, Payload, Pin, Victim};
 pub(crate) use log::{Log, Moved, Short, Temperature};
 pub(crate) use segments::Arena;
 

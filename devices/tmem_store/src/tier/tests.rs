@@ -18,9 +18,17 @@ fn owner(object: &ObjectId, index: u64) -> Owner<'_> {
     }
 }
 
+/// The log does not look into it.
+fn lz4(bytes: &[u8]) -> Payload<'_> {
+    Payload {
+        codec: Codec::Lz4,
+        bytes,
+    }
+}
+
 fn append(log: &Log, arena: &Arena, owner: &Owner<'_>, bytes: &[u8]) -> Entry {
     let mut grant = 1 << 20;
-    let entry = log.append(arena, Temperature::Warm, owner, bytes, &mut grant);
+    let entry = log.append(arena, Temperature::Warm, owner, lz4(bytes), &mut grant);
     entry.expect("room")
 }
 
@@ -31,14 +39,19 @@ fn locations_and_headers_survive_packing() {
         (MAX_SEGMENTS - 1, SEGMENT - 8, 4096),
         (1 << 20, 8, 1),
     ] {
-        let location = Location::new(segment, offset, len);
+        let location = Location::new(segment, offset, Codec::Lz4, len);
         let location = Location::from_word(location.word());
+        assert_eq!(location.codec(), Some(Codec::Lz4));
         assert_eq!(location.segment(), segment);
         assert_eq!(location.offset(), offset);
         assert_eq!(location.len(), usize::from(len));
-        assert!(location.word() < 1 << 52);
+        assert!(location.word() < 1 << 55);
     }
     assert_eq!(Word::decode(0), None);
+    for codec in 2..16 {
+        assert_eq!(Word::decode(2 | codec << 3), None, "codec {codec}");
+        assert_eq!(Location::from_word(codec << 51).codec(), None);
+    }
     assert_eq!(Word::decode(u64::MAX), None);
 }
 
@@ -74,7 +87,7 @@ proptest! {
         prop_assert_eq!(arena.backed_bytes().expect("a size"), log.backed_bytes());
         for (entry, bytes, ..) in &kept {
             let content = View::of(entry);
-            prop_assert_eq!(arena.bytes(content), bytes.as_slice());
+            prop_assert_eq!(arena.payload(content), Some(lz4(bytes)));
         }
         while let Some(victim) = log.victim(&arena, 0) {
             let mut names = std::collections::BTreeMap::new();
@@ -86,8 +99,10 @@ proptest! {
                         names.insert(name, object);
                     }
                     Moved::Page(location, name, index) => {
-                        let bytes = arena.of_victim(&victim, location);
-                        found.push((location, names.get(&name).copied(), index, bytes.to_vec()));
+                        let payload = arena.of_victim(&victim, location).expect("a codec");
+                        prop_assert_eq!(payload.codec, Codec::Lz4);
+                        let bytes = payload.bytes.to_vec();
+                        found.push((location, names.get(&name).copied(), index, bytes));
                     }
                     Moved::Other => {}
                 }
@@ -120,7 +135,7 @@ fn pinned_payload_outlives_its_entry() {
     log.free(&arena, other);
     // Nothing is live, and yet the segment is not begun anew.
     let newer = append(&log, &arena, &owner(&object, 0), &[8; 1000]);
-    assert_eq!(arena.pinned(&pin), [7; 1000]);
+    assert_eq!(arena.pinned(&pin), Some(lz4(&[7; 1000])));
     log.unpin(&arena, pin);
     log.free(&arena, newer);
     assert_eq!(arena.backed_bytes().expect("a size"), 0);
@@ -135,7 +150,13 @@ fn log_takes_no_more_than_it_is_granted() {
         let mut grant = 0;
         loop {
             let owner = owner(&object, index);
-            match log.append(&arena, Temperature::Cold, &owner, &[1; 3000], &mut grant) {
+            match log.append(
+                &arena,
+                Temperature::Cold,
+                &owner,
+                lz4(&[1; 3000]),
+                &mut grant,
+            ) {
                 Ok(entry) => break entries.push(entry),
                 Err(Short::Memory(more)) => {
                     assert!(more > grant);
@@ -166,7 +187,13 @@ fn arena_that_is_used_up_says_so() {
     let mut grant = 1 << 30;
     let end = loop {
         let owner = owner(&object, 0);
-        match log.append(&arena, Temperature::Warm, &owner, &[0; 4096], &mut grant) {
+        match log.append(
+            &arena,
+            Temperature::Warm,
+            &owner,
+            lz4(&[0; 4096]),
+            &mut grant,
+        ) {
             Ok(entry) => entries.push(entry),
             Err(short) => break short,
         }
