@@ -96,6 +96,7 @@ fn persistent(deferred_limit: u64) -> Result<(Store, Client, Arc<Pool>)> {
     })?;
     let client = store.add_client(ClientConfig {
         name: "bench".into(),
+        identity: None,
         quota: memory_limit,
         max_pools: 1,
         weight: ClientConfig::WEIGHT,

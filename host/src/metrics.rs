@@ -146,6 +146,7 @@ pub(crate) mod tests {
         let store = Store::new(StoreConfig::with_limit(64 << 20)).unwrap();
         let client = ClientConfig {
             name: "vm".into(),
+            identity: None,
             quota: 8 << 20,
             max_pools: MAX_POOLS,
             weight: ClientConfig::WEIGHT,

@@ -60,6 +60,7 @@ impl Subject {
         let mut pools = Vec::new();
         for nth in 0..pattern.clients {
             let client = store.add_client(ClientConfig {
+                identity: None,
                 name: format!("client {nth}"),
                 quota: limit,
                 max_pools: u32::try_from(pattern.pools.len())?,

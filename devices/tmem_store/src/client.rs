@@ -8,6 +8,7 @@ use crate::config::PoolConfig;
 use crate::pool::Pool;
 use crate::reclaim::Effort;
 use crate::stats::ClientStats;
+use crate::tier::PoolTag;
 use crate::types::{Created, PoolError};
 
 /// A client of the store: a VM. Dropping it destroys its pools and gives
@@ -19,6 +20,14 @@ pub struct Client {
 }
 
 impl Client {
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    pub(crate) fn max_pools(&self) -> u32 {
+        self.max_pools
+    }
+
     pub(crate) fn new(account: Arc<Account>, max_pools: u32) -> Self {
         Self { account, max_pools }
     }
@@ -51,6 +60,19 @@ impl Client {
                 return Err(PoolError::NoMemory);
             }
         }
+    }
+
+    /// Makes a pool that an earlier store has made.
+    pub(crate) fn adopt_pool(&self, tag: PoolTag) -> Arc<Pool> {
+        let config = PoolConfig {
+            kind: tag.kind(),
+            quota: None,
+        };
+        self.account.made_after(tag);
+        self.account.charge_anyway(Pool::COST);
+        let pool = Arc::new(Pool::with_tag(self.account.clone(), tag, config));
+        self.account.pools_mut().insert(tag.id(), pool.clone());
+        pool
     }
 
     /// Removes the pool `id` and its pages; the number of pages, or `None` if

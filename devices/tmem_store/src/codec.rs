@@ -10,15 +10,6 @@ use lz4_flex::block::{
 use crate::tier::{Codec, MAX_COMPRESSED, Payload};
 use crate::types::{Lost, PAGE_SIZE, Page};
 
-/// A page, ready to be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Encoded<'a> {
-    /// The page is this word, repeated.
-    Same(u64),
-    /// What [`compress`] made of it.
-    Payload(Payload<'a>),
-}
-
 /// What a thread needs to compress: kept, because lz4_flex would otherwise
 /// make its table anew (and allocate it, if built so) for each page.
 struct Scratch {
@@ -55,8 +46,8 @@ pub(crate) fn raw(page: &Page) -> Payload<'_> {
     }
 }
 
-/// The word that the page repeats, if it does.
-pub(crate) fn same_filled(page: &Page) -> Option<u64> {
+/// The page as a word that it repeats, if it does.
+pub(crate) fn same_filled(page: &Page) -> Option<Payload<'_>> {
     let words = page.as_chunks::<8>().0;
     let (first, last) = (words.first()?, words.last()?);
     // Ends differ in most pages: one comparison then.
@@ -66,7 +57,11 @@ pub(crate) fn same_filled(page: &Page) -> Option<u64> {
             .0
             .iter()
             .all(|line| *line == [*first; 8]);
-    same.then(|| u64::from_ne_bytes(*first))
+    let bytes: &[u8] = if *first == [0; 8] { &[] } else { first };
+    same.then_some(Payload {
+        codec: Codec::Same,
+        bytes,
+    })
 }
 
 /// Compresses `page` and hands the result to `keep`: at most
@@ -97,11 +92,6 @@ pub(crate) fn compress<T>(page: &Page, keep: impl FnOnce(Payload<'_>) -> T) -> T
     kept
 }
 
-/// Fills `page` with a repeated word.
-pub(crate) fn fill(word: u64, page: &mut Page) {
-    page.as_chunks_mut::<8>().0.fill(word.to_ne_bytes());
-}
-
 /// Brings a page back from what was kept of it.
 ///
 /// # Errors
@@ -112,6 +102,14 @@ pub(crate) fn decode(payload: Option<Payload<'_>>, page: &mut Page) -> Result<()
     match codec {
         Codec::Raw => {
             *page = *<&Page>::try_from(bytes).map_err(|_| Lost)?;
+            Ok(())
+        }
+        Codec::Same => {
+            let word = match bytes {
+                [] => [0; 8],
+                bytes => bytes.try_into().map_err(|_| Lost)?,
+            };
+            page.as_chunks_mut::<8>().0.fill(word);
             Ok(())
         }
         Codec::Lz4 => match decompress_into(bytes, page) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a store, a client and a pool are made from.
 
-use crate::types::PoolKind;
+use crate::types::{Identity, PoolKind};
 
 /// Settings of a [`Store`](crate::Store).
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ impl Default for StoreConfig {
 pub struct ClientConfig {
     /// For people: statistics carry it, the store does not interpret it.
     pub name: String,
+    /// Who it is, also after a restart; `None`: nobody who was there before.
+    pub identity: Option<Identity>,
     /// Most bytes that the store holds for this client: the memory of its
     /// pages and their bookkeeping. While the cleaner moves pages to a new
     /// segment, that segment is held beyond it.

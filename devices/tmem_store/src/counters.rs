@@ -82,26 +82,30 @@ impl Counters {
     /// A page is about to be kept like this.
     pub(crate) fn kept_as(&self, content: &Content) {
         match content {
-            Content::Same(_) => self.same_filled_pages.add(1),
             Content::Waiting(_) => self.waiting_pages.add(1),
-            Content::Entry(entry) if entry.codec() == Some(Codec::Raw) => self.raw_pages.add(1),
-            Content::Entry(entry) => {
-                self.compressed_pages.add(1);
-                self.compressed_bytes.add(entry.len() as u64);
-            }
+            Content::Entry(entry) => match entry.codec() {
+                Some(Codec::Same) => self.same_filled_pages.add(1),
+                Some(Codec::Raw) => self.raw_pages.add(1),
+                Some(Codec::Lz4) | None => {
+                    self.compressed_pages.add(1);
+                    self.compressed_bytes.add(entry.len() as u64);
+                }
+            },
         }
     }
 
     /// A page is no longer kept like this.
     pub(crate) fn no_longer_as(&self, content: &Content) {
         match content {
-            Content::Same(_) => self.same_filled_pages.sub(1),
             Content::Waiting(_) => self.waiting_pages.sub(1),
-            Content::Entry(entry) if entry.codec() == Some(Codec::Raw) => self.raw_pages.sub(1),
-            Content::Entry(entry) => {
-                self.compressed_pages.sub(1);
-                self.compressed_bytes.sub(entry.len() as u64);
-            }
+            Content::Entry(entry) => match entry.codec() {
+                Some(Codec::Same) => self.same_filled_pages.sub(1),
+                Some(Codec::Raw) => self.raw_pages.sub(1),
+                Some(Codec::Lz4) | None => {
+                    self.compressed_pages.sub(1);
+                    self.compressed_bytes.sub(entry.len() as u64);
+                }
+            },
         }
     }
 

@@ -22,6 +22,7 @@ mod codec;
 mod compressor;
 mod config;
 mod counters;
+mod image;
 mod index;
 mod ledger;
 mod pool;
@@ -33,10 +34,11 @@ mod types;
 
 pub use client::Client;
 pub use compressor::Compressor;
+pub use image::Recovery;
 pub use config::{ClientConfig, PoolConfig, StoreConfig};
 pub use pool::Pool;
 pub use stats::{ClientStats, StoreStats};
 pub use store::Store;
 pub use types::{
-    Created, Error, Found, Get, Lost, ObjectId, PAGE_SIZE, Page, PoolError, PoolKind, Put, Refused,
+    Created, Error, Found, Get, Identity, Lost, ObjectId, PAGE_SIZE, Page, PoolError, PoolKind, Put, Refused,
 };

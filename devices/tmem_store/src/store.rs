@@ -21,6 +21,7 @@
 //! under their shard's lock by a put that needs their memory at once.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::account::Account;
@@ -31,8 +32,8 @@ use crate::counters::Counter;
 use crate::ledger::Ledger;
 use crate::reclaim::Effort;
 use crate::stats::StoreStats;
-use crate::tier::{Arena, SEGMENT};
-use crate::types::{Error, PAGE_SIZE};
+use crate::tier::{Arena, Left, SEGMENT};
+use crate::types::{Error, Identity, PAGE_SIZE};
 
 /// State shared by the store's handles, clients and pools.
 #[derive(Debug)]
@@ -113,6 +114,23 @@ impl Store {
     /// # Errors
     /// When the limit is out of range or the system gives no page memory.
     pub fn new(config: StoreConfig) -> Result<Self, Error> {
+        Self::checked(&config)?;
+        let arena = Arena::new(config.memory_limit)?;
+        Ok(Self::with(arena, &config))
+    }
+
+    /// A store over the file of an earlier one, and what is left there.
+    pub(crate) fn over(file: OwnedFd, config: StoreConfig) -> Result<(Self, Vec<Left>), Error> {
+        Self::checked(&config)?;
+        let (arena, left) = Arena::recover(file, config.memory_limit)?;
+        Ok((Self::with(arena, &config), left))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn checked(config: &StoreConfig) -> Result<(), Error> {
         let limit = config.memory_limit;
         if limit < Self::LEAST_MEMORY {
             return Err(Error::LimitTooSmall {
@@ -120,7 +138,12 @@ impl Store {
                 least: Self::LEAST_MEMORY,
             });
         }
-        Ok(Self {
+        Ok(())
+    }
+
+    fn with(arena: Arena, config: &StoreConfig) -> Self {
+        let limit = config.memory_limit;
+        Self {
             shared: Arc::new(Shared {
                 most: limit,
                 limit: AtomicU64::new(limit),
@@ -128,7 +151,7 @@ impl Store {
                 waiting_pages: AtomicU64::new(0),
                 most_waiting: config.deferred_limit.min(limit) / PAGE_SIZE as u64,
                 bell: Bell::default(),
-                arena: Arena::new(limit)?,
+                arena,
                 evicted_pages: Counter::default(),
                 helpers: AtomicUsize::new(0),
                 reserve: Mutex::new(()),
@@ -136,22 +159,30 @@ impl Store {
                 wants_room: AtomicBool::new(false),
                 accounts: RwLock::default(),
             }),
-        })
+        }
     }
 
     /// Adds a client without pools.
     ///
     /// # Errors
-    /// When the store already serves as many clients as it can.
+    /// When the store already serves as many clients as it can, or one with this
+    /// identity.
     pub fn add_client(&self, config: ClientConfig) -> Result<Client, Error> {
         /// Bounds the search for a client that can give pages up.
         const MOST: usize = 1 << 16;
+        let identity = match config.identity {
+            Some(identity) => identity,
+            None => Identity::random().map_err(|source| Error::Random { source })?,
+        };
         let mut accounts = self.shared.accounts_mut();
         if accounts.len() >= MOST {
             return Err(Error::TooManyClients { clients: MOST });
         }
+        if accounts.iter().any(|other| other.identity == identity) {
+            return Err(Error::IdentityTaken);
+        }
         let max_pools = config.max_pools;
-        let account = Arc::new(Account::new(self.shared.clone(), config));
+        let account = Arc::new(Account::new(self.shared.clone(), identity, config));
         accounts.push(account.clone());
         Ok(Client::new(account, max_pools))
     }

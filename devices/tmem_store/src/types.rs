@@ -10,6 +10,44 @@ pub type Page = [u8; PAGE_SIZE];
 /// Names an object inside a pool: 192 bits that the store does not interpret.
 pub type ObjectId = [u8; 24];
 
+/// Who a client is, also after a restart: 128 bits, of which no two clients of a store
+/// have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity([u8; 16]);
+
+impl Identity {
+    /// The identity with these bytes.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// One that nobody else has.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn random() -> std::io::Result<Self> {
+        let mut bytes = [0; 16];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        Ok(Self(bytes))
+    }
+
+    /// Its bytes.
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    pub(crate) fn to_words(self) -> [u64; 2] {
+        let all = u128::from_le_bytes(self.0);
+        #[expect(clippy::cast_possible_truncation, reason = "takes halves apart")]
+        [all as u64, (all >> 64) as u64]
+    }
+
+    pub(crate) fn from_words([a, b]: [u64; 2]) -> Self {
+        let words = u128::from(a) | u128::from(b) << 64;
+        Self(words.to_le_bytes())
+    }
+}
+
 /// What a pool promises about its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoolKind {
@@ -115,6 +153,20 @@ pub enum Error {
     PageMemory {
         /// The step that failed.
         action: &'static str,
+        /// What the system answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Page memory that an earlier store has left is not as it was written, or of
+    /// another version.
+    #[error("page memory of an earlier store is damaged or of another version; start anew")]
+    Damaged,
+    /// The store serves a client with this identity already.
+    #[error("the store serves a client with this identity already")]
+    IdentityTaken,
+    /// The system has no random numbers, of which an identity is made.
+    #[error("no identity could be made: the system has no random numbers")]
+    Random {
         /// What the system answered.
         #[source]
         source: std::io::Error,

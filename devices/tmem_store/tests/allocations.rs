@@ -134,8 +134,16 @@ fn evict_and_count(store: &Store) {
     assert!(client.stats().evicted_pages > 10_000);
 }
 
+/// Bytes in a segment, and of its header and the name of one object.
+const SEGMENT: u64 = 128 * KIB;
+const OF_SEGMENT: f64 = 40.0 + 40.0;
+
+/// Bytes of an entry's header.
+const OF_ENTRY: f64 = 16.0;
+
 /// Fills a pool with what `put` puts, and returns the bytes of bookkeeping per
-/// page: as the allocator has it, which is also what the client pays.
+/// page: what the allocator has, which but for the tables of segments is also what
+/// the client pays; and the headers of entries and segments in page memory.
 fn bookkeeping(limit: u64, fill: impl FnOnce(&tmem_store::Pool) -> u64) -> f64 {
     let store = store(limit);
     let client = client(&store, limit);
@@ -147,12 +155,13 @@ fn bookkeeping(limit: u64, fill: impl FnOnce(&tmem_store::Pool) -> u64) -> f64 {
     let paid = (client.stats().held_bytes - store.stats().mapped_bytes) as f64;
     // Tables of segments and what a thread needs to compress are paid by nobody.
     assert!((heap - paid).abs() < heap * 0.02 + 64e3, "{heap} {paid}");
+    let segments = (store.stats().mapped_bytes / SEGMENT) as f64;
     drop((pool, client));
-    heap / pages as f64
+    (heap + segments * OF_SEGMENT) / pages as f64 + OF_ENTRY
 }
 
 #[test]
-fn a_million_pages_of_a_swap_disk_cost_at_most_32_bytes_each() {
+fn a_million_pages_of_a_swap_disk_cost_at_most_36_bytes_each() {
     let per_page = bookkeeping(1 << 30, |pool| {
         let mut tiny = [0; PAGE_SIZE];
         for index in 0_u64..1 << 20 {
@@ -162,11 +171,11 @@ fn a_million_pages_of_a_swap_disk_cost_at_most_32_bytes_each() {
         1 << 20
     });
     println!("swap, 1048576 well compressed pages: {per_page:.1} bytes each");
-    assert!(per_page <= 32.0, "{per_page} bytes");
+    assert!(per_page <= 36.0, "{per_page} bytes");
 }
 
 #[test]
-fn raw_pages_of_a_swap_disk_cost_at_most_32_bytes_each() {
+fn raw_pages_of_a_swap_disk_cost_at_most_36_bytes_each() {
     // Most segments per page that there can be.
     let per_page = bookkeeping(256 * MIB, |pool| {
         for index in 0..1 << 15 {
@@ -175,7 +184,7 @@ fn raw_pages_of_a_swap_disk_cost_at_most_32_bytes_each() {
         1 << 15
     });
     println!("swap, 32768 raw pages: {per_page:.1} bytes each");
-    assert!(per_page <= 32.0, "{per_page} bytes");
+    assert!(per_page <= 36.0, "{per_page} bytes");
 }
 
 #[test]
@@ -197,7 +206,7 @@ fn files_and_sparse_pages_pay_more() {
         pages
     });
     println!("5000 files of 1 to 255 pages: {files:.1} bytes a page");
-    assert!(files <= 32.0, "{files} bytes");
+    assert!(files <= 36.0, "{files} bytes");
     let sparse = bookkeeping(256 * MIB, |pool| {
         for index in 0..50_000 {
             pool.put(&OBJECT, index << 20, &page(index, Texture::Same));

@@ -39,6 +39,7 @@ proptest! {
         let client = store
             .add_client(ClientConfig {
                 name: "ranges".into(),
+                identity: None,
                 quota: 64 << 20,
                 max_pools: 1,
                 weight: 100,

@@ -68,6 +68,7 @@ impl Vm {
         let client = store
             .add_client(ClientConfig {
                 name: name.clone(),
+                identity: None,
                 quota: settings.quota.bytes(None),
                 max_pools: MAX_POOLS,
                 weight: settings.weight,

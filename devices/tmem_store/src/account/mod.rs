@@ -15,15 +15,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::codec::Encoded;
 use crate::config::ClientConfig;
 use crate::counters::Counters;
 use crate::ledger::Ledger;
 use crate::pool::Pool;
 use crate::reclaim::Cleaner;
 use crate::store::Shared;
-use crate::tier::{Content, Entry, Log, Owner, Payload, Pin, Short, Temperature};
-use crate::types::Refused;
+use crate::tier::{Content, Entry, EntryRef, Log, Owner, Payload, Pin, PoolTag, Short, Temperature};
+use crate::types::{Identity, PoolKind, Refused};
 
 /// What ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +52,9 @@ impl Shortage {
 pub(crate) struct Account {
     pub(crate) shared: Arc<Shared>,
     pub(crate) name: String,
+    pub(crate) identity: Identity,
+    /// Pools that were made.
+    made: AtomicU64,
     quota: AtomicU64,
     weight: AtomicU32,
     ledger: Ledger,
@@ -73,16 +75,18 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(crate) fn new(shared: Arc<Shared>, config: ClientConfig) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, identity: Identity, config: ClientConfig) -> Self {
         Self {
             shared,
             name: config.name,
+            identity,
+            made: AtomicU64::new(0),
             quota: AtomicU64::new(config.quota),
             weight: AtomicU32::new(config.weight.max(1)),
             ledger: Ledger::default(),
             frozen: AtomicBool::new(false),
             counters: Counters::default(),
-            log: Log::new(),
+            log: Log::new(identity),
             pools: RwLock::default(),
             clock: AtomicU64::new(0),
             freed_since_refusal: AtomicU64::new(u64::MAX / 2),
@@ -134,6 +138,16 @@ impl Account {
         self.frozen.store(frozen, Relaxed);
     }
 
+    /// The tag of a pool that is made now.
+    pub(crate) fn tag(&self, id: u32, kind: PoolKind) -> PoolTag {
+        PoolTag::new(id, kind, self.made.fetch_add(1, Relaxed))
+    }
+
+    /// Pools that are made from now on come after one with this tag.
+    pub(crate) fn made_after(&self, tag: PoolTag) {
+        self.made.fetch_max(tag.made() + 1, Relaxed);
+    }
+
     /// Now, for blocks that age.
     pub(crate) fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Relaxed)
@@ -177,7 +191,7 @@ impl Account {
     pub(crate) fn keep(
         &self,
         owner: &Owner<'_>,
-        encoded: Encoded<'_>,
+        payload: Payload<'_>,
         replaces: bool,
     ) -> Result<Content, Shortage> {
         // A client over its quota (which was lowered) gets no new page kept,
@@ -185,10 +199,6 @@ impl Account {
         if !replaces && self.held() > self.quota() {
             return Err(Shortage::Client);
         }
-        let payload = match encoded {
-            Encoded::Same(word) => return Ok(Content::Same(word)),
-            Encoded::Payload(payload) => payload,
-        };
         if let Some(shortage) = self.is_overdrawn() {
             return Err(shortage);
         }
@@ -234,13 +244,25 @@ impl Account {
         entry
     }
 
+    /// Makes an entry what is kept of its page, also for who makes the index anew.
+    /// To be called with the lock of its shard held, before what it replaces is
+    /// buried.
+    pub(crate) fn publish(&self, entry: EntryRef<'_>) {
+        self.shared.arena.publish(entry);
+    }
+
+    /// Makes sure that an entry is not found again by who makes the index anew. To be
+    /// called before the lock of its shard is let go of: others may keep a newer page
+    /// then.
+    pub(crate) fn bury(&self, entry: EntryRef<'_>) {
+        self.shared.arena.bury(entry);
+    }
+
     /// Gives the memory of a page back.
     pub(crate) fn free(&self, content: Content) {
         self.freed_since_refusal.fetch_add(1, Relaxed);
         let waits = matches!(content, Content::Waiting(_));
-        if let Content::Entry(entry) | Content::Waiting(entry) = content {
-            self.free_entry(entry);
-        }
+        self.free_entry(content.into_entry());
         if waits {
             self.end_waiting();
         }

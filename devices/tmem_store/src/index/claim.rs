@@ -4,7 +4,7 @@
 
 use super::BLOCK_PAGES;
 use super::shard::Shard;
-use crate::tier::{Content, View};
+use crate::tier::{Content, EntryRef};
 use crate::types::ObjectId;
 
 /// A page that is being compressed without the lock. It ends when that page
@@ -65,7 +65,7 @@ impl Shard {
     }
 
     /// What is kept of a page.
-    pub(crate) fn view_at(&self, place: Place) -> Option<View<'_>> {
+    pub(crate) fn view_at(&self, place: Place) -> Option<EntryRef<'_>> {
         let block = self.maps.blocks.get(place.number)?;
         block.cells.view(place.nth)
     }

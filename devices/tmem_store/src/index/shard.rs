@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::key::{Key, Seed};
 use super::maps::Maps;
-use crate::tier::{Cells, Content, Entry, Location, View};
+use crate::tier::{Cells, Content, Entry, EntryRef, Location};
 
 /// The index would outgrow what it may, or what the system has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Shard {
     }
 
     /// What is kept of page `nth` of a block.
-    pub(crate) fn view(&self, key: &Key<'_>, nth: usize) -> Option<View<'_>> {
+    pub(crate) fn view(&self, key: &Key<'_>, nth: usize) -> Option<EntryRef<'_>> {
         let block = self.maps.blocks.get(self.maps.find(key)?)?;
         let view = block.cells.view(nth)?;
         if self.maps.has_ages && !block.referenced.load(Relaxed) {
@@ -89,17 +89,19 @@ impl Shard {
     }
 
     /// Keeps `new` for page `nth` of a block instead of the entry at `old`, and returns
-    /// that; or returns `new` if it is another entry that is kept.
+    /// that; or returns `new` if it is another entry that is kept. `publish` has
+    /// `new` first.
     pub(crate) fn move_entry(
         &mut self,
         key: &Key<'_>,
         nth: usize,
         old: Location,
         new: Entry,
+        publish: impl FnOnce(EntryRef<'_>),
     ) -> Result<Entry, Entry> {
         let number = self.maps.find(key);
         match number.and_then(|number| self.maps.blocks.get_mut(number)) {
-            Some(block) => block.cells.move_entry(nth, old, new),
+            Some(block) => block.cells.move_entry(nth, old, new, publish),
             None => Err(new),
         }
     }

@@ -4,7 +4,7 @@
 use super::Pool;
 use crate::codec;
 use crate::index::{Key, split};
-use crate::tier::{Payload, View};
+use crate::tier::Payload;
 use crate::types::{Get, Lost, ObjectId, Page};
 
 impl Pool {
@@ -21,13 +21,11 @@ impl Pool {
     pub fn take(&self, object: &ObjectId, index: u64, page: &mut Page) -> Get {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
-        let taken = self.change(key.shard(), |change| change.shard.take(&key, nth));
+        let taken = self.change(key.shard(), |change| change.take(&key, nth));
         let get = match taken {
             Some(content) => {
-                let get = match content.view() {
-                    View::Same(word) => same(word, page),
-                    View::Entry(entry) => decode(self.account.shared.arena.payload(entry), page),
-                };
+                let payload = self.account.shared.arena.payload(content.view());
+                let get = decode(payload, page);
                 self.free(content);
                 self.account.counters.taken_pages.add(1);
                 get
@@ -40,21 +38,14 @@ impl Pool {
     /// A get that is not yet counted.
     pub(super) fn get_at(&self, key: &Key<'_>, nth: usize, page: &mut Page) -> Get {
         let shard = self.shard(key.shard());
-        let entry = match shard.view(key, nth) {
-            None => return Get::Miss,
-            Some(View::Same(word)) => return same(word, page),
-            Some(View::Entry(entry)) => entry,
+        let Some(entry) = shard.view(key, nth) else {
+            return Get::Miss;
         };
         // Decoding takes longer than a lock should be held.
         let pin = self.account.log.pin(&self.account.shared.arena, entry);
         drop(shard);
         self.account.look_at(pin, |payload| decode(payload, page))
     }
-}
-
-fn same(word: u64, page: &mut Page) -> Get {
-    codec::fill(word, page);
-    Get::Hit
 }
 
 fn decode(payload: Option<Payload<'_>>, page: &mut Page) -> Get {

@@ -9,7 +9,7 @@ use crate::account::Shortage;
 use crate::codec;
 use crate::index::{Claim, Key, Place, SHARDS, Shard};
 use crate::reclaim::Effort;
-use crate::tier::{Content, LARGEST, Owner, Payload, View};
+use crate::tier::{Content, EntryRef, LARGEST, Owner, Payload};
 use crate::types::{PAGE_SIZE, Page, Put};
 
 impl Pool {
@@ -118,7 +118,7 @@ impl Pool {
 
     /// Copies a page that is kept as it is.
     fn copy_out(&self, shard: &Shard, place: Place, page: &mut Page) {
-        if let Some(View::Entry(entry)) = shard.view_at(place) {
+        if let Some(entry) = shard.view_at(place) {
             // Whatever waits is a page: it decodes by being copied.
             let decoded = codec::decode(self.account.shared.arena.payload(entry), page);
             debug_assert_eq!(decoded, Ok(()));
@@ -158,7 +158,7 @@ impl Change<'_> {
             return;
         };
         let owner = Owner {
-            pool: pool.id,
+            pool: pool.tag,
             object: &object,
             index,
         };
@@ -178,6 +178,7 @@ impl Pool {
             (Some(entry), old) => {
                 let saved = LARGEST - entry.footprint();
                 self.credit_self(saved as u64);
+                self.account.publish(EntryRef::of(&entry));
                 self.account.free(old);
                 Content::Entry(entry)
             }

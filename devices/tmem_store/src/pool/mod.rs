@@ -12,11 +12,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 
 use crate::account::{Account, Shortage};
 use crate::config::PoolConfig;
-use crate::index::{BLOCK_PAGES, Key, SHARDS, Seed, Shard, split};
+use crate::index::{BLOCK_PAGES, Key, OutOfRoom, SHARDS, Seed, Shard, split};
 use crate::ledger::charge;
 use crate::reclaim::Effort;
-use crate::tier::{Content, Entry, Location, Owner};
-use crate::types::PoolKind;
+use crate::tier::{Content, Entry, EntryRef, Location, Owner, PoolTag};
+use crate::types::{ObjectId, PoolKind};
 
 /// A pool of pages. Every operation may run concurrently with every other;
 /// concurrent operations on one handle happen in some order. After the pool
@@ -24,8 +24,7 @@ use crate::types::PoolKind;
 #[derive(Debug)]
 pub struct Pool {
     account: Arc<Account>,
-    /// The client's number of it.
-    id: u32,
+    tag: PoolTag,
     kind: PoolKind,
     quota: u64,
     /// Bytes of entries and index.
@@ -59,11 +58,30 @@ struct Change<'a> {
     shortage: Shortage,
 }
 
+impl Change<'_> {
+    /// Removes page `nth` of a block.
+    fn take(&mut self, key: &Key<'_>, nth: usize) -> Option<Content> {
+        let old = self.shard.take(key, nth);
+        self.buried(old)
+    }
+
+    /// What was removed, or replaced by what is published.
+    fn buried(&self, old: Option<Content>) -> Option<Content> {
+        old.inspect(|old| self.pool.account.bury(old.view()))
+    }
+}
+
 impl Pool {
     /// Bytes that an empty pool is charged with.
     pub(crate) const COST: u64 = (size_of::<Self>() + 64) as u64;
 
     pub(crate) fn new(account: Arc<Account>, id: u32, config: PoolConfig) -> Self {
+        let tag = account.tag(id, config.kind);
+        Self::with_tag(account, tag, config)
+    }
+
+    /// A pool that an earlier store has made.
+    pub(crate) fn with_tag(account: Arc<Account>, tag: PoolTag, config: PoolConfig) -> Self {
         let seed = Seed::default();
         let ages = config.kind == PoolKind::Ephemeral;
         let shards = std::array::from_fn(|_| ShardLock {
@@ -73,7 +91,7 @@ impl Pool {
         });
         Self {
             account,
-            id,
+            tag,
             kind: config.kind,
             quota: config.quota.unwrap_or(u64::MAX),
             held: AtomicU64::new(0),
@@ -115,9 +133,7 @@ impl Pool {
         if let Content::Waiting(_) = &content {
             self.waiting.fetch_sub(1, Relaxed);
         }
-        if let Content::Entry(entry) | Content::Waiting(entry) = &content {
-            self.credit_self(entry.footprint() as u64);
-        }
+        self.credit_self(content.entry().footprint() as u64);
         self.account.free(content);
     }
 
@@ -190,10 +206,14 @@ impl Pool {
         result
     }
 
+    pub(crate) fn tag(&self) -> PoolTag {
+        self.tag
+    }
+
     /// To whom page `nth` of a block belongs.
     fn owner<'a>(&self, key: &Key<'a>, nth: usize) -> Owner<'a> {
         Owner {
-            pool: self.id,
+            pool: self.tag,
             object: key.object,
             index: key.block * BLOCK_PAGES + nth as u64,
         }
@@ -213,8 +233,11 @@ impl Pool {
         let key = Key::new(&self.seed, owner.object, block);
         let mut new = Some(new);
         let moved = self.change_if(key.shard(), patient, |change| {
-            new.take()
-                .map(|new| change.shard.move_entry(&key, nth, old, new))
+            let new = new.take()?;
+            let moved = change.shard.move_entry(&key, nth, old, new, |new| {
+                self.account.publish(new);
+            });
+            Some(moved.inspect(|old| self.account.bury(EntryRef::of(old))))
         });
         match (moved.flatten(), new) {
             (Some(Ok(old)), _) => {
@@ -223,6 +246,36 @@ impl Pool {
             }
             (Some(Err(new)), _) | (None, Some(new)) => Err(new),
             (None, None) => Ok(()),
+        }
+    }
+
+    /// Keeps a page that an earlier store has left, in place of an older one, whatever
+    /// the quota.
+    pub(crate) fn adopt(&self, object: &ObjectId, index: u64, content: Content) {
+        let (block, nth) = split(index);
+        let key = Key::new(&self.seed, object, block);
+        self.account.counters.kept(self.kind, &content);
+        let bytes = content.entry().footprint() as u64;
+        self.held.fetch_add(bytes, Relaxed);
+        let stamp = self.account.tick();
+        let old = self.change(key.shard(), |change| {
+            let mut granted = 0;
+            let prepared = change.shard.prepare(&key, stamp, &mut |bytes| {
+                self.held.fetch_add(bytes, Relaxed);
+                self.account.charge_anyway(bytes);
+                granted += bytes;
+                true
+            });
+            change.granted += granted;
+            let old = match prepared {
+                Ok(number) => change.shard.put(number, nth, stamp, content),
+                // No index can have so many blocks.
+                Err(OutOfRoom) => Some(content),
+            };
+            change.buried(old)
+        });
+        if let Some(old) = old {
+            self.free(old);
         }
     }
 

@@ -3,10 +3,10 @@
 
 use super::{Change, Pool};
 use crate::account::Shortage;
-use crate::codec::{self, Encoded};
+use crate::codec;
 use crate::index::{Key, OutOfRoom, split};
 use crate::reclaim::Effort;
-use crate::tier::{Content, Owner};
+use crate::tier::{Content, Owner, Payload};
 use crate::types::{ObjectId, Page, PoolKind, Put, Refused};
 
 impl Change<'_> {
@@ -61,21 +61,21 @@ impl Pool {
         if !there && self.account.is_frozen() {
             return refused(Refused::Frozen, false);
         }
-        if let Some(word) = codec::same_filled(page) {
-            return self.put_encoded(key, nth, Encoded::Same(word), there, effort);
+        if let Some(same) = codec::same_filled(page) {
+            return self.put_encoded(key, nth, same, there, effort);
         }
         if let Some(put) = self.put_waiting(key, nth, page) {
             return put;
         }
         codec::compress(page, |payload| {
             self.account.counters.compressed_in_line.add(1);
-            self.put_encoded(key, nth, Encoded::Payload(payload), there, effort)
+            self.put_encoded(key, nth, payload, there, effort)
         })
     }
 
     /// Removes what is under the handle; whether there was anything.
     pub(super) fn remove(&self, key: &Key<'_>, nth: usize) -> bool {
-        let old = self.change(key.shard(), |change| change.shard.take(key, nth));
+        let old = self.change(key.shard(), |change| change.take(key, nth));
         let Some(old) = old else {
             return false;
         };
@@ -87,20 +87,23 @@ impl Pool {
         &self,
         key: &Key<'_>,
         nth: usize,
-        encoded: Encoded<'_>,
+        payload: Payload<'_>,
         there: bool,
         effort: &mut Effort,
     ) -> Put {
         let owner = self.owner(key, nth);
         let mut prior = false;
-        let mut content = self.keep_or_squeeze(&owner, encoded, there, effort);
+        let mut content = self.keep_or_squeeze(&owner, payload, there, effort);
         if content.is_err() && there {
             // The old page has to go in any case, and its memory may be just
             // what the new one needs. Its block stays: at the quota there may
             // be no room to make it again.
-            let old = self.change(key.shard(), |change| change.shard.vacate(key, nth));
+            let old = self.change(key.shard(), |change| {
+                let old = change.shard.vacate(key, nth);
+                change.buried(old)
+            });
             prior = old.map(|old| self.free(old)).is_some();
-            content = self.keep_or_squeeze(&owner, encoded, there, effort);
+            content = self.keep_or_squeeze(&owner, payload, there, effort);
         }
         loop {
             // What was found is kept until all is: two puts that give up what
@@ -135,7 +138,7 @@ impl Pool {
                 return refused(shortage.refusal(), prior);
             }
             if content.is_err() {
-                content = self.keep(&owner, encoded, there);
+                content = self.keep(&owner, payload, there);
             }
         }
     }
@@ -144,12 +147,12 @@ impl Pool {
     fn keep_or_squeeze(
         &self,
         owner: &Owner<'_>,
-        encoded: Encoded<'_>,
+        payload: Payload<'_>,
         replaces: bool,
         effort: &mut Effort,
     ) -> Result<Content, Shortage> {
         loop {
-            match self.keep(owner, encoded, replaces) {
+            match self.keep(owner, payload, replaces) {
                 Err(shortage) if self.squeeze_for(shortage, effort) => {}
                 kept => return kept,
             }
@@ -160,18 +163,16 @@ impl Pool {
     fn keep(
         &self,
         owner: &Owner<'_>,
-        encoded: Encoded<'_>,
+        payload: Payload<'_>,
         replaces: bool,
     ) -> Result<Content, Shortage> {
-        let content = self.account.keep(owner, encoded, replaces)?;
+        let content = self.account.keep(owner, payload, replaces)?;
         self.account.counters.kept(self.kind, &content);
-        if let Content::Entry(entry) = &content {
-            let bytes = entry.footprint() as u64;
-            if !crate::ledger::charge(&self.held, self.quota, bytes) {
-                self.account.counters.dropped(self.kind, &content);
-                self.account.free(content);
-                return Err(Shortage::Pool);
-            }
+        let bytes = content.entry().footprint() as u64;
+        if !crate::ledger::charge(&self.held, self.quota, bytes) {
+            self.account.counters.dropped(self.kind, &content);
+            self.account.free(content);
+            return Err(Shortage::Pool);
         }
         Ok(content)
     }
@@ -197,7 +198,11 @@ impl Pool {
                 return Err((content, Unpublished::Refused(Refused::Frozen)));
             }
             match change.prepare(key, stamp) {
-                Ok(number) => Ok(change.shard.put(number, nth, stamp, content)),
+                Ok(number) => {
+                    self.account.publish(content.view());
+                    let old = change.shard.put(number, nth, stamp, content);
+                    Ok(change.buried(old))
+                }
                 Err(shortage) => Err((content, Unpublished::Short(shortage))),
             }
         })?;

@@ -19,6 +19,7 @@ fn client(deferred_limit: u64) -> Client {
     .expect("a store");
     let config = ClientConfig {
         name: String::new(),
+        identity: None,
         quota: 1 << 24,
         max_pools: 1,
         weight: ClientConfig::WEIGHT,
@@ -217,6 +218,7 @@ fn put_does_not_wait_for_a_lock_in_another_clients_pool() {
     let client = |kind| {
         let config = ClientConfig {
             name: String::new(),
+            identity: None,
             quota: 1 << 30,
             max_pools: 1,
             weight: ClientConfig::WEIGHT,

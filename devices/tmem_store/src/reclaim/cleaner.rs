@@ -10,7 +10,7 @@ use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 use super::Effort;
 use crate::account::{Account, Shortage};
-use crate::tier::{LARGEST, Location, Moved, Owner, PIECE, SEGMENT, Temperature, Victim};
+use crate::tier::{LARGEST, Location, Moved, Owner, PIECE, SEGMENT, Temperature, Victim, PoolTag};
 use crate::types::ObjectId;
 
 /// What came of cleaning.
@@ -38,7 +38,7 @@ impl Cleaned {
 #[derive(Debug, Default)]
 pub(crate) struct Cleaner {
     /// Pools and objects that the victim names, by number.
-    names: Vec<Option<(u32, ObjectId)>>,
+    names: Vec<Option<(PoolTag, ObjectId)>>,
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a segment is small")]
@@ -84,12 +84,12 @@ impl Account {
         let arena = &self.shared.arena;
         let spent = || self.held().saturating_sub(self.log.room());
         let before = spent();
-        let victim = self.log.victim(arena, least).or_else(|| {
+        let victim = self.log.victim(arena, least, effort.moves()).or_else(|| {
             if !effort.is_urgent() {
                 return None;
             }
             self.credit_some(self.log.close_sparse(arena, least));
-            self.log.victim(arena, least)
+            self.log.victim(arena, least, effort.moves())
         });
         let Some(victim) = victim else {
             return Cleaned::memory(spent() < before);
@@ -103,7 +103,7 @@ impl Account {
                 Moved::Other => {}
                 Moved::Name(name, pool, object) => cleaner.name(name, pool, object),
                 Moved::Page(location, name, index) => {
-                    effort.look();
+                    effort.moved();
                     let Some((pool, object)) = cleaner.named(name) else {
                         continue;
                     };
@@ -133,7 +133,8 @@ impl Account {
         reserve: &mut Option<MutexGuard<'a, ()>>,
         patient: bool,
     ) -> bool {
-        let Some(pool) = self.pools().get(&owner.pool).cloned() else {
+        let pool = self.pools().get(&owner.pool.id()).cloned();
+        let Some(pool) = pool.filter(|pool| pool.tag() == owner.pool) else {
             return true;
         };
         let Some(payload) = self.shared.arena.of_victim(victim, location) else {
@@ -163,7 +164,7 @@ impl Account {
 }
 
 impl Cleaner {
-    fn name(&mut self, name: u16, pool: u32, object: ObjectId) {
+    fn name(&mut self, name: u16, pool: PoolTag, object: ObjectId) {
         let at = usize::from(name);
         if self.names.len() <= at {
             self.names.resize(at + 1, None);
@@ -173,7 +174,7 @@ impl Cleaner {
         }
     }
 
-    fn named(&self, name: u16) -> Option<(u32, ObjectId)> {
+    fn named(&self, name: u16) -> Option<(PoolTag, ObjectId)> {
         *self.names.get(usize::from(name))?
     }
 }

@@ -23,6 +23,8 @@ use crate::types::PoolKind;
 pub(crate) struct Effort {
     /// Looks for a block to evict; each costs about a microsecond.
     looks: u32,
+    /// Pages moved that are not yet paid for.
+    moves: u32,
     /// Pages to compress in line; each costs about ten.
     pages: u64,
     /// May wait for locks in pools of other clients.
@@ -36,6 +38,7 @@ impl Effort {
     pub(crate) fn one() -> Self {
         Self {
             looks: 1024,
+            moves: 0,
             pages: 128,
             patient: false,
             urgent: true,
@@ -46,6 +49,7 @@ impl Effort {
     pub(crate) fn run() -> Self {
         Self {
             looks: 8192,
+            moves: 0,
             pages: 1024,
             patient: false,
             urgent: true,
@@ -56,6 +60,7 @@ impl Effort {
     pub(crate) fn background() -> Self {
         Self {
             looks: 4096,
+            moves: 0,
             pages: 512,
             patient: true,
             urgent: true,
@@ -96,6 +101,23 @@ impl Effort {
         self.looks = self.looks.saturating_sub(1);
         may
     }
+
+    /// Pages that may be moved, each of which costs a part of a look.
+    pub(crate) fn moves(&self) -> u32 {
+        self.looks.saturating_mul(Self::MOVES)
+    }
+
+    /// Pays for a page that was moved.
+    pub(crate) fn moved(&mut self) {
+        self.moves += 1;
+        if self.moves == Self::MOVES {
+            self.moves = 0;
+            self.look();
+        }
+    }
+
+    /// Pages that are moved in the time of a look.
+    const MOVES: u32 = 8;
 
     /// Lets others run for a moment; whether it may be done.
     pub(crate) fn wait(&mut self) -> bool {

@@ -1,36 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Entries of a log: where they are, and what their headers say.
-//!
-//! An entry is [`HEADER`] bytes and its payload, padded to 8 bytes. The header is
-//! two words: the first says what the entry is ([`Word`]), the second is the
-//! page's index in its object, or the number of the pool of a name. A *name* is
-//! an entry whose payload is an object's id: entries after it in the segment
-//! name their object by the number of that entry.
+//! Entries of a log: whose they are, where they are, and who holds them.
 
 use std::marker::PhantomData;
 
 use super::MAX_SEGMENTS;
-use crate::types::{ObjectId, PAGE_SIZE};
+use super::format::{ALIGN, Word, footprint};
+use crate::types::{ObjectId, PoolKind};
 
-/// Bytes of an entry's header.
-pub(super) const HEADER: usize = 16;
+/// A pool, among all that a client has or had: its number, its kind, and how many
+/// pools the client had made before it, modulo 2^31.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PoolTag(u64);
 
-/// Entries begin at multiples of so many bytes.
-pub(super) const ALIGN: usize = 8;
+impl PoolTag {
+    /// Bits of the count.
+    const COUNTED: u64 = (1 << 31) - 1;
 
-/// Names in a segment; after so many it is closed.
-pub(super) const MAX_NAMES: u16 = 1 << 12;
+    pub(crate) fn new(id: u32, kind: PoolKind, made: u64) -> Self {
+        let kind = match kind {
+            PoolKind::Persistent => 0,
+            PoolKind::Ephemeral => 1,
+        };
+        Self(u64::from(id) | (made & Self::COUNTED) << 32 | kind << 63)
+    }
 
-/// Bytes that an entry with so many bytes of payload takes.
-pub(super) const fn footprint(len: usize) -> usize {
-    HEADER + len.next_multiple_of(ALIGN)
+    pub(super) fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    pub(super) fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The client's number of the pool.
+    #[expect(clippy::cast_possible_truncation, reason = "takes bit fields apart")]
+    pub(crate) fn id(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(crate) fn kind(self) -> PoolKind {
+        if self.0 >> 63 == 0 {
+            PoolKind::Persistent
+        } else {
+            PoolKind::Ephemeral
+        }
+    }
+
+    /// Pools that the client had made before.
+    pub(crate) fn made(self) -> u64 {
+        self.0 >> 32 & Self::COUNTED
+    }
 }
 
 /// To whom an entry belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner<'a> {
-    /// The client's number of the pool.
-    pub(crate) pool: u32,
+    pub(crate) pool: PoolTag,
     pub(crate) object: &'a ObjectId,
     pub(crate) index: u64,
 }
@@ -42,22 +67,26 @@ pub(crate) enum Codec {
     Raw,
     /// An LZ4 block.
     Lz4,
+    /// The eight bytes that the page repeats; none if it is zeros.
+    Same,
 }
 
 impl Codec {
     /// As headers and locations have it, with 4 bits.
-    fn to_bits(self) -> u64 {
+    pub(super) fn to_bits(self) -> u64 {
         match self {
             Self::Raw => 0,
             Self::Lz4 => 1,
+            Self::Same => 3,
         }
     }
 
     /// `None` if no codec has this number.
-    fn from_bits(bits: u64) -> Option<Self> {
+    pub(super) fn from_bits(bits: u64) -> Option<Self> {
         match bits & 0xf {
             0 => Some(Self::Raw),
             1 => Some(Self::Lz4),
+            3 => Some(Self::Same),
             _ => None,
         }
     }
@@ -68,66 +97,6 @@ impl Codec {
 pub(crate) struct Payload<'a> {
     pub(crate) codec: Codec,
     pub(crate) bytes: &'a [u8],
-}
-
-/// What an entry is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Being written: it has a length, but no payload yet.
-    Open,
-    /// Complete.
-    Live,
-    /// Freed.
-    Dead,
-}
-
-/// The first word of a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word {
-    pub(super) state: State,
-    /// Whether it is a name, rather than a page.
-    pub(super) is_name: bool,
-    /// Of a page.
-    pub(super) codec: Codec,
-    /// Bytes of payload, at most [`PAGE_SIZE`].
-    pub(super) len: u16,
-    /// The number of the object's name, or of this name.
-    pub(super) name: u16,
-}
-
-impl Word {
-    pub(super) fn encode(self) -> u64 {
-        let state = match self.state {
-            State::Open => 1,
-            State::Live => 2,
-            State::Dead => 3,
-        };
-        state
-            | u64::from(self.is_name) << 2
-            | self.codec.to_bits() << 3
-            | u64::from(self.len) << 8
-            | u64::from(self.name) << 24
-    }
-
-    /// `None` if it makes no sense.
-    #[expect(clippy::cast_possible_truncation, reason = "takes bit fields apart")]
-    pub(super) fn decode(word: u64) -> Option<Self> {
-        let state = match word & 3 {
-            1 => State::Open,
-            2 => State::Live,
-            3 => State::Dead,
-            _ => return None,
-        };
-        let codec = Codec::from_bits(word >> 3)?;
-        let len = (word >> 8) as u16;
-        (usize::from(len) <= PAGE_SIZE).then_some(Self {
-            state,
-            is_name: word >> 2 & 1 == 1,
-            codec,
-            len,
-            name: (word >> 24) as u16,
-        })
-    }
 }
 
 /// Where an entry is, as an index keeps it: 13 bits of length, 14 of offset, 24
@@ -176,6 +145,9 @@ impl Location {
 #[must_use = "an entry that is not freed is memory lost"]
 pub(super) struct Draft {
     pub(super) location: Location,
+    /// What its header says.
+    pub(super) word: Word,
+    pub(super) index: u64,
 }
 
 /// A complete entry. Its payload never changes; it is freed by its holder.
@@ -226,7 +198,7 @@ pub(crate) struct EntryRef<'a> {
 
 impl<'a> EntryRef<'a> {
     /// Borrows an entry.
-    pub(super) fn of(entry: &'a Entry) -> Self {
+    pub(crate) fn of(entry: &'a Entry) -> Self {
         Self {
             location: entry.location,
             owner: PhantomData,

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering::*, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::entry::{
-    Codec, Draft, Entry, EntryRef, HEADER, Location, MAX_NAMES, Owner, Payload, Pin, State, Victim,
-    Word, footprint,
+    Codec, Draft, Entry, EntryRef, Location, Owner, Payload, Pin, PoolTag, Victim,
 };
-use super::segments::{Arena, Segment};
+use super::format::{
+    self, ALIGN, Damaged, Found, HEADER, MAX_NAMES, NAME, Place, SegmentHeader, State, Word,
+    footprint,
+};
+use super::segments::{Arena, Left, Segment};
 use super::{PIECE, SEGMENT};
-use crate::types::ObjectId;
+use crate::types::{Identity, ObjectId};
 
 /// Pages that are likely to go at about the same time have segments of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub(crate) enum Short {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Moved {
     /// Number of a name, pool and object.
-    Name(u16, u32, ObjectId),
+    Name(u16, PoolTag, ObjectId),
     /// A complete page: where it is, number of its object's name, and its index.
     Page(Location, u16, u64),
     /// Nothing to be moved.
@@ -52,7 +55,7 @@ pub(crate) enum Moved {
 #[derive(Debug)]
 struct Names {
     count: u16,
-    known: [Option<(u32, ObjectId, u16)>; Self::KNOWN],
+    known: [Option<(PoolTag, ObjectId, u16)>; Self::KNOWN],
 }
 
 impl Names {
@@ -64,7 +67,7 @@ impl Names {
     };
 
     fn place(owner: &Owner<'_>) -> usize {
-        let mut mixed = u64::from(owner.pool);
+        let mut mixed = owner.pool.word();
         for word in owner.object.as_chunks::<8>().0 {
             mixed = (mixed ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
@@ -91,13 +94,12 @@ impl Names {
 #[derive(Debug)]
 struct Head {
     segment: u32,
+    /// Of this use of the segment.
+    sequence: u64,
     used: usize,
     backed: usize,
     names: Names,
 }
-
-/// Bytes that a name takes.
-const NAME: usize = footprint(size_of::<ObjectId>());
 
 impl Head {
     /// Appends an entry, unless it does not fit.
@@ -108,6 +110,7 @@ impl Head {
         owner: &Owner<'_>,
         (codec, len): (Codec, u16),
         grant: &mut u64,
+        names: &AtomicU64,
     ) -> Result<Option<Draft>, Short> {
         let known = self.names.find(owner);
         let name = if known.is_some() { 0 } else { NAME };
@@ -129,7 +132,11 @@ impl Head {
         }
         let name = match known {
             Some(name) => name,
-            None => self.write_name(arena, owner)?,
+            None => {
+                segment.names.fetch_add(to_u32(NAME), Relaxed);
+                names.fetch_add(NAME as u64, Relaxed);
+                self.write_name(arena, owner)?
+            }
         };
         let location = Location::new(self.segment, self.used, codec, len);
         let word = Word {
@@ -139,28 +146,44 @@ impl Head {
             len,
             name,
         };
-        self.write(arena, word, owner.index)?;
+        let first = word.without_payload(self.place());
+        self.write(arena, first, owner.index, len)?;
         segment.refs.fetch_add(1, Relaxed);
         segment.live.fetch_add(to_u32(takes), Relaxed);
         segment.used.store(to_u32(self.used), Relaxed);
-        Ok(Some(Draft { location }))
+        Ok(Some(Draft {
+            location,
+            word,
+            index: owner.index,
+        }))
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            sequence: self.sequence,
+            offset: self.used,
+        }
     }
 
     /// Writes a header at the end of the segment and moves the end.
-    fn write(&mut self, arena: &Arena, word: Word, index: u64) -> Result<(), Short> {
-        let header = arena.mapping.header(self.segment, self.used);
-        let [first, second] = header.ok_or(Short::System)?;
-        second.store(index, Relaxed);
-        first.store(word.encode(), Release);
-        self.used += footprint(usize::from(word.len));
+    fn write(&mut self, arena: &Arena, first: u64, second: u64, len: u16) -> Result<(), Short> {
+        let end = self.used + footprint(usize::from(len));
+        let mapping = &arena.mapping;
+        if end + ALIGN <= self.backed {
+            // Something else may have been there.
+            mapping.store(self.segment, end, 0).ok_or(Short::System)?;
+        }
+        mapping
+            .store(self.segment, self.used + ALIGN, second)
+            .and_then(|()| mapping.store(self.segment, self.used, first))
+            .ok_or(Short::System)?;
+        self.used = end;
         Ok(())
     }
 
     fn write_name(&mut self, arena: &Arena, owner: &Owner<'_>) -> Result<u16, Short> {
         let name = self.names.add(owner);
         let len = to_u16(size_of::<ObjectId>());
-        let location = Location::new(self.segment, self.used, Codec::Raw, len);
-        arena.mapping.fill(&mut Draft { location }, owner.object);
         let word = Word {
             state: State::Live,
             is_name: true,
@@ -168,9 +191,27 @@ impl Head {
             len,
             name,
         };
-        self.write(arena, word, owner.pool.into())?;
+        let mut draft = Draft {
+            location: Location::new(self.segment, self.used, Codec::Raw, len),
+            word,
+            index: owner.pool.word(),
+        };
+        arena.mapping.fill(&mut draft, owner.object);
+        let first = word.live(self.place(), draft.index, owner.object);
+        self.write(arena, first, draft.index, len)?;
         Ok(name)
     }
+}
+
+/// What a log has taken over with a segment.
+#[derive(Debug)]
+#[must_use = "a segment that stays referred to is memory lost"]
+pub(crate) struct Adopted {
+    segment: u32,
+    /// Bytes of memory behind it, which are to be charged.
+    pub(crate) bytes: u64,
+    /// Its pages, in the order in which they were appended.
+    pub(crate) pages: Vec<(Found, Entry)>,
 }
 
 /// Less than [`SEGMENT`] or as much.
@@ -188,11 +229,14 @@ fn to_u16(bytes: usize) -> u16 {
 /// A client's segments.
 #[derive(Debug)]
 pub(crate) struct Log {
+    identity: Identity,
     heads: [Mutex<Option<Head>>; TEMPERATURES],
     /// All segments, heads included.
     segments: Mutex<Segments>,
-    /// Bytes of entries that are live.
+    /// Bytes of pages' entries that are live.
     live: AtomicU64,
+    /// Bytes of names.
+    names: AtomicU64,
     /// Bytes of memory behind the segments.
     backed: AtomicU64,
     /// Bytes behind segments of pages that are to be compressed, which are not
@@ -203,18 +247,18 @@ pub(crate) struct Log {
 #[derive(Debug, Default)]
 struct Segments {
     list: Vec<u32>,
-    /// Segments that became heads.
-    count: u64,
     /// Where the next look for a victim begins.
     next: usize,
 }
 
 impl Log {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(identity: Identity) -> Self {
         Self {
+            identity,
             heads: Default::default(),
             segments: Mutex::default(),
             live: AtomicU64::new(0),
+            names: AtomicU64::new(0),
             backed: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
         }
@@ -238,7 +282,7 @@ impl Log {
     /// themselves.
     pub(crate) fn dead_bytes(&self) -> u64 {
         let backed = self.backed.load(Relaxed);
-        backed.saturating_sub(self.live.load(Relaxed))
+        backed.saturating_sub(self.live.load(Relaxed) + self.names.load(Relaxed))
     }
 
     /// Bytes of memory behind the segments.
@@ -260,10 +304,16 @@ impl Log {
         let kind = (payload.codec, len);
         let mut draft = self.reserve(arena, temperature, owner, kind, grant)?;
         arena.mapping.fill(&mut draft, payload.bytes);
-        let Draft { location } = draft;
-        if let Some([word, _]) = arena.mapping.header(location.segment(), location.offset()) {
-            // Open becomes live. Who sees it sees the payload.
-            word.fetch_xor(3, Release);
+        let Draft {
+            location,
+            word,
+            index,
+        } = draft;
+        if let Some(place) = arena.place(location) {
+            let word = word.complete(place, index, payload.bytes);
+            let _ = arena
+                .mapping
+                .store(location.segment(), location.offset(), word);
         }
         Ok(Entry::new(location))
     }
@@ -282,44 +332,83 @@ impl Log {
             let segment = arena.segment(head.segment).ok_or(Short::System)?;
             // Acquire: who freed its entries has done with them.
             if segment.refs.load(Acquire) == 1 {
-                head.used = 0;
-                head.names = Names::NONE;
-                segment.used.store(0, Relaxed);
+                *head = self.begin(arena, segment, head.segment, head.backed)?;
             }
             let before = *grant;
-            let draft = head.append(arena, segment, owner, kind, grant);
+            let draft = head.append(arena, segment, owner, kind, grant, &self.names);
             self.took(temperature, before - *grant);
             if let Some(draft) = draft? {
                 self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
                 return Ok(draft);
             }
         }
-        let first = (NAME + footprint(len.into())).next_multiple_of(PIECE);
+        let least = SegmentHeader::BYTES + NAME + footprint(len.into());
+        let first = least.next_multiple_of(PIECE);
         let rest = grant.checked_sub(first as u64);
         let rest = rest.ok_or(Short::Memory(first as u64))?;
         let number = arena.acquire().ok_or(Short::System)?;
         let segment = arena.segment(number).ok_or(Short::System)?;
         if !arena.back(number, 0, first) || !self.enlist(arena, number, first, temperature) {
-            arena.release(number);
+            arena.release(number, first);
             return Err(Short::System);
         }
         *grant = rest;
         self.took(temperature, first as u64);
-        let closed = place.replace(Head {
-            segment: number,
-            used: 0,
-            backed: first,
-            names: Names::NONE,
-        });
+        let closed = place.replace(self.begin(arena, segment, number, first)?);
         if let Some(closed) = closed {
             // Whatever comes back is as good as a grant that is not used.
             *grant += self.close(arena, &closed);
         }
         let head = place.as_mut().ok_or(Short::System)?;
-        let draft = head.append(arena, segment, owner, kind, &mut 0)?;
+        let draft = head.append(arena, segment, owner, kind, &mut 0, &self.names)?;
         let draft = draft.ok_or(Short::System)?;
         self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
         Ok(draft)
+    }
+
+    /// Begins to use a segment, in which there is no entry of anybody.
+    fn begin(
+        &self,
+        arena: &Arena,
+        segment: &Segment,
+        number: u32,
+        backed: usize,
+    ) -> Result<Head, Short> {
+        let sequence = arena.next_sequence();
+        let header = SegmentHeader {
+            identity: self.identity,
+            sequence,
+        };
+        let [first, rest @ ..] = header.encode();
+        let store = |offset, word| {
+            let stored = arena.mapping.store(number, offset, word);
+            stored.ok_or(Short::System)
+        };
+        // Free until all of it is there, whatever it was before.
+        store(0, 0)?;
+        for (nth, word) in (1..).zip(rest) {
+            store(nth * ALIGN, word)?;
+        }
+        store(SegmentHeader::BYTES, 0)?;
+        store(0, first)?;
+        segment.sequence.store(sequence, Relaxed);
+        self.forget_names(segment);
+        segment
+            .used
+            .store(to_u32(SegmentHeader::BYTES), Relaxed);
+        Ok(Head {
+            segment: number,
+            sequence,
+            used: SegmentHeader::BYTES,
+            backed,
+            names: Names::NONE,
+        })
+    }
+
+    /// A segment's names are needed no longer.
+    fn forget_names(&self, segment: &Segment) {
+        let bytes = segment.names.swap(0, Relaxed);
+        self.names.fetch_sub(bytes.into(), Relaxed);
     }
 
     fn took(&self, temperature: Temperature, bytes: u64) {
@@ -340,11 +429,9 @@ impl Log {
             return false;
         };
         segments.list.push(number);
-        segments.count += 1;
         segment.used.store(0, Relaxed);
         segment.live.store(0, Relaxed);
         segment.backed.store(to_u32(backed), Relaxed);
-        segment.since.store(segments.count, Relaxed);
         segment.place.store(place, Relaxed);
         segment.is_sealed.store(false, Relaxed);
         let is_deferred = temperature == Temperature::Deferred;
@@ -352,6 +439,64 @@ impl Log {
         segment.is_cleaned.store(false, Relaxed);
         segment.refs.store(1, Release);
         true
+    }
+
+    /// Takes over a segment that an earlier store has left. To be ended by
+    /// [`Log::adopted`], once its pages are in an index or freed.
+    ///
+    /// # Errors
+    /// [`Damaged`] when it is not as it was written, or cannot be read. It is free
+    /// then.
+    pub(crate) fn adopt(&self, arena: &Arena, left: Left) -> Result<Adopted, Damaged> {
+        let number = left.number();
+        let mut bytes = vec![0; SEGMENT];
+        let mut found = Vec::new();
+        let read = arena.mapping.read(number, &mut bytes);
+        let scanned = read.map_err(|_| Damaged).and_then(|()| {
+            format::scan(&bytes, left.header(), |page| found.push(page))
+        });
+        let extent = match scanned {
+            Ok(extent) => extent,
+            Err(damaged) => {
+                arena.discard(left);
+                return Err(damaged);
+            }
+        };
+        let backed = extent.used.next_multiple_of(PIECE).min(SEGMENT);
+        // Nobody refers to it, so that what lies behind its end may go.
+        let _ = arena.mapping.punch(number, backed);
+        let enlisted = self.enlist(arena, number, backed, Temperature::Warm);
+        let segment = arena.segment(number).filter(|_| enlisted);
+        let Some(segment) = segment else {
+            arena.discard(left);
+            return Err(Damaged);
+        };
+        segment.sequence.store(left.header().sequence, Relaxed);
+        segment.used.store(to_u32(extent.used), Relaxed);
+        segment.names.store(to_u32(extent.names), Relaxed);
+        self.names.fetch_add(extent.names as u64, Relaxed);
+        self.took(Temperature::Warm, backed as u64);
+        let mut pages = Vec::with_capacity(found.len());
+        for page in found {
+            let takes = footprint(page.word.len.into());
+            segment.refs.fetch_add(1, Relaxed);
+            segment.live.fetch_add(to_u32(takes), Relaxed);
+            self.live.fetch_add(takes as u64, Relaxed);
+            // The scan found each entry once.
+            let location = Location::new(number, page.offset, page.word.codec, page.word.len);
+            pages.push((page, Entry::new(location)));
+        }
+        segment.is_sealed.store(true, Release);
+        Ok(Adopted {
+            segment: number,
+            bytes: backed as u64,
+            pages,
+        })
+    }
+
+    /// Ends the taking over of a segment; bytes of memory given back.
+    pub(crate) fn adopted(&self, arena: &Arena, adopted: Adopted) -> u64 {
+        self.unref(arena, adopted.segment)
     }
 
     /// Ends that a segment is a head; bytes of memory given back.
@@ -404,12 +549,13 @@ impl Log {
             segments.list.shrink_to(least);
         }
         drop(segments);
+        self.forget_names(segment);
         let bytes = u64::from(segment.backed.load(Relaxed));
         self.backed.fetch_sub(bytes, Relaxed);
         if segment.is_deferred.load(Relaxed) {
             self.deferred.fetch_sub(bytes, Relaxed);
         }
-        arena.release(number);
+        arena.release(number, segment.backed.load(Relaxed) as usize);
         bytes
     }
 
@@ -462,10 +608,7 @@ impl Log {
         let bytes = entry.footprint();
         let location = entry.into_location();
         let number = location.segment();
-        if let Some([word, _]) = arena.mapping.header(number, location.offset()) {
-            // Dead, whatever it was.
-            word.fetch_or(3, Relaxed);
-        }
+        arena.mark_dead(location);
         if let Some(segment) = arena.segment(number) {
             segment.live.fetch_sub(to_u32(bytes), Relaxed);
         }
@@ -489,10 +632,15 @@ impl Log {
     }
 
     /// The segment that is to be cleaned next, by cost and benefit, out of some that
-    /// were not looked at for long; at least `least` bytes of it are dead.
-    pub(crate) fn victim(&self, arena: &Arena, least: u32) -> Option<Victim> {
+    /// were not looked at for long; at least `least` bytes of it are dead, and at most
+    /// `most` of its entries are live.
+    pub(crate) fn victim(&self, arena: &Arena, least: u32, most: u32) -> Option<Victim> {
         /// Segments looked at before the best of them is taken.
         const LOOKS: usize = 512;
+        /// Bytes that are copied in the time in which a page is looked for.
+        const ENTRY_COST: u64 = 1024;
+        /// Dead bytes for each entry, without which it does not pay to move any.
+        const LEAST_PER_ENTRY: u32 = 8;
         let mut segments = self.segments();
         let len = segments.list.len();
         let mut best: Option<(u64, u32)> = None;
@@ -509,7 +657,9 @@ impl Log {
                 continue;
             };
             let dead = segment.dead();
-            if dead < least
+            let entries = segment.refs.load(Relaxed);
+            if dead < least.max(entries.saturating_mul(LEAST_PER_ENTRY))
+                || entries > most
                 || !segment.is_sealed.load(Relaxed)
                 || segment.is_deferred.load(Relaxed)
                 || segment.is_cleaned.load(Relaxed)
@@ -519,10 +669,11 @@ impl Log {
             // Benefit: what comes back, for as long as it may last. Cost: what is
             // read, and what is written.
             let live = u64::from(segment.live.load(Relaxed));
-            let age = segments.count - segment.since.load(Relaxed).min(segments.count) + 1;
+            let age = arena.age(segment.sequence.load(Relaxed));
             let used = live + u64::from(dead);
-            let worth = u64::from(dead) * age * 1024 / (used + live).max(1);
-            if best.is_none_or(|(most, _)| worth > most) {
+            let cost = used + live + u64::from(entries) * ENTRY_COST;
+            let worth = u64::from(dead) * age * 1024 / cost.max(1);
+            if best.is_none_or(|(best, _)| worth > best) {
                 best = Some((worth, number));
             }
         }
@@ -543,24 +694,26 @@ impl Log {
 
     /// The entry of a victim at `at`, which is moved behind it; `None` at the end.
     pub(crate) fn next(&self, arena: &Arena, victim: &Victim, at: &mut usize) -> Option<Moved> {
+        *at = (*at).max(SegmentHeader::BYTES);
         if at.checked_add(HEADER)? > victim.used() {
             return None;
         }
-        let [word, index] = arena.mapping.header(victim.segment(), *at)?;
-        // Acquire: with a complete entry comes its payload.
-        let word = Word::decode(word.load(Acquire))?;
-        let location = Location::new(victim.segment(), *at, word.codec, word.len);
-        *at += footprint(word.len.into());
-        if word.state != State::Live {
+        let word = |offset| arena.mapping.word(victim.segment(), offset);
+        let (first, second) = (word(*at)?, word(*at + ALIGN)?);
+        // Acquire: with a live entry comes its payload.
+        let first = Word::decode(first.load(Acquire))?;
+        let location = Location::new(victim.segment(), *at, first.codec, first.len);
+        *at += footprint(first.len.into());
+        if first.state != State::Live {
             return Some(Moved::Other);
         }
-        let index = index.load(Relaxed);
-        if !word.is_name {
-            return Some(Moved::Page(location, word.name, index));
+        let second = second.load(Relaxed);
+        if !first.is_name {
+            return Some(Moved::Page(location, first.name, second));
         }
         let object = arena.mapping.of_victim(victim, location).try_into().ok()?;
-        let pool = u32::try_from(index).ok()?;
-        Some(Moved::Name(word.name, pool, object))
+        let tag = PoolTag::from_word(second);
+        Some(Moved::Name(first.name, tag, object))
     }
 
     /// Gives a victim back; bytes of memory given back, which are to be credited.
@@ -573,6 +726,47 @@ impl Log {
 }
 
 impl Arena {
+    /// Where the header of an entry is.
+    fn place(&self, location: Location) -> Option<Place> {
+        let segment = self.segment(location.segment())?;
+        Some(Place {
+            sequence: segment.sequence.load(Relaxed),
+            offset: location.offset(),
+        })
+    }
+
+    /// Makes a complete entry live.
+    pub(crate) fn publish(&self, entry: EntryRef<'_>) {
+        let (number, offset) = (entry.location().segment(), entry.location().offset());
+        if let Some(word) = self.mapping.word(number, offset) {
+            let word = word.load(Relaxed);
+            if Word::decode(word).is_some_and(|word| word.state == State::Open) {
+                let _ = self.mapping.store(number, offset, word ^ Word::PUBLISH);
+            }
+        }
+    }
+
+    /// Marks an entry as dead; its holder is yet to free it.
+    pub(crate) fn bury(&self, entry: EntryRef<'_>) {
+        self.mark_dead(entry.location());
+    }
+
+    fn mark_dead(&self, location: Location) {
+        let (number, offset) = (location.segment(), location.offset());
+        let word = self.mapping.word(number, offset);
+        let word = word.and_then(|word| Word::decode(word.load(Relaxed)));
+        if let (Some(word), Some(place)) = (word, self.place(location))
+            && word.state != State::Dead
+        {
+            let dead = Word {
+                state: State::Dead,
+                ..word
+            };
+            let dead = dead.without_payload(place);
+            let _ = self.mapping.store(number, offset, dead);
+        }
+    }
+
     /// The payload of an entry at rest; `None` if its codec is not known.
     pub(crate) fn payload<'a>(&'a self, entry: EntryRef<'a>) -> Option<Payload<'a>> {
         payload(entry.location(), self.mapping.bytes(entry))

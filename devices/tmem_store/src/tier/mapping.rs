@@ -13,7 +13,9 @@
 //!    counts as a reference, as does being a head, and only without any is it used
 //!    anew or punched out (`segments`, `log`). A borrowed entry borrows from its
 //!    holder, so that it is not freed meanwhile.
-//! 4. *Headers are accessed atomically*, always.
+//! 4. *Headers are accessed atomically*, always: those of entries, and those that
+//!    segments begin with. The word after the last entry is written by the holder of
+//!    the head's lock only, and nobody else refers to it.
 //! 5. *Tokens stay with their arena.* Whatever owns entries (a pool, through its
 //!    account) owns a reference to their arena. Bounds are checked against the
 //!    reservation all the same.
@@ -24,15 +26,19 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, Release},
+};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::SEGMENT;
-use super::entry::{ALIGN, Draft, EntryRef, HEADER, Location, Pin, Victim};
+use super::entry::{Draft, EntryRef, Location, Pin, Victim};
+use super::format::{ALIGN, HEADER};
 
 /// A growing file, mapped once at its largest size.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ pub(super) struct Mapping {
     file: OwnedFd,
     /// Bytes of the file; changed only under the arena's lock of free segments.
     file_len: AtomicU64,
+    #[cfg(test)]
+    pub(super) journal: super::journal::Journal,
 }
 
 // SAFETY: the mapping is plain memory that is valid from every thread until
@@ -57,6 +65,10 @@ impl Mapping {
 
     /// Reserves `reserved` bytes of address space over an empty file.
     pub(super) fn new(reserved: usize) -> Result<Self, (&'static str, io::Error)> {
+        Self::over(Self::file_of_memory()?, reserved)
+    }
+
+    fn file_of_memory() -> Result<OwnedFd, (&'static str, io::Error)> {
         let file = rustix::fs::memfd_create(
             c"tmem-pages",
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
@@ -64,6 +76,23 @@ impl Mapping {
         .map_err(|error| ("create a memfd", error.into()))?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK)
             .map_err(|error| ("seal a memfd", error.into()))?;
+        Ok(file)
+    }
+
+    /// Bytes of a file.
+    pub(super) fn len_of(file: &OwnedFd) -> Result<u64, (&'static str, io::Error)> {
+        let stat = rustix::fs::fstat(file).map_err(|error| ("see its size", error.into()))?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    /// Reserves `reserved` bytes of address space over a file that never shrinks.
+    pub(super) fn over(file: OwnedFd, reserved: usize) -> Result<Self, (&'static str, io::Error)> {
+        let sealed = rustix::fs::fcntl_get_seals(&file)
+            .map_err(|error| ("see whether the file can shrink", error.into()))?;
+        if !sealed.contains(SealFlags::SHRINK) {
+            return Err(("use a file that can shrink", io::ErrorKind::InvalidInput.into()));
+        }
+        let file_len = Self::len_of(&file)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches
         // no memory that is in use.
         let base = unsafe {
@@ -91,7 +120,9 @@ impl Mapping {
             base,
             reserved,
             file,
-            file_len: AtomicU64::new(0),
+            file_len: AtomicU64::new(file_len),
+            #[cfg(test)]
+            journal: super::journal::Journal::default(),
         })
     }
 
@@ -133,17 +164,65 @@ impl Mapping {
         Ok(())
     }
 
-    /// Gives the memory of a segment, to which nobody refers, back to the system.
-    pub(super) fn punch(&self, segment: u32) -> io::Result<()> {
+    /// Gives the memory of a segment from byte `from` on, to which nobody refers, back
+    /// to the system.
+    pub(super) fn punch(&self, segment: u32, from: usize) -> io::Result<()> {
+        let Some(len) = SEGMENT.checked_sub(from).filter(|len| *len > 0) else {
+            return Ok(());
+        };
         rustix::io::retry_on_intr(|| {
             rustix::fs::fallocate(
                 &self.file,
                 FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-                u64::from(segment) * SEGMENT as u64,
-                SEGMENT as u64,
+                u64::from(segment) * SEGMENT as u64 + from as u64,
+                len as u64,
             )
         })?;
+        #[cfg(test)]
+        self.journal.note(segment, from, &vec![0; len]);
         Ok(())
+    }
+
+    /// Writes zeros over bytes of a segment to which nobody refers.
+    pub(super) fn clear(&self, segment: u32, bytes: usize) -> io::Result<()> {
+        let mut at = u64::from(segment) * SEGMENT as u64;
+        let end = at + bytes as u64;
+        while at < end {
+            let zeros = [0; 4096];
+            let len = (end - at).min(zeros.len() as u64);
+            let zeros = zeros.get(..usize::try_from(len).unwrap_or(0));
+            let written = rustix::io::retry_on_intr(|| {
+                rustix::io::pwrite(&self.file, zeros.unwrap_or_default(), at)
+            })?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            at += written as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes out of a segment, without any memory being taken for holes.
+    pub(super) fn read(&self, segment: u32, bytes: &mut [u8]) -> io::Result<()> {
+        let start = u64::from(segment) * SEGMENT as u64;
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let read = rustix::io::retry_on_intr(|| {
+                rustix::io::pread(&self.file, &mut *rest, start + done as u64)
+            })?;
+            if read == 0 {
+                // Beyond the end of the file.
+                rest.fill(0);
+                break;
+            }
+            done += read;
+        }
+        Ok(())
+    }
+
+    /// The file, which others may map and read.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Bytes of memory that the system reports behind the file.
@@ -161,17 +240,25 @@ impl Mapping {
         inside.then(|| unsafe { self.base.add(segment as usize * SEGMENT + offset) })
     }
 
-    /// The two words of an entry's header. The segment is to be referred to, and
-    /// backed as far.
-    pub(super) fn header(&self, segment: u32, offset: usize) -> Option<&[AtomicU64; 2]> {
+    /// A word of a header. The segment is to be referred to, and backed as far.
+    pub(super) fn word(&self, segment: u32, offset: usize) -> Option<&AtomicU64> {
         if !offset.is_multiple_of(ALIGN) {
             return None;
         }
-        let start = self.start(segment, offset, HEADER)?;
+        let start = self.start(segment, offset, ALIGN)?;
         // SAFETY: the bytes are mapped (checked) and aligned, since segments are
         // (the mapping begins at a page) and the offset is. Headers are accessed
         // through this only (rule 4), and as plain words any bytes are valid.
         Some(unsafe { start.cast().as_ref() })
+    }
+
+    /// Stores a word of a header. What was stored and filled before is there for who
+    /// sees it. `None` if it is not mapped.
+    pub(super) fn store(&self, segment: u32, offset: usize, word: u64) -> Option<()> {
+        self.word(segment, offset)?.store(word, Release);
+        #[cfg(test)]
+        self.journal.note(segment, offset, &word.to_ne_bytes());
+        Some(())
     }
 
     fn payload(&self, location: Location) -> Option<NonNull<u8>> {
@@ -218,6 +305,9 @@ impl Mapping {
         // use; the draft is borrowed exclusively, so nobody else refers to them
         // (rule 1), and they are not part of `bytes`, for the same reason.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
+        #[cfg(test)]
+        self.journal
+            .note(location.segment(), location.offset() + HEADER, bytes);
     }
 }
 

@@ -12,20 +12,26 @@
 //! Rumble, Kejriwal and Ousterhout, "Log-structured Memory for DRAM-based
 //! Storage", FAST 2014.)
 //!
-//! Layers, each knowing only those before it: [`entry`] (names of places, headers),
+//! Layers, each knowing only those before it: [`entry`] (names of places), [`format`] (what is in the file),
 //! [`mapping`] (bytes; the only `unsafe`), [`segments`] (which segments are used),
 //! [`log`] (the segments of one client), [`cells`] (entries at rest in an index).
 
 mod cells;
 mod entry;
+mod format;
+#[cfg(test)]
+mod journal;
 mod log;
 mod mapping;
 mod segments;
 
-pub(crate) use cells::{Cells, Content, View};
-pub(crate) use entry::{Codec, Entry, Location, Owner, Payload, Pin, Victim};
+pub(crate) use cells::{Cells, Content};
+pub(crate) use entry::{Codec, Entry, EntryRef, Location, Owner, Payload, Pin, PoolTag, Victim};
+pub(crate) use format::Found;
+#[cfg(test)]
+pub(crate) use journal::Write;
 pub(crate) use log::{Log, Moved, Short, Temperature};
-pub(crate) use segments::Arena;
+pub(crate) use segments::{Arena, Left};
 
 use crate::types::PAGE_SIZE;
 
@@ -37,7 +43,7 @@ pub(crate) const SEGMENT: usize = 128 << 10;
 pub(crate) const PIECE: usize = 16 << 10;
 
 /// Bytes of the largest entry: a page as it is, and its header.
-pub(crate) const LARGEST: usize = entry::HEADER + PAGE_SIZE;
+pub(crate) const LARGEST: usize = format::HEADER + PAGE_SIZE;
 
 /// Most bytes that a compressed page may have; a larger one saves too little
 /// and is kept as it is.

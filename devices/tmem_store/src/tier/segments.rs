@@ -2,12 +2,14 @@
 //! The segments of a store.
 
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::format::{Damaged, SegmentHeader};
 use super::mapping::Mapping;
 use super::{MAX_SEGMENTS, PIECE, SEGMENT};
-use crate::types::Error;
+use crate::types::{Error, Identity};
 
 /// What is known of a segment in use.
 #[derive(Debug, Default)]
@@ -17,10 +19,12 @@ pub(super) struct Segment {
     /// Bytes from its start that entries take, and those of them that are live.
     pub(super) used: AtomicU32,
     pub(super) live: AtomicU32,
+    /// Bytes of its names, which count as live: pages that are moved need them, too.
+    pub(super) names: AtomicU32,
     /// Bytes from its start that are backed with memory.
     pub(super) backed: AtomicU32,
-    /// When it became a head, in its client's count of segments.
-    pub(super) since: AtomicU64,
+    /// Counts the uses of the store's segments.
+    pub(super) sequence: AtomicU64,
     /// Where it stands in its client's list.
     pub(super) place: AtomicU32,
     /// Its pages are to be compressed.
@@ -40,8 +44,8 @@ impl Segment {
 
     /// Bytes of entries that were freed.
     pub(super) fn dead(&self) -> u32 {
-        let used = self.used.load(Relaxed);
-        used.saturating_sub(self.live.load(Relaxed))
+        let live = self.live.load(Relaxed) + self.names.load(Relaxed);
+        self.used.load(Relaxed).saturating_sub(live)
     }
 }
 
@@ -54,6 +58,33 @@ struct Free {
     fresh: u32,
 }
 
+/// A segment that an earlier store has left in use, and that no log has yet.
+#[derive(Debug)]
+#[must_use = "a segment that nobody has is memory lost"]
+pub(crate) struct Left {
+    number: u32,
+    header: SegmentHeader,
+}
+
+impl Left {
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(super) fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.header.identity
+    }
+
+    /// By this they are to be taken over in order.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.header.sequence
+    }
+}
+
 /// All page memory of a store.
 #[derive(Debug)]
 pub(crate) struct Arena {
@@ -61,6 +92,8 @@ pub(crate) struct Arena {
     chunks: Box<[OnceLock<Box<[Segment]>>]>,
     free: Mutex<Free>,
     total: u32,
+    /// Uses of segments, so far.
+    sequence: AtomicU64,
 }
 
 /// Segments whose state is made at a time.
@@ -73,21 +106,75 @@ impl Arena {
     /// # Errors
     /// When the limit is too large or the system has no memfd or address space.
     pub(crate) fn new(limit: u64) -> Result<Self, Error> {
+        Self::over(None, limit)
+    }
+
+    /// Takes over the file of an earlier store, and finds the segments that it has
+    /// left in use.
+    ///
+    /// # Errors
+    /// As [`Arena::new`], and when the file is not page memory of this version.
+    pub(crate) fn recover(file: OwnedFd, limit: u64) -> Result<(Self, Vec<Left>), Error> {
+        let failed = |action| move |source| Error::PageMemory { action, source };
+        let arena = Self::over(Some(file), limit)?;
+        let count = arena.mapping.len().div_ceil(SEGMENT as u64);
+        // Checked when the file was taken.
+        let count = u32::try_from(count).unwrap_or(0);
+        let (mut left, mut free, mut last) = (Vec::new(), Vec::new(), 0);
+        for number in 0..count {
+            let mut bytes = [0; SegmentHeader::BYTES];
+            let read = arena.mapping.read(number, &mut bytes);
+            read.map_err(failed("read a file of page memory"))?;
+            match SegmentHeader::from_bytes(&bytes) {
+                Ok(Some(header)) => {
+                    last = header.sequence.max(last);
+                    left.push(Left { number, header });
+                }
+                Ok(None) => {
+                    // Its store may have ended before all of its memory was back.
+                    let punched = arena.mapping.punch(number, 0);
+                    punched.map_err(failed("give unused page memory back"))?;
+                    free.push(number);
+                }
+                Err(Damaged) => return Err(Error::Damaged),
+            }
+        }
+        arena.sequence.store(last + 1, Relaxed);
+        *arena.free() = Free {
+            punched: free,
+            fresh: count,
+        };
+        Ok((arena, left))
+    }
+
+    fn over(file: Option<OwnedFd>, limit: u64) -> Result<Self, Error> {
         let most = u64::from(MAX_SEGMENTS) * SEGMENT as u64;
         if limit > most {
             return Err(Error::LimitTooLarge { limit, most });
         }
-        let pieces = limit.div_ceil(PIECE as u64);
+        let failed = |(action, source)| Error::PageMemory { action, source };
+        let len = match &file {
+            Some(file) => Mapping::len_of(file).map_err(failed)?,
+            None => 0,
+        };
+        if len > most {
+            return Err(Error::Damaged);
+        }
+        let pieces = limit.div_ceil(PIECE as u64).max(len.div_ceil(SEGMENT as u64));
         let total = u32::try_from(pieces).map_or(MAX_SEGMENTS, |pieces| pieces.min(MAX_SEGMENTS));
         let bytes = total as usize * SEGMENT;
-        let mapping =
-            Mapping::new(bytes).map_err(|(action, source)| Error::PageMemory { action, source })?;
+        let mapping = match file {
+            Some(file) => Mapping::over(file, bytes),
+            None => Mapping::new(bytes),
+        };
+        let mapping = mapping.map_err(failed)?;
         let chunks = (total as usize).div_ceil(CHUNK);
         Ok(Self {
             mapping,
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
             free: Mutex::default(),
             total,
+            sequence: AtomicU64::new(1),
         })
     }
 
@@ -127,11 +214,39 @@ impl Arena {
         self.mapping.back(segment, from, to).is_ok()
     }
 
-    /// Gives a segment to which nobody refers back to the system.
-    pub(super) fn release(&self, segment: u32) {
-        // If the hole cannot be punched the memory stays, to be reused.
-        let _ = self.mapping.punch(segment);
+    /// Uses of segments that began after one with this sequence.
+    pub(super) fn age(&self, sequence: u64) -> u64 {
+        self.sequence.load(Relaxed).saturating_sub(sequence)
+    }
+
+    /// The sequence of a segment that begins to be used now.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Relaxed)
+    }
+
+    /// Gives a segment to which nobody refers back to the system: as many bytes of it
+    /// as are backed.
+    pub(super) fn release(&self, segment: u32, backed: usize) {
+        if self.mapping.punch(segment, 0).is_err() {
+            // The memory stays, to be reused, and has to look like what is new.
+            let _ = self.mapping.clear(segment, backed);
+        }
         self.free().punched.push(segment);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn journal(&self) -> &super::journal::Journal {
+        &self.mapping.journal
+    }
+
+    /// Frees what an earlier store has left in a segment.
+    pub(crate) fn discard(&self, left: Left) {
+        self.release(left.number, SEGMENT);
+    }
+
+    /// The file behind all segments, from which another store can be made.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.mapping.file()
     }
 
     /// Bytes of memory that the system reports behind the segments.

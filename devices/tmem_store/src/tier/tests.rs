@@ -2,17 +2,25 @@
 
 use proptest::prelude::*;
 
-use super::entry::{Word, footprint};
+use super::format::{Place, Word, footprint};
 use super::*;
-use crate::types::ObjectId;
+use crate::types::{Identity, ObjectId, PoolKind};
 
 fn arena() -> Arena {
     Arena::new(8 << 20).expect("a small arena")
 }
 
+fn log() -> Log {
+    Log::new(Identity::new([5; 16]))
+}
+
+fn tag() -> PoolTag {
+    PoolTag::new(3, PoolKind::Ephemeral, 77)
+}
+
 fn owner(object: &ObjectId, index: u64) -> Owner<'_> {
     Owner {
-        pool: 3,
+        pool: tag(),
         object,
         index,
     }
@@ -29,7 +37,9 @@ fn lz4(bytes: &[u8]) -> Payload<'_> {
 fn append(log: &Log, arena: &Arena, owner: &Owner<'_>, bytes: &[u8]) -> Entry {
     let mut grant = 1 << 20;
     let entry = log.append(arena, Temperature::Warm, owner, lz4(bytes), &mut grant);
-    entry.expect("room")
+    let entry = entry.expect("room");
+    arena.publish(EntryRef::of(&entry));
+    entry
 }
 
 #[test]
@@ -48,7 +58,7 @@ fn locations_and_headers_survive_packing() {
         assert!(location.word() < 1 << 55);
     }
     assert_eq!(Word::decode(0), None);
-    for codec in 2..16 {
+    for codec in (2..16).filter(|codec| *codec != 3) {
         assert_eq!(Word::decode(2 | codec << 3), None, "codec {codec}");
         assert_eq!(Location::from_word(codec << 51).codec(), None);
     }
@@ -59,7 +69,10 @@ proptest! {
     #[test]
     fn any_word_that_is_decoded_is_encoded_the_same(word: u64) {
         if let Some(decoded) = Word::decode(word) {
-            prop_assert_eq!(Word::decode(decoded.encode()), Some(decoded));
+            let place = Place { sequence: 1, offset: 40 };
+            let encoded = decoded.without_payload(place);
+            prop_assert_eq!(encoded << 32, word << 32);
+            prop_assert_eq!(Word::decode(encoded), Some(decoded));
         }
     }
 
@@ -69,7 +82,7 @@ proptest! {
     fn entries_are_what_was_appended(
         acts in prop::collection::vec((0_u8..4, 0_usize..=4096, 0_u8..4), 1..400),
     ) {
-        let (arena, log) = (arena(), Log::new());
+        let (arena, log) = (arena(), log());
         let mut kept: Vec<(Entry, Vec<u8>, ObjectId, u64)> = Vec::new();
         for (step, (act, len, object)) in (0_u64..).zip(acts) {
             if act == 0 && !kept.is_empty() {
@@ -83,19 +96,21 @@ proptest! {
             kept.push((entry, bytes, object, step));
         }
         let live: usize = kept.iter().map(|(entry, ..)| entry.footprint()).sum();
-        prop_assert_eq!(log.backed_bytes() - log.dead_bytes(), live as u64);
+        // Names are needed as long as their segment is.
+        let needed = log.backed_bytes() - log.dead_bytes();
+        prop_assert!(needed >= live as u64 && needed <= live as u64 + log.backed_bytes() / 16);
         prop_assert_eq!(arena.backed_bytes().expect("a size"), log.backed_bytes());
         for (entry, bytes, ..) in &kept {
-            let content = View::of(entry);
+            let content = EntryRef::of(entry);
             prop_assert_eq!(arena.payload(content), Some(lz4(bytes)));
         }
-        while let Some(victim) = log.victim(&arena, 0) {
+        while let Some(victim) = log.victim(&arena, 0, u32::MAX) {
             let mut names = std::collections::BTreeMap::new();
             let (mut at, mut found) = (0, Vec::new());
             while let Some(moved) = log.next(&arena, &victim, &mut at) {
                 match moved {
                     Moved::Name(name, pool, object) => {
-                        prop_assert_eq!(pool, 3);
+                        prop_assert_eq!(pool, tag());
                         names.insert(name, object);
                     }
                     Moved::Page(location, name, index) => {
@@ -126,11 +141,11 @@ proptest! {
 
 #[test]
 fn pinned_payload_outlives_its_entry() {
-    let (arena, log) = (arena(), Log::new());
+    let (arena, log) = (arena(), log());
     let object = [1; 24];
     let entry = append(&log, &arena, &owner(&object, 0), &[7; 1000]);
     let other = append(&log, &arena, &owner(&object, 1), &[9; 1000]);
-    let pin = log.pin(&arena, View::of(&entry));
+    let pin = log.pin(&arena, EntryRef::of(&entry));
     log.free(&arena, entry);
     log.free(&arena, other);
     // Nothing is live, and yet the segment is not begun anew.
@@ -143,7 +158,7 @@ fn pinned_payload_outlives_its_entry() {
 
 #[test]
 fn log_takes_no_more_than_it_is_granted() {
-    let (arena, log) = (arena(), Log::new());
+    let (arena, log) = (arena(), log());
     let object = [1; 24];
     let (mut granted, mut entries) = (0_u64, Vec::new());
     for index in 0..200 {
@@ -181,7 +196,7 @@ fn log_takes_no_more_than_it_is_granted() {
 #[test]
 fn arena_that_is_used_up_says_so() {
     let arena = Arena::new(PIECE as u64).expect("a small arena");
-    let log = Log::new();
+    let log = log();
     let object = [1; 24];
     let mut entries = Vec::new();
     let mut grant = 1 << 30;
@@ -198,7 +213,7 @@ fn arena_that_is_used_up_says_so() {
             Err(short) => break short,
         }
     };
-    assert_eq!((end, entries.len()), (Short::System, SEGMENT / LARGEST));
+    assert_eq!((end, entries.len()), (Short::System, (SEGMENT - 80) / LARGEST));
     for entry in entries {
         log.free(&arena, entry);
     }

@@ -100,6 +100,7 @@ pub fn client(store: &Store, quota: u64) -> Client {
     store
         .add_client(ClientConfig {
             name: "test".to_owned(),
+            identity: None,
             quota,
             max_pools: 8,
             weight: ClientConfig::WEIGHT,

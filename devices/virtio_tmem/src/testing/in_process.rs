@@ -15,6 +15,7 @@ pub fn client(store: &Store, name: &str, quota: u64) -> Client {
     store
         .add_client(ClientConfig {
             name: name.into(),
+            identity: None,
             quota,
             max_pools: MAX_POOLS,
             weight: ClientConfig::WEIGHT,

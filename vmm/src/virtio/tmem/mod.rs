@@ -57,6 +57,7 @@ impl TmemInProcess {
             .context("cannot start a thread for the store")?;
         let client = store.add_client(ClientConfig {
             name: NAME.into(),
+            identity: None,
             quota: options.quota,
             max_pools: MAX_POOLS,
             weight: ClientConfig::WEIGHT,

@@ -31,6 +31,7 @@ fn memory_with(file: &File, bytes: u64) -> Memory {
 fn device_of(store: &Store, which: GiveBack) -> Arc<Device> {
     let client = ClientConfig {
         name: "vm".into(),
+        identity: None,
         quota: MIB,
         max_pools: MAX_POOLS,
         weight: ClientConfig::WEIGHT,
