@@ -34,11 +34,12 @@ mod types;
 
 pub use client::Client;
 pub use compressor::Compressor;
-pub use image::Recovery;
 pub use config::{ClientConfig, PoolConfig, StoreConfig};
+pub use image::Recovery;
 pub use pool::Pool;
 pub use stats::{ClientStats, StoreStats};
 pub use store::Store;
 pub use types::{
-    Created, Error, Found, Get, Identity, Lost, ObjectId, PAGE_SIZE, Page, PoolError, PoolKind, Put, Refused,
+    Created, Error, Found, Get, Identity, Lost, ObjectId, PAGE_SIZE, Page, PoolError, PoolKind,
+    Put, Refused,
 };

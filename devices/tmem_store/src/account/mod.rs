@@ -21,7 +21,9 @@ use crate::ledger::Ledger;
 use crate::pool::Pool;
 use crate::reclaim::Cleaner;
 use crate::store::Shared;
-use crate::tier::{Content, Entry, EntryRef, Log, Owner, Payload, Pin, PoolTag, Short, Temperature};
+use crate::tier::{
+    Content, Entry, EntryRef, Log, Owner, Payload, Pin, PoolTag, Short, Temperature,
+};
 use crate::types::{Identity, PoolKind, Refused};
 
 /// What ran out.

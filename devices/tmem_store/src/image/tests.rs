@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::*;
-use crate::tier::{SEGMENT, Write};
+use crate::tier::{Note, SEGMENT};
 use crate::types::{Get, ObjectId, PAGE_SIZE, Page, PoolKind};
 
 const KINDS: [PoolKind; 3] = [
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    fn writes(&self) -> Vec<Write> {
+    fn notes(&self) -> Vec<Note> {
         self.store.shared().arena.journal().take()
     }
 }
@@ -200,13 +200,14 @@ fn recovered(bytes: &[u8], limit: u64) -> Option<(Store, Vec<Option<Client>>)> {
         Err(Error::Damaged) => return None,
         Err(error) => panic!("{error}"),
     };
-    let clients = (0..CLIENTS).map(|client| {
-        match recovery.client(identity(client), client_config()) {
-            Ok(client) => Some(client),
-            Err(Error::Damaged) => None,
-            Err(error) => panic!("{error}"),
-        }
-    });
+    let clients =
+        (0..CLIENTS).map(
+            |client| match recovery.client(identity(client), client_config()) {
+                Ok(client) => Some(client),
+                Err(Error::Damaged) => None,
+                Err(error) => panic!("{error}"),
+            },
+        );
     let clients = clients.collect();
     Some((recovery.store().clone(), clients))
 }
@@ -261,12 +262,15 @@ fn check_end(store: &Store, clients: Vec<Option<Client>>) {
 struct Memory(Vec<u8>);
 
 impl Memory {
-    fn apply(&mut self, write: &Write) {
-        let end = write.at + write.bytes.len();
+    fn apply(&mut self, note: &Note) {
+        let Note::Write { at, bytes } = note else {
+            return;
+        };
+        let end = at + bytes.len();
         if self.0.len() < end {
             self.0.resize(end.next_multiple_of(SEGMENT), 0);
         }
-        self.0[write.at..end].copy_from_slice(&write.bytes);
+        self.0[*at..end].copy_from_slice(bytes);
     }
 }
 
@@ -286,8 +290,8 @@ proptest! {
         for op in &ops {
             let before = world.pages.clone();
             world.apply(op);
-            for write in world.writes() {
-                memory.apply(&write);
+            for note in world.notes() {
+                memory.apply(&note);
                 let (store, clients) = recovered(&memory.0, LIMIT).expect("believed");
                 for (number, client) in (0..).zip(&clients) {
                     let client = client.as_ref().expect("believed");
@@ -446,4 +450,117 @@ fn files_that_are_no_page_memory_are_errors() {
     // An empty one is an empty store, and a short one ends early.
     assert!(Store::recover(file(&[]), other.clone()).is_ok());
     assert!(Store::recover(file(&[0; 100]), other).is_ok());
+}
+
+/// What a thread does to a page, between two places in the journal.
+#[derive(Clone, Copy, Debug)]
+struct Act {
+    index: u64,
+    /// The seed of a page that is put; `None`: a flush.
+    put: Option<u64>,
+    begin: usize,
+    /// Where it had ended; `usize::MAX` if it had not by the cut.
+    end: usize,
+}
+
+/// Threads put and flush a few pages, while others compress and move them. At any cut,
+/// what is found of a page is what some operation made of it, and no operation on that page
+/// began after that one had ended, and ended itself.
+#[test]
+fn cuts_while_threads_are_at_it_are_states_that_were_there() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+    const PAGES: u64 = 3;
+    const ACTS: u64 = 1500;
+    let world = World::new(LIMIT);
+    let pool = world.pool(0, 0);
+    let journal = world.store.shared().arena.journal();
+    // Something to move.
+    for index in 100..160 {
+        let _ = pool.put(&object(0), index, &page(2 + index * 4));
+    }
+    let mut memory = Memory(vec![0; 8 * SEGMENT]);
+    let _ = rustix::io::pread(world.store.page_memory(), &mut memory.0, 0).unwrap();
+    journal.begin();
+    let (ended, next) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let actors = [1_u64, 2, 3].map(|thread| {
+            let (pool, next) = (&pool, &next);
+            scope.spawn(move || {
+                let mut random = thread;
+                for _ in 0..ACTS {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(thread);
+                    let act = next.fetch_add(1, Relaxed);
+                    let (index, flushes) = (random >> 40 & 3, random >> 50 & 3 == 0);
+                    let index = index % PAGES;
+                    // Even marks begin an act, odd ones end it.
+                    journal.mark((act << 10 | index << 2 | u64::from(flushes) << 1) << 1);
+                    if flushes {
+                        pool.flush(&object(0), index, 1);
+                    } else {
+                        assert_eq!(pool.put(&object(0), index, &page(act)).result, Ok(()));
+                    }
+                    journal.mark(act << 11 | 1);
+                }
+            })
+        });
+        let cleaner = scope.spawn(|| {
+            while !ended.load(Relaxed) {
+                world.store.compress_some(2);
+                let account = world.clients[0].account();
+                let _ = account.clean(&mut crate::reclaim::Effort::run(), true);
+            }
+        });
+        for actor in actors {
+            actor.join().unwrap();
+        }
+        ended.store(true, Relaxed);
+        cleaner.join().unwrap();
+    });
+
+    let notes = journal.take();
+    let mut acts: BTreeMap<u64, Act> = BTreeMap::new();
+    for (at, note) in notes.iter().enumerate() {
+        match note {
+            Note::Mark(mark) if mark & 1 == 0 => {
+                let act = mark >> 11;
+                acts.insert(
+                    act,
+                    Act {
+                        index: mark >> 3 & 0xff,
+                        put: (mark >> 2 & 1 == 0).then_some(act),
+                        begin: at,
+                        end: usize::MAX,
+                    },
+                );
+            }
+            Note::Mark(mark) => acts.get_mut(&(mark >> 11)).unwrap().end = at,
+            Note::Write { .. } => {}
+        }
+    }
+    let acts: Vec<Act> = acts.into_values().collect();
+    for (cut, note) in notes.iter().enumerate() {
+        memory.apply(note);
+        // What was acknowledged just now is what may be wrong.
+        if !matches!(note, Note::Mark(mark) if mark & 1 == 1) {
+            continue;
+        }
+        let (_store, clients) = recovered(&memory.0, LIMIT).expect("believed");
+        let client = clients[0].as_ref().expect("believed");
+        for index in 0..PAGES {
+            let found = get(client, (0, 0, 0, index));
+            let of_page = || {
+                acts.iter()
+                    .filter(|act| act.index == index && act.begin < cut)
+            };
+            let allowed = of_page().any(|act| {
+                let is_last = !of_page().any(|other| other.begin > act.end && other.end <= cut);
+                is_last && act.put.map(page) == found
+            });
+            let never = found.is_none() && !of_page().any(|act| act.end <= cut);
+            assert!(allowed || never, "page {index} at {cut} of {}", notes.len());
+        }
+    }
 }

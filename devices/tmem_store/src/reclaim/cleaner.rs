@@ -10,7 +10,7 @@ use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 use super::Effort;
 use crate::account::{Account, Shortage};
-use crate::tier::{LARGEST, Location, Moved, Owner, PIECE, SEGMENT, Temperature, Victim, PoolTag};
+use crate::tier::{LARGEST, Location, Moved, Owner, PIECE, PoolTag, SEGMENT, Temperature, Victim};
 use crate::types::ObjectId;
 
 /// What came of cleaning.

@@ -143,11 +143,7 @@ impl Word {
     fn with_crc(self, place: Place, second: u64, payload: &[u8]) -> u64 {
         let low = self.low();
         let mut crc = crc32fast::Hasher::new();
-        let words = [
-            place.sequence,
-            (place.offset as u64) << 32 | low,
-            second,
-        ];
+        let words = [place.sequence, (place.offset as u64) << 32 | low, second];
         let mut bytes = [0; 24];
         for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *to = word.to_le_bytes();

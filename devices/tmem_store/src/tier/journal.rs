@@ -1,35 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! For tests: everything that is written to page memory, in order.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
-/// Bytes that were written at an offset in the file.
+use super::SEGMENT;
+
+/// What was noted.
 #[derive(Clone, Debug)]
-pub(crate) struct Write {
-    pub(crate) at: usize,
-    pub(crate) bytes: Vec<u8>,
+pub(crate) enum Note {
+    /// Bytes were written at an offset in the file.
+    Write { at: usize, bytes: Vec<u8> },
+    /// What a test has to say.
+    Mark(u64),
 }
 
-/// What was written since it began.
+/// What was noted since it began.
 #[derive(Debug, Default)]
-pub(crate) struct Journal(Mutex<Option<Vec<Write>>>);
+pub(crate) struct Journal(Mutex<Option<Vec<Note>>>);
+
+type Noted<'a> = MutexGuard<'a, Option<Vec<Note>>>;
 
 impl Journal {
     pub(crate) fn begin(&self) {
         *self.0.lock().unwrap() = Some(Vec::new());
     }
 
-    pub(super) fn note(&self, segment: u32, offset: usize, bytes: &[u8]) {
-        if let Some(writes) = &mut *self.0.lock().unwrap() {
-            let at = segment as usize * super::SEGMENT + offset;
+    /// Nothing else is noted until what is returned is dropped.
+    #[must_use]
+    pub(super) fn note(&self, segment: u32, offset: usize, bytes: &[u8]) -> Noted<'_> {
+        let mut notes = self.0.lock().unwrap();
+        if let Some(notes) = &mut *notes {
+            let at = segment as usize * SEGMENT + offset;
             let bytes = bytes.to_vec();
-            writes.push(Write { at, bytes });
+            notes.push(Note::Write { at, bytes });
+        }
+        notes
+    }
+
+    pub(crate) fn mark(&self, mark: u64) {
+        if let Some(notes) = &mut *self.0.lock().unwrap() {
+            notes.push(Note::Mark(mark));
         }
     }
 
-    /// What was written since the last call.
-    pub(crate) fn take(&self) -> Vec<Write> {
-        let mut writes = self.0.lock().unwrap();
-        writes.as_mut().map(std::mem::take).unwrap_or_default()
+    /// What was noted since the last call.
+    pub(crate) fn take(&self) -> Vec<Note> {
+        let mut notes = self.0.lock().unwrap();
+        notes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }

@@ -7,9 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::*, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::entry::{
-    Codec, Draft, Entry, EntryRef, Location, Owner, Payload, Pin, PoolTag, Victim,
-};
+use super::entry::{Codec, Draft, Entry, EntryRef, Location, Owner, Payload, Pin, PoolTag, Victim};
 use super::format::{
     self, ALIGN, Damaged, Found, HEADER, MAX_NAMES, NAME, Place, SegmentHeader, State, Word,
     footprint,
@@ -393,9 +391,7 @@ impl Log {
         store(0, first)?;
         segment.sequence.store(sequence, Relaxed);
         self.forget_names(segment);
-        segment
-            .used
-            .store(to_u32(SegmentHeader::BYTES), Relaxed);
+        segment.used.store(to_u32(SegmentHeader::BYTES), Relaxed);
         Ok(Head {
             segment: number,
             sequence,
@@ -452,9 +448,9 @@ impl Log {
         let mut bytes = vec![0; SEGMENT];
         let mut found = Vec::new();
         let read = arena.mapping.read(number, &mut bytes);
-        let scanned = read.map_err(|_| Damaged).and_then(|()| {
-            format::scan(&bytes, left.header(), |page| found.push(page))
-        });
+        let scanned = read
+            .map_err(|_| Damaged)
+            .and_then(|()| format::scan(&bytes, left.header(), |page| found.push(page)));
         let extent = match scanned {
             Ok(extent) => extent,
             Err(damaged) => {

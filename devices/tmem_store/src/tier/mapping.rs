@@ -90,7 +90,10 @@ impl Mapping {
         let sealed = rustix::fs::fcntl_get_seals(&file)
             .map_err(|error| ("see whether the file can shrink", error.into()))?;
         if !sealed.contains(SealFlags::SHRINK) {
-            return Err(("use a file that can shrink", io::ErrorKind::InvalidInput.into()));
+            return Err((
+                "use a file that can shrink",
+                io::ErrorKind::InvalidInput.into(),
+            ));
         }
         let file_len = Self::len_of(&file)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches
@@ -179,7 +182,7 @@ impl Mapping {
             )
         })?;
         #[cfg(test)]
-        self.journal.note(segment, from, &vec![0; len]);
+        drop(self.journal.note(segment, from, &vec![0; len]));
         Ok(())
     }
 
@@ -255,9 +258,10 @@ impl Mapping {
     /// Stores a word of a header. What was stored and filled before is there for who
     /// sees it. `None` if it is not mapped.
     pub(super) fn store(&self, segment: u32, offset: usize, word: u64) -> Option<()> {
-        self.word(segment, offset)?.store(word, Release);
+        let to = self.word(segment, offset)?;
         #[cfg(test)]
-        self.journal.note(segment, offset, &word.to_ne_bytes());
+        let _noted = self.journal.note(segment, offset, &word.to_ne_bytes());
+        to.store(word, Release);
         Some(())
     }
 
@@ -306,8 +310,10 @@ impl Mapping {
         // (rule 1), and they are not part of `bytes`, for the same reason.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
         #[cfg(test)]
-        self.journal
-            .note(location.segment(), location.offset() + HEADER, bytes);
+        drop(
+            self.journal
+                .note(location.segment(), location.offset() + HEADER, bytes),
+        );
     }
 }
 

@@ -160,7 +160,9 @@ impl Arena {
         if len > most {
             return Err(Error::Damaged);
         }
-        let pieces = limit.div_ceil(PIECE as u64).max(len.div_ceil(SEGMENT as u64));
+        let pieces = limit
+            .div_ceil(PIECE as u64)
+            .max(len.div_ceil(SEGMENT as u64));
         let total = u32::try_from(pieces).map_or(MAX_SEGMENTS, |pieces| pieces.min(MAX_SEGMENTS));
         let bytes = total as usize * SEGMENT;
         let mapping = match file {

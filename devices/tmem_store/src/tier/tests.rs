@@ -213,7 +213,10 @@ fn arena_that_is_used_up_says_so() {
             Err(short) => break short,
         }
     };
-    assert_eq!((end, entries.len()), (Short::System, (SEGMENT - 80) / LARGEST));
+    assert_eq!(
+        (end, entries.len()),
+        (Short::System, (SEGMENT - 80) / LARGEST)
+    );
     for entry in entries {
         log.free(&arena, entry);
     }
