@@ -503,6 +503,8 @@ fn cuts_while_threads_are_at_it_are_states_that_were_there() {
                         assert_eq!(pool.put(&object(0), index, &page(act)).result, Ok(()));
                     }
                     journal.mark(act << 11 | 1);
+                    // Segments fill up, so that the pages are moved.
+                    let _ = pool.put(&object(0), 200 + act % 40, &page(act * 4 + 1));
                 }
             })
         });
