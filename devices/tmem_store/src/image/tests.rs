@@ -427,6 +427,75 @@ fn client_whose_memory_is_damaged_loses_its_pages_alone() {
     check_end(&store, clients);
 }
 
+proptest! {
+    /// Headers that make no sense although their checksums are right: nothing panics,
+    /// every page that is found is lost or has some bytes, and all memory comes back.
+    #[test]
+    fn headers_that_lie_do_no_harm(
+        lies in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), any::<u64>()), 1..8),
+    ) {
+        let (mut bytes, _) = image();
+        for (place, low, second) in lies {
+            let segment = place.index(bytes.len() / SEGMENT);
+            let range = segment * SEGMENT..(segment + 1) * SEGMENT;
+            lie(&mut bytes[range], place.index(60), low, second);
+        }
+        let Some((store, clients)) = recovered(&bytes, LIMIT) else {
+            return Ok(());
+        };
+        for client in clients.iter().flatten() {
+            for pool in 0..4 {
+                let Some(pool) = client.pool(pool) else {
+                    continue;
+                };
+                for at in 0..3 * 80 {
+                    let _ = pool.get(&object(at % 3), u64::from(at / 3), &mut [0; PAGE_SIZE]);
+                    pool.flush(&object(at % 3), u64::from(at / 3), 1);
+                }
+            }
+            let account = client.account();
+            let _ = account.clean(&mut crate::reclaim::Effort::run(), true);
+        }
+        check_end(&store, clients);
+    }
+}
+
+/// Gives the entry after `skip` others another header, with the right checksum.
+fn lie(segment: &mut [u8], skip: usize, low: u64, second: u64) {
+    use crate::tier::{Place, SegmentHeader, State, Word};
+
+    let header: &[u8; SegmentHeader::BYTES] = segment.first_chunk().unwrap();
+    let Ok(Some(header)) = SegmentHeader::from_bytes(header) else {
+        return;
+    };
+    let word_at = |segment: &[u8], at: usize| {
+        let bytes = segment.get(at..at + 8)?;
+        Some(u64::from_le_bytes(bytes.try_into().unwrap()))
+    };
+    let mut offset = SegmentHeader::BYTES;
+    for _ in 0..skip {
+        let word = word_at(segment, offset).and_then(Word::decode);
+        match word {
+            Some(word) => offset += crate::tier::footprint(word.len.into()),
+            None => break,
+        }
+    }
+    let (Some(word), true) = (Word::decode(low), offset + 16 < SEGMENT) else {
+        return;
+    };
+    let place = Place {
+        sequence: header.sequence,
+        offset,
+    };
+    let end = (offset + 16 + usize::from(word.len)).min(SEGMENT);
+    let first = match word.state {
+        State::Live => word.live(place, second, &segment[offset + 16..end]),
+        State::Open | State::Dead => word.without_payload(place),
+    };
+    segment[offset..offset + 8].copy_from_slice(&first.to_le_bytes());
+    segment[offset + 8..offset + 16].copy_from_slice(&second.to_le_bytes());
+}
+
 #[test]
 fn what_nobody_claims_is_freed() {
     let (bytes, _) = image();

@@ -29,6 +29,8 @@ pub(crate) use cells::{Cells, Content};
 pub(crate) use entry::{Codec, Entry, EntryRef, Location, Owner, Payload, Pin, PoolTag, Victim};
 pub(crate) use format::Found;
 #[cfg(test)]
+pub(crate) use format::{Place, SegmentHeader, State, Word, footprint};
+#[cfg(test)]
 pub(crate) use journal::Note;
 pub(crate) use log::{Log, Moved, Short, Temperature};
 pub(crate) use segments::{Arena, Left};
