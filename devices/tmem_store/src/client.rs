@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Clients: the unit of isolation, accounting and quotas.
 
-use std::sync::Arc;
+use crate::sync::Arc;
 
 use crate::account::Account;
 use crate::config::PoolConfig;

@@ -2,13 +2,13 @@
 //! The thread that works in the background: it compresses waiting pages, and
 //! reclaims what operations leave to it.
 
-use std::sync::atomic::{
+use crate::sync::atomic::{
     AtomicBool,
     Ordering::{Relaxed, SeqCst},
     fence,
 };
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::store::Shared;
 

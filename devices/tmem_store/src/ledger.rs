@@ -6,7 +6,7 @@
 //! *set aside* for it: they hold nothing, but ordinary charges cannot have
 //! them.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Adds `bytes` to `sum` unless that makes it more than `limit`.
 pub(crate) fn charge(sum: &AtomicU64, limit: u64, bytes: u64) -> bool {

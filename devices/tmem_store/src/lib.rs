@@ -24,11 +24,14 @@ mod config;
 mod counters;
 mod image;
 mod index;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod ledger;
 mod pool;
 mod reclaim;
 mod stats;
 mod store;
+mod sync;
 mod tier;
 mod types;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Making room within a client.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
 
 use super::{Account, Shortage};
 use crate::pool::Pool;
@@ -73,7 +73,7 @@ impl Account {
             match pool.evict(shard, looks < SPARING, patient) {
                 Some(0) => {}
                 Some(pages) => return pages,
-                None => std::thread::yield_now(),
+                None => crate::sync::thread::yield_now(),
             }
             looks += 1;
         }

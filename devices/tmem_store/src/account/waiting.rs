@@ -11,8 +11,8 @@
 //! can be compressed; then the client holds what it would hold had it never
 //! waited, and only then is a page evicted or a put refused.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{MutexGuard, PoisonError};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{MutexGuard, PoisonError};
 
 use super::{Account, Shortage};
 use crate::codec;
@@ -47,7 +47,7 @@ pub(crate) fn look(
         if !effort.look() {
             return false;
         }
-        std::thread::yield_now();
+        crate::sync::thread::yield_now();
     }
     false
 }

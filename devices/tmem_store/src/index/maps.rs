@@ -2,7 +2,7 @@
 //! Blocks and objects of one shard, and the ways to find them: by handle, by
 //! object, by age.
 
-use std::sync::atomic::AtomicBool;
+use crate::sync::atomic::AtomicBool;
 
 use hashbrown::HashTable;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One shard of a pool's index.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::key::{Key, Seed};
 use super::maps::Maps;

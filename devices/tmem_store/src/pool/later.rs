@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Compressing later what was put as it is.
 
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::PoisonError;
+use crate::sync::atomic::Ordering::Relaxed;
 
 use super::{Change, Pool};
 use crate::account::Shortage;

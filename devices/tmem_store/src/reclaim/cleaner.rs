@@ -6,7 +6,7 @@
 //! its shard's lock, if that is still what is kept of the page. A get that has
 //! found the old one has it pinned, and reads the same bytes.
 
-use std::sync::{MutexGuard, PoisonError, TryLockError};
+use crate::sync::{MutexGuard, PoisonError, TryLockError};
 
 use super::Effort;
 use crate::account::{Account, Shortage};

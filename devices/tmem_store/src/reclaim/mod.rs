@@ -10,8 +10,8 @@ mod cleaner;
 
 pub(crate) use cleaner::{Cleaned, Cleaner};
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
 
 use crate::account::Account;
 use crate::store::Shared;
@@ -126,7 +126,7 @@ impl Effort {
         let may = self.is_left();
         if may {
             self.looks = self.looks.saturating_sub(COST);
-            std::thread::yield_now();
+            crate::sync::thread::yield_now();
         }
         may
     }

@@ -4,8 +4,8 @@
 //! A head's lock is held while its end moves and headers are written, not while
 //! payloads are. Below it come the list of segments, then the arena's free ones.
 
-use std::sync::atomic::{AtomicU64, Ordering::*, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::atomic::{AtomicU64, Ordering::*, fence};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::entry::{Codec, Draft, Entry, EntryRef, Location, Owner, Payload, Pin, PoolTag, Victim};
 use super::format::{
