@@ -116,6 +116,8 @@ fn page_that_is_read_stays_while_it_is_moved() {
             }
         });
         world.clean();
+        let stats = world.client.stats();
+        assert!(stats.cleaned_segments == 1 && stats.moved_bytes > 0);
         getter.join().expect("the getter ends");
         Arc::into_inner(world).expect("nobody else has it").end();
     });
