@@ -37,11 +37,15 @@ pub(crate) fn command() -> Result<()> {
     units.args(["test", "--workspace", "--no-fail-fast"]);
     let units = count(&mut units)?;
 
+    step("interleavings of threads in the store");
+    let interleavings = count(&mut interleavings())?;
+
     step("end-to-end tests");
     let guests = count(&mut e2e::tests(Profile::Dev, None)?)?;
 
-    let passed = units.passed + guests.passed;
-    let failed = units.failed + guests.failed;
+    let all = [units, interleavings, guests];
+    let passed: u64 = all.iter().map(|counts| counts.passed).sum();
+    let failed: u64 = all.iter().map(|counts| counts.failed).sum();
     step("done");
     println!("{passed} passed, {failed} failed");
     if let Some(left_out) = left_out {
@@ -51,6 +55,18 @@ pub(crate) fn command() -> Result<()> {
         bail!("{failed} tests failed; their output is above");
     }
     Ok(())
+}
+
+/// The tests that a scheduler of its own runs. It takes the place of the standard
+/// library's locks, so that the store is built anew for it.
+fn interleavings() -> Command {
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    let mut command = project::cargo();
+    command
+        .args(["test", "--package", "tmem-store", "--lib", "--no-fail-fast"])
+        .args(["--target-dir", "target/shuttle", "interleavings"])
+        .env("RUSTFLAGS", format!("{flags} --cfg shuttle"));
+    command
 }
 
 /// Runs a `cargo test`, shows its output and counts the tests in it.

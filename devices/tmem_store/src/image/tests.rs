@@ -37,7 +37,7 @@ fn page(seed: u64) -> Page {
     let mut state = seed * 4 + 1;
     let noise = match seed % 4 {
         0 => {
-            if seed % 8 != 0 {
+            if !seed.is_multiple_of(8) {
                 page.as_chunks_mut::<8>().0.fill(seed.to_le_bytes());
             }
             return page;
@@ -387,7 +387,7 @@ fn memory_with_a_byte_changed_is_not_believed() {
     });
     for at in first.chain(others.take(1500)) {
         let at = at % bytes.len();
-        let flip = ((at * 37) as u8).max(1);
+        let flip = (at * 37).to_le_bytes()[0].max(1);
         bytes[at] ^= flip;
         match recovered(&bytes, LIMIT) {
             None => refused += 1,

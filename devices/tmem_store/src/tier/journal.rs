@@ -26,7 +26,6 @@ impl Journal {
     }
 
     /// Nothing else is noted until what is returned is dropped.
-    #[must_use]
     pub(super) fn note(&self, segment: u32, offset: usize, bytes: &[u8]) -> Noted<'_> {
         let mut notes = self.0.lock().unwrap();
         if let Some(notes) = &mut *notes {
