@@ -4,7 +4,7 @@
 use crate::sync::Arc;
 
 use crate::account::Account;
-use crate::config::PoolConfig;
+use crate::config::{Compression, PoolConfig};
 use crate::pool::Pool;
 use crate::reclaim::Effort;
 use crate::stats::ClientStats;
@@ -113,6 +113,17 @@ impl Client {
     /// Nothing is evicted before memory is short.
     pub fn set_weight(&self, weight: u32) {
         self.account.set_weight(weight);
+    }
+
+    /// How pages are compressed that are put from now on, and whether those that are
+    /// there are recompressed once they are cold.
+    pub fn set_compression(&self, compression: Compression) {
+        self.account.set_compression(compression);
+    }
+
+    /// How pages are compressed.
+    pub fn compression(&self) -> Compression {
+        self.account.compression()
     }
 
     /// Freezes or thaws: a frozen client's puts of new pages are refused;

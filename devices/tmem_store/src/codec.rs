@@ -1,42 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! How pages are kept: as one repeated word, compressed, or as they are.
 
-use std::cell::RefCell;
-
-use lz4_flex::block::{
-    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
-};
+mod lz4;
+mod zstd;
 
 use crate::tier::{Codec, MAX_COMPRESSED, Payload};
 use crate::types::{Lost, PAGE_SIZE, Page};
-
-/// What a thread needs to compress: kept, because lz4_flex would otherwise
-/// make its table anew (and allocate it, if built so) for each page.
-struct Scratch {
-    table: CompressTable,
-    output: [u8; get_maximum_output_size(PAGE_SIZE)],
-}
-
-impl Scratch {
-    fn new() -> Self {
-        Self {
-            table: CompressTable::small(),
-            output: [0; get_maximum_output_size(PAGE_SIZE)],
-        }
-    }
-
-    fn compress<'a>(&'a mut self, page: &'a Page) -> Payload<'a> {
-        let len = compress_into_with_table(page, &mut self.output, &mut self.table);
-        let len = len.ok().filter(|len| *len <= MAX_COMPRESSED);
-        match len.and_then(|len| self.output.get(..len)) {
-            Some(bytes) => Payload {
-                codec: Codec::Lz4,
-                bytes,
-            },
-            None => raw(page),
-        }
-    }
-}
 
 /// The page as it is.
 pub(crate) fn raw(page: &Page) -> Payload<'_> {
@@ -64,32 +33,32 @@ pub(crate) fn same_filled(page: &Page) -> Option<Payload<'_>> {
     })
 }
 
-/// Compresses `page` and hands the result to `keep`: at most
-/// [`MAX_COMPRESSED`] bytes, or the page itself. `keep` may call this once
-/// more, but not deeper, to be fast: a put that finds no memory compresses
-/// pages that wait for it.
+/// Compresses `page` and hands the result to `keep`: at most [`MAX_COMPRESSED`]
+/// bytes, or the page itself.
 pub(crate) fn compress<T>(page: &Page, keep: impl FnOnce(Payload<'_>) -> T) -> T {
-    thread_local! {
-        static SCRATCH: RefCell<[Option<Box<Scratch>>; 2]> = const { RefCell::new([None, None]) };
+    let mut output = [0; lz4::BOUND];
+    let bytes = lz4::compress(page, &mut output);
+    let codec = Codec::Lz4;
+    match bytes.filter(|bytes| bytes.len() <= MAX_COMPRESSED) {
+        Some(bytes) => keep(Payload { codec, bytes }),
+        None => keep(raw(page)),
     }
-    // Taken out of its place, so that a nested call takes another.
-    let kept = SCRATCH.try_with(|places| {
-        let mut places = places.try_borrow_mut().ok()?;
-        places.iter_mut().find_map(Option::take)
-    });
-    let mut scratch = match kept {
-        Ok(Some(scratch)) => scratch,
-        _ => Box::new(Scratch::new()),
-    };
-    let kept = keep(scratch.compress(page));
-    let _ = SCRATCH.try_with(|places| {
-        if let Ok(mut places) = places.try_borrow_mut()
-            && let Some(place) = places.iter_mut().find(|place| place.is_none())
-        {
-            *place = Some(scratch);
-        }
-    });
-    kept
+}
+
+/// Compresses more what is kept of a page, for as long as it is not used, and hands
+/// the result to `keep`: what is kept already, unless that gets smaller by an eighth.
+pub(crate) fn recompress<T>(kept: Payload<'_>, keep: impl FnOnce(Payload<'_>) -> T) -> T {
+    let mut page = [0; PAGE_SIZE];
+    let mut output = [0; PAGE_SIZE];
+    if matches!(kept.codec, Codec::Zstd | Codec::Same) || decode(Some(kept), &mut page).is_err() {
+        return keep(kept);
+    }
+    let codec = Codec::Zstd;
+    let bytes = zstd::compress(&page, &mut output);
+    match bytes.filter(|bytes| bytes.len() <= kept.bytes.len() / 8 * 7) {
+        Some(bytes) => keep(Payload { codec, bytes }),
+        None => keep(kept),
+    }
 }
 
 /// Brings a page back from what was kept of it.
@@ -112,10 +81,8 @@ pub(crate) fn decode(payload: Option<Payload<'_>>, page: &mut Page) -> Result<()
             page.as_chunks_mut::<8>().0.fill(word);
             Ok(())
         }
-        Codec::Lz4 => match decompress_into(bytes, page) {
-            Ok(PAGE_SIZE) => Ok(()),
-            _ => Err(Lost),
-        },
+        Codec::Lz4 => lz4::decompress(bytes, page).ok_or(Lost),
+        Codec::Zstd => zstd::decompress(bytes, page).ok_or(Lost),
     }
 }
 

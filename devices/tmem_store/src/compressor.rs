@@ -9,7 +9,9 @@ use crate::sync::atomic::{
 };
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::config::Recompression;
 use crate::store::Shared;
 
 /// Waiting pages that are worth a wake-up. Fewer (a quarter of a MiB in the
@@ -18,6 +20,10 @@ const WORTHWHILE: u64 = 64;
 
 /// Pages looked at before another pool may be more worthwhile.
 const BATCH: u64 = 64;
+
+/// Least and longest time until cold pages are looked for again if there are none.
+const IDLE: Duration = Duration::from_millis(50);
+const MOST_IDLE: Duration = Duration::from_secs(10);
 
 /// How much nicer the thread is than others. Not the lowest priority: it holds
 /// a shard's lock for moments, and were it never to run then, requests would
@@ -45,10 +51,12 @@ impl Bell {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sleeps until it was rung more than `count` times.
-    fn wait(&self, count: u64) {
+    /// Sleeps until it was rung more than `count` times, or for `most`.
+    fn wait(&self, count: u64, most: Duration) {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let rung = self.heard.wait_while(rung, |rung| *rung == count);
+        let rung = self
+            .heard
+            .wait_timeout_while(rung, most, |rung| *rung == count);
         drop(rung.unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -144,20 +152,40 @@ impl Drop for Compressor {
 }
 
 fn run(shared: &Shared, stop: &AtomicBool) {
+    let mut cold_again = Instant::now();
     while !stop.load(SeqCst) {
         let bell = &shared.bell;
         let count = bell.count();
         if work(shared) {
             continue;
         }
+        let rest = recompress(shared, &mut cold_again);
         // Who puts from here on rings; what was put before is looked for once
         // more.
         bell.sleeping.store(true, Relaxed);
         fence(SeqCst);
         if !work(shared) && !stop.load(SeqCst) {
-            bell.wait(count);
+            bell.wait(count, rest);
         }
     }
+}
+
+/// Recompresses a piece of what is cold, unless it is not `again` time for it; how long
+/// to rest from it.
+fn recompress(shared: &Shared, again: &mut Instant) -> Duration {
+    let start = Instant::now();
+    if start < *again {
+        return *again - start;
+    }
+    let Recompression { after, cpu_percent } = *shared.recompression_mut();
+    let rest = if shared.recompress_some() > 0 {
+        let percent = cpu_percent.clamp(1, 100);
+        start.elapsed() * (100 - percent) / percent
+    } else {
+        (after / 4).clamp(IDLE, MOST_IDLE)
+    };
+    *again = Instant::now() + rest;
+    rest
 }
 
 /// A piece of what there is to do; whether there may be more.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a store, a client and a pool are made from.
 
+use std::time::Duration;
+
 use crate::types::{Identity, PoolKind};
 
 /// Settings of a [`Store`](crate::Store).
@@ -55,6 +57,56 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// The weight of a client about which nothing was said.
     pub const WEIGHT: u32 = 100;
+}
+
+/// How pages of a client are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// With LZ4, and with zstd once they were not used for long.
+    #[default]
+    Auto,
+    /// With LZ4.
+    Lz4,
+    /// Not at all.
+    None,
+}
+
+impl Compression {
+    /// All settings.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Lz4, Self::None];
+
+    /// What operators call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Lz4 => "lz4",
+            Self::None => "none",
+        }
+    }
+
+    /// The setting that operators call so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|setting| setting.name() == name)
+    }
+}
+
+/// How cold pages are recompressed in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recompression {
+    /// Pages are cold once they were kept for so long and not used.
+    pub after: Duration,
+    /// The share of one CPU that may be spent on it, in percent; 0: it is not done.
+    pub cpu_percent: u32,
+}
+
+impl Default for Recompression {
+    /// A tenth of a CPU recompresses about 20 MB of pages in a second.
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(30),
+            cpu_percent: 10,
+        }
+    }
 }
 
 /// Settings of a [`Pool`](crate::Pool).

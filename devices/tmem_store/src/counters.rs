@@ -4,7 +4,7 @@
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::stats::{ClientStats, StoreStats};
-use crate::tier::{Codec, Content};
+use crate::tier::{Codec, Content, Entry};
 use crate::types::{Get, PoolKind, Put, Refused};
 
 /// A number that only statistics read.
@@ -34,6 +34,8 @@ pub(crate) struct Counters {
     same_filled_pages: Counter,
     compressed_pages: Counter,
     compressed_bytes: Counter,
+    zstd_pages: Counter,
+    zstd_bytes: Counter,
     raw_pages: Counter,
     waiting_pages: Counter,
     pub(crate) compressed_in_line: Counter,
@@ -56,6 +58,8 @@ pub(crate) struct Counters {
     pub(crate) evicted_pages: Counter,
     pub(crate) cleaned_segments: Counter,
     pub(crate) moved_bytes: Counter,
+    pub(crate) recompressed_pages: Counter,
+    pub(crate) recompression_microseconds: Counter,
 }
 
 impl Counters {
@@ -83,30 +87,48 @@ impl Counters {
     pub(crate) fn kept_as(&self, content: &Content) {
         match content {
             Content::Waiting(_) => self.waiting_pages.add(1),
-            Content::Entry(entry) => match entry.codec() {
-                Some(Codec::Same) => self.same_filled_pages.add(1),
-                Some(Codec::Raw) => self.raw_pages.add(1),
-                Some(Codec::Lz4) | None => {
-                    self.compressed_pages.add(1);
-                    self.compressed_bytes.add(entry.len() as u64);
-                }
-            },
+            Content::Entry(entry) => self.kept_entry(entry),
         }
+    }
+
+    /// A page is about to be kept in this entry.
+    pub(crate) fn kept_entry(&self, entry: &Entry) {
+        let len = entry.len() as u64;
+        match entry.codec() {
+            Some(Codec::Same) => return self.same_filled_pages.add(1),
+            Some(Codec::Raw) => return self.raw_pages.add(1),
+            Some(Codec::Zstd) => {
+                self.zstd_pages.add(1);
+                self.zstd_bytes.add(len);
+            }
+            Some(Codec::Lz4) | None => {}
+        }
+        self.compressed_pages.add(1);
+        self.compressed_bytes.add(len);
     }
 
     /// A page is no longer kept like this.
     pub(crate) fn no_longer_as(&self, content: &Content) {
         match content {
             Content::Waiting(_) => self.waiting_pages.sub(1),
-            Content::Entry(entry) => match entry.codec() {
-                Some(Codec::Same) => self.same_filled_pages.sub(1),
-                Some(Codec::Raw) => self.raw_pages.sub(1),
-                Some(Codec::Lz4) | None => {
-                    self.compressed_pages.sub(1);
-                    self.compressed_bytes.sub(entry.len() as u64);
-                }
-            },
+            Content::Entry(entry) => self.no_longer_entry(entry),
         }
+    }
+
+    /// A page is no longer kept in this entry.
+    pub(crate) fn no_longer_entry(&self, entry: &Entry) {
+        let len = entry.len() as u64;
+        match entry.codec() {
+            Some(Codec::Same) => return self.same_filled_pages.sub(1),
+            Some(Codec::Raw) => return self.raw_pages.sub(1),
+            Some(Codec::Zstd) => {
+                self.zstd_pages.sub(1);
+                self.zstd_bytes.sub(len);
+            }
+            Some(Codec::Lz4) | None => {}
+        }
+        self.compressed_pages.sub(1);
+        self.compressed_bytes.sub(len);
     }
 
     /// Counts an outcome and passes it on.
@@ -150,10 +172,14 @@ impl Counters {
         sum.same_filled_pages += self.same_filled_pages.get();
         sum.compressed_pages += self.compressed_pages.get();
         sum.compressed_bytes += self.compressed_bytes.get();
+        sum.zstd_pages += self.zstd_pages.get();
+        sum.zstd_bytes += self.zstd_bytes.get();
         sum.raw_pages += self.raw_pages.get();
         sum.waiting_pages += self.waiting_pages.get();
         sum.cleaned_segments += self.cleaned_segments.get();
         sum.moved_bytes += self.moved_bytes.get();
+        sum.recompressed_pages += self.recompressed_pages.get();
+        sum.recompression_microseconds += self.recompression_microseconds.get();
     }
 
     /// Fills the fields that are counted here.
@@ -163,6 +189,8 @@ impl Counters {
         stats.same_filled_pages = self.same_filled_pages.get();
         stats.compressed_pages = self.compressed_pages.get();
         stats.compressed_bytes = self.compressed_bytes.get();
+        stats.zstd_pages = self.zstd_pages.get();
+        stats.zstd_bytes = self.zstd_bytes.get();
         stats.raw_pages = self.raw_pages.get();
         stats.waiting_pages = self.waiting_pages.get();
         stats.compressed_in_line_pages = self.compressed_in_line.get();
@@ -185,5 +213,7 @@ impl Counters {
         stats.evicted_pages = self.evicted_pages.get();
         stats.cleaned_segments = self.cleaned_segments.get();
         stats.moved_bytes = self.moved_bytes.get();
+        stats.recompressed_pages = self.recompressed_pages.get();
+        stats.recompression_microseconds = self.recompression_microseconds.get();
     }
 }

@@ -37,7 +37,7 @@ mod types;
 
 pub use client::Client;
 pub use compressor::Compressor;
-pub use config::{ClientConfig, PoolConfig, StoreConfig};
+pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConfig};
 pub use image::Recovery;
 pub use pool::Pool;
 pub use stats::{ClientStats, StoreStats};

@@ -20,6 +20,10 @@ pub struct StoreStats {
     pub compressed_pages: u64,
     /// Bytes of the compressed pages, without headers and padding.
     pub compressed_bytes: u64,
+    /// Of the compressed pages, those that were not used for long and are kept with zstd.
+    pub zstd_pages: u64,
+    /// Bytes of them.
+    pub zstd_bytes: u64,
     /// Pages kept as they are because they compress poorly.
     pub raw_pages: u64,
     /// Pages kept as they are that wait to be compressed.
@@ -30,6 +34,10 @@ pub struct StoreStats {
     pub cleaned_segments: u64,
     /// Bytes of entries moved out of them.
     pub moved_bytes: u64,
+    /// Pages recompressed with zstd because they were not used for long.
+    pub recompressed_pages: u64,
+    /// Time that this took, whether or not pages got smaller.
+    pub recompression_microseconds: u64,
     /// Clients.
     pub clients: u64,
 }
@@ -55,6 +63,10 @@ pub struct ClientStats {
     pub compressed_pages: u64,
     /// Bytes of the compressed pages, without headers and padding.
     pub compressed_bytes: u64,
+    /// Of the compressed pages, those that were not used for long and are kept with zstd.
+    pub zstd_pages: u64,
+    /// Bytes of them.
+    pub zstd_bytes: u64,
     /// Pages kept as they are because they compress poorly.
     pub raw_pages: u64,
     /// Pages kept as they are that wait to be compressed.
@@ -103,4 +115,8 @@ pub struct ClientStats {
     pub cleaned_segments: u64,
     /// Bytes of entries moved out of them.
     pub moved_bytes: u64,
+    /// Pages recompressed with zstd because they were not used for long.
+    pub recompressed_pages: u64,
+    /// Time that this took, whether or not pages got smaller.
+    pub recompression_microseconds: u64,
 }

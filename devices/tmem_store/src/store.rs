@@ -21,16 +21,16 @@
 //! under their shard's lock by a put that needs their memory at once.
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::os::fd::OwnedFd;
 
 use crate::account::Account;
 use crate::client::Client;
 use crate::compressor::{Bell, Compressor};
-use crate::config::{ClientConfig, StoreConfig};
+use crate::config::{ClientConfig, Recompression, StoreConfig};
 use crate::counters::Counter;
 use crate::ledger::Ledger;
-use crate::reclaim::Effort;
+use crate::reclaim::{Cleaner, Effort, LOAN};
 use crate::stats::StoreStats;
 use crate::tier::{Arena, Left, SEGMENT};
 use crate::types::{Error, Identity, PAGE_SIZE};
@@ -56,6 +56,9 @@ pub(crate) struct Shared {
     pub(crate) shrinks: AtomicBool,
     /// Somebody found too little room.
     pub(crate) wants_room: AtomicBool,
+    recompression: Mutex<Recompression>,
+    /// For who recompresses pages: also for the memory that this needs for a while.
+    pub(crate) recompression_cleaner: Mutex<Cleaner>,
     accounts: RwLock<Vec<Arc<Account>>>,
 }
 
@@ -71,10 +74,15 @@ impl Shared {
     }
 
     /// Most bytes that may be held for now, but for moving entries: without some room
-    /// left, none could be had by cleaning.
+    /// left, none could be had by cleaning, nor by recompressing pages.
     pub(crate) fn limit(&self) -> u64 {
-        let most = self.most.saturating_sub(SEGMENT as u64);
+        let most = self.most.saturating_sub(SEGMENT as u64 + LOAN);
         self.limit.load(Relaxed).min(most)
+    }
+
+    pub(crate) fn recompression_mut(&self) -> MutexGuard<'_, Recompression> {
+        let setting = self.recompression.lock();
+        setting.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets a client whose pools are gone.
@@ -157,6 +165,8 @@ impl Store {
                 reserve: Mutex::new(()),
                 shrinks: AtomicBool::new(false),
                 wants_room: AtomicBool::new(false),
+                recompression: Mutex::default(),
+                recompression_cleaner: Mutex::default(),
                 accounts: RwLock::default(),
             }),
         }
@@ -209,6 +219,24 @@ impl Store {
     /// none waits or others are at it. May be called from any thread.
     pub fn compress_some(&self, pages: u64) -> u64 {
         self.shared.compress_some(pages)
+    }
+
+    /// Recompresses the pages of a segment that are cold, and returns how many it looked
+    /// at. May be called from any thread; [`Store::start_compressor`] does it in the
+    /// background.
+    pub fn recompress_some(&self) -> u64 {
+        self.shared.recompress_some()
+    }
+
+    /// Changes how cold pages are recompressed.
+    pub fn set_recompression(&self, recompression: Recompression) {
+        *self.shared.recompression_mut() = recompression;
+        self.shared.wake();
+    }
+
+    /// How cold pages are recompressed.
+    pub fn recompression(&self) -> Recompression {
+        *self.shared.recompression_mut()
     }
 
     /// Starts a thread that compresses waiting pages until its handle is

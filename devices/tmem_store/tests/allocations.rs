@@ -13,9 +13,10 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 use common::*;
-use tmem_store::{PAGE_SIZE, PoolKind, Store, StoreConfig};
+use tmem_store::{PAGE_SIZE, PoolKind, Recompression, Store, StoreConfig};
 
 /// Counts per thread, so that tests do not disturb each other.
 struct Counting;
@@ -50,7 +51,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-const TEXTURES: [Texture; 5] = [
+const TEXTURES: [Texture; 6] = [
+    Texture::Digits,
     Texture::Same,
     Texture::Sixteenths(1),
     HALF,
@@ -67,7 +69,12 @@ fn stores() -> [(Store, bool); 3] {
             memory_limit,
             deferred_limit,
         });
-        (store.unwrap(), later)
+        let store = store.unwrap();
+        store.set_recompression(Recompression {
+            after: Duration::ZERO,
+            cpu_percent: 100,
+        });
+        (store, later)
     })
 }
 
@@ -99,6 +106,7 @@ fn warm_up_and_count(store: &Store, later: bool) {
             }
             pool.flush(&OBJECT, 1000, 500);
             while later && store.compress_some(64) > 0 {}
+            while store.recompress_some() > 0 {}
         };
         work();
         work();

@@ -12,7 +12,8 @@ use common::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tmem_store::{
-    Client, Created, Get, PAGE_SIZE, Pool, PoolConfig, PoolError, PoolKind, Put, Refused, Store,
+    Client, Compression, Created, Get, PAGE_SIZE, Pool, PoolConfig, PoolError, PoolKind, Put,
+    Refused, Store,
 };
 
 /// Two pools of each kind for each client.
@@ -23,8 +24,8 @@ const KINDS: [PoolKind; 4] = [
     PoolKind::Ephemeral,
 ];
 
-/// What the store keeps free, to move pages when all else is used up.
-const RESERVE: u64 = 128 * KIB;
+/// What the store keeps free, to move and recompress pages when all else is used up.
+const RESERVE: u64 = 288 * KIB;
 
 /// Bytes by which segments are backed.
 const PIECE: u64 = 16 * KIB;
@@ -82,6 +83,14 @@ enum Op {
     Restart {
         client: usize,
     },
+    Compression {
+        client: usize,
+        compression: Compression,
+    },
+    /// Cold pages are recompressed after each step from here on, or no more.
+    Recompress {
+        on: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +122,7 @@ fn texture() -> impl Strategy<Value = Texture> {
         1 => Just(Texture::Same),
         4 => (0..=16_u8).prop_map(Texture::Sixteenths),
         2 => Just(RAW),
+        3 => Just(Texture::Digits),
     ]
 }
 
@@ -132,6 +142,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..2_usize, any::<bool>()).prop_map(|(client, frozen)| Op::Freeze { client, frozen }),
         1 => (0..2_usize, 0..=2 * MIB).prop_map(|(client, bytes)| Op::Quota { client, bytes }),
         1 => (0..2_usize).prop_map(|client| Op::Restart { client }),
+        1 => (0..2_usize, 0..3_usize).prop_map(|(client, nth)| Op::Compression {
+            client,
+            compression: Compression::ALL[nth],
+        }),
+        1 => any::<bool>().prop_map(|on| Op::Recompress { on }),
     ]
 }
 
@@ -172,6 +187,7 @@ impl Guest {
 
 struct World {
     store: TestStore,
+    recompresses: bool,
     guests: [Guest; 2],
 }
 
@@ -179,7 +195,11 @@ impl World {
     fn new(limit: u64, quotas: [u64; 2]) -> Self {
         let store = store(limit);
         let guests = quotas.map(|quota| Guest::new(&store, quota));
-        Self { store, guests }
+        Self {
+            store,
+            recompresses: true,
+            guests,
+        }
     }
 
     /// The pool, made if it is not there; `None` if it cannot be made.
@@ -403,10 +423,19 @@ impl World {
                 let quota = self.guests[client].quota;
                 self.guests[client] = Guest::new(&self.store, quota);
             }
+            Op::Compression {
+                client,
+                compression,
+            } => self.guests[client].client.set_compression(compression),
+            Op::Recompress { on } => {
+                self.recompresses = on;
+                self.store.recompress_in_background(on);
+            }
         }
     }
 
     fn check(&self) {
+        while self.recompresses && self.store.recompress_some() > 0 {}
         let stats = self.store.stats();
         assert!(stats.held_bytes <= stats.memory_limit_bytes);
         let mut held = 0;
@@ -466,7 +495,8 @@ proptest! {
                 }
             }
         }
-        let World { store, guests } = world;
+        let World { store, guests, .. } = world;
+        store.recompress_in_background(false);
         drop(guests);
         prop_assert_eq!(store.stats().held_bytes, 0);
         prop_assert_eq!(store.stats().mapped_bytes, 0);

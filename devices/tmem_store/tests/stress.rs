@@ -162,6 +162,11 @@ fn threads_get_what_they_put() {
             .map(|(pool, thread)| scope.spawn(move || work(pool, thread)))
             .collect();
         scope.spawn(|| disturb(&store, &clients[0], &done));
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                store.recompress_some();
+            }
+        });
         let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         done.store(true, Relaxed);
         assert!(results.iter().all(Result::is_ok));

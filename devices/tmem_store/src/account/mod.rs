@@ -11,11 +11,11 @@ mod waiting;
 
 pub(crate) use waiting::look;
 
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::BTreeMap;
 
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, Compression};
 use crate::counters::Counters;
 use crate::ledger::Ledger;
 use crate::pool::Pool;
@@ -61,6 +61,8 @@ pub(crate) struct Account {
     weight: AtomicU32,
     ledger: Ledger,
     frozen: AtomicBool,
+    /// The place of the setting in [`Compression::ALL`].
+    compression: AtomicUsize,
     pub(crate) counters: Counters,
     pub(crate) log: Log,
     pools: RwLock<BTreeMap<u32, Arc<Pool>>>,
@@ -87,6 +89,7 @@ impl Account {
             weight: AtomicU32::new(config.weight.max(1)),
             ledger: Ledger::default(),
             frozen: AtomicBool::new(false),
+            compression: AtomicUsize::new(0),
             counters: Counters::default(),
             log: Log::new(identity),
             pools: RwLock::default(),
@@ -148,6 +151,17 @@ impl Account {
     /// Pools that are made from now on come after one with this tag.
     pub(crate) fn made_after(&self, tag: PoolTag) {
         self.made.fetch_max(tag.made() + 1, Relaxed);
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        let [first, ..] = Compression::ALL;
+        let nth = self.compression.load(Relaxed);
+        Compression::ALL.get(nth).copied().unwrap_or(first)
+    }
+
+    pub(crate) fn set_compression(&self, compression: Compression) {
+        let nth = Compression::ALL.iter().position(|it| *it == compression);
+        self.compression.store(nth.unwrap_or(0), Relaxed);
     }
 
     /// Now, for blocks that age.

@@ -12,6 +12,13 @@ fn kept(page: &Page) -> Result<Vec<u8>, (Codec, Vec<u8>)> {
     }
 }
 
+/// What is kept of it once it is cold.
+fn cold(page: &Page) -> (Codec, Vec<u8>) {
+    compress(page, |kept| {
+        recompress(kept, |kept| (kept.codec, kept.bytes.to_vec()))
+    })
+}
+
 fn decode(codec: Codec, bytes: &[u8], page: &mut Page) -> Result<(), Lost> {
     super::decode(Some(Payload { codec, bytes }), page)
 }
@@ -63,8 +70,7 @@ fn pages_that_compress_poorly_are_kept_raw() {
         let (codec, bytes) = kept(&page).expect_err("not the same");
         match codec {
             Codec::Raw => assert!(bytes == page),
-            Codec::Lz4 => assert!(bytes.len() <= MAX_COMPRESSED),
-            Codec::Same => panic!("not the same"),
+            codec => assert!(codec == Codec::Lz4 && bytes.len() <= MAX_COMPRESSED),
         }
         let mut back = [0; PAGE_SIZE];
         assert_eq!(decode(codec, &bytes, &mut back), Ok(()));
@@ -90,6 +96,45 @@ fn encoding_can_be_nested() {
             assert!(back == *page);
         }
     });
+}
+
+#[test]
+fn cold_pages_are_smaller_or_as_they_were() {
+    let text: String = (1000..2024).map(|n: u32| n.to_string()).collect();
+    let text = text.into_bytes();
+    let text = text.try_into().expect("a page");
+    for (page, expected) in [
+        (mixed(PAGE_SIZE), Codec::Raw),
+        (mixed(1000), Codec::Lz4),
+        (text, Codec::Zstd),
+    ] {
+        let (_, before) = kept(&page).expect_err("not the same");
+        let (codec, bytes) = cold(&page);
+        assert_eq!(codec, expected);
+        assert!(bytes == before || bytes.len() <= before.len() * 7 / 8);
+        let mut back = [0; PAGE_SIZE];
+        assert_eq!(decode(codec, &bytes, &mut back), Ok(()));
+        assert!(back == page);
+        // It is not compressed once more.
+        let again = recompress(
+            Payload {
+                codec,
+                bytes: &bytes,
+            },
+            |kept| kept.bytes.to_vec(),
+        );
+        assert_eq!(again, bytes);
+    }
+}
+
+#[test]
+fn frames_of_more_or_less_than_a_page_are_lost() {
+    let mut page = [0; PAGE_SIZE];
+    for len in [0, 1, PAGE_SIZE - 1, PAGE_SIZE + 1, 64 << 10] {
+        let mut frame = vec![0; 1 << 10];
+        let len = zstd_safe::compress(frame.as_mut_slice(), &vec![7; len], 1).expect("room");
+        assert_eq!(decode(Codec::Zstd, &frame[..len], &mut page), Err(Lost));
+    }
 }
 
 #[test]
@@ -120,7 +165,9 @@ proptest! {
 
     #[test]
     fn garbage_decodes_or_is_lost_but_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..MAX_COMPRESSED)) {
-        let _ = decode(Codec::Lz4, &bytes, &mut [0; PAGE_SIZE]);
+        for codec in [Codec::Raw, Codec::Lz4, Codec::Zstd] {
+            let _ = decode(codec, &bytes, &mut [0; PAGE_SIZE]);
+        }
     }
 
     #[test]
@@ -131,11 +178,12 @@ proptest! {
         let mut page = mixed(part);
         // Matches of all lengths and distances.
         page.copy_within(0..part.min(1500), 2500);
-        let (codec, mut bytes) = kept(&page).expect_err("not the same");
-        for (at, value) in damage {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
+        for (codec, mut bytes) in [kept(&page).expect_err("not the same"), cold(&page)] {
+            for (at, value) in &damage {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            let _ = decode(codec, &bytes, &mut [0; PAGE_SIZE]);
         }
-        let _ = decode(codec, &bytes, &mut [0; PAGE_SIZE]);
     }
 }

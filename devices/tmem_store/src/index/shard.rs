@@ -33,14 +33,22 @@ impl Shard {
         self.maps.bytes() as u64
     }
 
-    /// What is kept of page `nth` of a block.
-    pub(crate) fn view(&self, key: &Key<'_>, nth: usize) -> Option<EntryRef<'_>> {
+    /// What is kept of page `nth` of a block that is got, and whether it was got before.
+    pub(crate) fn view(&self, key: &Key<'_>, nth: usize) -> Option<(EntryRef<'_>, bool)> {
         let block = self.maps.blocks.get(self.maps.find(key)?)?;
         let view = block.cells.view(nth)?;
         if self.maps.has_ages && !block.referenced.load(Relaxed) {
             block.referenced.store(true, Relaxed);
         }
-        Some(view)
+        let again = block.cells.mark_used(nth);
+        Some((view, again))
+    }
+
+    /// Whether the entry at `location` is what is kept of page `nth` of a block, and
+    /// was used since this was last asked.
+    pub(crate) fn was_used(&self, key: &Key<'_>, nth: usize, location: Location) -> Option<bool> {
+        let block = self.maps.blocks.get(self.maps.find(key)?)?;
+        block.cells.was_used(nth, location)
     }
 
     /// Whether page `nth` of a block is there.

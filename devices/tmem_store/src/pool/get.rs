@@ -4,7 +4,7 @@
 use super::Pool;
 use crate::codec;
 use crate::index::{Key, split};
-use crate::tier::Payload;
+use crate::tier::{Codec, Location, Owner, Payload, Temperature};
 use crate::types::{Get, Lost, ObjectId, Page};
 
 impl Pool {
@@ -38,13 +38,34 @@ impl Pool {
     /// A get that is not yet counted.
     pub(super) fn get_at(&self, key: &Key<'_>, nth: usize, page: &mut Page) -> Get {
         let shard = self.shard(key.shard());
-        let Some(entry) = shard.view(key, nth) else {
+        let Some((entry, again)) = shard.view(key, nth) else {
             return Get::Miss;
         };
         // Decoding takes longer than a lock should be held.
         let pin = self.account.log.pin(&self.account.shared.arena, entry);
         drop(shard);
-        self.account.look_at(pin, |payload| decode(payload, page))
+        let location = pin.location();
+        let get = self.account.look_at(pin, |payload| decode(payload, page));
+        if again && get == Get::Hit && location.codec() == Some(Codec::Zstd) {
+            // Whoever got it twice may get it again.
+            self.warm(&self.owner(key, nth), location, page);
+        }
+        get
+    }
+
+    /// Keeps a page in what is fast to decode, if there is room.
+    fn warm(&self, owner: &Owner<'_>, old: Location, page: &Page) {
+        codec::compress(page, |payload| {
+            let charge = |bytes| self.account.charge(bytes);
+            let new = self
+                .account
+                .append(Temperature::Warm, owner, payload, charge);
+            if let Ok(new) = new
+                && let Err(new) = self.move_entry(owner, old, new, false)
+            {
+                self.account.free_entry(new);
+            }
+        });
     }
 }
 

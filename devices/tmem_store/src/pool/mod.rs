@@ -231,6 +231,13 @@ impl Pool {
     ) -> Result<(), Entry> {
         let (block, nth) = split(owner.index);
         let key = Key::new(&self.seed, owner.object, block);
+        let bytes = new.footprint() as u64;
+        let more = bytes.saturating_sub(old.footprint() as u64);
+        if more > 0 && !charge(&self.held, self.quota, more) {
+            return Err(new);
+        }
+        let counters = &self.account.counters;
+        counters.kept_entry(&new);
         let mut new = Some(new);
         let moved = self.change_if(key.shard(), patient, |change| {
             let new = new.take()?;
@@ -239,14 +246,28 @@ impl Pool {
             });
             Some(moved.inspect(|old| self.account.bury(EntryRef::of(old))))
         });
-        match (moved.flatten(), new) {
+        let new = match (moved.flatten(), new) {
             (Some(Ok(old)), _) => {
+                let less = (old.footprint() as u64).saturating_sub(bytes);
+                self.credit_self(less);
+                counters.no_longer_entry(&old);
                 self.account.free_entry(old);
-                Ok(())
+                return Ok(());
             }
-            (Some(Err(new)), _) | (None, Some(new)) => Err(new),
-            (None, None) => Ok(()),
-        }
+            (Some(Err(new)), _) | (None, Some(new)) => new,
+            (None, None) => return Ok(()),
+        };
+        self.credit_self(more);
+        counters.no_longer_entry(&new);
+        Err(new)
+    }
+
+    /// Whether the entry at `location` is what is kept of a page, and was used since this
+    /// was last asked.
+    pub(crate) fn was_used(&self, owner: &Owner<'_>, location: Location) -> Option<bool> {
+        let (block, nth) = split(owner.index);
+        let key = Key::new(&self.seed, owner.object, block);
+        self.shard(key.shard()).was_used(&key, nth, location)
     }
 
     /// Keeps a page that an earlier store has left, in place of an older one, whatever

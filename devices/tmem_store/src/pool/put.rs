@@ -4,6 +4,7 @@
 use super::{Change, Pool};
 use crate::account::Shortage;
 use crate::codec;
+use crate::config::Compression;
 use crate::index::{Key, OutOfRoom, split};
 use crate::reclaim::Effort;
 use crate::tier::{Content, Owner, Payload};
@@ -63,6 +64,10 @@ impl Pool {
         }
         if let Some(same) = codec::same_filled(page) {
             return self.put_encoded(key, nth, same, there, effort);
+        }
+        if self.account.compression() == Compression::None {
+            let page = codec::raw(page);
+            return self.put_encoded(key, nth, page, there, effort);
         }
         if let Some(put) = self.put_waiting(key, nth, page) {
             return put;

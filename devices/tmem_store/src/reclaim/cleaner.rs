@@ -6,11 +6,16 @@
 //! its shard's lock, if that is still what is kept of the page. A get that has
 //! found the old one has it pinned, and reads the same bytes.
 
-use crate::sync::{MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::Effort;
 use crate::account::{Account, Shortage};
-use crate::tier::{LARGEST, Location, Moved, Owner, PIECE, PoolTag, SEGMENT, Temperature, Victim};
+use crate::codec;
+use crate::config::{Compression, Recompression};
+use crate::sync::{MutexGuard, PoisonError, TryLockError};
+use crate::tier::{
+    LARGEST, Location, Moved, Owner, PIECE, Payload, PoolTag, SEGMENT, Temperature, Victim,
+};
 use crate::types::ObjectId;
 
 /// What came of cleaning.
@@ -32,6 +37,31 @@ impl Cleaned {
     pub(crate) fn is_memory(self) -> bool {
         self == Self::Memory
     }
+}
+
+/// What becomes of the entries of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// They are moved as they are.
+    AsTheyAre,
+    /// Those that were not used are recompressed.
+    Smaller,
+}
+
+/// Most memory that recompressing a segment takes before its own comes back: heads end
+/// somewhere in a piece, and segments have no room for the last page.
+pub(crate) const LOAN: u64 = (SEGMENT + 2 * PIECE) as u64;
+
+/// Room within quota and limit for pages to be recompressed: it may take a little more
+/// than it gives back, because heads end somewhere in a piece.
+const ROOM: u64 = 4 * PIECE as u64;
+
+/// Memory that is in use for moving entries.
+#[derive(Debug, Default)]
+struct Loan<'a> {
+    reserve: Option<MutexGuard<'a, ()>>,
+    /// What is to be paid out of the segment's memory.
+    bytes: u64,
 }
 
 /// What a client's cleaner remembers while it works.
@@ -94,8 +124,49 @@ impl Account {
         let Some(victim) = victim else {
             return Cleaned::memory(spent() < before);
         };
-        let reserve = &mut None;
-        let mut at = 0;
+        self.evacuate(&mut cleaner, victim, How::AsTheyAre, effort, patient);
+        self.counters.cleaned_segments.add(1);
+        Cleaned::memory(spent() < before)
+    }
+
+    /// Recompresses the pages of a segment that were not used for long, and returns how many it
+    /// looked at.
+    fn recompress(&self, cleaner: &mut Cleaner, after: Duration) -> u64 {
+        if self.compression() != Compression::Auto {
+            return 0;
+        }
+        let arena = &self.shared.arena;
+        let age = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        // Not charged meanwhile: puts come first.
+        if self.charge(ROOM).is_err() {
+            return 0;
+        }
+        self.credit(ROOM);
+        self.credit_some(self.log.close_unused(arena, age));
+        let Some(victim) = self.log.cold(arena, age) else {
+            return 0;
+        };
+        let start = Instant::now();
+        let effort = &mut Effort::tidying();
+        let pages = self.evacuate(cleaner, victim, How::Smaller, effort, true);
+        let time = u64::try_from(start.elapsed().as_micros()).unwrap_or(0);
+        self.counters.recompression_microseconds.add(time);
+        pages
+    }
+
+    /// Moves all entries out of a segment, as far as there is memory, and returns how many
+    /// it looked at.
+    fn evacuate(
+        &self,
+        cleaner: &mut Cleaner,
+        victim: Victim,
+        how: How,
+        effort: &mut Effort,
+        patient: bool,
+    ) -> u64 {
+        let arena = &self.shared.arena;
+        let mut loan = Loan::default();
+        let (mut at, mut pages) = (0, 0);
         cleaner.names.clear();
         cleaner.names.reserve(64);
         while let Some(entry) = self.log.next(arena, &victim, &mut at) {
@@ -112,15 +183,15 @@ impl Account {
                         object: &object,
                         index,
                     };
-                    if !self.move_entry(&victim, location, &owner, reserve, patient) {
+                    if !self.move_entry(&victim, location, &owner, how, &mut loan, patient) {
                         break;
                     }
+                    pages += 1;
                 }
             }
         }
-        self.credit_some(self.log.done(arena, victim));
-        self.counters.cleaned_segments.add(1);
-        Cleaned::memory(spent() < before)
+        self.repay(self.log.done(arena, victim), loan.bytes);
+        pages
     }
 
     /// Moves an entry if its page is still kept there; `false` if there is no memory
@@ -130,7 +201,8 @@ impl Account {
         victim: &Victim,
         location: Location,
         owner: &Owner<'_>,
-        reserve: &mut Option<MutexGuard<'a, ()>>,
+        how: How,
+        loan: &mut Loan<'a>,
         patient: bool,
     ) -> bool {
         let pool = self.pools().get(&owner.pool.id()).cloned();
@@ -140,26 +212,69 @@ impl Account {
         let Some(payload) = self.shared.arena.of_victim(victim, location) else {
             return true;
         };
-        let charge = |bytes| {
-            if self.charge_for_moving(bytes) {
-                return Ok(());
+        let mut place = |temperature, payload: Payload<'_>| {
+            let charge = |bytes| self.charge_from(bytes, how, loan);
+            let Ok(new) = self.append(temperature, owner, payload, charge) else {
+                return None;
+            };
+            let len = new.footprint() as u64;
+            match pool.move_entry(owner, location, new, patient) {
+                Ok(()) => return Some(len),
+                Err(new) => self.free_entry(new),
             }
-            if reserve.is_none() {
-                *reserve = self.shared.reserve();
+            Some(0)
+        };
+        let moved = match how {
+            How::AsTheyAre if victim.is_frozen() => place(Temperature::Frozen, payload),
+            How::AsTheyAre => place(Temperature::Cold, payload),
+            How::Smaller => match pool.was_used(owner, location) {
+                None => Some(0),
+                Some(true) => place(Temperature::Warm, payload),
+                Some(false) => codec::recompress(payload, |smaller| {
+                    let moved = place(Temperature::Frozen, smaller);
+                    if smaller != payload && moved.is_some_and(|bytes| bytes > 0) {
+                        self.counters.recompressed_pages.add(1);
+                    }
+                    moved
+                }),
+            },
+        };
+        self.counters.moved_bytes.add(moved.unwrap_or(0));
+        moved.is_some()
+    }
+
+    /// Finds memory for an entry that is moved: pages that are recompressed have memory of
+    /// their own until the segment's comes back, so that puts never find less room.
+    fn charge_from<'a>(
+        &'a self,
+        bytes: u64,
+        how: How,
+        loan: &mut Loan<'a>,
+    ) -> Result<(), Shortage> {
+        if how == How::Smaller {
+            if loan.bytes + bytes > LOAN {
+                return Err(Shortage::Store);
             }
-            reserve.as_ref().ok_or(Shortage::Store)?;
-            self.charge_anyway(bytes);
-            Ok(())
-        };
-        let Ok(new) = self.append(Temperature::Cold, owner, payload, charge) else {
-            return false;
-        };
-        let len = new.footprint() as u64;
-        match pool.move_entry(owner, location, new, patient) {
-            Ok(()) => self.counters.moved_bytes.add(len),
-            Err(new) => self.free_entry(new),
+            loan.bytes += bytes;
+            return Ok(());
         }
-        true
+        if self.charge_for_moving(bytes) {
+            return Ok(());
+        }
+        if loan.reserve.is_none() {
+            loan.reserve = self.shared.reserve();
+        }
+        loan.reserve.as_ref().ok_or(Shortage::Store)?;
+        self.charge_anyway(bytes);
+        Ok(())
+    }
+
+    /// Credits what came back, but for what was borrowed.
+    fn repay(&self, back: u64, borrowed: u64) {
+        match back.checked_sub(borrowed) {
+            Some(rest) => self.credit_some(rest),
+            None => self.charge_anyway(borrowed - back),
+        }
     }
 }
 
@@ -188,6 +303,21 @@ impl crate::store::Shared {
             Err(TryLockError::Poisoned(poisoned)) => Some(PoisonError::into_inner(poisoned)),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// Recompresses cold pages of a segment, and returns how many it looked at.
+    pub(crate) fn recompress_some(&self) -> u64 {
+        let Recompression { after, cpu_percent } = *self.recompression_mut();
+        if cpu_percent == 0 {
+            return 0;
+        }
+        let Ok(mut cleaner) = self.recompression_cleaner.try_lock() else {
+            return 0;
+        };
+        let mut accounts = self
+            .each_account()
+            .map(|account| account.recompress(&mut cleaner, after));
+        accounts.find(|pages| *pages > 0).unwrap_or(0)
     }
 
     /// Cleans a segment of the clients that are sparse; whether there may be more to

@@ -8,7 +8,7 @@
 
 mod cleaner;
 
-pub(crate) use cleaner::{Cleaned, Cleaner};
+pub(crate) use cleaner::{Cleaned, Cleaner, LOAN};
 
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Sixteen pages at rest in 136 bytes.
 
+use crate::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
 use super::entry::{Entry, EntryRef, Location};
 
 /// What is kept of a page.
@@ -37,6 +39,9 @@ pub(crate) struct Cells {
     kept: u16,
     /// One bit per page that is kept and waits to be compressed.
     waiting: u16,
+    /// One bit per page that was got since it was put or looked at by who makes
+    /// cold pages smaller.
+    used: AtomicU16,
     /// Locations of the entries.
     words: [u64; Self::COUNT],
 }
@@ -72,6 +77,22 @@ impl Cells {
             .then(|| EntryRef::new(Location::from_word(word), self))
     }
 
+    /// Marks page `nth`, which is below [`Cells::COUNT`], as used; whether it was.
+    pub(crate) fn mark_used(&self, nth: usize) -> bool {
+        let bit = 1 << nth;
+        // Most of what is got again is marked already: nothing is written then.
+        self.used.load(Relaxed) & bit != 0 || self.used.fetch_or(bit, Relaxed) & bit != 0
+    }
+
+    /// Whether the entry at `location` is kept for page `nth`, does not wait to be
+    /// compressed, and was used since this was last asked.
+    pub(crate) fn was_used(&self, nth: usize, location: Location) -> Option<bool> {
+        let is_there = self.has(nth) && !self.is_waiting(nth);
+        let word = *self.words.get(nth)?;
+        (is_there && word == location.word())
+            .then(|| self.used.fetch_and(!(1 << nth), Relaxed) >> nth & 1 != 0)
+    }
+
     /// Keeps `content` for page `nth`, which is below [`Cells::COUNT`], and
     /// returns what was kept before.
     pub(crate) fn put(&mut self, nth: usize, content: Content) -> Option<Content> {
@@ -102,6 +123,7 @@ impl Cells {
         };
         self.kept &= !(1 << nth);
         self.waiting &= !(1 << nth);
+        *self.used.get_mut() &= !(1 << nth);
         Some(content)
     }
 

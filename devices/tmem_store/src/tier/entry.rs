@@ -67,6 +67,8 @@ pub(crate) enum Codec {
     Raw,
     /// An LZ4 block.
     Lz4,
+    /// A Zstandard frame.
+    Zstd,
     /// The eight bytes that the page repeats; none if it is zeros.
     Same,
 }
@@ -77,6 +79,7 @@ impl Codec {
         match self {
             Self::Raw => 0,
             Self::Lz4 => 1,
+            Self::Zstd => 2,
             Self::Same => 3,
         }
     }
@@ -86,6 +89,7 @@ impl Codec {
         match bits & 0xf {
             0 => Some(Self::Raw),
             1 => Some(Self::Lz4),
+            2 => Some(Self::Zstd),
             3 => Some(Self::Same),
             _ => None,
         }
@@ -122,6 +126,11 @@ impl Location {
     /// Bytes of payload.
     pub(crate) fn len(self) -> usize {
         (self.0 & 0x1fff) as usize
+    }
+
+    /// Bytes of page memory that the entry takes, its header included.
+    pub(crate) fn footprint(self) -> usize {
+        footprint(self.len())
     }
 
     /// Bytes from the start of the segment to the header.
@@ -231,7 +240,7 @@ impl Pin {
         Self { location }
     }
 
-    pub(super) fn location(&self) -> Location {
+    pub(crate) fn location(&self) -> Location {
         self.location
     }
 }
@@ -242,12 +251,22 @@ impl Pin {
 pub(crate) struct Victim {
     segment: u32,
     used: usize,
+    is_frozen: bool,
 }
 
 impl Victim {
     /// To be called only when a sealed segment's references were counted up for it.
-    pub(super) fn new(segment: u32, used: usize) -> Self {
-        Self { segment, used }
+    pub(super) fn new(segment: u32, used: usize, is_frozen: bool) -> Self {
+        Self {
+            segment,
+            used,
+            is_frozen,
+        }
+    }
+
+    /// Whether its entries are as small as they get.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.is_frozen
     }
 
     pub(super) fn segment(&self) -> u32 {

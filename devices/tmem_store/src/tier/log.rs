@@ -25,9 +25,11 @@ pub(crate) enum Temperature {
     Warm,
     /// Pages that the cleaner has moved: they have lived longer.
     Cold,
+    /// Pages that were not used for long, as small as they get.
+    Frozen,
 }
 
-const TEMPERATURES: usize = 3;
+const TEMPERATURES: usize = 4;
 
 /// Why an entry was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +99,8 @@ struct Head {
     used: usize,
     backed: usize,
     names: Names,
+    /// The end when it was last found to have moved, and when that was.
+    seen: (usize, u64),
 }
 
 impl Head {
@@ -247,6 +251,8 @@ struct Segments {
     list: Vec<u32>,
     /// Where the next look for a victim begins.
     next: usize,
+    /// Where the next look for a cold one begins.
+    next_cold: usize,
 }
 
 impl Log {
@@ -267,11 +273,12 @@ impl Log {
     }
 
     fn head(&self, temperature: Temperature) -> MutexGuard<'_, Option<Head>> {
-        let [deferred, warm, cold] = &self.heads;
+        let [deferred, warm, cold, frozen] = &self.heads;
         let head = match temperature {
             Temperature::Deferred => deferred,
             Temperature::Warm => warm,
             Temperature::Cold => cold,
+            Temperature::Frozen => frozen,
         };
         head.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -355,7 +362,7 @@ impl Log {
         let closed = place.replace(self.begin(arena, segment, number, first)?);
         if let Some(closed) = closed {
             // Whatever comes back is as good as a grant that is not used.
-            *grant += self.close(arena, &closed);
+            *grant += self.close(arena, &closed, arena.now());
         }
         let head = place.as_mut().ok_or(Short::System)?;
         let draft = head.append(arena, segment, owner, kind, &mut 0, &self.names)?;
@@ -398,6 +405,7 @@ impl Log {
             used: SegmentHeader::BYTES,
             backed,
             names: Names::NONE,
+            seen: (0, 0),
         })
     }
 
@@ -433,6 +441,8 @@ impl Log {
         let is_deferred = temperature == Temperature::Deferred;
         segment.is_deferred.store(is_deferred, Relaxed);
         segment.is_cleaned.store(false, Relaxed);
+        let is_frozen = temperature == Temperature::Frozen;
+        segment.is_frozen.store(is_frozen, Relaxed);
         segment.refs.store(1, Release);
         true
     }
@@ -468,6 +478,7 @@ impl Log {
             return Err(Damaged);
         };
         segment.sequence.store(left.header().sequence, Relaxed);
+        segment.unused_since.store(arena.now(), Relaxed);
         segment.used.store(to_u32(extent.used), Relaxed);
         segment.names.store(to_u32(extent.names), Relaxed);
         self.names.fetch_add(extent.names as u64, Relaxed);
@@ -496,8 +507,9 @@ impl Log {
     }
 
     /// Ends that a segment is a head; bytes of memory given back.
-    fn close(&self, arena: &Arena, head: &Head) -> u64 {
+    fn close(&self, arena: &Arena, head: &Head, since: u64) -> u64 {
         if let Some(segment) = arena.segment(head.segment) {
+            segment.unused_since.store(since, Relaxed);
             segment.is_sealed.store(true, Release);
         }
         self.count_down(arena, head.segment).1
@@ -567,7 +579,7 @@ impl Log {
             let empty = place.take_if(|head| is_empty(head));
             drop(place);
             if let Some(head) = empty {
-                bytes += self.close(arena, &head);
+                bytes += self.close(arena, &head, arena.now());
             }
         }
         bytes
@@ -577,14 +589,14 @@ impl Log {
     /// bytes of memory given back.
     pub(crate) fn close_sparse(&self, arena: &Arena, least: u32) -> u64 {
         let mut bytes = 0;
-        for temperature in [Temperature::Warm, Temperature::Cold] {
+        for temperature in [Temperature::Warm, Temperature::Cold, Temperature::Frozen] {
             let mut place = self.head(temperature);
             let is_sparse = |head: &Head| {
                 let segment = arena.segment(head.segment);
                 segment.is_some_and(|segment| segment.dead() >= least)
             };
             if let Some(head) = place.take_if(|head| is_sparse(head)) {
-                bytes += self.close(arena, &head);
+                bytes += self.close(arena, &head, arena.now());
             }
         }
         bytes
@@ -596,7 +608,7 @@ impl Log {
             let head = self.head(temperature);
             head.as_ref().map_or(0, |head| head.backed - head.used) as u64
         };
-        room(Temperature::Warm) + room(Temperature::Cold)
+        room(Temperature::Warm) + room(Temperature::Cold) + room(Temperature::Frozen)
     }
 
     /// Frees an entry; bytes of memory given back, which are to be credited.
@@ -674,6 +686,16 @@ impl Log {
             }
         }
         let (_, number) = best?;
+        self.take(arena, number, segments)
+    }
+
+    /// Has a segment of the list be cleaned, unless somebody does so.
+    fn take(
+        &self,
+        arena: &Arena,
+        number: u32,
+        segments: MutexGuard<'_, Segments>,
+    ) -> Option<Victim> {
         // It is the client's while the list is locked.
         let segment = arena.segment(number)?;
         if !segment.try_hold() {
@@ -685,7 +707,64 @@ impl Log {
             return None;
         }
         let used = segment.used.load(Relaxed) as usize;
-        Some(Victim::new(number, used))
+        let is_frozen = segment.is_frozen.load(Relaxed);
+        Some(Victim::new(number, used, is_frozen))
+    }
+
+    /// A segment whose entries can still be made smaller, and to which nothing was
+    /// appended for `age` milliseconds.
+    pub(crate) fn cold(&self, arena: &Arena, age: u64) -> Option<Victim> {
+        let now = arena.now();
+        let mut segments = self.segments();
+        let len = segments.list.len();
+        for _ in 0..len {
+            let at = segments.next_cold % len;
+            segments.next_cold = at + 1;
+            let Some(number) = segments.list.get(at).copied() else {
+                break;
+            };
+            let Some(segment) = arena.segment(number) else {
+                continue;
+            };
+            if segment.is_sealed.load(Acquire)
+                && !segment.is_frozen.load(Relaxed)
+                && !segment.is_deferred.load(Relaxed)
+                && !segment.is_cleaned.load(Relaxed)
+                && segment.live.load(Relaxed) > 0
+                && now.saturating_sub(segment.unused_since.load(Relaxed)) >= age
+            {
+                // What stays in it all the same has to wait for another try.
+                segment.unused_since.store(now, Relaxed);
+                return self.take(arena, number, segments);
+            }
+        }
+        None
+    }
+
+    /// Closes heads to which nothing was appended for `age` milliseconds, so that
+    /// their segments become cold; bytes of memory given back.
+    pub(crate) fn close_unused(&self, arena: &Arena, age: u64) -> u64 {
+        let now = arena.now();
+        let mut bytes = 0;
+        for temperature in [Temperature::Warm, Temperature::Cold] {
+            let mut place = self.head(temperature);
+            let Some(head) = place
+                .as_mut()
+                .filter(|head| head.used > SegmentHeader::BYTES)
+            else {
+                continue;
+            };
+            if head.seen.0 != head.used {
+                head.seen = (head.used, now);
+            }
+            if now.saturating_sub(head.seen.1) >= age
+                && let Some(head) = place.take()
+            {
+                drop(place);
+                bytes += self.close(arena, &head, now.saturating_sub(age));
+            }
+        }
+        bytes
     }
 
     /// The entry of a victim at `at`, which is moved behind it; `None` at the end.

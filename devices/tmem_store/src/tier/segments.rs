@@ -5,6 +5,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use super::format::{Damaged, SegmentHeader};
 use super::mapping::Mapping;
@@ -27,6 +28,10 @@ pub(super) struct Segment {
     pub(super) sequence: AtomicU64,
     /// Where it stands in its client's list.
     pub(super) place: AtomicU32,
+    /// When it was sealed or last looked through, by the arena's clock.
+    pub(super) unused_since: AtomicU64,
+    /// Its entries are as small as they get.
+    pub(super) is_frozen: AtomicBool,
     /// Its pages are to be compressed.
     pub(super) is_deferred: AtomicBool,
     /// Nothing is appended any more, and what was is known to who sees this.
@@ -94,6 +99,7 @@ pub(crate) struct Arena {
     total: u32,
     /// Uses of segments, so far.
     sequence: AtomicU64,
+    started: Instant,
 }
 
 /// Segments whose state is made at a time.
@@ -177,7 +183,13 @@ impl Arena {
             free: Mutex::default(),
             total,
             sequence: AtomicU64::new(1),
+            started: Instant::now(),
         })
+    }
+
+    /// Milliseconds since the arena was made.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {

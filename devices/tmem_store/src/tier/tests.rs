@@ -58,7 +58,7 @@ fn locations_and_headers_survive_packing() {
         assert!(location.word() < 1 << 55);
     }
     assert_eq!(Word::decode(0), None);
-    for codec in (2..16).filter(|codec| *codec != 3) {
+    for codec in 4..16 {
         assert_eq!(Word::decode(2 | codec << 3), None, "codec {codec}");
         assert_eq!(Location::from_word(codec << 51).codec(), None);
     }

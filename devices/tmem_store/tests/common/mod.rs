@@ -2,17 +2,22 @@
 //! What the tests share: stores, and pages that say what they should be.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unreachable_pub, reason = "tests are not crates that others use")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tmem_store::{
     Client, ClientConfig, Created, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Put,
-    Refused, Store, StoreConfig,
+    Recompression, Refused, Store, StoreConfig,
 };
 
 pub const KIB: u64 = 1 << 10;
@@ -43,8 +48,17 @@ pub fn mode() -> Mode {
 #[derive(Debug)]
 pub struct TestStore {
     store: Store,
+    recompresses: Arc<Mutex<bool>>,
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl TestStore {
+    /// Whether the thread, if there is one, also recompresses pages: what is held then
+    /// changes at any time. Waits for the end of what it does.
+    pub fn recompress_in_background(&self, on: bool) {
+        *self.recompresses.lock().unwrap() = on;
+    }
 }
 
 impl Deref for TestStore {
@@ -71,12 +85,27 @@ pub fn store(memory_limit: u64) -> TestStore {
         config.deferred_limit = 0;
     }
     let store = Store::new(config).unwrap();
+    // Pages are cold at once.
+    store.set_recompression(Recompression {
+        after: Duration::ZERO,
+        cpu_percent: 100,
+    });
     let done = Arc::new(AtomicBool::new(false));
+    let recompresses = Arc::new(Mutex::new(false));
     let thread = (mode() == Mode::Background).then(|| {
         let (store, done) = (store.clone(), done.clone());
+        let recompresses = recompresses.clone();
         thread::spawn(move || {
             while !done.load(Relaxed) {
-                if store.compress_some(4) == 0 {
+                // Locked until it is done.
+                let recompresses = recompresses.lock().unwrap();
+                let recompressed = if *recompresses {
+                    store.recompress_some()
+                } else {
+                    0
+                };
+                drop(recompresses);
+                if store.compress_some(4) + recompressed == 0 {
                     thread::sleep(Duration::from_micros(20));
                 }
             }
@@ -84,6 +113,7 @@ pub fn store(memory_limit: u64) -> TestStore {
     });
     TestStore {
         store,
+        recompresses,
         done,
         thread,
     }
@@ -93,6 +123,15 @@ pub fn store(memory_limit: u64) -> TestStore {
 pub fn settle(store: &Store) {
     while store.stats().waiting_pages > 0 {
         store.compress_some(64);
+    }
+}
+
+/// Waits for what a thread in the background is about to do.
+pub fn until(done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "still not so after a minute");
+        thread::sleep(Duration::from_micros(100));
     }
 }
 
@@ -129,6 +168,8 @@ pub fn object(number: u64) -> ObjectId {
 pub enum Texture {
     /// One word, repeated.
     Same,
+    /// Digits at random: smaller with zstd than with LZ4.
+    Digits,
     /// To about this part in 16.
     Sixteenths(u8),
 }
@@ -144,6 +185,13 @@ pub fn page(seed: u64, texture: Texture) -> Page {
         Texture::Same => {
             for word in page.chunks_exact_mut(8) {
                 word.copy_from_slice(&seed.to_le_bytes());
+            }
+            return page;
+        }
+        Texture::Digits => {
+            for byte in &mut page {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                *byte = b'0' + ((state >> 40) % 10) as u8;
             }
             return page;
         }
