@@ -13,6 +13,15 @@ use tmem_store::PoolKind;
 /// Clients, where there are several.
 const SEVERAL: usize = 8;
 
+/// Which codecs the store may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Codecs {
+    /// LZ4 alone, as zram.
+    Lz4,
+    /// Also zstd, for pages that were not used for a while.
+    Cold,
+}
+
 /// Pages of one sort, or two, in a pool each, for one client or several.
 #[derive(Debug)]
 pub(super) struct Pattern {
@@ -20,6 +29,9 @@ pub(super) struct Pattern {
     /// Each client has one for each.
     pub(super) pools: &'static [(Sort, PoolKind)],
     pub(super) clients: usize,
+    /// Bytes held with the cold tier, at most this many times those of zram after
+    /// compaction.
+    pub(super) cold_target: Option<f64>,
 }
 
 /// Heap in swap and files in a cache.
@@ -34,21 +46,25 @@ pub(super) const PATTERNS: &[Pattern] = &[
         name: "file pages",
         pools: &[(Sort::File, PoolKind::Persistent)],
         clients: 1,
+        cold_target: Some(0.75),
     },
     Pattern {
         name: "heap pages",
         pools: &[(Sort::Heap, PoolKind::Persistent)],
         clients: 1,
+        cold_target: Some(0.60),
     },
     Pattern {
         name: "heap persistent, files ephemeral",
         pools: MIXED,
         clients: 1,
+        cold_target: None,
     },
     Pattern {
         name: "heap persistent, files ephemeral",
         pools: MIXED,
         clients: SEVERAL,
+        cold_target: None,
     },
 ];
 

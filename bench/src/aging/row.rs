@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What was measured after one step.
 
+use crate::aging::TARGET;
+use crate::aging::pattern::Codecs;
+use crate::aging::pattern::Pattern;
 use crate::aging::state::State;
 use serde::Serialize;
 use std::time::Duration;
@@ -18,6 +21,10 @@ pub(super) struct Row {
     pub(super) seed: u64,
     pub(super) pattern: &'static str,
     pub(super) clients: usize,
+    /// Whether pages that were not used for a while were compressed with zstd.
+    pub(super) cold_tier: bool,
+    /// What `beside_zram_compacted` should be at most.
+    pub(super) target: Option<f64>,
     pub(super) after: &'static str,
     pub(super) live_pages: u64,
     /// Bytes held for each live page, bookkeeping included.
@@ -63,15 +70,20 @@ impl Measured {
 impl Row {
     /// Names the pattern.
     pub(super) fn title(&self) -> String {
+        let tier = if self.cold_tier {
+            ", with the cold tier"
+        } else {
+            ""
+        };
         match self.clients {
-            1 => format!("{}, one client", self.pattern),
-            clients => format!("{}, {clients} clients", self.pattern),
+            1 => format!("{}, one client{tier}", self.pattern),
+            clients => format!("{}, {clients} clients{tier}", self.pattern),
         }
     }
 
     pub(super) fn new(
         seed: u64,
-        (pattern, clients): (&'static str, usize),
+        (pattern, codecs): (&Pattern, Codecs),
         after: &'static str,
         measured: &Measured,
         zram: Option<Peer>,
@@ -81,8 +93,13 @@ impl Row {
         let store = per_page(state.held_bytes);
         Self {
             seed,
-            pattern,
-            clients,
+            pattern: pattern.name,
+            clients: pattern.clients,
+            cold_tier: codecs == Codecs::Cold,
+            target: match codecs {
+                Codecs::Lz4 => Some(TARGET),
+                Codecs::Cold => pattern.cold_target,
+            },
             after,
             live_pages: state.pages,
             store,

@@ -3,6 +3,7 @@
 
 use crate::aging::content::Content;
 use crate::aging::layout::Layout;
+use crate::aging::pattern::Codecs;
 use crate::aging::pattern::Pattern;
 use crate::aging::row::Measured;
 use crate::aging::row::Peer;
@@ -23,6 +24,7 @@ use tmem_store::Page;
 /// A pattern that is being run.
 pub(super) struct Run<'a> {
     pattern: &'a Pattern,
+    codecs: Codecs,
     content: &'a Content,
     layout: Layout,
     seed: u64,
@@ -35,7 +37,7 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// Sets up for at most `most` slots, with zram if `beside_zram`.
     pub(super) fn new(
-        pattern: &'a Pattern,
+        (pattern, codecs): (&'a Pattern, Codecs),
         content: &'a Content,
         most: usize,
         seed: u64,
@@ -46,10 +48,11 @@ impl<'a> Run<'a> {
         ensure!(slots > 0, "too few pages for {}", pattern.name);
         Ok(Self {
             pattern,
+            codecs,
             content,
             layout,
             seed,
-            subject: Subject::new(pattern, slots)?,
+            subject: Subject::new(pattern, codecs, slots)?,
             zram: beside_zram.then(|| Zram::create(slots)).transpose()?,
             kept: vec![None; slots],
         })
@@ -84,7 +87,7 @@ impl<'a> Run<'a> {
         };
         Ok(Row::new(
             self.seed,
-            (self.pattern.name, self.pattern.clients),
+            (self.pattern, self.codecs),
             step.name,
             &measured,
             zram,

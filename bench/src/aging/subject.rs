@@ -4,6 +4,7 @@
 
 use crate::aging::clock::ThreadClock;
 use crate::aging::layout::Place;
+use crate::aging::pattern::Codecs;
 use crate::aging::pattern::Pattern;
 use crate::aging::state::State;
 use anyhow::Context;
@@ -12,8 +13,10 @@ use anyhow::bail;
 use anyhow::ensure;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 use tmem_store::Client;
 use tmem_store::ClientConfig;
+use tmem_store::Compression;
 use tmem_store::Compressor;
 use tmem_store::Get;
 use tmem_store::ObjectId;
@@ -21,6 +24,7 @@ use tmem_store::PAGE_SIZE;
 use tmem_store::Page;
 use tmem_store::Pool;
 use tmem_store::PoolConfig;
+use tmem_store::Recompression;
 use tmem_store::Store;
 use tmem_store::StoreConfig;
 use tmem_store::StoreStats;
@@ -29,6 +33,9 @@ const OBJECT: ObjectId = [7; 24];
 
 /// The least memory limit: that of the store's defaults.
 const LEAST_LIMIT: u64 = 1 << 30;
+
+/// Shorter than a store at rest is waited for, so that the benchmark ends.
+const COLD_AFTER: Duration = Duration::from_millis(300);
 
 /// A store with its background thread, and pools as a pattern wants them.
 pub(super) struct Subject {
@@ -47,9 +54,13 @@ fn moved_bytes(stats: &StoreStats) -> Option<u64> {
 
 impl Subject {
     /// A store as the daemon has it, with more memory than `slots` pages need.
-    pub(super) fn new(pattern: &Pattern, slots: usize) -> Result<Self> {
+    pub(super) fn new(pattern: &Pattern, codecs: Codecs, slots: usize) -> Result<Self> {
         let limit = LEAST_LIMIT.max((slots * PAGE_SIZE * 2) as u64);
         let store = Store::new(StoreConfig::with_limit(limit))?;
+        store.set_recompression(Recompression {
+            after: COLD_AFTER,
+            cpu_percent: 100,
+        });
         let (sender, receiver) = mpsc::channel();
         let background = store.start_compressor_with(move || {
             // The other side waits for it.
@@ -66,6 +77,10 @@ impl Subject {
                 max_pools: u32::try_from(pattern.pools.len())?,
                 weight: ClientConfig::WEIGHT,
             })?;
+            client.set_compression(match codecs {
+                Codecs::Lz4 => Compression::Lz4,
+                Codecs::Cold => Compression::Auto,
+            });
             pools.push(create_pools(&client, pattern)?);
             clients.push(client);
         }

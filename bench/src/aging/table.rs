@@ -57,6 +57,8 @@ fn or_nothing<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aging::pattern::Codecs;
+    use crate::aging::pattern::Pattern;
     use crate::aging::row::Measured;
     use crate::aging::row::Peer;
     use crate::aging::state::State;
@@ -84,7 +86,13 @@ mod tests {
             settle: Duration::from_secs(1),
             put_bytes: 0,
         };
-        Row::new(1, ("files", clients), "fill", &measured, zram)
+        let pattern = Pattern {
+            name: "files",
+            pools: &[],
+            clients,
+            cold_target: None,
+        };
+        Row::new(1, (&pattern, Codecs::Lz4), "fill", &measured, zram)
     }
 
     #[test]
