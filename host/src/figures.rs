@@ -79,6 +79,12 @@ macro_rules! pages {
                 "Bytes of the compressed pages.",
             ),
             Figure::gauge(
+                "zstd_pages",
+                $stats.zstd_pages,
+                "Compressed pages that were not used for long and are kept with zstd.",
+            ),
+            Figure::gauge("zstd_bytes", $stats.zstd_bytes, "Bytes of them."),
+            Figure::gauge(
                 "raw_pages",
                 $stats.raw_pages,
                 "Pages kept as they are, because they compress poorly.",
@@ -102,6 +108,16 @@ macro_rules! pages {
                 "moved_bytes",
                 $stats.moved_bytes,
                 "Bytes of pages that the cleaner moved.",
+            ),
+            Figure::counter(
+                "recompressed_pages",
+                $stats.recompressed_pages,
+                "Pages recompressed with zstd because they were not used for long.",
+            ),
+            Figure::counter(
+                "recompression_microseconds",
+                $stats.recompression_microseconds,
+                "Time spent on recompressing pages.",
             ),
         ]
     };

@@ -24,6 +24,7 @@ pub fn of_device(device: &Device) -> Map<String, Value> {
     let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
     all.insert("ratio".into(), ratio(pages, stats.held_bytes));
     all.insert("swap_pages".into(), device.swap_pages().into());
+    all.insert("codec".into(), device.client().compression().name().into());
     let is_credit = matches!(device.quota(), Quota::Credit { .. });
     all.insert("quota_on_credit".into(), is_credit.into());
     all.extend(object(&figures::of_memory(device.backing())));

@@ -54,8 +54,10 @@ pub struct Options {
 
     /// Virtual machine with settings of its own; may be given many times:
     /// socket=PATH[,name=NAME][,quota=QUOTA][,weight=N][,swap-size=SIZE]
-    ///   [,give-back=certain|any]
+    ///   [,codec=auto|lz4|none][,give-back=certain|any]
     /// weight is its part of the memory when that is short, to that of others [100];
+    /// codec=auto compresses pages with lz4, and with zstd once they were not used
+    /// for half a minute, lz4 with that alone, none not at all [auto];
     /// give-back=any lets it give back huge pages and files of limited file systems,
     /// too: it ends when the host has none left once it needs them [certain]
     #[arg(long, value_name = "SETTINGS", verbatim_doc_comment)]
@@ -102,7 +104,7 @@ pub struct Options {
 
     /// Unix socket for metrics and settings at run time, over HTTP: GET
     /// /metrics, GET /v1/stats, PUT /v1/vms/NAME with {"quota": BYTES},
-    /// {"quota": "credit:64M"} or {"weight": N}
+    /// {"quota": "credit:64M"}, {"weight": N} or {"codec": "lz4"}
     #[arg(long, value_name = "PATH")]
     pub control_socket: Option<PathBuf>,
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::system::sysinfo;
 use tmem_host::group::Group;
 use tmem_host::size;
-use tmem_store::ClientConfig;
+use tmem_store::{ClientConfig, Compression};
 use virtio_tmem::device::{GiveBack, Quota};
 
 use crate::cli::Options;
@@ -73,6 +73,8 @@ pub struct VmSettings {
     pub weight: u32,
     /// Pages of the swap disk that it is granted.
     pub swap_pages: u64,
+    /// How its pages are compressed.
+    pub codec: Compression,
     /// Which of its memory goes back to the host.
     pub give_back: GiveBack,
 }
@@ -127,12 +129,13 @@ fn own(options: &Options, text: &str) -> Result<VmSettings> {
             "quota" => own.quota = Some(quota(value).map_err(anyhow::Error::msg)?),
             "weight" => own.weight = Some(weight(value).map_err(anyhow::Error::msg)?),
             "swap-size" => own.swap = Some(size()?),
+            "codec" => own.codec = Compression::parse(value).map_err(anyhow::Error::msg)?,
             "give-back" => {
                 own.give_back = GiveBack::parse(value).map_err(anyhow::Error::msg)?;
             }
             _ => bail!(
-                "there is no setting '{key}'; name, socket, quota, weight, swap-size and give-back \
-                 are known"
+                "there is no setting '{key}'; name, socket, quota, weight, swap-size, codec and \
+                 give-back are known"
             ),
         }
     }
@@ -147,6 +150,7 @@ struct Own {
     quota: Option<Quota>,
     weight: Option<u32>,
     swap: Option<u64>,
+    codec: Compression,
     give_back: GiveBack,
 }
 
@@ -184,6 +188,7 @@ fn vm(options: &Options, place: Place, own: Own) -> Result<VmSettings> {
         quota,
         weight: own.weight.unwrap_or(ClientConfig::WEIGHT),
         swap_pages: swap / PAGE,
+        codec: own.codec,
         give_back: own.give_back,
     })
 }

@@ -42,6 +42,7 @@ fn a_broken_command_line_is_refused_in_one_sentence() {
     refuses(&["--quota", "credit:"], &["is not a size"]);
     refuses(&["--quota", "credits"], &["credit:SIZE"]);
     refuses(&["--vm", "socket=/x/a,weight=0"], &["above 0"]);
+    refuses(&["--vm", "socket=/x/a,codec=gzip"], &["auto, lz4 or none"]);
     refuses(&["--vm", "socket=/x/a,give-back=all"], &["certain or any"]);
     refuses(&["--vm", "socket=/x,color=red"], &["color", "swap-size"]);
     refuses(
@@ -262,13 +263,17 @@ fn the_control_socket_answers_what_it_knows_and_refuses_the_rest() {
     // Nobody is there that has given anything back.
     assert_eq!(stats["quota_bytes"], 3 << 20);
     assert_eq!(stats["weight"], 7);
+    assert_eq!(status("PUT", "/v1/vms/vm", "{\"codec\": \"gzip\"}"), 400);
+    assert_eq!(daemon.vm_stats("vm")["codec"], "auto");
+    assert_eq!(status("PUT", "/v1/vms/vm", "{\"codec\": \"none\"}"), 200);
+    assert_eq!(daemon.vm_stats("vm")["codec"], "none");
 }
 
 #[test]
 fn settings_can_differ_from_vm_to_vm() {
     let dir = TempDir::new().unwrap();
     let small = format!(
-        "socket={},name=small,quota=8M,weight=300,swap-size=40M,give-back=any",
+        "socket={},name=small,quota=8M,weight=300,swap-size=40M,codec=lz4,give-back=any",
         dir.path().join("s").display()
     );
     let daemon = Daemon::start(&["large"], &["--quota", "64M", "--vm", &small]);
@@ -286,6 +291,10 @@ fn settings_can_differ_from_vm_to_vm() {
         (&300.into(), &100.into())
     );
     assert_eq!(small["swap_pages"], (40 << 20) / 4096);
+    assert_eq!(
+        (&small["codec"], &large["codec"]),
+        (&"lz4".into(), &"auto".into())
+    );
 }
 
 #[test]

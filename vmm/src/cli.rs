@@ -77,7 +77,7 @@ pub struct Options {
 
     /// Transcendent memory, from a store in this process or from a daemon:
     /// quota=SIZE[,swap-size=SIZE][,memory-limit=SIZE][,queues=N][,serve=vcpu|thread]
-    ///   [,give-back=certain|any]
+    ///   [,codec=auto|lz4|none][,give-back=certain|any]
     /// socket=PATH[,queues=N]
     ///   quota         most memory that the guest's pages take on the host
     ///   swap-size     swap disk that the guest is granted [default: twice the quota]
@@ -86,6 +86,8 @@ pub struct Options {
     ///   queues        request queues [default: 2]
     ///   serve         whether the thread of the vCPU serves a request itself
     ///                 or leaves it to another [default: vcpu]
+    ///   codec         lz4, none, or auto: lz4, and zstd for pages that were not used
+    ///                 for half a minute [default: auto]
     ///   give-back     memory that the guest may give back: what is certain to come
     ///                 back, or any: also huge pages, without which the guest ends
     ///                 if the host has none when it needs them [default: certain]

@@ -85,8 +85,13 @@ impl Compression {
     }
 
     /// The setting that operators call so.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|setting| setting.name() == name)
+    ///
+    /// # Errors
+    /// A sentence that says what is expected.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|setting| setting.name() == name)
+            .ok_or_else(|| format!("'{name}' is not a codec; write auto, lz4 or none"))
     }
 }
 

@@ -175,12 +175,13 @@ fn client_says_how_its_pages_are_compressed() {
     let (looked, (_, _, zstd)) = put(Compression::Auto, Texture::Digits);
     assert!(looked > 0 && zstd > 0);
     for compression in Compression::ALL {
-        assert_eq!(
-            Compression::from_name(compression.name()),
-            Some(compression)
-        );
+        assert_eq!(Compression::parse(compression.name()), Ok(compression));
     }
-    assert_eq!(Compression::from_name("gzip"), None);
+    assert!(
+        Compression::parse("gzip")
+            .unwrap_err()
+            .contains("auto, lz4 or none")
+    );
 }
 
 #[test]

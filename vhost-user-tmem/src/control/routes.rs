@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tmem_host::http::{Request, Response};
 use tmem_host::metrics::CONTENT_TYPE;
 use tmem_host::size;
+use tmem_store::Compression;
 use virtio_tmem::device::Quota;
 
 use super::{Control, metrics, stats};
@@ -18,6 +19,7 @@ use crate::settings;
 struct Change {
     quota: Option<NewQuota>,
     weight: Option<NonZeroU32>,
+    codec: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,8 +71,14 @@ fn change(control: &Control, name: &str, request: &Request) -> Response {
         Ok(quota) => quota,
         Err(sentence) => return Response::error(400, &sentence),
     };
-    if quota.is_none() && change.weight.is_none() {
-        return Response::error(400, "nothing is to be changed: send a quota or a weight");
+    let codec = change.codec.as_deref().map(Compression::parse);
+    let codec = match codec.transpose() {
+        Ok(codec) => codec,
+        Err(sentence) => return Response::error(400, &sentence),
+    };
+    if quota.is_none() && change.weight.is_none() && codec.is_none() {
+        let sentence = "nothing is to be changed: send a quota, a weight or a codec";
+        return Response::error(400, sentence);
     }
     if let Some(quota) = quota {
         vm.device().set_quota_as(quota);
@@ -82,6 +90,10 @@ fn change(control: &Control, name: &str, request: &Request) -> Response {
     if let Some(weight) = change.weight {
         vm.device().client().set_weight(weight.get());
         log::info!("{name}: weight set to {weight}");
+    }
+    if let Some(codec) = codec {
+        vm.device().client().set_compression(codec);
+        log::info!("{name}: codec set to {}", codec.name());
     }
     Response::json(&stats::of_vm(vm))
 }

@@ -74,6 +74,7 @@ impl Vm {
                 weight: settings.weight,
             })
             .with_context(|| format!("cannot serve '{name}'"))?;
+        client.set_compression(settings.codec);
         let config = DeviceConfig {
             name: name.clone(),
             instance: instance()?,

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tmem_store::{ClientConfig, Store, StoreConfig};
+use tmem_store::{ClientConfig, Compression, Store, StoreConfig};
 use vhost::vhost_user::Listener;
 use vhost_user_tmem::settings::{Place, VmSettings};
 use vhost_user_tmem::stop::Stop;
@@ -45,6 +45,7 @@ impl Host {
             quota: Quota::Fixed(QUOTA),
             weight: ClientConfig::WEIGHT,
             swap_pages: QUOTA / 4096,
+            codec: Compression::default(),
             give_back: GiveBack::default(),
         };
         let grace = Duration::from_secs(3600);

@@ -62,6 +62,7 @@ impl TmemInProcess {
             max_pools: MAX_POOLS,
             weight: ClientConfig::WEIGHT,
         })?;
+        client.set_compression(options.codec);
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).context("cannot get random numbers")?;
         let config = DeviceConfig {

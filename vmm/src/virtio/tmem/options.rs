@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use tmem_host::size;
+use tmem_store::Compression;
 use virtio_tmem::device::GiveBack;
 use virtio_tmem::wire::PAGE_SIZE;
 
@@ -43,6 +44,8 @@ pub struct TmemOptions {
     pub queues: u16,
     /// Where requests are served.
     pub serve: Serve,
+    /// How pages are compressed.
+    pub codec: Compression,
     /// Which memory goes back to the host.
     pub give_back: GiveBack,
 }
@@ -69,6 +72,7 @@ struct Keys<'a> {
     swap_size: Option<&'a str>,
     queues: Option<&'a str>,
     serve: Option<&'a str>,
+    codec: Option<&'a str>,
     give_back: Option<&'a str>,
     socket: Option<&'a str>,
 }
@@ -86,12 +90,13 @@ impl<'a> Keys<'a> {
                 "swap-size" => &mut keys.swap_size,
                 "queues" => &mut keys.queues,
                 "serve" => &mut keys.serve,
+                "codec" => &mut keys.codec,
                 "give-back" => &mut keys.give_back,
                 "socket" => &mut keys.socket,
                 _ => {
                     return Err(format!(
                         "there is no setting '{key}'; quota, swap-size, memory-limit, queues, \
-                         serve, give-back and socket are known"
+                         serve, codec, give-back and socket are known"
                     ));
                 }
             };
@@ -124,6 +129,7 @@ impl Tmem {
                     keys.memory_limit,
                     keys.swap_size,
                     keys.serve,
+                    keys.codec,
                     keys.give_back,
                 ];
                 if own.iter().any(Option::is_some) {
@@ -174,6 +180,7 @@ fn in_process(keys: &Keys<'_>, quota: u64, queues: u16) -> Result<Tmem, String> 
         Some("thread") => Serve::Thread,
         Some(other) => return Err(format!("serve={other} is neither vcpu nor thread")),
     };
+    let codec = keys.codec.map(Compression::parse).transpose()?;
     let give_back = keys.give_back.map(GiveBack::parse).transpose()?;
     Ok(Tmem::InProcess(TmemOptions {
         quota,
@@ -181,6 +188,7 @@ fn in_process(keys: &Keys<'_>, quota: u64, queues: u16) -> Result<Tmem, String> 
         swap_size,
         queues,
         serve,
+        codec: codec.unwrap_or_default(),
         give_back: give_back.unwrap_or_default(),
     }))
 }
@@ -198,6 +206,18 @@ mod tests {
         assert_eq!(options.swap_size, 8 << 30);
         assert_eq!(options.serve, Serve::Vcpu);
         assert_eq!(options.give_back, GiveBack::Certain);
+        assert_eq!(options.codec, Compression::Auto);
+    }
+
+    #[test]
+    fn a_codec_can_be_given() {
+        for codec in Compression::ALL {
+            let text = format!("quota=4G,codec={}", codec.name());
+            let Ok(Tmem::InProcess(options)) = Tmem::parse(&text) else {
+                panic!("refused");
+            };
+            assert_eq!(options.codec, codec);
+        }
     }
 
     #[test]
@@ -224,6 +244,8 @@ mod tests {
             ("quota=4G,serve=fast", "neither vcpu nor thread"),
             ("quota=4G,memory-limit=1G", "below the quota"),
             ("quota=1G,swap-size=4K", "of no use"),
+            ("quota=4G,codec=gzip", "auto, lz4 or none"),
+            ("socket=/s,codec=lz4", "only queues=N"),
             ("quota=4G,give-back=all", "write certain or any"),
             ("socket=/s,swap-size=1G", "only queues=N"),
             ("socket=/s,give-back=any", "only queues=N"),

@@ -5,6 +5,7 @@
 
 mod resets;
 
+use tmem_store::Compression;
 use virtio_bindings::bindings::virtio_mmio as register;
 use virtio_tmem::device::GiveBack;
 use virtio_tmem::testing::{Driver, Transport, page_of};
@@ -54,6 +55,7 @@ fn store() -> TmemInProcess {
         swap_size: 2 * QUOTA,
         queues: 2,
         serve: Serve::Vcpu,
+        codec: Compression::default(),
         give_back: GiveBack::default(),
     };
     TmemInProcess::new(&options).unwrap()
