@@ -1,1 +1,1 @@
-../devices/virtio_tmem/src/wire.rs
+../devices/tmem_wire/src/wire.rs

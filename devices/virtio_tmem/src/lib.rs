@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The virtio-tmem device: wire format and request processing.
+//! The virtio-tmem device: request processing.
 //!
 //! A [`device::Device`] is one VM's device: its configuration space, its
 //! counters and the store client behind it. A [`device::RequestQueue`] and a
@@ -9,9 +9,8 @@
 //! looks back up to the transport.
 
 pub mod device;
-pub mod wire;
-#[cfg(test)]
-mod wire_tests;
+
+pub use tmem_wire as wire;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The configuration space and the device's bounds.
 
-use crate::wire::{Capabilities, Config, PAGE_SHIFT};
+use tmem_wire::{Capabilities, Config, PAGE_SHIFT};
 
 /// Most pages in a PUT or GET: 1 MiB, as much as a swap cluster (32 pages) or
 /// a readahead window (256 pages at most by default) asks for at once, and a

@@ -11,7 +11,7 @@ use super::Device;
 use super::chain::{Chain, Sink};
 use super::fault::Fault;
 use super::queue::{Step, complete, take};
-use crate::wire::{Event, EventKind};
+use tmem_wire::{Event, EventKind};
 
 /// Bytes used of an event buffer.
 const EVENT_LEN: u32 = 32;

@@ -13,7 +13,7 @@ use super::config::{MAX_EXTENTS, MAX_RUN};
 use super::fault::Fault;
 use super::frames::{Frames, Unreleased};
 use super::parse::{Entries, Request, Run};
-use crate::wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, Status};
+use tmem_wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, Status};
 
 /// Bytes of an answer header, as a used length.
 const HEADER_LEN: u32 = 16;

@@ -2,7 +2,7 @@
 //! What a driver can do wrong. Each mistake has a name, a counter and, where
 //! an answer can be given, a status.
 
-use crate::wire::Status;
+use tmem_wire::Status;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:expr;)*) => {

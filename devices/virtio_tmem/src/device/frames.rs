@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::backing_file::FileSystem;
-use crate::wire::MemoryRange;
+use tmem_wire::MemoryRange;
 
 /// Bytes that are given back at once, at most, unless a page is larger: so long
 /// requests of other queues have to wait.

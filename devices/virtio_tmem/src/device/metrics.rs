@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::fault::Fault;
 use super::notice::Notices;
-use crate::wire::{Op, Status};
+use tmem_wire::{Op, Status};
 
 /// One counter, for export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

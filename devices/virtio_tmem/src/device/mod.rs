@@ -41,7 +41,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tmem_store::Client;
 
-use crate::wire::{Config, EventKind, Hints, Limits};
+use tmem_wire::{Config, EventKind, Hints, Limits};
 
 /// One VM's device. Shared by all its queues.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
 use super::guest::{header, request};
 use super::queue::{DriverQueue, Span};
-use crate::wire::{
+use tmem_wire::{
     AnswerHeader, Extent, Limits, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec,
     RequestFlags, Status,
 };

@@ -3,7 +3,7 @@
 
 use tmem_store::Page;
 
-use crate::wire::{ObjectId, Op, RequestFlags, RequestHeader};
+use tmem_wire::{ObjectId, Op, RequestFlags, RequestHeader};
 
 /// A request header without flags.
 pub fn header(op: Op, pool: u32, object: &ObjectId, index: u64, count: u32) -> RequestHeader {

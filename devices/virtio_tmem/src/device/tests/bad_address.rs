@@ -5,7 +5,7 @@ use vm_memory::Bytes;
 
 use super::*;
 use crate::testing::{Span, header, request};
-use crate::wire::{AnswerHeader, Op, RequestHeader};
+use tmem_wire::{AnswerHeader, Op, RequestHeader};
 
 const REQUEST: u64 = AREA;
 const ANSWER: u64 = AREA + MIB;
@@ -100,7 +100,7 @@ fn a_get_whose_pages_are_outside_is_invalid_and_removes_nothing() {
     driver.put(EPHEMERAL, &OBJECT, 0, &[page_of(1), page_of(2)]);
     for addr in outside(4096) {
         let mut head = header(Op::Get, EPHEMERAL, &OBJECT, 0, 2);
-        head.flags = crate::wire::RequestFlags::REMOVE;
+        head.flags = tmem_wire::RequestFlags::REMOVE;
         write(&mem, &head, &[]);
         let used = one_fault(&mut driver, Fault::DataUnmapped, |driver| {
             let writable = [span(ANSWER, 16 + 2 + 4096), span(addr, 4096)];

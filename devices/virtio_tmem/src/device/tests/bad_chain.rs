@@ -9,7 +9,7 @@ use vm_memory::Bytes;
 use super::*;
 use crate::device::Step;
 use crate::testing::{Span, Transport, Used, header, request};
-use crate::wire::{AnswerHeader, Op};
+use tmem_wire::{AnswerHeader, Op};
 
 const NEXT: u16 = VRING_DESC_F_NEXT as u16;
 const WRITE: u16 = VRING_DESC_F_WRITE as u16;

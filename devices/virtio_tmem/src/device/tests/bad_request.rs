@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::testing::{Answer, Layout, header, request};
-use crate::wire::{AnswerHeader, Extent, Op, PoolSpec, RequestFlags, RequestHeader};
+use tmem_wire::{AnswerHeader, Extent, Op, PoolSpec, RequestFlags, RequestHeader};
 
 const ROOM: usize = 16 + 256 * 4097;
 

@@ -7,7 +7,7 @@ use vm_memory::Bytes;
 use super::*;
 use crate::device::{EventQueue, Step};
 use crate::testing::Span;
-use crate::wire::{Event, EventKind};
+use tmem_wire::{Event, EventKind};
 
 const BUFFER: u64 = AREA;
 

@@ -25,7 +25,7 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::{Device, Fault};
 use crate::testing::{Driver, DriverQueue, InProcess, device, page_of};
-use crate::wire::{ObjectId, PoolKind, Status};
+use tmem_wire::{ObjectId, PoolKind, Status};
 
 type Memory = GuestMemoryMmap<()>;
 type TestDriver<'m> = Driver<'m, Memory, InProcess<'m, Memory>>;

@@ -6,7 +6,7 @@ use vm_memory::Bytes;
 use super::*;
 use crate::device::{RequestQueue, Step};
 use crate::testing::{Span, header, request};
-use crate::wire::Op;
+use tmem_wire::Op;
 
 /// Makes `count` requests available at once and returns which of them are
 /// notified.

@@ -7,7 +7,7 @@ use vm_memory::Bytes;
 
 use super::*;
 use crate::testing::{Span, header, request};
-use crate::wire::{AnswerHeader, Limits, Op, PAGE_SIZE};
+use tmem_wire::{AnswerHeader, Limits, Op, PAGE_SIZE};
 
 /// Answers at least, each to a request whose operation flickers.
 const REQUESTS: usize = 5000;

@@ -13,7 +13,7 @@ use vm_memory::{Bytes, FileOffset};
 use super::*;
 use crate::device::{MAX_RANGES, Quota};
 use crate::testing::{Span, header, request};
-use crate::wire::{AnswerHeader, Op, PAGE_SIZE};
+use tmem_wire::{AnswerHeader, Op, PAGE_SIZE};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -194,7 +194,7 @@ fn the_number_of_ranges_is_bounded() {
     // Without room for the statuses nothing is done.
     fill(&mem, FREE, PAGE);
     let head = header(Op::Relinquish, 0, &[0; 24], 0, 2);
-    let range = crate::wire::MemoryRange {
+    let range = tmem_wire::MemoryRange {
         address: FREE,
         bytes: PAGE,
     };
@@ -250,7 +250,7 @@ fn a_driver_that_gives_its_own_buffers_back_loses_only_those() {
     let rings = DriverQueue::<Memory>::footprint(QUEUE_SIZE).next_multiple_of(PAGE);
     let bytes = request(
         &header(Op::Relinquish, 0, &[0; 24], 0, 1),
-        &[&crate::wire::MemoryRange {
+        &[&tmem_wire::MemoryRange {
             address: 0,
             bytes: rings,
         }

@@ -3,9 +3,7 @@
 
 use super::*;
 use crate::testing::{Answer, Layout, header, request};
-use crate::wire::{
-    AnswerHeader, Capabilities, Config, Extent, Hints, Op, PAGE_SIZE, RequestHeader,
-};
+use tmem_wire::{AnswerHeader, Capabilities, Config, Extent, Hints, Op, PAGE_SIZE, RequestHeader};
 
 #[test]
 fn a_pool_is_made_kept_and_destroyed() {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{Layout, Span, header, request};
-use crate::wire::{Op, PAGE_SIZE};
+use tmem_wire::{Op, PAGE_SIZE};
 
 const PAGES: u32 = 3;
 const PUT_BYTES: u32 = 48 + PAGES * PAGE_SIZE as u32;

@@ -7,7 +7,7 @@ use vm_memory::Bytes;
 use super::*;
 use crate::device::{RequestQueue, Step};
 use crate::testing::{Span, header, request};
-use crate::wire::{AnswerHeader, Op};
+use tmem_wire::{AnswerHeader, Op};
 
 #[test]
 fn long_requests_are_stopped_and_run_again() {

@@ -8,7 +8,7 @@ use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 use super::Bytes;
 use crate::device::{EventQueue, RequestQueue, Step};
 use crate::testing::{DriverQueue, Span, device, header};
-use crate::wire::{EventKind, Op};
+use tmem_wire::{EventKind, Op};
 
 const QUEUE_SIZE: u16 = 16;
 /// Two regions with a hole between them, and a third that is unaligned.

@@ -11,7 +11,7 @@ use super::Bytes;
 use super::model::ModelPool;
 use crate::device::Device;
 use crate::testing::{Driver, DriverQueue, InProcess, Layout, device, page_of};
-use crate::wire::{Extent, PoolKind, Status};
+use tmem_wire::{Extent, PoolKind, Status};
 
 type Memory = GuestMemoryMmap<()>;
 

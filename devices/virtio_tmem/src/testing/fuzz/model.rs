@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::wire::{PoolKind, Status};
+use tmem_wire::{PoolKind, Status};
 
 /// Object, by a number, and index.
 pub(super) type Handle = (u8, u64);

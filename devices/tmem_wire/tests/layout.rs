@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The wire format against the tables of `spec/`, byte by byte.
 
-use crate::wire::*;
+use tmem_wire::*;
 
 fn config() -> Config {
     Config {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 OR BSD-3-Clause
 //! The virtio-tmem wire format, version 1.
 //!
-//! This file is the one thing that the device and the guest driver share: it
-//! is compiled as it stands into both, so it is `no_std`, depends on nothing
+//! This file is the one thing that the device and the guest driver share: both
+//! are compiled with it as it stands, so it is `no_std`, depends on nothing
 //! and needs no `unsafe`. Its words and numbers are those of `spec/`.
 //!
 //! All integers are little-endian. Reserved bytes are written as zero and
