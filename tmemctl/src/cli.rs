@@ -97,7 +97,7 @@ pub struct GiveBackOn {
     pub pressure: Pressure,
 
     /// Most cold memory that is moved out in a second
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = tmem_host::size::parse)]
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = tmem_cli::size::parse)]
     pub rate: u64,
 
     /// Most CPU time for moving it out, in percent of one CPU's
@@ -127,7 +127,7 @@ pub struct GiveBackStatus {
 #[derive(Clone, Debug, Args)]
 pub struct Reclaim {
     /// How much, as 512M
-    #[arg(value_name = "SIZE", value_parser = tmem_host::size::parse)]
+    #[arg(value_name = "SIZE", value_parser = tmem_cli::size::parse)]
     pub size: u64,
 
     /// Only memory of this control group, as /sys/fs/cgroup/system.slice
@@ -139,16 +139,16 @@ pub struct Reclaim {
 #[derive(Clone, Debug, Args)]
 pub struct Pull {
     /// How much at most, as 512M [default: everything]
-    #[arg(value_name = "SIZE", value_parser = tmem_host::size::parse)]
+    #[arg(value_name = "SIZE", value_parser = tmem_cli::size::parse)]
     pub size: Option<u64>,
 
     /// Most that is read in a second
-    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = tmem_host::size::parse)]
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = tmem_cli::size::parse)]
     pub rate: u64,
 
     /// Memory that stays available: it ends when there is less [default: a tenth of the
     /// machine's]
-    #[arg(long, value_name = "SIZE", value_parser = tmem_host::size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = tmem_cli::size::parse)]
     pub keep: Option<u64>,
 
     /// Do not end: whenever nothing was swapped out for half a minute and there is

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tmem_host::size;
+use tmem_cli::size;
 
 use crate::cli::Detach;
 use crate::complain;

@@ -3,19 +3,13 @@
 
 use std::process::ExitCode;
 
-use tmem_host::cli;
+use tmem_cli::{args, exit};
 use tmemctl::cli::Options;
 
 fn main() -> ExitCode {
-    let options: Options = match cli::parse(std::env::args_os()) {
+    let options: Options = match args::parse(std::env::args_os()) {
         Ok(options) => options,
         Err(exit) => return exit.print(),
     };
-    match tmemctl::run(&options) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("tmemctl: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code("tmemctl", tmemctl::run(&options))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
-use tmem_host::size;
+use tmem_cli::size;
 
 use crate::cli::Reclaim;
 use crate::progress;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use log::LevelFilter;
-use tmem_host::cli::Exit;
-use tmem_host::size;
+use tmem_cli::args::Exit;
+use tmem_cli::size;
 use virtio_tmem::device::Quota;
 
 use crate::settings;
@@ -136,7 +136,7 @@ pub fn command() -> clap::Command {
 /// # Errors
 /// When it asks for help or is not understood.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, Exit> {
-    tmem_host::cli::parse(args)
+    tmem_cli::args::parse(args)
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tmem_cli::signals::Signals;
+use tmem_cli::socket::{self, Access, Socket};
+use tmem_cli::{ready, size};
 use tmem_host::heap::Trimmer;
-use tmem_host::signals::Signals;
-use tmem_host::socket::{self, Access, Socket};
-use tmem_host::{ready, size};
 use tmem_store::{Store, StoreConfig};
 use vhost::vhost_user::Listener;
 

@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-use tmem_host::{heap, logging};
+use tmem_cli::{exit, logging};
+use tmem_host::heap;
 use vhost_user_tmem::{cli, daemon};
 
 fn main() -> ExitCode {
@@ -23,11 +24,6 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match daemon::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("vhost-user-tmem: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let result = daemon::run(&options).map(|()| ExitCode::SUCCESS);
+    exit::code("vhost-user-tmem", result)
 }

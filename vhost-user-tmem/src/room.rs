@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tmem_cli::size;
 use tmem_host::group::Group;
-use tmem_host::size;
 use tmem_store::{PAGE_SIZE, Store};
 use virtio_tmem::device::MAX_RUN;
 

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::system::sysinfo;
+use tmem_cli::settings::Settings;
+use tmem_cli::size;
 use tmem_host::group::Group;
-use tmem_host::size;
 use tmem_store::{ClientConfig, Compression};
 use virtio_tmem::device::{GiveBack, Quota};
 
@@ -116,32 +117,23 @@ pub fn vms(options: &Options) -> Result<Vec<VmSettings>> {
 
 /// A `--vm` argument.
 fn own(options: &Options, text: &str) -> Result<VmSettings> {
-    let mut own = Own::default();
-    let mut socket = None;
-    for setting in text.split(',') {
-        let (key, value) = setting
-            .split_once('=')
-            .with_context(|| format!("'{setting}' is not a setting like quota=2G"))?;
-        let size = || size::parse(value).map_err(anyhow::Error::msg);
-        match key {
-            "name" => own.name = Some(value.to_owned()),
-            "socket" => socket = Some(PathBuf::from(value)),
-            "quota" => own.quota = Some(quota(value).map_err(anyhow::Error::msg)?),
-            "weight" => own.weight = Some(weight(value).map_err(anyhow::Error::msg)?),
-            "swap-size" => own.swap = Some(size()?),
-            "codec" => own.codec = Compression::parse(value).map_err(anyhow::Error::msg)?,
-            "give-back" => {
-                own.give_back = GiveBack::parse(value).map_err(anyhow::Error::msg)?;
-            }
-            _ => bail!(
-                "there is no setting '{key}'; name, socket, quota, weight, swap-size, codec and \
-                 give-back are known"
-            ),
-        }
-    }
+    let settings = Settings::parse(text, &KEYS, "quota=2G").map_err(anyhow::Error::msg)?;
+    let socket = settings.get("socket");
+    let own = Own::read(&settings).map_err(anyhow::Error::msg)?;
     let socket = socket.context("the setting socket=PATH is missing")?;
-    vm(options, Place::Path(socket), own)
+    vm(options, Place::Path(socket.into()), own)
 }
+
+/// The settings of `--vm`.
+const KEYS: [&str; 7] = [
+    "name",
+    "socket",
+    "quota",
+    "weight",
+    "swap-size",
+    "codec",
+    "give-back",
+];
 
 /// What is said of one virtual machine.
 #[derive(Default)]
@@ -152,6 +144,23 @@ struct Own {
     swap: Option<u64>,
     codec: Compression,
     give_back: GiveBack,
+}
+
+impl Own {
+    fn read(settings: &Settings<'_>) -> Result<Self, String> {
+        Ok(Self {
+            name: settings.get("name").map(str::to_owned),
+            quota: settings.get_as("quota", quota)?,
+            weight: settings.get_as("weight", weight)?,
+            swap: settings.get_as("swap-size", size::parse)?,
+            codec: settings
+                .get_as("codec", Compression::parse)?
+                .unwrap_or_default(),
+            give_back: settings
+                .get_as("give-back", GiveBack::parse)?
+                .unwrap_or_default(),
+        })
+    }
 }
 
 fn vm(options: &Options, place: Place, own: Own) -> Result<VmSettings> {

@@ -45,6 +45,8 @@ fn a_broken_command_line_is_refused_in_one_sentence() {
     refuses(&["--vm", "socket=/x/a,codec=gzip"], &["auto, lz4 or none"]);
     refuses(&["--vm", "socket=/x/a,give-back=all"], &["certain or any"]);
     refuses(&["--vm", "socket=/x,color=red"], &["color", "swap-size"]);
+    let twice = "socket=/x/a,quota=1G,quota=2G";
+    refuses(&["--vm", twice], &["'quota' is given twice"]);
     refuses(
         &["--socket-path", "/x/a", "--socket-path", "/y/a"],
         &["'a'"],

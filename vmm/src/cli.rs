@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser};
 use log::LevelFilter;
-use tmem_host::size;
+use tmem_cli::size;
 
 use crate::confine::Level;
 use crate::machine::{layout, memory};

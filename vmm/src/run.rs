@@ -7,9 +7,9 @@ use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use tmem_host::ready;
-use tmem_host::signals::Signals;
-use tmem_host::socket::{Access, Socket};
+use tmem_cli::ready;
+use tmem_cli::signals::Signals;
+use tmem_cli::socket::{Access, Socket};
 
 use crate::api::Api;
 use crate::cli::Options;

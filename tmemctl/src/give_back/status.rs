@@ -5,7 +5,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
-use tmem_host::size;
+use tmem_cli::size;
 
 use super::Places;
 use super::cold::{Cold, Settings};

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use tmem_host::size;
+use tmem_cli::size;
 
 use crate::cli;
 use crate::give_back;

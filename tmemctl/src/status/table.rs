@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use tmem_host::size;
+use tmem_cli::size;
 
 use super::{PAGE_BYTES, Report, kind, state};
 use crate::uapi::{Filter, Status};

@@ -13,8 +13,8 @@ mod stats;
 
 use std::sync::Arc;
 
+use tmem_cli::socket::Socket;
 use tmem_host::http;
-use tmem_host::socket::Socket;
 use tmem_store::Store;
 
 use crate::stop::Stop;

@@ -19,8 +19,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
+use tmem_cli::socket::Socket;
 use tmem_host::http;
-use tmem_host::socket::Socket;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::confine::{self, Role};

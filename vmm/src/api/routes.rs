@@ -3,9 +3,9 @@
 
 use serde::Deserialize;
 use serde_json::json;
+use tmem_cli::size;
 use tmem_host::http::{Request, Response};
 use tmem_host::metrics::CONTENT_TYPE;
-use tmem_host::size;
 
 use super::stats;
 use crate::vm::{Tmem, Vm};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Error, Result, ensure};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
-use tmem_host::{dumps, size};
+use tmem_cli::size;
+use tmem_host::dumps;
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 

@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use tmem_host::size;
+use tmem_cli::size;
 
 use super::field::{half, long, word};
 use crate::machine::layout;

@@ -3,6 +3,8 @@
 
 use std::str::FromStr;
 
+use tmem_cli::settings::Settings;
+
 use super::MacAddress;
 
 /// Longest name of an interface, in bytes.
@@ -22,24 +24,12 @@ impl FromStr for NetOptions {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (mut tap, mut mac) = (None, None);
-        for part in text.split(',') {
-            let again = match part.split_once('=') {
-                Some(("tap", name)) => tap.replace(name_of_tap(name)?).is_some(),
-                Some(("mac", address)) => mac.replace(address.parse()?).is_some(),
-                _ => {
-                    return Err(format!(
-                        "'{part}' is no option of a network interface; write \
-                         tap=NAME[,mac=ADDRESS]"
-                    ));
-                }
-            };
-            if again {
-                return Err(format!("'{part}' is given a second time"));
-            }
-        }
-        let tap = tap.ok_or("the name of the tap is missing; write tap=NAME")?;
-        Ok(Self { tap, mac })
+        let settings = Settings::parse(text, &["tap", "mac"], "tap=NAME or mac=ADDRESS")?;
+        let tap = settings.get_as("tap", name_of_tap)?;
+        Ok(Self {
+            tap: tap.ok_or("the name of the tap is missing; write tap=NAME")?,
+            mac: settings.get_as("mac", str::parse)?,
+        })
     }
 }
 
@@ -75,8 +65,8 @@ mod tests {
     #[test]
     fn mistakes_are_told_in_a_sentence() {
         for (text, told) in [
-            ("", "write tap=NAME"),
-            ("tap0", "'tap0' is no option"),
+            ("", "not a setting like tap=NAME"),
+            ("tap0", "'tap0' is not a setting like tap=NAME"),
             ("tap=", "'' is no name of a tap"),
             ("tap=a b", "no name of a tap"),
             ("tap=../tap0", "no name of a tap"),
@@ -84,9 +74,12 @@ mod tests {
             ("tap=sixteen-letters-", "1 to 15 bytes"),
             ("mac=52:54:00:12:34:56", "tap is missing"),
             ("tap=tap0,mac=x", "'x' is not a MAC address"),
-            ("tap=tap0,tap=tap1", "a second time"),
-            ("tap=tap0,", "'' is no option"),
-            ("tap=tap0,mtu=9000", "'mtu=9000' is no option"),
+            ("tap=tap0,tap=tap1", "'tap' is given twice"),
+            ("tap=tap0,", "'' is not a setting"),
+            (
+                "tap=tap0,mtu=9000",
+                "no setting 'mtu'; tap and mac are known",
+            ),
         ] {
             let error = NetOptions::from_str(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");

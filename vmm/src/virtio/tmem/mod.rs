@@ -16,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use tmem_host::size;
+use tmem_cli::size;
 use tmem_store::{ClientConfig, Compressor, Store, StoreConfig};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_IN_ORDER;
 use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};

@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use tmem_host::size;
+use tmem_cli::settings::Settings;
+use tmem_cli::size;
 use tmem_store::Compression;
 use virtio_tmem::device::GiveBack;
 use virtio_tmem::wire::PAGE_SIZE;
@@ -64,49 +65,17 @@ pub enum Tmem {
     },
 }
 
-/// The keys of a value like `quota=4G,queues=1`.
-#[derive(Default)]
-struct Keys<'a> {
-    quota: Option<&'a str>,
-    memory_limit: Option<&'a str>,
-    swap_size: Option<&'a str>,
-    queues: Option<&'a str>,
-    serve: Option<&'a str>,
-    codec: Option<&'a str>,
-    give_back: Option<&'a str>,
-    socket: Option<&'a str>,
-}
-
-impl<'a> Keys<'a> {
-    fn read(text: &'a str) -> Result<Self, String> {
-        let mut keys = Self::default();
-        for setting in text.split(',') {
-            let (key, value) = setting
-                .split_once('=')
-                .ok_or_else(|| format!("'{setting}' is not a setting like quota=4G"))?;
-            let slot = match key {
-                "quota" => &mut keys.quota,
-                "memory-limit" => &mut keys.memory_limit,
-                "swap-size" => &mut keys.swap_size,
-                "queues" => &mut keys.queues,
-                "serve" => &mut keys.serve,
-                "codec" => &mut keys.codec,
-                "give-back" => &mut keys.give_back,
-                "socket" => &mut keys.socket,
-                _ => {
-                    return Err(format!(
-                        "there is no setting '{key}'; quota, swap-size, memory-limit, queues, \
-                         serve, codec, give-back and socket are known"
-                    ));
-                }
-            };
-            if slot.replace(value).is_some() {
-                return Err(format!("the setting '{key}' is given twice"));
-            }
-        }
-        Ok(keys)
-    }
-}
+/// The settings of `--tmem`.
+const KEYS: [&str; 8] = [
+    "quota",
+    "swap-size",
+    "memory-limit",
+    "queues",
+    "serve",
+    "codec",
+    "give-back",
+    "socket",
+];
 
 impl Tmem {
     /// Reads the value of `--tmem`.
@@ -114,8 +83,8 @@ impl Tmem {
     /// # Errors
     /// A sentence about the first mistake.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let keys = Keys::read(text)?;
-        let queues = match keys.queues {
+        let settings = Settings::parse(text, &KEYS, "quota=4G")?;
+        let queues = match settings.get("queues") {
             None => QUEUES,
             Some(text) => text
                 .parse()
@@ -123,16 +92,10 @@ impl Tmem {
                 .filter(|queues| (1..=MOST_QUEUES).contains(queues))
                 .ok_or_else(|| format!("queues={text} is not a number from 1 to {MOST_QUEUES}"))?,
         };
-        match (keys.socket, keys.quota) {
+        match (settings.get("socket"), settings.get("quota")) {
             (Some(socket), None) => {
-                let own = [
-                    keys.memory_limit,
-                    keys.swap_size,
-                    keys.serve,
-                    keys.codec,
-                    keys.give_back,
-                ];
-                if own.iter().any(Option::is_some) {
+                let own = ["memory-limit", "swap-size", "serve", "codec", "give-back"];
+                if own.iter().any(|key| settings.get(key).is_some()) {
                     return Err(
                         "with socket=PATH only queues=N can be given: the daemon has the rest"
                             .into(),
@@ -146,26 +109,27 @@ impl Tmem {
                     queues,
                 })
             }
-            (None, Some(quota)) => in_process(&keys, size::parse(quota)?, queues),
+            (None, Some(quota)) => in_process(&settings, size::parse(quota)?, queues),
             _ => Err("give either quota=SIZE or socket=PATH".into()),
         }
     }
 }
 
-fn in_process(keys: &Keys<'_>, quota: u64, queues: u16) -> Result<Tmem, String> {
+fn in_process(settings: &Settings<'_>, quota: u64, queues: u16) -> Result<Tmem, String> {
     if quota < PAGE {
         return Err(format!(
             "a quota of {quota} bytes holds no page; give a size like 512M"
         ));
     }
-    let given = |text: Option<&str>| text.map(size::parse).transpose();
-    let swap_size = given(keys.swap_size)?.unwrap_or_else(|| quota.saturating_mul(2));
+    let swap_size = settings
+        .get_as("swap-size", size::parse)?
+        .unwrap_or_else(|| quota.saturating_mul(2));
     if swap_size < LEAST_SWAP * PAGE {
         return Err(format!(
             "a swap disk of {swap_size} bytes is of no use; give a size like 1G"
         ));
     }
-    let memory_limit = given(keys.memory_limit)?;
+    let memory_limit = settings.get_as("memory-limit", size::parse)?;
     if let Some(limit) = memory_limit
         && limit < quota
     {
@@ -175,13 +139,13 @@ fn in_process(keys: &Keys<'_>, quota: u64, queues: u16) -> Result<Tmem, String> 
             size::show(quota)
         ));
     }
-    let serve = match keys.serve {
+    let serve = match settings.get("serve") {
         None | Some("vcpu") => Serve::Vcpu,
         Some("thread") => Serve::Thread,
         Some(other) => return Err(format!("serve={other} is neither vcpu nor thread")),
     };
-    let codec = keys.codec.map(Compression::parse).transpose()?;
-    let give_back = keys.give_back.map(GiveBack::parse).transpose()?;
+    let codec = settings.get_as("codec", Compression::parse)?;
+    let give_back = settings.get_as("give-back", GiveBack::parse)?;
     Ok(Tmem::InProcess(TmemOptions {
         quota,
         memory_limit,

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use crate::exit;
+
 /// Why there are no options: asked for help, or a mistake.
 #[derive(Debug)]
 pub struct Exit {
@@ -27,7 +29,7 @@ impl Exit {
             return ExitCode::SUCCESS;
         }
         eprintln!("{}: {} (see --help)", self.program, self.sentence());
-        ExitCode::from(2)
+        ExitCode::from(exit::USAGE)
     }
 
     /// The first paragraph of clap's message, on one line.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
-use tmem_host::socket::{Access, Socket, group_id};
+use tmem_cli::socket::{Access, Socket, group_id};
 
 static ALONE: Mutex<()> = Mutex::new(());
 
