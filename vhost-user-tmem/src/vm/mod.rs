@@ -81,7 +81,9 @@ impl Vm {
             swap_pages: settings.swap_pages,
             request_queues,
         };
-        let device = Device::new(client, config).with_give_back(settings.give_back);
+        let device = Device::new(client, config)
+            .with_give_back(settings.give_back)
+            .with_report(Box::new(|line| log::warn!("{line}")));
         device.set_quota_as(settings.quota);
         Ok(Self {
             name: name.clone(),

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::fault::Fault;
-use super::notice::Notices;
+use super::notice::{Notices, Report};
 use tmem_wire::{Op, Status};
 
 /// One counter, for export.
@@ -122,6 +122,10 @@ impl Metrics {
         }
     }
 
+    pub(super) fn set_report(&mut self, report: Report) {
+        self.notices.set_report(report);
+    }
+
     pub(super) fn request(&self, op: Op) {
         let at = Op::ALL.iter().position(|known| *known == op);
         if let Some(counter) = at.and_then(|at| self.requests.get(at)) {
@@ -168,7 +172,7 @@ impl Metrics {
         self.events_delivered.fetch_add(1, Relaxed);
     }
 
-    /// Counts a mistake of the driver and, rarely, logs it.
+    /// Counts a mistake of the driver and, rarely, reports it.
     pub(super) fn fault(&self, fault: Fault) {
         if let Some(counter) = self.faults.get(fault as usize) {
             counter.fetch_add(1, Relaxed);

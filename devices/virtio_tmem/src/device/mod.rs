@@ -32,6 +32,7 @@ pub use fault::Fault;
 pub use frames::{Backing, Frames, GiveBack, InUse, Unreleased};
 pub use lost::{Lost, Watch};
 pub use metrics::{Metrics, Sample};
+pub use notice::Report;
 pub use parse::{Request, Run};
 pub use queue::{RequestQueue, Step, wants_notification};
 pub use work::{Lane, work};
@@ -81,6 +82,13 @@ impl Device {
     /// The same device, with a choice of the memory that goes back to the host.
     pub fn with_give_back(self, give_back: GiveBack) -> Self {
         Self { give_back, ..self }
+    }
+
+    /// The same device, whose driver's mistakes are reported to `report`, for a log.
+    /// The counters have them all.
+    pub fn with_report(mut self, report: Report) -> Self {
+        self.metrics.set_report(report);
+        self
     }
 
     /// The store client behind the device.

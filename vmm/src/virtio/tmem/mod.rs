@@ -71,8 +71,11 @@ impl TmemInProcess {
             swap_pages: options.swap_size / wire::PAGE_SIZE as u64,
             request_queues: options.queues.into(),
         };
+        let device = Device::new(client, config)
+            .with_give_back(options.give_back)
+            .with_report(Box::new(|line| log::warn!("{line}")));
         Ok(Self {
-            device: Arc::new(Device::new(client, config).with_give_back(options.give_back)),
+            device: Arc::new(device),
             store,
             _compressor: compressor,
         })
