@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the host's programs share, whichever way they serve their virtual
 //! machines: the HTTP of their control sockets ([`http`]), the memory that a
-//! process has and may have ([`heap`], [`group`]), what is left out of its core
+//! process has and may have ([`heap`], [`group`]) and that of the host ([`memory`]), what is left out of its core
 //! dumps ([`dumps`]), and the figures of a store and its devices ([`figures`]), as
 //! JSON ([`stats`]) and as Prometheus text ([`metrics`]).
 
@@ -10,5 +10,6 @@ pub mod figures;
 pub mod group;
 pub mod heap;
 pub mod http;
+pub mod memory;
 pub mod metrics;
 pub mod stats;

@@ -12,6 +12,7 @@ use crate::disk::{self, Number};
 use crate::failure;
 use crate::module::{Kernel, Module};
 use crate::system::{self, CONFIDENTIAL, Candidate, System, Verdict};
+use crate::terms::kind_name;
 use crate::uapi::{Kind, State};
 use crate::{complain, warn};
 
@@ -149,14 +150,6 @@ fn remark(module: &impl Module, out: &mut impl Write) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// What a kind is called.
-pub(crate) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Precache => "precache",
-        Kind::Preswap => "preswap",
-    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::disk::{self, Number};
 use crate::failure;
 use crate::module::{Kernel, Module};
 use crate::progress;
-use crate::status::PAGE_BYTES;
+use crate::terms::PAGE_BYTES;
 use crate::uapi::Kind;
 
 /// How often the progress is shown.

@@ -21,6 +21,7 @@ mod reclaim;
 mod status;
 mod swap_check;
 mod system;
+mod terms;
 #[cfg(test)]
 mod testing;
 #[expect(

@@ -10,15 +10,12 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
-use crate::attach::kind_name;
 use crate::cli;
 use crate::disk::{self, Number};
 use crate::module::Module;
 use crate::system::{self, Disks, System};
+use crate::terms::kind_name;
 use crate::uapi::{Filter, Kind, State, Status};
-
-/// Bytes in a page, on every machine that the module runs on.
-pub(crate) const PAGE_BYTES: u64 = 4096;
 
 /// What there is to show.
 struct Report {

@@ -11,7 +11,7 @@ use tmem_cli::args::Exit;
 use tmem_cli::size;
 use virtio_tmem::device::Quota;
 
-use crate::settings;
+use crate::values;
 
 /// What `--print-capabilities` prints, after QEMU's conventions for
 /// vhost-user back ends. QEMU's schema has no type for tmem.
@@ -79,7 +79,7 @@ pub struct Options {
     /// Most memory that one virtual machine's pages take on the host,
     /// compressed and with their bookkeeping: a size; or credit[:SIZE], as much as
     /// it has given back of its own memory, and SIZE more [64M]
-    #[arg(long, value_name = "QUOTA", default_value = "1G", value_parser = settings::quota)]
+    #[arg(long, value_name = "QUOTA", default_value = "1G", value_parser = values::quota)]
     pub quota: Quota,
 
     /// Swap disk that each virtual machine is granted [default: twice its

@@ -25,7 +25,8 @@ use crate::inherited;
 use crate::room::Room;
 use crate::settings::{self, Place, VmSettings};
 use crate::stop::Stop;
-use crate::vm::{self, Vm};
+use crate::vhost_user;
+use crate::vm::Vm;
 
 /// How often it is looked what a VM has given back, and whether a driver that heard
 /// "full" may try again.
@@ -82,7 +83,7 @@ pub fn run(options: &Options) -> Result<()> {
             let thread = thread::Builder::new().name(vm.name().to_owned());
             let serve = move || -> Result<()> {
                 let mut listener = Listener::from(entry.listener()?);
-                vm::serve(vm, id, &mut listener, entry, stop);
+                vhost_user::serve(vm, id, &mut listener, entry, stop);
                 Ok(())
             };
             if let Err(error) = thread.spawn_scoped(scope, serve) {

@@ -15,5 +15,7 @@ pub mod settings;
 pub mod stop;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
+pub mod values;
 pub mod vhost_user;
 pub mod vm;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use rustix::system::sysinfo;
 use tmem_cli::settings::Settings;
 use tmem_cli::size;
 use tmem_host::group::Group;
@@ -13,44 +12,14 @@ use tmem_store::{ClientConfig, Compression};
 use virtio_tmem::device::{GiveBack, Quota};
 
 use crate::cli::Options;
+use crate::values::{quota, weight};
 
 /// Bytes in a page.
 const PAGE: u64 = virtio_tmem::wire::PAGE_SIZE as u64;
 
-/// What a virtual machine on credit may have before it has given anything back, if
-/// nothing is said: as much as it swaps out until its memory is reported free.
-const BASE: u64 = 64 << 20;
-
 /// The swap disk of a virtual machine on credit, if nothing is said. Pages are
 /// refused when the credit is used up, not when the disk is full.
 const CREDIT_SWAP: u64 = 4 << 30;
-
-/// Reads a quota: a size, `credit`, or `credit:` and a size.
-///
-/// # Errors
-/// A sentence that says what is expected.
-pub fn quota(text: &str) -> Result<Quota, String> {
-    match text.strip_prefix("credit") {
-        Some("") => Ok(Quota::Credit { base: BASE }),
-        Some(base) => base
-            .strip_prefix(':')
-            .ok_or_else(|| format!("'{text}' is not a quota; write a size, or credit:SIZE"))
-            .and_then(size::parse)
-            .map(|base| Quota::Credit { base }),
-        None => size::parse(text).map(Quota::Fixed),
-    }
-}
-
-/// Reads a weight.
-///
-/// # Errors
-/// A sentence that says what is expected.
-pub fn weight(text: &str) -> Result<u32, String> {
-    text.parse()
-        .ok()
-        .filter(|weight| *weight > 0)
-        .ok_or_else(|| format!("'{text}' is not a weight; write a whole number above 0"))
-}
 
 /// Where a front end connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,8 +187,7 @@ fn stem(path: &Path) -> Result<String> {
 /// # Errors
 /// When more is asked for than the host has.
 pub fn memory_limit(options: &Options) -> Result<u64> {
-    let info = sysinfo();
-    let host = info.totalram.saturating_mul(u64::from(info.mem_unit));
+    let host = tmem_host::memory::of_host();
     let group = Group::own().and_then(|group| group.limit());
     let group = group.unwrap_or(host);
     let limit = options.memory_limit.unwrap_or(group.min(host) / 2);

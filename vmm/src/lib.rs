@@ -17,6 +17,7 @@ pub mod machine;
 pub mod peek;
 mod run;
 pub mod serial;
+pub mod terminal;
 pub mod virtio;
 pub mod vm;
 

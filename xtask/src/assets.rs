@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Everything that a guest and the daemon are started from, made up to date.
 
-use crate::exec;
 use crate::guest;
 use crate::guest::Module;
 use crate::initramfs;
 use crate::initramfs::User;
 use crate::modules;
 use crate::outer;
-use crate::outer::Programs;
+use crate::programs;
+use crate::programs::InGuest;
+use crate::programs::Profile;
 use crate::project;
 use crate::roots;
 use crate::setup;
@@ -17,15 +18,6 @@ use anyhow::Result;
 use std::path::PathBuf;
 use tmem_e2e::Assets;
 use tmem_e2e::StorageAssets;
-
-/// How the daemon and the VMM are built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// As it is shipped.
-    Release,
-    /// With overflow checks and debug assertions.
-    Dev,
-}
 
 /// Which guests are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +34,6 @@ pub(crate) enum Guests {
     Dense,
 }
 
-/// Where a program runs that is linked statically, so that it needs nothing of
-/// a guest.
-const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-
 /// What sets up disks above disks, in the root of tools.
 const STACKERS: &[&str] = &["usr/sbin/dmsetup", "usr/sbin/mdadm"];
 
@@ -59,14 +47,6 @@ const TOOLS: &[&str] = &[
     "usr/bin/btrfs",
 ];
 
-/// The programs of this project that run in guests.
-pub(crate) struct InGuest {
-    /// Process 1 of a small guest, or a service.
-    pub(crate) agent: PathBuf,
-    /// What attaches filters.
-    pub(crate) tmemctl: PathBuf,
-}
-
 /// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     make_from(&setup::ensure(false)?, profile, guests)
@@ -76,21 +56,23 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
 pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Result<Assets> {
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     println!("building the daemon and what runs in guests");
-    let daemon = daemon(profile)?;
-    let programs = in_guest()?;
+    let daemon = programs::daemon(profile)?;
+    let programs = programs::in_guest()?;
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
         Guests::Small | Guests::Measured | Guests::Dense => None,
-        Guests::Vmm | Guests::All => {
-            Some(outer::make(setup, &outer_programs(profile)?, &initramfs)?)
-        }
+        Guests::Vmm | Guests::All => Some(outer::make(
+            setup,
+            &programs::outer_programs(profile)?,
+            &initramfs,
+        )?),
     };
     let with_work = |name: &str, modules, python| {
         let user = User {
             name: "work",
-            program: linked_statically("release", &["tmem-work"])?.join("work"),
+            program: programs::linked_statically("release", &["tmem-work"])?.join("work"),
             tools: &[],
             python,
             modules,
@@ -105,7 +87,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
             initramfs::write_debian(setup, &module, &root, &programs, &debian)?;
             let user = User {
                 name: "load",
-                program: load()?,
+                program: programs::load()?,
                 tools: STACKERS,
                 python: None,
                 modules: modules::STORAGE,
@@ -160,11 +142,6 @@ fn storage(
     })
 }
 
-/// Builds the load for disks and file systems.
-pub(crate) fn load() -> Result<PathBuf> {
-    Ok(linked_statically("guest", &["tmem-load"])?.join("tmem-load"))
-}
-
 /// Directories of QEMU's firmware.
 pub(crate) fn qemu_data(setup: &Setup) -> Vec<PathBuf> {
     ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"]
@@ -177,57 +154,4 @@ fn qemu(setup: &Setup) -> Vec<PathBuf> {
     std::iter::once(loader)
         .chain(arguments.into_iter().map(PathBuf::from))
         .collect()
-}
-
-/// Builds the daemon.
-pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
-    let mut cargo = project::cargo();
-    cargo.args(["build", "--package", "vhost-user-tmem"]);
-    let dir = match profile {
-        Profile::Release => {
-            cargo.arg("--release");
-            "release"
-        }
-        Profile::Dev => "debug",
-    };
-    exec::shown(&mut cargo)?;
-    Ok(project::target()?.join(dir).join("vhost-user-tmem"))
-}
-
-/// Builds what runs in guests.
-pub(crate) fn in_guest() -> Result<InGuest> {
-    let dir = linked_statically("guest", &["tmem-agent", "tmemctl"])?;
-    Ok(InGuest {
-        agent: dir.join("tmem-agent"),
-        tmemctl: dir.join("tmemctl"),
-    })
-}
-
-/// Builds tmemctl as people install it.
-pub(crate) fn tmemctl() -> Result<PathBuf> {
-    Ok(linked_statically("release", &["tmemctl"])?.join("tmemctl"))
-}
-
-/// Builds the VMM and the daemon for an outer guest.
-fn outer_programs(profile: Profile) -> Result<Programs> {
-    let profile = match profile {
-        Profile::Release => "release",
-        Profile::Dev => "guest",
-    };
-    let dir = linked_statically(profile, &["tmem-vmm", "vhost-user-tmem"])?;
-    Ok(Programs {
-        vmm: dir.join("tmem-vmm"),
-        daemon: dir.join("vhost-user-tmem"),
-    })
-}
-
-/// Builds the programs of `packages`; gives back the directory that they are in.
-fn linked_statically(profile: &str, packages: &[&str]) -> Result<PathBuf> {
-    let mut cargo = project::cargo();
-    cargo.args(["build", "--profile", profile, "--target", TRIPLE]);
-    for package in packages {
-        cargo.args(["--package", package]);
-    }
-    exec::shown(cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
-    Ok(project::target()?.join(TRIPLE).join(profile))
 }

@@ -4,7 +4,6 @@
 //! docs/checkers.md.
 
 mod disks;
-pub(crate) mod kernel;
 mod verdict;
 
 use crate::archive::Archive;
@@ -12,9 +11,11 @@ use crate::archive::CHARACTER_DEVICE;
 use crate::archive::DIRECTORY;
 use crate::archive::FILE;
 use crate::archive::PROGRAM;
-use crate::assets;
-use crate::assets::Profile;
+use crate::checked_kernel;
+use crate::checked_kernel::source;
 use crate::exec;
+use crate::programs;
+use crate::programs::Profile;
 use crate::project;
 use crate::roots;
 use crate::setup;
@@ -23,15 +24,11 @@ use anyhow::Result;
 use anyhow::bail;
 use std::fs;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
-
-/// What is in `tests/checkers`.
-const SOURCES: &str = "tests/checkers";
 
 /// RAM of the guest in MiB: the disks in memory, and what KASAN keeps of freed
 /// memory.
@@ -74,11 +71,11 @@ pub(crate) struct Options {
 pub(crate) fn command(options: &Options) -> Result<()> {
     let setup = setup::ensure(false)?;
     let root = roots::checkers(&setup.cache, &setup.versions)?;
-    let kernel = kernel::make(&setup.cache, &root, &setup.versions)?;
+    let kernel = checked_kernel::make(&setup.cache, &root, &setup.versions)?;
     let module = kernel.module(&setup.cache, &root)?;
     let tools = roots::tools(&setup.cache, &setup.versions)?;
     println!("building the daemon and what runs in the guest");
-    let daemon = assets::daemon(Profile::Dev)?;
+    let daemon = programs::daemon(Profile::Dev)?;
     let initramfs = project::made()?.join("checkers.cpio");
     write_initramfs(&root, &module, &initramfs)?;
     // Others may use the cache meanwhile.
@@ -137,8 +134,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
 /// The guest's programs: all are linked statically.
 fn write_initramfs(root: &roots::Root, module: &Path, to: &Path) -> Result<()> {
     let mut archive = Archive::default();
-    let programs = assets::in_guest()?;
-    let load = assets::load()?;
+    let programs = programs::in_guest()?;
+    let load = programs::load()?;
     archive.add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])?;
     for name in ["bin", "sbin", "lib"] {
         archive.link(name, &format!("usr/{name}"))?;
@@ -146,7 +143,7 @@ fn write_initramfs(root: &roots::Root, module: &Path, to: &Path) -> Result<()> {
     for name in ["proc", "sys", "run", "tmp", "mnt", "usr/sbin"] {
         archive.add(name, DIRECTORY, None, &[])?;
     }
-    let init = project::root().join(SOURCES).join("init");
+    let init = source("init");
     archive.file("init", PROGRAM, &init)?;
     let busybox = root.file("usr/bin/busybox");
     archive.file("usr/bin/busybox", PROGRAM, &busybox)?;
@@ -197,9 +194,4 @@ impl Drop for Daemon {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// A file of `tests/checkers`.
-fn source(name: &str) -> PathBuf {
-    project::root().join(SOURCES).join(name)
 }

@@ -4,7 +4,7 @@
 
 use crate::assets;
 use crate::assets::Guests;
-use crate::assets::Profile;
+use crate::programs::Profile;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;

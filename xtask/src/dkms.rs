@@ -4,10 +4,11 @@
 //! that vanishes.
 
 use crate::exec;
-use crate::guest;
+use crate::headers;
 use crate::project;
 use crate::setup;
 use crate::setup::Setup;
+use crate::sources;
 use anyhow::Context;
 use anyhow::Result;
 use std::fs;
@@ -24,16 +25,16 @@ pub(crate) fn command() -> Result<()> {
         versions,
         ..
     } = setup::ensure(false)?;
-    let metadata = cache.path(&guest::rust_headers_name(&versions)?);
+    let metadata = cache.path(&headers::rust_headers_name(&versions)?);
     let work = project::made()?.join("dkms");
     if work.exists() {
         fs::remove_dir_all(&work).context("cannot remove what the last run left")?;
     }
     let sources = project::root().join("guest");
-    guest::copy_tree(&sources, &guest::files(&sources)?, &work.join("guest"))?;
+    sources::copy_tree(&sources, &sources::files(&sources)?, &work.join("guest"))?;
     for (from, to) in [
         (project::root().join(SCRIPT), "check"),
-        (guest::package(&metadata)?, "metadata.deb"),
+        (headers::package(&metadata)?, "metadata.deb"),
     ] {
         fs::copy(&from, work.join(to))
             .with_context(|| format!("cannot copy {}", from.display()))?;

@@ -3,8 +3,8 @@
 
 use crate::assets;
 use crate::assets::Guests;
-use crate::assets::Profile;
 use crate::exec;
+use crate::programs::Profile;
 use crate::project;
 use anyhow::Result;
 use std::process::Command;

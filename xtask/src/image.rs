@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask image`: a small Debian system to try the VMM with.
 
-use crate::assets;
 use crate::disk;
 use crate::exec;
 use crate::guest;
 use crate::initramfs;
+use crate::programs;
 use crate::project;
 use crate::roots;
 use crate::setup;
@@ -30,7 +30,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     let setup = setup::ensure(false)?;
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     let root = roots::guest(&setup.cache, &setup.versions)?;
-    let programs = assets::in_guest()?;
+    let programs = programs::in_guest()?;
     let made = project::made()?;
     let dir = options.directory.clone().unwrap_or(made.join("image"));
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -47,7 +47,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
     let system = made.join("console.cpio");
-    initramfs::write_console(&setup, &module, &root, &assets::tmemctl()?, &system)?;
+    initramfs::write_console(&setup, &module, &root, &programs::tmemctl()?, &system)?;
     disk::make(&system, DISK_SIZE, &dir.join("debian.raw"))?;
     fs::remove_file(&system).with_context(|| format!("cannot remove {}", system.display()))?;
 

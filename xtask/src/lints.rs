@@ -8,10 +8,11 @@
 use crate::cache::Cache;
 use crate::deny;
 use crate::exec;
-use crate::guest;
+use crate::headers;
 use crate::project;
 use crate::roots::Root;
 use crate::setup;
+use crate::sources;
 use crate::versions::Versions;
 use anyhow::Context;
 use anyhow::Result;
@@ -66,16 +67,16 @@ pub(crate) fn all(step: &dyn Fn(&str)) -> Result<Option<String>> {
 /// found good is not looked at again until it changes.
 fn guest(cache: &Cache, build: &Root, versions: &Versions) -> Result<()> {
     let sources = sources();
-    let files = guest::files(&sources)?;
-    let headers = guest::rust_headers(cache, build, versions)?;
+    let files = sources::files(&sources)?;
+    let headers = headers::rust_headers(cache, build, versions)?;
     let name = format!(
         "lints-{}-{}-{REVISION}",
         versions.kernel,
-        guest::hash(&[headers.as_bytes()], &files)?
+        sources::hash(&[headers.as_bytes()], &files)?
     );
     cache.entry(&name, |dir| {
         println!("checking the guest module with rustfmt and Clippy");
-        guest::copy_tree(&sources, &files, &dir.join("source"))?;
+        sources::copy_tree(&sources, &files, &dir.join("source"))?;
         let rustfmt = rustfmt("/mnt/source", &sources, &files, "--check");
         let status = build.script(dir, &rustfmt).status();
         if !status.context("cannot start unshare")?.success() {
@@ -100,12 +101,12 @@ fn guest(cache: &Cache, build: &Root, versions: &Versions) -> Result<()> {
 /// Formats the sources in place.
 fn format(build: &Root) -> Result<()> {
     let sources = sources();
-    let files = guest::files(&sources)?;
+    let files = sources::files(&sources)?;
     let work = project::made()?.join("format");
     if work.exists() {
         fs::remove_dir_all(&work).context("cannot remove what the last run left")?;
     }
-    guest::copy_tree(&sources, &files, &work)?;
+    sources::copy_tree(&sources, &files, &work)?;
     exec::shown(&mut build.script(&work, &rustfmt("/mnt", &sources, &files, "")))?;
     for file in &files {
         let formatted = work.join(file.strip_prefix(&sources).unwrap_or(file));

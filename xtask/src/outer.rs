@@ -6,23 +6,17 @@ use crate::archive::Archive;
 use crate::archive::FILE;
 use crate::archive::PROGRAM;
 use crate::disk;
+use crate::programs::Programs;
 use crate::project;
 use crate::setup::Setup;
 use anyhow::Context;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;
-use std::path::PathBuf;
 use tmem_e2e::VmmAssets;
 
 /// The disk's size, as mke2fs takes it.
 const DISK_SIZE: &str = "96M";
-
-/// Programs for the outer guest, linked statically.
-pub(crate) struct Programs {
-    pub(crate) vmm: PathBuf,
-    pub(crate) daemon: PathBuf,
-}
 
 /// Makes all of it; `initramfs` is the small guest's.
 pub(crate) fn make(setup: &Setup, programs: &Programs, initramfs: &Path) -> Result<VmmAssets> {

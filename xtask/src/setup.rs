@@ -4,9 +4,9 @@
 
 use crate::cache;
 use crate::cache::Cache;
-use crate::checkers;
+use crate::checked_kernel;
 use crate::deny;
-use crate::guest;
+use crate::headers;
 use crate::host;
 use crate::kernel;
 use crate::mirror;
@@ -77,8 +77,8 @@ fn prune(setup: &Setup) -> Result<()> {
         kernel::name(versions),
         deny::name(),
     ];
-    let headers = guest::rust_headers_name(versions)?;
-    let checkers = checkers::kernel::name(versions)?;
+    let headers = headers::rust_headers_name(versions)?;
+    let checkers = checked_kernel::name(versions)?;
     for name in setup.cache.entries()? {
         if !whole.contains(&name) && name != headers && name != checkers {
             println!("removing {name}");
@@ -121,7 +121,7 @@ pub(crate) fn ensure(refresh: bool) -> Result<Setup> {
     kernel::check_rust(&build, &versions)?;
     let qemu = roots::qemu(&cache, &versions)?;
     let kernel = kernel::elf(&cache, &build, &versions)?;
-    guest::rust_headers(&cache, &build, &versions)?;
+    headers::rust_headers(&cache, &build, &versions)?;
     Ok(Setup {
         cache,
         versions,

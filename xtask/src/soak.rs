@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask soak`: the filter's end-to-end tests, for hours.
 
-use crate::assets::Profile;
 use crate::e2e;
 use crate::exec;
+use crate::programs::Profile;
 use anyhow::Result;
 
 /// Options of `cargo xtask soak`.

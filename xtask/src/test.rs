@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask test`: everything that must hold.
 
-use crate::assets::Profile;
 use crate::dkms;
 use crate::e2e;
 use crate::lints;
+use crate::programs::Profile;
 use crate::project;
 use anyhow::Context;
 use anyhow::Result;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Programs that run on after they were started.
 
+use crate::program::command;
 use anyhow::Context;
 use anyhow::Result;
 use rustix::process::Pid;
@@ -35,7 +36,7 @@ impl Background {
     ) -> Result<Answer> {
         let (program, arguments) = argv.split_first().context("no program is named")?;
         let file = File::create(output).with_context(|| format!("cannot make {output}"))?;
-        let mut child: Child = crate::serve::command(program)
+        let mut child: Child = command(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("cannot share a file")?)

@@ -4,6 +4,7 @@
 
 mod background;
 mod init;
+mod program;
 mod root;
 mod serve;
 

@@ -3,6 +3,7 @@
 //! one that hangs in the kernel holds up no other.
 
 use crate::background::Background;
+use crate::program::command;
 use crate::root;
 use anyhow::Context;
 use anyhow::Result;
@@ -191,13 +192,6 @@ impl Shared {
         port.write_all(format!("{line}\n").as_bytes())
             .context("cannot write to the host")
     }
-}
-
-/// A program to be started, as a shell would find it.
-pub(crate) fn command(program: &str) -> std::process::Command {
-    let mut command = std::process::Command::new(program);
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command
 }
 
 fn run(argv: &[String]) -> Result<Answer> {

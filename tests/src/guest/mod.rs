@@ -3,12 +3,9 @@
 
 mod inside;
 mod qemu;
-mod vmm;
 
 pub use qemu::GuestOptions;
 pub use qemu::Qemu;
-pub use vmm::VmOptions;
-pub use vmm::Vmm;
 
 use crate::console;
 use crate::link::Link;
@@ -31,7 +28,7 @@ use tmem_agent::protocol::Command;
 const BOOT: Duration = Duration::from_secs(180);
 
 /// For the machine to end once the guest has switched off.
-const OFF: Duration = Duration::from_secs(60);
+pub(crate) const OFF: Duration = Duration::from_secs(60);
 
 /// For a guest of a failed test to say what its tasks wait for.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -74,18 +71,18 @@ pub trait Machine {
 /// by a test that fails, it is killed, its console's last lines are shown and
 /// the whole log is kept.
 pub struct Guest<M: Machine = Qemu> {
-    name: String,
-    link: Arc<Link>,
-    console: Console,
-    logs: PathBuf,
-    done: bool,
-    machine: M,
+    pub(crate) name: String,
+    pub(crate) link: Arc<Link>,
+    pub(crate) console: Console,
+    pub(crate) logs: PathBuf,
+    pub(crate) done: bool,
+    pub(crate) machine: M,
 }
 
 /// Where the kernel's messages are: a file, from a byte on.
-struct Console {
-    file: PathBuf,
-    from: u64,
+pub(crate) struct Console {
+    pub(crate) file: PathBuf,
+    pub(crate) from: u64,
 }
 
 impl Console {
@@ -102,7 +99,7 @@ impl Console {
 
 impl<M: Machine> Guest<M> {
     /// Waits for the agent of a guest that has been started.
-    fn booted(self) -> Result<Self> {
+    pub(crate) fn booted(self) -> Result<Self> {
         self.link
             .ready(BOOT)
             .map_err(|error| error.context(DidNotBoot(self.name.clone())))?;
@@ -173,7 +170,7 @@ impl<M: Machine> Guest<M> {
         self.ended_healthy()
     }
 
-    fn ended_healthy(&mut self) -> Result<()> {
+    pub(crate) fn ended_healthy(&mut self) -> Result<()> {
         self.healthy()?;
         self.done = true;
         Ok(())

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::set;
-use crate::status::PAGE_BYTES;
+use crate::terms::PAGE_BYTES;
 
 /// What is cold, and how much of it is moved out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

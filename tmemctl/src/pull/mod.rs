@@ -84,7 +84,7 @@ fn pull(
         // One that ends meanwhile has nothing to be brought back.
         let _ = process::swapped(&process, |address, memory| {
             if process::touch(memory, address) {
-                bytes += crate::status::PAGE_BYTES;
+                bytes += crate::terms::PAGE_BYTES;
                 pace.keep(bytes);
                 if pace.is_due(bytes) {
                     is_short = Room::read(proc)?.is_short(keep);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::status::PAGE_BYTES;
+use crate::terms::PAGE_BYTES;
 
 /// Bytes that /proc/PID/pagemap has for each page.
 const ENTRY: usize = 8;

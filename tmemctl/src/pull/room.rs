@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::status::PAGE_BYTES;
+use crate::terms::PAGE_BYTES;
 
 /// What the kernel says of its memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-const PAGE: u64 = crate::status::PAGE_BYTES;
+const PAGE: u64 = crate::terms::PAGE_BYTES;
 
 /// A machine with a process 42 that has two mappings, of which the pages `out` are in
 /// swap, and one without memory.

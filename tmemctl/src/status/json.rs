@@ -7,7 +7,8 @@ use std::io::Write;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{PAGE_BYTES, Report, kind, state};
+use super::{Report, kind, state};
+use crate::terms::PAGE_BYTES;
 
 #[derive(Serialize)]
 struct Document<'a> {

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use tmem_cli::size;
 
-use super::{PAGE_BYTES, Report, kind, state};
+use super::{Report, kind, state};
+use crate::terms::PAGE_BYTES;
 use crate::uapi::{Filter, Status};
 
 /// The first columns are text, to the left; the rest are numbers.

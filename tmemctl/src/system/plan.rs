@@ -5,7 +5,7 @@ use super::mounts::Mount;
 use super::swaps::Place;
 use super::{Disks, System};
 use crate::disk::Number;
-use crate::status::PAGE_BYTES;
+use crate::terms::PAGE_BYTES;
 use crate::uapi::Kind;
 
 /// File systems that are attached without being asked for by name.

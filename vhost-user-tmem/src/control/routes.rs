@@ -11,7 +11,7 @@ use tmem_store::Compression;
 use virtio_tmem::device::Quota;
 
 use super::{Control, metrics, stats};
-use crate::settings;
+use crate::values;
 
 /// Settings of a VM that can be changed.
 #[derive(Debug, Deserialize)]
@@ -34,7 +34,7 @@ impl NewQuota {
     fn read(&self) -> Result<Quota, String> {
         match self {
             Self::Bytes(bytes) => Ok(Quota::Fixed(*bytes)),
-            Self::Text(text) => settings::quota(text),
+            Self::Text(text) => values::quota(text),
         }
     }
 }

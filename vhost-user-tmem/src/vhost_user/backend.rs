@@ -20,9 +20,9 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::served::Served;
-use super::trace::Trace;
 use super::vring::Vring;
 use crate::room::Room;
+use crate::trace::Trace;
 use crate::vm::Memory;
 
 /// The device towards one front end.

@@ -4,8 +4,8 @@
 mod backend;
 pub mod connection;
 mod others;
+mod serve;
 mod served;
-mod trace;
 mod vring;
 
-pub(crate) use trace::Trace;
+pub use serve::serve;

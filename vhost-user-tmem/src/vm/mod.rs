@@ -3,9 +3,6 @@
 //! comes and goes.
 
 mod lines;
-mod serve;
-
-pub use serve::serve;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +15,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::room::Room;
 use crate::settings::VmSettings;
-use crate::vhost_user::Trace;
+use crate::trace::Trace;
 use lines::Lines;
 
 /// A machine's memory, which may change while it is used.
@@ -187,17 +184,19 @@ impl Vm {
         }
     }
 
-    fn connected(&self) {
+    /// A front end is connected.
+    pub(crate) fn connected(&self) {
         *self.lock() = FrontEnd::Connected;
         self.connections.fetch_add(1, Relaxed);
     }
 
-    fn disconnected(&self) {
+    /// It is no more: the grace period begins.
+    pub(crate) fn disconnected(&self) {
         *self.lock() = FrontEnd::GoneSince(Instant::now());
     }
 
     /// How long the pools are still kept; `None`: without limit.
-    fn keeps_for(&self) -> Option<Duration> {
+    pub(crate) fn keeps_for(&self) -> Option<Duration> {
         match *self.lock() {
             FrontEnd::GoneSince(then) => Some(self.grace.saturating_sub(then.elapsed())),
             FrontEnd::Awaited | FrontEnd::Connected => None,
@@ -205,7 +204,7 @@ impl Vm {
     }
 
     /// Frees the pools of a front end that did not come back.
-    fn expire(&self) {
+    pub(crate) fn expire(&self) {
         *self.lock() = FrontEnd::Awaited;
         match instance() {
             Ok(instance) => {

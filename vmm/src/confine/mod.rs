@@ -87,7 +87,7 @@ pub fn enter(role: Role) {
         return;
     };
     if let Err(error) = drop_privileges().and_then(|()| filter::install(role, *level)) {
-        crate::serial::restore();
+        crate::terminal::restore();
         eprintln!(
             "tmem-vmm: cannot confine a thread: {error}; --seccomp off does without the filter"
         );

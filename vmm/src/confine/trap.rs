@@ -23,7 +23,7 @@ pub(super) fn catch() -> io::Result<()> {
 }
 
 extern "C" fn trapped(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    crate::serial::restore();
+    crate::terminal::restore();
     // SAFETY: the kernel hands the handler a whole siginfo_t, of 128 bytes,
     // and for SIGSYS fills in the number at this offset, which is aligned.
     let call = unsafe { info.wrapping_byte_add(CALL_OFFSET).cast::<c_int>().read() };

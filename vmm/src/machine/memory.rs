@@ -11,6 +11,7 @@ use anyhow::{Context, Error, Result, ensure};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use tmem_cli::size;
 use tmem_host::dumps;
+use tmem_host::memory::of_host;
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
@@ -68,12 +69,6 @@ pub fn make(bytes: u64, huge: bool) -> Result<Memory> {
         log::warn!("the guest's memory is in core dumps of this process");
     }
     Ok(memory)
-}
-
-/// The host's memory in bytes.
-pub fn of_host() -> u64 {
-    let info = rustix::system::sysinfo();
-    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
 /// Whether `memory` is in huge pages: once given back, they may be missing.

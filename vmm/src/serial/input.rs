@@ -14,9 +14,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::keys::{Action, HELP, Keys};
 use super::output::Output;
-use super::terminal;
 use super::uart::Uart;
 use crate::event;
+use crate::terminal;
 
 /// Bytes read at once.
 const CHUNK: usize = 4096;

@@ -14,7 +14,6 @@ mod input;
 mod keys;
 mod output;
 mod target;
-mod terminal;
 #[cfg(test)]
 mod tests;
 mod uart;
@@ -30,14 +29,13 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::bus::BusDevice;
 use crate::confine::{self, Role};
 use crate::event;
+use crate::terminal::Raw;
 
 pub use connection::{Connection, OpenError};
 pub use target::{Target, check};
-pub use terminal::{line_end, restore};
 
 use input::Input;
 use output::Output;
-use terminal::Raw;
 use uart::Uart;
 
 /// How long the end of a port waits for the last output to be taken. More than

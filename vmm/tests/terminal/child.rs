@@ -17,7 +17,8 @@ use signal_hook::low_level::pipe;
 use tmem_vmm::bus::BusDevice;
 use tmem_vmm::confine::{self, Level, Role};
 use tmem_vmm::event;
-use tmem_vmm::serial::{self, SerialPort, Target};
+use tmem_vmm::serial::{SerialPort, Target};
+use tmem_vmm::terminal;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::block_signal;
 
@@ -72,7 +73,7 @@ fn listen(events: &Sender<&'static str>) {
     };
     confine::spawn("signals", Role::Main, end).unwrap();
     let handler = || {
-        serial::restore();
+        terminal::restore();
         // SAFETY: it has no conditions.
         unsafe { libc::_exit(43) };
     };

@@ -13,7 +13,8 @@ use tmem_store::{ClientConfig, Compression, Store, StoreConfig};
 use vhost::vhost_user::Listener;
 use vhost_user_tmem::settings::{Place, VmSettings};
 use vhost_user_tmem::stop::Stop;
-use vhost_user_tmem::vm::{self, Vm};
+use vhost_user_tmem::vhost_user;
+use vhost_user_tmem::vm::Vm;
 use virtio_tmem::device::{GiveBack, Quota};
 
 const QUOTA: u64 = 256 << 20;
@@ -59,7 +60,7 @@ impl Host {
         let (pools, stopped) = (pools.clone(), stop.clone());
         let thread = thread::spawn(move || {
             let mut accepting = Listener::from(listener.try_clone().unwrap());
-            vm::serve(&pools, 0, &mut accepting, &listener, &stopped);
+            vhost_user::serve(&pools, 0, &mut accepting, &listener, &stopped);
         });
         Daemon {
             stop,

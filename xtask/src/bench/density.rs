@@ -3,9 +3,9 @@
 
 use crate::assets;
 use crate::assets::Guests;
-use crate::assets::Profile;
 use crate::bench;
 use crate::exec;
+use crate::programs::Profile;
 use crate::project;
 use anyhow::Result;
 use std::path::Path;

@@ -4,12 +4,12 @@
 use crate::archive;
 use crate::assets;
 use crate::assets::Guests;
-use crate::assets::Profile;
 use crate::bench;
 use crate::bench::toolchain;
 use crate::cache;
 use crate::exec;
 use crate::initramfs;
+use crate::programs::Profile;
 use crate::project;
 use crate::roots::Root;
 use crate::setup;

@@ -9,8 +9,9 @@ mod toolchain;
 
 use crate::assets;
 use crate::assets::Guests;
-use crate::assets::Profile;
 use crate::exec;
+use crate::programs;
+use crate::programs::Profile;
 use crate::project;
 use crate::setup;
 use crate::setup::Setup;
@@ -76,7 +77,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     };
     let setup = setup::ensure(false)?;
     println!("building the daemon and the VMM");
-    let daemon = assets::daemon(Profile::Release)?;
+    let daemon = programs::daemon(Profile::Release)?;
     exec::shown(project::cargo().args(["build", "--release", "--package", "tmem-vmm"]))?;
 
     let mut bench = Command::new(program()?);

@@ -52,7 +52,7 @@ extern "C" fn caught(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // others the bytes are those of other numbers, and any are an address.
     let address = unsafe { info.si_addr() }.addr();
     let (what, code) = told(info.si_code, address);
-    crate::serial::restore();
+    crate::terminal::restore();
     // The system calls of a signal handler: they neither lock nor allocate. Nothing
     // can be done if they fail.
     let words: [&[u8]; 3] = [b"tmem-vmm: ", what, b"\n"];

@@ -26,7 +26,6 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::{Activation, Backend, COMMON_FEATURES, Doorbell, Source, VirtioDevice, Worker};
 use crate::confine::{self, Role};
 use crate::event;
-use crate::machine::memory;
 use lanes::Lanes;
 
 /// Descriptors of each queue: what drivers use of it is 256 with other VMMs
@@ -50,7 +49,7 @@ impl TmemInProcess {
     /// # Errors
     /// A sentence about a limit that cannot be, or what the system lacks.
     pub fn new(options: &TmemOptions) -> Result<Self> {
-        let limit = limit(options, memory::of_host())?;
+        let limit = limit(options, tmem_host::memory::of_host())?;
         let store = Store::new(StoreConfig::with_limit(limit))?;
         let compressor = store
             .start_compressor_with(|| confine::enter(Role::Store))

@@ -30,13 +30,13 @@ static HELD: AtomicBool = AtomicBool::new(false);
 
 /// Keeps the terminal raw; brings its settings back when dropped.
 #[derive(Debug)]
-pub(super) struct Raw(());
+pub(crate) struct Raw(());
 
 impl Raw {
     /// Makes the terminal raw; nothing if stdin is none. From now on an exit
     /// of the process brings the settings back, and so does a panic in any
     /// thread, before it is reported.
-    pub(super) fn stdin() -> io::Result<Option<Self>> {
+    pub(crate) fn stdin() -> io::Result<Option<Self>> {
         if !isatty(stdin()) {
             return Ok(None);
         }
@@ -86,7 +86,7 @@ pub fn line_end() -> &'static str {
 
 /// Whether we may use the terminal: we are its foreground job, or it knows no
 /// jobs, because it is not our controlling terminal.
-pub(super) fn is_ours() -> bool {
+pub(crate) fn is_ours() -> bool {
     match tcgetpgrp(stdin()) {
         Ok(group) => group == getpgrp(),
         // The foreground job is one that we cannot see.
@@ -96,7 +96,7 @@ pub(super) fn is_ours() -> bool {
 }
 
 /// Looks whether the terminal is ours, and makes it raw if it was not before.
-pub(super) fn take(before: bool) -> bool {
+pub(crate) fn take(before: bool) -> bool {
     let now = is_ours();
     if now && !before {
         set_raw();

@@ -8,9 +8,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vhost::vhost_user::Listener;
 
-use super::Vm;
+use super::connection;
 use crate::stop::Stop;
-use crate::vhost_user::connection;
+use crate::vm::Vm;
 
 /// How long to wait after the system refused a connection, for example
 /// because the daemon is out of file descriptors.

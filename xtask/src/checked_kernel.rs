@@ -2,12 +2,11 @@
 //! The kernel that checks itself: Debian's source of the guest's kernel, built
 //! as a program of User-Mode Linux, and the module built for it.
 
-use super::source;
 use crate::cache::Cache;
 use crate::exec;
-use crate::guest;
 use crate::project;
 use crate::roots::Root;
+use crate::sources;
 use crate::versions::Versions;
 use anyhow::Context;
 use anyhow::Result;
@@ -50,23 +49,26 @@ const MENDED: [&str; 3] = [ONE_CPU, LARGE_DATA, ZEROES];
 /// What the module is built with, of the kernel's source.
 const KEPT: &str = "arch include rust scripts Makefile Kbuild Kconfig";
 
+/// What is in `tests/checkers`.
+const SOURCES: &str = "tests/checkers";
+
 /// The options that are to be set, in `tests/checkers`.
 const CONFIG: &str = "kernel.config";
 
 /// A kernel that was built.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     dir: PathBuf,
 }
 
 /// The cache's name of the kernel.
 pub(crate) fn name(versions: &Versions) -> Result<String> {
-    let id = guest::hash(&MENDED.map(str::as_bytes), &[source(CONFIG)])?;
+    let id = sources::hash(&MENDED.map(str::as_bytes), &[source(CONFIG)])?;
     let package = &versions.kernel_package;
     Ok(format!("checkers-kernel-{package}-{id}-{REVISION}"))
 }
 
 /// The kernel, built if it is not there.
-pub(super) fn make(cache: &Cache, root: &Root, versions: &Versions) -> Result<Kernel> {
+pub(crate) fn make(cache: &Cache, root: &Root, versions: &Versions) -> Result<Kernel> {
     let config = source(CONFIG);
     let name = name(versions)?;
     if !cache.has(&name) {
@@ -134,24 +136,29 @@ fn check(wanted: &str, made: &str) -> Result<()> {
 
 impl Kernel {
     /// The kernel: a program of this machine.
-    pub(super) fn program(&self) -> PathBuf {
+    pub(crate) fn program(&self) -> PathBuf {
         self.dir.join("build/linux")
     }
 
     /// Builds the module.
-    pub(super) fn module(&self, cache: &Cache, root: &Root) -> Result<PathBuf> {
+    pub(crate) fn module(&self, cache: &Cache, root: &Root) -> Result<PathBuf> {
         println!("building virtio_tmem.ko for it");
         let sources = project::root().join("guest");
         let place = self.dir.join("module");
         if place.exists() {
             fs::remove_dir_all(&place).context("cannot remove the last module")?;
         }
-        guest::copy_tree(&sources, &guest::files(&sources)?, &place)?;
+        sources::copy_tree(&sources, &sources::files(&sources)?, &place)?;
         let script = format!("{MAKE} M=/mnt/module modules");
         let mut make = root.script(&self.dir, &script);
         exec::logged("module", &mut make, &cache.log("checkers-module"), |_| None)?;
         Ok(place.join("virtio_tmem.ko"))
     }
+}
+
+/// A file of `tests/checkers`.
+pub(crate) fn source(name: &str) -> PathBuf {
+    project::root().join(SOURCES).join(name)
 }
 
 #[cfg(test)]
