@@ -7,6 +7,8 @@
 
 mod apt;
 mod archive;
+#[cfg(test)]
+mod arrows;
 mod assets;
 mod bench;
 mod cache;

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The store's rooms, and which may know which.
+
+use super::modules::Arrows;
+use super::modules::arrows;
+use crate::project;
+use std::collections::BTreeSet;
+
+/// The crate.
+pub(super) const PACKAGE: &str = "tmem-store";
+
+/// Its rooms, and who plays each today. What is in none is either below them all
+/// ([`BELOW`]) or may know them all.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("index", &["index"]),
+    ("tier", &["tier", "codec"]),
+    ("budget", &["budget", "account", "ledger"]),
+    ("pool", &["pool"]),
+    ("reclaim", &["reclaim"]),
+];
+
+/// What each room may know, apart from itself and what is below.
+const MAY: &[(&str, &[&str])] = &[
+    ("index", &["tier"]),
+    ("tier", &[]),
+    ("budget", &["tier"]),
+    ("pool", &["index", "tier", "budget"]),
+    ("reclaim", &["pool", "index", "tier", "budget"]),
+];
+
+/// What every room may know.
+const BELOW: &[&str] = &["types", "config", "stats", "counters"];
+
+/// Arrows that should not be there, each with the reason why it is. One that is there no
+/// more is to be removed from here.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "account",
+        "pool",
+        "an account evicts from its pools, until it is a budget",
+    ),
+    (
+        "account",
+        "reclaim",
+        "an account is told what to reclaim from",
+    ),
+    (
+        "account",
+        "store",
+        "an account evicts for all clients of its store",
+    ),
+    (
+        "pool",
+        "reclaim",
+        "a put calls the cleaner, until there is one loop of a put",
+    ),
+    (
+        "reclaim",
+        "store",
+        "the cleaner's thread looks for work in the whole store",
+    ),
+    (
+        "counters",
+        "tier",
+        "pages are counted by their content, which is a type of the tier",
+    ),
+    (
+        "compressor",
+        "store",
+        "the thread looks for work in the store that starts it",
+    ),
+];
+
+/// Removes the exceptions.
+pub(super) fn take_exceptions(arrows: &mut Arrows) {
+    for (from, to, why) in EXCEPTIONS {
+        let taken = arrows.get_mut(*from).is_some_and(|known| known.remove(*to));
+        assert!(
+            taken,
+            "{from} does not name {to} any more: remove the exception '{why}'"
+        );
+    }
+}
+
+fn room(module: &str) -> Option<&'static str> {
+    let (room, _) = ROOMS
+        .iter()
+        .find(|(_, modules)| modules.contains(&module))?;
+    Some(room)
+}
+
+#[test]
+fn a_room_of_the_store_knows_only_those_that_it_may() {
+    let mut arrows = arrows(&project::root().join("devices/tmem_store/src"));
+    take_exceptions(&mut arrows);
+    let rooms: BTreeSet<_> = arrows.keys().filter_map(|module| room(module)).collect();
+    assert_eq!(rooms.len(), ROOMS.len(), "a room is empty");
+    for (from, known) in &arrows {
+        for to in known {
+            let below = |module: &String| BELOW.contains(&module.as_str());
+            let allowed = match (room(from), room(to)) {
+                _ if below(to) => true,
+                (Some(from), Some(to)) if from == to => true,
+                (Some(from), Some(to)) => MAY
+                    .iter()
+                    .any(|(room, may)| *room == from && may.contains(&to)),
+                // What is above knows what it likes; what is below, or a room, not what is above.
+                (None, _) => !below(from),
+                (Some(_), None) => false,
+            };
+            assert!(allowed, "{from} must not name {to}");
+        }
+    }
+}
