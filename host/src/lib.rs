@@ -2,7 +2,8 @@
 //! What the host's programs share, whichever way they serve their virtual
 //! machines: the HTTP of their control sockets ([`http`]), the memory that a
 //! process has and may have ([`heap`], [`group`]) and that of the host ([`memory`]), what is left out of its core
-//! dumps ([`dumps`]), and the figures of a store and its devices ([`figures`]), as
+//! dumps ([`dumps`]), the devices that they serve and the loop around a
+//! queue ([`personality`]), and the figures of a store and its devices ([`figures`]), as
 //! JSON ([`stats`]) and as Prometheus text ([`metrics`]).
 
 pub mod dumps;
@@ -12,4 +13,5 @@ pub mod heap;
 pub mod http;
 pub mod memory;
 pub mod metrics;
+pub mod personality;
 pub mod stats;

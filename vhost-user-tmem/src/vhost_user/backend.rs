@@ -6,15 +6,15 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tmem_host::personality::{self, Handler, Lane, Personality};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringEpollHandler, VringState, VringT};
-use virtio_bindings::bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
+use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
 };
 use virtio_queue::QueueT;
-use virtio_tmem::device::{Device, EventQueue, GoOn, Lane, QUEUE_SIZE, RequestQueue, Step, work};
-use virtio_tmem::wire::{EVENT_QUEUE, FIRST_REQUEST_QUEUE};
+use virtio_tmem::device::{Device, GoOn};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -30,10 +30,12 @@ pub(super) struct Backend {
     /// The machine's, for the log.
     name: String,
     device: Arc<Device>,
+    /// What the device is towards its driver.
+    personality: Arc<dyn Personality>,
     mem: Served,
     room: Option<Arc<Room>>,
-    event_queue: Mutex<EventQueue>,
-    request_queues: Vec<Mutex<RequestQueue>>,
+    /// By queue.
+    handlers: Vec<Mutex<Box<dyn Handler>>>,
     /// Readable when there is news for the driver.
     news: EventFd,
     /// Readable when the connection has ended.
@@ -64,14 +66,17 @@ impl Backend {
         room: Option<Arc<Room>>,
         earlier: Option<Trace>,
     ) -> io::Result<Self> {
-        let queues = device.config().request_queues;
+        let personality: Arc<dyn Personality> = device.clone();
+        let queues = (0..).take(personality.queue_sizes().len());
         Ok(Self {
             name: name.to_owned(),
             mem: Served::new(mem, device.memory_lost()),
             room,
             device,
-            event_queue: Mutex::default(),
-            request_queues: (0..queues).map(|_| Mutex::default()).collect(),
+            handlers: queues
+                .map(|queue| Mutex::new(personality.clone().handler(queue)))
+                .collect(),
+            personality,
             news: EventFd::new(EFD_NONBLOCK)?,
             end: EventFd::new(EFD_NONBLOCK)?,
             ended: AtomicBool::new(false),
@@ -99,12 +104,13 @@ impl Backend {
             let event = u64::from(self.end_event());
             thread.register_listener(self.end.as_raw_fd(), EventSet::IN, event)?;
         }
-        if let Some(thread) = threads.get(usize::from(EVENT_QUEUE)) {
+        let woken = self.personality.woken_queue().map(usize::from);
+        if let Some(thread) = woken.and_then(|queue| threads.get(queue)) {
             let event = u64::from(self.news_event());
             thread.register_listener(self.news.as_raw_fd(), EventSet::IN, event)?;
         }
         let news = self.news.try_clone()?;
-        self.device.events().set_wake(Some(Box::new(move || {
+        self.personality.set_wake(Some(Box::new(move || {
             // Fails only when it is readable already.
             let _ = news.write(1);
         })));
@@ -113,7 +119,7 @@ impl Backend {
 
     /// Ends the queues' threads.
     pub(super) fn end(&self) {
-        self.device.events().set_wake(None);
+        self.personality.set_wake(None);
         self.ended.store(true, Ordering::Release);
         // Fails only when it is readable already.
         let _ = self.end.write(1);
@@ -162,12 +168,18 @@ impl Backend {
         if !self.is_same_machine(queue, state.get_queue()) {
             return false;
         }
-        let wanted = work(&mut VringLane {
-            backend: self,
-            queue,
-            vring,
-            state: &mut state,
-        });
+        let Some(handler) = self.handlers.get(queue) else {
+            return false;
+        };
+        let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = personality::serve(
+            &mut **handler,
+            &mut VringLane {
+                backend: self,
+                vring,
+                state: &mut state,
+            },
+        );
         self.past().now.left(queue, state.get_queue());
         wanted
     }
@@ -232,66 +244,30 @@ impl Backend {
         past.now.set_memory(memory);
         Some(std::mem::take(&mut past.now))
     }
-
-    /// Whether available buffers are work: without news, event buffers wait.
-    fn has_work(&self, queue: usize) -> bool {
-        queue != usize::from(EVENT_QUEUE) || self.device.events().is_pending()
-    }
-
-    fn step(
-        &self,
-        queue: usize,
-        mem: &GuestMemoryMmap,
-        state: &mut virtio_queue::Queue,
-        go_on: GoOn<'_>,
-    ) -> Step {
-        let request_queue = queue
-            .checked_sub(usize::from(FIRST_REQUEST_QUEUE))
-            .and_then(|at| self.request_queues.get(at));
-        match request_queue {
-            Some(queue) => queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .step_while(&self.device, mem, state, go_on),
-            None => self
-                .event_queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .step(&self.device, mem, state),
-        }
-    }
 }
 
 /// A vring whose lock is held.
 struct VringLane<'a> {
     backend: &'a Backend,
-    queue: usize,
     vring: &'a Vring<Memory>,
     state: &'a mut VringState<Memory>,
 }
 
 impl Lane for VringLane<'_> {
-    fn step(&mut self) -> Step {
-        if let Some(room) = &self.backend.room {
-            room.count();
-        }
+    fn with<R>(
+        &mut self,
+        with: impl FnOnce(&GuestMemoryMmap, &mut virtio_queue::Queue, GoOn<'_>) -> R,
+    ) -> R {
         // Anew for each request: memory may have been plugged in meanwhile.
         let mem = self.backend.mem.memory();
         let mut go_on = || !self.vring.is_wanted() && !self.backend.has_ended();
-        let queue = self.state.get_queue_mut();
-        self.backend.step(self.queue, &mem, queue, &mut go_on)
+        with(&mem, self.state.get_queue_mut(), &mut go_on)
     }
 
-    fn quiet(&mut self) {
-        // A driver whose rings are not in memory gets needless kicks at worst.
-        let mem = self.backend.mem.memory();
-        let _ = self.state.get_queue_mut().disable_notification(&*mem);
-    }
-
-    fn listen(&mut self) -> bool {
-        let mem = self.backend.mem.memory();
-        let more = self.state.get_queue_mut().enable_notification(&*mem);
-        more.unwrap_or(false) && self.backend.has_work(self.queue)
+    fn begin(&mut self) {
+        if let Some(room) = &self.backend.room {
+            room.count();
+        }
     }
 
     fn signal(&mut self) {
@@ -309,19 +285,24 @@ impl VhostUserBackend for Backend {
     type Vring = Vring<Memory>;
 
     fn num_queues(&self) -> usize {
-        self.request_queues.len() + usize::from(FIRST_REQUEST_QUEUE)
+        self.handlers.len()
     }
 
     fn max_queue_size(&self) -> usize {
-        usize::from(QUEUE_SIZE)
+        let sizes = self.personality.queue_sizes();
+        sizes.into_iter().max().map_or(0, usize::from)
     }
 
     fn features(&self) -> u64 {
-        1 << VIRTIO_F_VERSION_1
-            | 1 << VIRTIO_F_IN_ORDER
+        self.personality.features()
+            | 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_RING_F_INDIRECT_DESC
             | 1 << VIRTIO_RING_F_EVENT_IDX
             | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    }
+
+    fn acked_features(&self, features: u64) {
+        self.personality.negotiated(features);
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
@@ -339,11 +320,11 @@ impl VhostUserBackend for Backend {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        self.device.read_config(offset, size)
+        self.personality.read_config(offset, size)
     }
 
-    fn set_config(&self, _offset: u32, _buf: &[u8]) -> io::Result<()> {
-        // Read-only to the driver: what it writes is dropped.
+    fn set_config(&self, offset: u32, buf: &[u8]) -> io::Result<()> {
+        self.personality.write_config(offset, buf);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub mod mmio;
 pub mod net;
 mod notice;
 mod one_queue;
+pub mod personality;
 mod queue;
 pub mod rng;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! them, [`parse`] makes a typed request of the readable bytes, [`execute`]
 //! runs it against the store and writes the answer, [`frames`] gives guest
 //! memory back to the host. [`config`] is the
-//! configuration space, [`events`] the event queue, [`work()`] the loop around them, [`metrics`] what is
+//! configuration space, [`events`] the event queue, [`metrics`] what is
 //! counted, [`fault`] what a driver can do wrong.
 
 mod backing_file;
@@ -21,7 +21,6 @@ mod metrics;
 mod notice;
 mod parse;
 mod queue;
-mod work;
 
 pub use chain::{Sink, Source, Unmapped};
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
@@ -35,7 +34,6 @@ pub use metrics::{Metrics, Sample};
 pub use notice::Report;
 pub use parse::{Request, Run};
 pub use queue::{RequestQueue, Step, wants_notification};
-pub use work::{Lane, work};
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};

@@ -9,6 +9,8 @@ use tmem_store::Compression;
 use virtio_tmem::device::GiveBack;
 use virtio_tmem::wire::PAGE_SIZE;
 
+use crate::virtio::personality::Serve;
+
 /// Bytes in a page.
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -20,16 +22,6 @@ const MOST_QUEUES: u16 = 63;
 
 /// Least pages of a swap disk: what mkswap(8) asks for.
 const LEAST_SWAP: u64 = 10;
-
-/// Where the requests of an in-process store are served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Serve {
-    /// On the thread of the vCPU that makes them.
-    #[default]
-    Vcpu,
-    /// On a thread for each queue.
-    Thread,
-}
 
 /// A store in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]

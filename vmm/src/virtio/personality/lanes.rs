@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use virtio_queue::{Queue, QueueT};
-use virtio_tmem::device::{Device, EventQueue, Lane, RequestQueue, Step, work};
-use virtio_tmem::wire;
+use tmem_host::personality::{GoOn, Handler, Lane, Personality, serve};
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::event;
@@ -16,27 +16,18 @@ use crate::virtio::queue::TURN;
 use crate::virtio::{Activation, ActiveQueue, Doorbell, Interrupt, Memory};
 
 /// All queues of a device.
-#[derive(Debug)]
 pub(super) struct Lanes {
-    device: Arc<Device>,
     lanes: Vec<Mutex<OneLane>>,
     /// The driver is going: nobody begins to serve. Whoever waits for a lock
     /// would otherwise not get it from somebody who takes it again and again.
     closing: AtomicBool,
 }
 
-#[derive(Debug)]
 struct OneLane {
     /// There while the driver is.
     open: Option<Open>,
-    work: Work,
-}
-
-/// What works on a queue; keeps its memory from one driver to the next.
-#[derive(Debug)]
-enum Work {
-    Events(EventQueue),
-    Requests(Box<RequestQueue>),
+    /// Keeps its memory from one driver to the next.
+    handler: Box<dyn Handler>,
 }
 
 #[derive(Debug)]
@@ -48,19 +39,14 @@ struct Open {
 }
 
 impl Lanes {
-    pub(super) fn new(device: Arc<Device>, queues: u16) -> Self {
-        let work = |queue| match queue {
-            wire::EVENT_QUEUE => Work::Events(EventQueue::default()),
-            _ => Work::Requests(Box::default()),
-        };
+    pub(super) fn new(personality: &Arc<dyn Personality>, queues: u16) -> Self {
         let lane = |queue| {
             Mutex::new(OneLane {
                 open: None,
-                work: work(queue),
+                handler: personality.clone().handler(queue),
             })
         };
         Self {
-            device,
             lanes: (0..queues).map(lane).collect(),
             closing: AtomicBool::new(false),
         }
@@ -116,17 +102,19 @@ impl Doorbell for Lanes {
         };
         let OneLane {
             open: Some(open),
-            work: served,
+            handler,
         } = &mut *lane
         else {
             return;
         };
-        let more = work(&mut Serving {
-            lanes: self,
-            open,
-            served,
-            began: Instant::now(),
-        });
+        let more = serve(
+            &mut **handler,
+            &mut Serving {
+                closing: &self.closing,
+                open,
+                began: Instant::now(),
+            },
+        );
         if more {
             // For the thread that hears of notifications.
             event::set(&open.kick);
@@ -136,39 +124,16 @@ impl Doorbell for Lanes {
 
 /// A lane whose lock is held.
 struct Serving<'a> {
-    lanes: &'a Lanes,
+    closing: &'a AtomicBool,
     open: &'a mut Open,
-    served: &'a mut Work,
     began: Instant,
 }
 
 impl Lane for Serving<'_> {
-    fn step(&mut self) -> Step {
-        let (memory, queue) = (&*self.open.memory, &mut self.open.queue);
-        match self.served {
-            Work::Events(events) => events.step(&self.lanes.device, memory, queue),
-            Work::Requests(requests) => {
-                // Not after a turn: what starts over each time would never end.
-                let closing = &self.lanes.closing;
-                let go_on = &mut || !closing.load(SeqCst);
-                requests.step_while(&self.lanes.device, memory, queue, go_on)
-            }
-        }
-    }
-
-    fn quiet(&mut self) {
-        // A driver whose rings are not in memory gets needless notifications.
-        let _ = self.open.queue.disable_notification(&*self.open.memory);
-    }
-
-    fn listen(&mut self) -> bool {
-        let more = self.open.queue.enable_notification(&*self.open.memory);
-        // Event buffers wait for news.
-        let wanted = match self.served {
-            Work::Events(_) => self.lanes.device.events().is_pending(),
-            Work::Requests(_) => true,
-        };
-        more.unwrap_or(false) && wanted
+    fn with<R>(&mut self, with: impl FnOnce(&GuestMemoryMmap, &mut Queue, GoOn<'_>) -> R) -> R {
+        // Not after a turn: what starts over each time would never end.
+        let mut go_on = || !self.closing.load(SeqCst);
+        with(&self.open.memory, &mut self.open.queue, &mut go_on)
     }
 
     fn signal(&mut self) {
@@ -178,6 +143,6 @@ impl Lane for Serving<'_> {
     fn is_wanted(&mut self) -> bool {
         // With several vCPUs a driver could keep one in here for ever, and out of
         // reach of a pause.
-        self.began.elapsed() >= TURN || self.lanes.closing.load(SeqCst)
+        self.began.elapsed() >= TURN || self.closing.load(SeqCst)
     }
 }

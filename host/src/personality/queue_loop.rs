@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Working through a queue: when to look again, and when to tell the driver.
+
+use std::time::{Duration, Instant};
+
+use virtio_queue::{Queue, QueueT};
+use virtio_tmem::device::{GoOn, Step};
+use vm_memory::GuestMemoryMmap;
+
+use super::Handler;
+
+/// Longest that a driver hears late of a buffer while others are worked on: a
+/// notification for each would cost more than a small request does.
+const NOTIFY_WITHIN: Duration = Duration::from_micros(20);
+
+/// A queue in the hands of whoever serves it: the door's side.
+pub trait Lane {
+    /// Calls `with` with the guest's memory, the queue, and whether a request that takes
+    /// long may go on.
+    fn with<R>(&mut self, with: impl FnOnce(&GuestMemoryMmap, &mut Queue, GoOn<'_>) -> R) -> R;
+
+    /// A request is about to be served, if there is one.
+    fn begin(&mut self) {}
+
+    /// Tells the driver that buffers were used.
+    fn signal(&mut self);
+
+    /// Whether to stop before the queue is empty.
+    fn is_wanted(&mut self) -> bool;
+}
+
+/// Has `handler` work through a queue until it is empty; `true` if it stopped before,
+/// because the lane is wanted.
+pub fn serve(handler: &mut dyn Handler, lane: &mut impl Lane) -> bool {
+    quiet(lane);
+    let mut unsaid: Option<Instant> = None;
+    let wanted = loop {
+        if lane.is_wanted() {
+            break true;
+        }
+        lane.begin();
+        match lane.with(|memory, queue, go_on| handler.step(memory, queue, go_on)) {
+            Step::Used { notify: true } => {
+                unsaid.get_or_insert_with(Instant::now);
+            }
+            // Why a request was stopped is seen on top.
+            Step::Used { notify: false } | Step::Skipped | Step::Stopped => {}
+            Step::Idle if listen(lane) && handler.has_work() => quiet(lane),
+            Step::Idle => break false,
+            Step::Broken => {
+                listen(lane);
+                break false;
+            }
+        }
+        if unsaid.is_some_and(|since| since.elapsed() >= NOTIFY_WITHIN) {
+            unsaid = None;
+            lane.signal();
+        }
+    };
+    if unsaid.is_some() {
+        lane.signal();
+    }
+    wanted
+}
+
+/// Tells the driver that it need not notify for now.
+fn quiet(lane: &mut impl Lane) {
+    // A driver whose rings are not in memory gets needless notifications at worst.
+    let _ = lane.with(|memory, queue, _| queue.disable_notification(memory));
+}
+
+/// Asks the driver to notify again; `true` if buffers are available already.
+fn listen(lane: &mut impl Lane) -> bool {
+    let more = lane.with(|memory, queue, _| queue.enable_notification(memory));
+    more.unwrap_or(false)
+}

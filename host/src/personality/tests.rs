@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The loop, with handlers that know nothing of tmem.
+
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use virtio_tmem::testing::{DriverQueue, Span};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+use super::{GoOn, Handler, Lane, Step, serve};
+
+fn memory() -> GuestMemoryMmap {
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap()
+}
+
+/// A driver's queue with `count` buffers for the device to use.
+fn driver(memory: &GuestMemoryMmap, count: u64) -> DriverQueue<'_, GuestMemoryMmap> {
+    let mut driver = DriverQueue::new(memory, 0, 16, true);
+    for nth in 0..count {
+        let addr = 0x8000 + 16 * nth;
+        driver.add(&[], &[Span { addr, len: 16 }]).unwrap();
+    }
+    driver
+}
+
+/// A queue that nobody else wants before so many steps.
+struct Alone<'m> {
+    memory: &'m GuestMemoryMmap,
+    queue: Queue,
+    begun: u32,
+    wanted_after: u32,
+    signals: u32,
+}
+
+impl<'m> Alone<'m> {
+    fn new(memory: &'m GuestMemoryMmap, queue: Queue) -> Self {
+        Self {
+            memory,
+            queue,
+            begun: 0,
+            wanted_after: 1000,
+            signals: 0,
+        }
+    }
+}
+
+impl Lane for Alone<'_> {
+    fn with<R>(&mut self, with: impl FnOnce(&GuestMemoryMmap, &mut Queue, GoOn<'_>) -> R) -> R {
+        with(self.memory, &mut self.queue, &mut || true)
+    }
+
+    fn begin(&mut self) {
+        self.begun += 1;
+    }
+
+    fn signal(&mut self) {
+        self.signals += 1;
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.begun >= self.wanted_after
+    }
+}
+
+/// Uses each buffer with a length of 1.
+struct UseAll;
+
+impl Handler for UseAll {
+    fn step(&mut self, memory: &GuestMemoryMmap, queue: &mut Queue, _: GoOn<'_>) -> Step {
+        let Some(chain) = queue.iter(memory).unwrap().next() else {
+            return Step::Idle;
+        };
+        queue.add_used(memory, chain.head_index(), 1).unwrap();
+        Step::Used { notify: true }
+    }
+}
+
+/// Has nothing to write to the buffers yet.
+struct Wait;
+
+impl Handler for Wait {
+    fn step(&mut self, _: &GuestMemoryMmap, _: &mut Queue, _: GoOn<'_>) -> Step {
+        Step::Idle
+    }
+
+    fn has_work(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn all_buffers_are_used_and_the_driver_is_told() {
+    let memory = memory();
+    let mut driver = driver(&memory, 3);
+    let mut lane = Alone::new(&memory, driver.device_side());
+    assert!(!serve(&mut UseAll, &mut lane));
+    let lens: Vec<_> = std::iter::from_fn(|| driver.pop_used())
+        .map(|used| used.len)
+        .collect();
+    assert_eq!(lens, [1, 1, 1]);
+    assert!((1..=3).contains(&lane.signals), "{}", lane.signals);
+    // The device waits for a notification again.
+    driver
+        .add(
+            &[],
+            &[Span {
+                addr: 0x9000,
+                len: 1,
+            }],
+        )
+        .unwrap();
+    assert!(driver.needs_kick());
+}
+
+#[test]
+fn buffers_that_wait_to_be_written_are_no_work() {
+    let memory = memory();
+    let driver = driver(&memory, 3);
+    let mut lane = Alone::new(&memory, driver.device_side());
+    assert!(!serve(&mut Wait, &mut lane));
+    assert_eq!((lane.begun, lane.signals), (1, 0));
+}
+
+#[test]
+fn a_queue_that_is_wanted_is_let_go() {
+    let memory = memory();
+    let mut driver = driver(&memory, 5);
+    let mut lane = Alone::new(&memory, driver.device_side());
+    lane.wanted_after = 2;
+    assert!(serve(&mut UseAll, &mut lane));
+    let used = std::iter::from_fn(|| driver.pop_used()).count();
+    assert_eq!(used, 2);
+    assert!(lane.signals > 0, "used buffers are not kept quiet about");
+}
