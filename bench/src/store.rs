@@ -105,21 +105,10 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
 /// A store whose pages may wait up to this many bytes, and a pool of it.
 fn persistent(deferred_limit: u64) -> Result<(Store, Client, Arc<Pool>)> {
     let memory_limit = 4 << 30;
-    let store = Store::new(StoreConfig {
-        memory_limit,
-        deferred_limit,
-    })?;
-    let client = store.add_client(ClientConfig {
-        name: "bench".into(),
-        identity: None,
-        quota: memory_limit,
-        max_pools: 1,
-        weight: ClientConfig::WEIGHT,
-    })?;
-    let config = PoolConfig {
-        kind: PoolKind::Persistent,
-        quota: None,
-    };
+    let store =
+        Store::new(StoreConfig::with_limit(memory_limit).with_deferred_limit(deferred_limit))?;
+    let client = store.add_client(ClientConfig::new("bench", memory_limit).with_max_pools(1))?;
+    let config = PoolConfig::new(PoolKind::Persistent);
     client.create_pool(0, config)?;
     let Some(pool) = client.pool(0) else {
         bail!("the store lost its pool");

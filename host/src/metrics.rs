@@ -144,19 +144,10 @@ pub(crate) mod tests {
     /// A device that did nothing yet.
     pub(crate) fn device() -> Device {
         let store = Store::new(StoreConfig::with_limit(64 << 20)).unwrap();
-        let client = ClientConfig {
-            name: "vm".into(),
-            identity: None,
-            quota: 8 << 20,
-            max_pools: MAX_POOLS,
-            weight: ClientConfig::WEIGHT,
-        };
-        let config = DeviceConfig {
-            name: "vm".into(),
-            instance: [7; 16],
-            swap_pages: 100,
-            request_queues: 2,
-        };
+        let client = ClientConfig::new("vm", 8 << 20).with_max_pools(MAX_POOLS);
+        let config = DeviceConfig::new("vm", [7; 16])
+            .with_swap_pages(100)
+            .with_request_queues(2);
         Device::new(store.add_client(client).unwrap(), config)
     }
 

@@ -55,6 +55,18 @@ pub(crate) fn all(step: &dyn Fn(&str)) -> Result<Option<String>> {
             .args(["--quiet", "--", "--deny", "warnings"]),
     )?;
 
+    step("the device without virtqueues");
+    exec::shown(
+        project::cargo()
+            .args([
+                "clippy",
+                "--package",
+                "virtio-tmem",
+                "--no-default-features",
+            ])
+            .args(["--quiet", "--", "--deny", "warnings"]),
+    )?;
+
     step("format and lints of the guest module");
     let setup = setup::ensure(false)?;
     guest(&setup.cache, &setup.build, &setup.versions)?;

@@ -70,13 +70,10 @@ impl Subject {
         let mut clients = Vec::new();
         let mut pools = Vec::new();
         for nth in 0..pattern.clients {
-            let client = store.add_client(ClientConfig {
-                identity: None,
-                name: format!("client {nth}"),
-                quota: limit,
-                max_pools: u32::try_from(pattern.pools.len())?,
-                weight: ClientConfig::WEIGHT,
-            })?;
+            let client = store.add_client(
+                ClientConfig::new(format!("client {nth}"), limit)
+                    .with_max_pools(u32::try_from(pattern.pools.len())?),
+            )?;
             client.set_compression(match codecs {
                 Codecs::Lz4 => Compression::Lz4,
                 Codecs::Cold => Compression::Auto,
@@ -137,10 +134,7 @@ impl Subject {
 fn create_pools(client: &Client, pattern: &Pattern) -> Result<Vec<Arc<Pool>>> {
     let mut pools = Vec::new();
     for (id, (_, kind)) in (0..).zip(pattern.pools) {
-        let config = PoolConfig {
-            kind: *kind,
-            quota: None,
-        };
+        let config = PoolConfig::new(*kind);
         client.create_pool(id, config)?;
         pools.push(client.pool(id).context("the store lost a pool")?);
     }

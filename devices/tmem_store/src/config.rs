@@ -7,6 +7,7 @@ use crate::types::{Identity, PoolKind};
 
 /// Settings of a [`Store`](crate::Store).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StoreConfig {
     /// Most bytes that the store holds over all clients: page memory and
     /// bookkeeping.
@@ -28,6 +29,13 @@ impl StoreConfig {
             deferred_limit: (memory_limit / 8).min(MOST_DEFERRED),
         }
     }
+
+    /// The same settings with another [`StoreConfig::deferred_limit`].
+    #[must_use]
+    pub fn with_deferred_limit(mut self, bytes: u64) -> Self {
+        self.deferred_limit = bytes;
+        self
+    }
 }
 
 impl Default for StoreConfig {
@@ -38,6 +46,7 @@ impl Default for StoreConfig {
 
 /// Settings of a [`Client`](crate::Client).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClientConfig {
     /// For people: statistics carry it, the store does not interpret it.
     pub name: String,
@@ -57,6 +66,41 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// The weight of a client about which nothing was said.
     pub const WEIGHT: u32 = 100;
+
+    /// Pools that a client may have about which nothing was said.
+    pub const MAX_POOLS: u32 = 64;
+
+    /// Settings of a client for which the store holds at most `quota` bytes.
+    pub fn new(name: impl Into<String>, quota: u64) -> Self {
+        Self {
+            name: name.into(),
+            identity: None,
+            quota,
+            max_pools: Self::MAX_POOLS,
+            weight: Self::WEIGHT,
+        }
+    }
+
+    /// The same settings with a [`ClientConfig::identity`].
+    #[must_use]
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The same settings with another [`ClientConfig::max_pools`].
+    #[must_use]
+    pub fn with_max_pools(mut self, max_pools: u32) -> Self {
+        self.max_pools = max_pools;
+        self
+    }
+
+    /// The same settings with another [`ClientConfig::weight`].
+    #[must_use]
+    pub fn with_weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
 }
 
 /// How pages of a client are compressed.
@@ -116,10 +160,25 @@ impl Default for Recompression {
 
 /// Settings of a [`Pool`](crate::Pool).
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PoolConfig {
     /// What the pool promises about its pages.
     pub kind: PoolKind,
     /// Most bytes that the store holds for this pool; `None`: the client's
     /// quota alone counts.
     pub quota: Option<u64>,
+}
+
+impl PoolConfig {
+    /// Settings of a pool that has the client's quota alone.
+    pub fn new(kind: PoolKind) -> Self {
+        Self { kind, quota: None }
+    }
+
+    /// The same settings with a quota of the pool's own, or none.
+    #[must_use]
+    pub fn with_quota(mut self, quota: impl Into<Option<u64>>) -> Self {
+        self.quota = quota.into();
+        self
+    }
 }

@@ -11,6 +11,25 @@
 //! none with another) and the index. A client that spreads its pages so that they cost
 //! more pays more.
 //!
+//! ```
+//! use tmem_store::{ClientConfig, Get, PAGE_SIZE, PoolConfig, PoolKind, Store, StoreConfig};
+//!
+//! let store = Store::new(StoreConfig::with_limit(64 << 20))?;
+//! let client = store.add_client(ClientConfig::new("guest", 16 << 20))?;
+//! client.create_pool(0, PoolConfig::new(PoolKind::Persistent))?;
+//! let pool = client.pool(0).ok_or("the pool was made")?;
+//!
+//! let object = [7; 24];
+//! let put = pool.put(&object, 3, &[0xa5; PAGE_SIZE]);
+//! assert!(put.result.is_ok() && !put.prior_removed);
+//!
+//! let mut page = [0; PAGE_SIZE];
+//! assert_eq!(pool.get(&object, 3, &mut page), Get::Hit);
+//! assert_eq!(page, [0xa5; PAGE_SIZE]);
+//! assert_eq!(pool.get(&object, 4, &mut page), Get::Miss);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Layers, each knowing only those before it: `types`, `config`, `stats`;
 //! `tier` (page memory) and `codec`; `index`; `ledger`, `account` (what is
 //! held) and `pool`; `reclaim`; `client`, `store` and `compressor`. The lock order stands

@@ -3,6 +3,7 @@
 
 /// What a store holds and did, over all clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoreStats {
     /// Most bytes that the store holds: page memory and bookkeeping.
     pub memory_limit_bytes: u64,
@@ -44,6 +45,7 @@ pub struct StoreStats {
 
 /// What a client holds and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClientStats {
     /// The name given to the client.
     pub name: String,

@@ -59,6 +59,7 @@ pub enum PoolKind {
 
 /// Why a put was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Refused {
     /// The client's or the pool's quota is used up.
     Quota,
@@ -117,6 +118,7 @@ pub enum Created {
 
 /// Why a pool was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PoolError {
     /// The id is taken by a pool of the other kind.
     #[error("the pool exists and is of the other kind; destroy it first or use another id")]
@@ -131,6 +133,7 @@ pub enum PoolError {
 
 /// Why a store or a client could not be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The memory limit is too small to work with.
     #[error("a memory limit of {limit} bytes is too small; give at least {least} bytes")]

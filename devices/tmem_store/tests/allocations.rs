@@ -65,10 +65,8 @@ const TEXTURES: [Texture; 6] = [
 fn stores() -> [(Store, bool); 3] {
     [(0, false), (8 * MIB, true), (8 * MIB, false)].map(|(deferred_limit, later)| {
         let memory_limit = 64 * MIB;
-        let store = Store::new(StoreConfig {
-            memory_limit,
-            deferred_limit,
-        });
+        let store =
+            Store::new(StoreConfig::with_limit(memory_limit).with_deferred_limit(deferred_limit));
         let store = store.unwrap();
         store.set_recompression(Recompression {
             after: Duration::ZERO,

@@ -280,7 +280,7 @@ fn destroyed_pool_refuses_misses_and_flushes_nothing() {
 fn pool_ids_are_chosen_by_the_driver() {
     let store = store(4 * MIB);
     let client = client(&store, 4 * MIB);
-    let config = |kind| PoolConfig { kind, quota: None };
+    let config = PoolConfig::new;
     let (persistent, ephemeral) = (config(PoolKind::Persistent), config(PoolKind::Ephemeral));
     assert_eq!(client.create_pool(7, persistent), Ok(Created::New));
     client.pool(7).unwrap().put(&OBJECT, 0, &page(1, HALF));

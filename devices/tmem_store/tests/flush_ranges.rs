@@ -37,16 +37,10 @@ proptest! {
     ) {
         let store = Store::new(StoreConfig::with_limit(64 << 20)).unwrap();
         let client = store
-            .add_client(ClientConfig {
-                name: "ranges".into(),
-                identity: None,
-                quota: 64 << 20,
-                max_pools: 1,
-                weight: 100,
-            })
+            .add_client(ClientConfig::new("ranges", 64 << 20).with_max_pools(1))
             .unwrap();
         let kind = PoolKind::Persistent;
-        client.create_pool(0, PoolConfig { kind, quota: None }).unwrap();
+        client.create_pool(0, PoolConfig::new(kind)).unwrap();
         let pool = client.pool(0).unwrap();
         let (object, other) = ([1; 24], [2; 24]);
         for index in &indices {

@@ -12,11 +12,7 @@ use tmem_store::{PoolKind, Store, StoreConfig};
 const ENDS: u64 = 128 * KIB;
 
 fn store_that_defers(memory_limit: u64, deferred_limit: u64) -> Store {
-    Store::new(StoreConfig {
-        memory_limit,
-        deferred_limit,
-    })
-    .unwrap()
+    Store::new(StoreConfig::with_limit(memory_limit).with_deferred_limit(deferred_limit)).unwrap()
 }
 
 /// The same stores, but that one compresses at once.

@@ -103,7 +103,7 @@ fn work(pool: &Pool, thread: u64) {
 
 /// A new pool, unless there is no memory for it.
 fn try_pool(client: &Client, id: u32, kind: PoolKind) -> Option<Arc<Pool>> {
-    match client.create_pool(id, PoolConfig { kind, quota: None }) {
+    match client.create_pool(id, PoolConfig::new(kind)) {
         Ok(_) => client.pool(id),
         Err(why) => {
             assert_eq!(why, PoolError::NoMemory);

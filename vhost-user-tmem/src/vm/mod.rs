@@ -63,21 +63,16 @@ impl Vm {
     ) -> Result<Self> {
         let name = &settings.name;
         let client = store
-            .add_client(ClientConfig {
-                name: name.clone(),
-                identity: None,
-                quota: settings.quota.bytes(None),
-                max_pools: MAX_POOLS,
-                weight: settings.weight,
-            })
+            .add_client(
+                ClientConfig::new(name.clone(), settings.quota.bytes(None))
+                    .with_max_pools(MAX_POOLS)
+                    .with_weight(settings.weight),
+            )
             .with_context(|| format!("cannot serve '{name}'"))?;
         client.set_compression(settings.codec);
-        let config = DeviceConfig {
-            name: name.clone(),
-            instance: instance()?,
-            swap_pages: settings.swap_pages,
-            request_queues,
-        };
+        let config = DeviceConfig::new(name.clone(), instance()?)
+            .with_swap_pages(settings.swap_pages)
+            .with_request_queues(request_queues);
         let device = Device::new(client, config)
             .with_give_back(settings.give_back)
             .with_report(Box::new(|line| log::warn!("{line}")));

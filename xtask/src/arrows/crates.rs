@@ -104,6 +104,22 @@ fn the_wire_format_depends_on_nothing() {
 }
 
 #[test]
+fn the_device_needs_only_the_store_and_the_wire_format() {
+    let workspace = workspace();
+    let device = workspace
+        .iter()
+        .find(|package| package.name == "virtio-tmem");
+    let needed: Vec<_> = device
+        .unwrap()
+        .dependencies
+        .iter()
+        .filter(|to| to.kind.is_none() && !to.optional)
+        .map(|to| &*to.name)
+        .collect();
+    assert_eq!(needed, ["tmem-store", "tmem-wire"]);
+}
+
+#[test]
 fn what_is_kept_out_is_out() {
     let workspace = workspace();
     for (name, kept_out) in KEPT_OUT {

@@ -25,6 +25,8 @@ struct Dependency {
     name: String,
     /// `None`: to be built; else for tests or build scripts.
     kind: Option<String>,
+    /// Only with a feature.
+    optional: bool,
     /// There for crates of the workspace.
     path: Option<PathBuf>,
 }

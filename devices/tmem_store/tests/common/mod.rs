@@ -137,13 +137,7 @@ pub fn until(done: impl Fn() -> bool) {
 
 pub fn client(store: &Store, quota: u64) -> Client {
     store
-        .add_client(ClientConfig {
-            name: "test".to_owned(),
-            identity: None,
-            quota,
-            max_pools: 8,
-            weight: ClientConfig::WEIGHT,
-        })
+        .add_client(ClientConfig::new("test", quota).with_max_pools(8))
         .unwrap()
 }
 
@@ -152,7 +146,7 @@ pub fn pool(client: &Client, id: u32, kind: PoolKind) -> Arc<Pool> {
 }
 
 pub fn pool_with_quota(client: &Client, id: u32, kind: PoolKind, quota: Option<u64>) -> Arc<Pool> {
-    let created = client.create_pool(id, PoolConfig { kind, quota });
+    let created = client.create_pool(id, PoolConfig::new(kind).with_quota(quota));
     assert_eq!(created, Ok(Created::New));
     client.pool(id).unwrap()
 }

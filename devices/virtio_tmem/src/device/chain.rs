@@ -13,46 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
 use super::fault::Fault;
 use super::lost::Lost;
-
-/// The bytes asked for, or the room for them, are not in guest memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unmapped;
-
-/// The device-readable bytes of a request, from first to last.
-pub trait Source {
-    /// Bytes not yet passed.
-    fn remaining(&self) -> u64;
-
-    /// Copies the next `to.len()` bytes and passes them, also when they cannot
-    /// be read. There must be that many.
-    ///
-    /// # Errors
-    /// [`Unmapped`], also when fewer bytes remain; `to` is then unspecified.
-    fn read(&mut self, to: &mut [u8]) -> Result<(), Unmapped>;
-}
-
-/// The device-writable bytes of a request, from first to last.
-pub trait Sink {
-    /// Bytes not yet passed.
-    fn remaining(&self) -> u64;
-
-    /// Whether the next `count` bytes are there and can be written.
-    fn is_mapped(&self, count: u64) -> bool;
-
-    /// Writes the next `from.len()` bytes and passes them, also when they
-    /// cannot be written.
-    ///
-    /// # Errors
-    /// [`Unmapped`], also when fewer bytes remain.
-    fn write(&mut self, from: &[u8]) -> Result<(), Unmapped>;
-
-    /// Passes `count` bytes untouched.
-    fn skip(&mut self, count: u64);
-
-    /// Takes the first `count` of the remaining bytes off, as a sink of their
-    /// own: the statuses of a request are written apart from its pages.
-    fn split_off_front(&mut self, count: u64) -> Self;
-}
+use super::stream::{Sink, Source, Unmapped};
 
 /// A stretch of guest memory, as a descriptor gives it.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,7 @@ pub const QUEUE_SIZE: u16 = 1024;
 
 /// What a [`Device`](super::Device) is made from.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DeviceConfig {
     /// For people: log lines carry it.
     pub name: String,
@@ -37,6 +38,30 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
+    /// A device with one request queue, and no swap disk yet.
+    pub fn new(name: impl Into<String>, instance: [u8; 16]) -> Self {
+        Self {
+            name: name.into(),
+            instance,
+            swap_pages: 0,
+            request_queues: 1,
+        }
+    }
+
+    /// The same device with a granted swap disk of so many pages.
+    #[must_use]
+    pub fn with_swap_pages(mut self, swap_pages: u64) -> Self {
+        self.swap_pages = swap_pages;
+        self
+    }
+
+    /// The same device with so many request queues.
+    #[must_use]
+    pub fn with_request_queues(mut self, request_queues: u32) -> Self {
+        self.request_queues = request_queues;
+        self
+    }
+
     /// The configuration space of such a device.
     pub fn to_wire(&self) -> Config {
         Config {

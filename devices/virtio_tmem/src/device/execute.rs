@@ -8,11 +8,11 @@ use tmem_store::{
 };
 
 use super::Device;
-use super::chain::{Sink, Source};
 use super::config::{MAX_EXTENTS, MAX_RUN};
 use super::fault::Fault;
 use super::frames::{Frames, Unreleased};
 use super::parse::{Entries, Request, Run};
+use super::stream::{Sink, Source};
 use tmem_wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, Status};
 
 /// Bytes of an answer header, as a used length.
@@ -103,7 +103,7 @@ impl Executor {
     }
 
     /// Answers a chain that is malformed itself, if there is room for it.
-    pub(super) fn refuse<S: Sink>(device: &Device, fault: Fault, mut sink: S) -> u32 {
+    pub fn refuse<S: Sink>(device: &Device, fault: Fault, mut sink: S) -> u32 {
         device.metrics.fault(fault);
         let header = AnswerHeader::SIZE as u64;
         match fault.status() {
@@ -447,20 +447,17 @@ fn room(sink: &impl Sink, bytes: u64) -> Result<(), Fault> {
 }
 
 fn create_pool(device: &Device, id: u32, kind: PoolKind) -> Result<Done, Fault> {
-    let config = PoolConfig {
-        kind: match kind {
-            PoolKind::Persistent => tmem_store::PoolKind::Persistent,
-            PoolKind::Ephemeral => tmem_store::PoolKind::Ephemeral,
-        },
-        quota: None,
-    };
+    let config = PoolConfig::new(match kind {
+        PoolKind::Persistent => tmem_store::PoolKind::Persistent,
+        PoolKind::Ephemeral => tmem_store::PoolKind::Ephemeral,
+    });
     let status = match device.client.create_pool(id, config) {
         Ok(Created::New) => Status::OK,
         Ok(Created::Existing) => Status::EXISTS,
         Err(PoolError::Conflict) => return Err(Fault::PoolConflict),
         Err(PoolError::TooMany) => return Err(Fault::PoolRange),
         // Not the driver's fault: a refusal, but nobody's mistake.
-        Err(PoolError::NoMemory) => Status::NO_MEMORY,
+        Err(_) => Status::NO_MEMORY,
     };
     Ok(Done {
         status,
@@ -472,10 +469,11 @@ fn put_status(put: Put) -> Status {
     let status = match put.result {
         Ok(()) => Status::OK,
         Err(Refused::Quota) => Status::QUOTA,
-        Err(Refused::Memory) => Status::NO_MEMORY,
         Err(Refused::Frozen) => Status::FROZEN,
         Err(Refused::PoolGone) => Status::NO_POOL,
         Err(Refused::Unreadable) => Status::IO_ERROR,
+        // No memory, or a reason that is news here.
+        Err(_) => Status::NO_MEMORY,
     };
     status.with_prior_removed(put.prior_removed)
 }

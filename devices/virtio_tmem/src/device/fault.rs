@@ -8,6 +8,7 @@ macro_rules! faults {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:expr;)*) => {
         /// A driver's mistake.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         pub enum Fault {
             $($(#[$doc])* $variant,)*
         }

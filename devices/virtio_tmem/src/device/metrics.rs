@@ -168,7 +168,8 @@ impl Metrics {
         self.relinquished_bytes.load(Relaxed)
     }
 
-    pub(super) fn event_delivered(&self) {
+    /// The driver has got an event.
+    pub fn event_delivered(&self) {
         self.events_delivered.fetch_add(1, Relaxed);
     }
 

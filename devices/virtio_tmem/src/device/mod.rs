@@ -1,39 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The device side: a request's way from a virtqueue to the store and back.
 //!
-//! [`queue`] takes chains from a virtqueue, [`chain`] makes byte streams of
+//! `queue` takes chains from a virtqueue, `chain` makes byte streams ([`stream`]) of
 //! them, [`parse`] makes a typed request of the readable bytes, [`execute`]
 //! runs it against the store and writes the answer, [`frames`] gives guest
 //! memory back to the host. [`config`] is the
-//! configuration space, [`events`] the event queue, [`metrics`] what is
+//! configuration space, [`events`] what the driver is told of, [`metrics`] what is
 //! counted, [`fault`] what a driver can do wrong.
 
+#[cfg(feature = "virtqueue")]
 mod backing_file;
+#[cfg(feature = "virtqueue")]
 mod chain;
 mod config;
 mod credit;
+#[cfg(feature = "virtqueue")]
+mod event_queue;
 mod events;
 mod execute;
 mod fault;
 mod frames;
+#[cfg(feature = "virtqueue")]
+mod guest_frames;
+#[cfg(feature = "virtqueue")]
 mod lost;
 mod metrics;
 mod notice;
 mod parse;
+#[cfg(feature = "virtqueue")]
 mod queue;
+mod stream;
 
-pub use chain::{Sink, Source, Unmapped};
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
 pub use credit::Quota;
-pub use events::{EventQueue, Events};
+#[cfg(feature = "virtqueue")]
+pub use event_queue::EventQueue;
+pub use events::Events;
 pub use execute::{Executor, GoOn};
 pub use fault::Fault;
-pub use frames::{Backing, Frames, GiveBack, InUse, Unreleased};
+pub use frames::{Backing, Frames, GiveBack, InUse, NoFrames, Unreleased};
+#[cfg(feature = "virtqueue")]
 pub use lost::{Lost, Watch};
 pub use metrics::{Metrics, Sample};
 pub use notice::Report;
 pub use parse::{Request, Run};
+#[cfg(feature = "virtqueue")]
 pub use queue::{RequestQueue, Step, wants_notification};
+pub use stream::{Sink, Source, Unmapped};
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -53,6 +66,7 @@ pub struct Device {
     metrics: Metrics,
     frames_in_use: InUse,
     give_back: GiveBack,
+    #[cfg(feature = "virtqueue")]
     memory_lost: Lost,
     account: credit::Account,
     /// Hints of the last [`Device::watch_hints`].
@@ -72,6 +86,7 @@ impl Device {
             metrics: Metrics::new(config.name),
             frames_in_use: InUse::default(),
             give_back: GiveBack::default(),
+            #[cfg(feature = "virtqueue")]
             memory_lost: Lost::default(),
             watched_hints: AtomicU8::new(0),
         }
@@ -121,6 +136,7 @@ impl Device {
     }
 
     /// Whether the VM's memory was lost. Nothing is completed then.
+    #[cfg(feature = "virtqueue")]
     pub fn memory_lost(&self) -> Lost {
         self.memory_lost
     }

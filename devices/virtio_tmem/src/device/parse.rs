@@ -7,9 +7,9 @@
 
 use std::marker::PhantomData;
 
-use super::chain::Source;
 use super::config::{MAX_EXTENTS, MAX_RANGES, MAX_RUN};
 use super::fault::Fault;
+use super::stream::Source;
 use tmem_wire::{
     Extent, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec, RequestFlags, RequestHeader,
 };

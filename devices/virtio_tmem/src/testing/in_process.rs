@@ -13,24 +13,15 @@ use crate::device::{Device, DeviceConfig, MAX_POOLS, RequestQueue, Step};
 /// A client of `store` as a device wants it.
 pub fn client(store: &Store, name: &str, quota: u64) -> Client {
     store
-        .add_client(ClientConfig {
-            name: name.into(),
-            identity: None,
-            quota,
-            max_pools: MAX_POOLS,
-            weight: ClientConfig::WEIGHT,
-        })
+        .add_client(ClientConfig::new(name, quota).with_max_pools(MAX_POOLS))
         .expect("the store has room")
 }
 
 /// A device of a new client of `store`.
 pub fn device(store: &Store, name: &str, quota: u64) -> Arc<Device> {
-    let config = DeviceConfig {
-        name: name.into(),
-        instance: [7; 16],
-        swap_pages: 1 << 20,
-        request_queues: 2,
-    };
+    let config = DeviceConfig::new(name, [7; 16])
+        .with_swap_pages(1 << 20)
+        .with_request_queues(2);
     Arc::new(Device::new(client(store, name, quota), config))
 }
 

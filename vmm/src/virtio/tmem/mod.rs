@@ -44,22 +44,14 @@ impl TmemInProcess {
         let compressor = store
             .start_compressor_with(|| confine::enter(Role::Store))
             .context("cannot start a thread for the store")?;
-        let client = store.add_client(ClientConfig {
-            name: NAME.into(),
-            identity: None,
-            quota: options.quota,
-            max_pools: MAX_POOLS,
-            weight: ClientConfig::WEIGHT,
-        })?;
+        let client =
+            store.add_client(ClientConfig::new(NAME, options.quota).with_max_pools(MAX_POOLS))?;
         client.set_compression(options.codec);
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).context("cannot get random numbers")?;
-        let config = DeviceConfig {
-            name: NAME.into(),
-            instance,
-            swap_pages: options.swap_size / wire::PAGE_SIZE as u64,
-            request_queues: options.queues.into(),
-        };
+        let config = DeviceConfig::new(NAME, instance)
+            .with_swap_pages(options.swap_size / wire::PAGE_SIZE as u64)
+            .with_request_queues(options.queues.into());
         let device = Device::new(client, config)
             .with_give_back(options.give_back)
             .with_report(Box::new(|line| log::warn!("{line}")));

@@ -15,13 +15,10 @@ pub(super) const FEATURES: u64 = COMMON_FEATURES | 1 << VIRTIO_F_IN_ORDER;
 /// that of no pools; a driver that has seen it is asked to reset the device
 /// when a daemon comes.
 pub(super) fn placeholder(request_queues: u16) -> Config {
-    DeviceConfig {
-        name: String::new(),
-        instance: Config::NO_BACK_END,
-        swap_pages: 0,
-        request_queues: request_queues.into(),
-    }
-    .to_wire()
+    DeviceConfig::new(String::new(), Config::NO_BACK_END)
+        .with_swap_pages(0)
+        .with_request_queues(request_queues.into())
+        .to_wire()
 }
 
 /// The configuration space of a daemon that says `config` and has `rings`

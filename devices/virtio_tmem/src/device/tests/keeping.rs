@@ -29,19 +29,10 @@ fn memory_with(file: &File, bytes: u64) -> Memory {
 }
 
 fn device_of(store: &Store, which: GiveBack) -> Arc<Device> {
-    let client = ClientConfig {
-        name: "vm".into(),
-        identity: None,
-        quota: MIB,
-        max_pools: MAX_POOLS,
-        weight: ClientConfig::WEIGHT,
-    };
-    let config = DeviceConfig {
-        name: "vm".into(),
-        instance: [7; 16],
-        swap_pages: 16,
-        request_queues: 1,
-    };
+    let client = ClientConfig::new("vm", MIB).with_max_pools(MAX_POOLS);
+    let config = DeviceConfig::new("vm", [7; 16])
+        .with_swap_pages(16)
+        .with_request_queues(1);
     let device = Device::new(store.add_client(client).unwrap(), config);
     Arc::new(device.with_give_back(which))
 }
