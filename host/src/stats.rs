@@ -90,4 +90,17 @@ mod tests {
         assert_eq!(all["device"]["requests"]["put"], 0);
         assert_eq!(all["device"]["pages_flushed"], 0);
     }
+
+    #[test]
+    fn what_the_store_counts_is_exported() {
+        let client = crate::metrics::tests::device().client().stats();
+        for metric in client.metrics() {
+            let shown = object(&figures::of_client(&client));
+            assert_eq!(shown[metric.name], metric.value);
+        }
+        let store = object(&figures::of_store(&StoreStats::default()));
+        for name in ["held_bytes", "cleaned_segments", "moved_bytes"] {
+            assert_eq!(store[name], 0, "{name}");
+        }
+    }
 }

@@ -59,7 +59,7 @@ pub use compressor::Compressor;
 pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConfig};
 pub use image::Recovery;
 pub use pool::Pool;
-pub use stats::{ClientStats, StoreStats};
+pub use stats::{ClientStats, Metric, MetricKind, StoreStats, Unit};
 pub use store::Store;
 pub use types::{
     Created, Error, Found, Get, Identity, Lost, ObjectId, PAGE_SIZE, Page, PoolError, PoolKind,
