@@ -95,7 +95,7 @@ fn a_wrong_command_line_is_code_2() {
     wrong(&["--serial", "stdio"], &["'stdio'", "socket=PATH"]);
     wrong(&["--serial", "file="], &["write file=PATH"]);
     wrong(&["--disk", ""], &["is missing"]);
-    wrong(&["--net", "tap0"], &["'tap0' is no option"]);
+    wrong(&["--net", "tap0"], &["'tap0' is not a setting"]);
     wrong(&["--net", "tap=t,mac=x"], &["mac=x"]);
     wrong(&["--disk", "path=x,size=1G"], &["'size=1G' is no option"]);
     wrong(&["--memory", "0"], &["too little", "--memory"]);
