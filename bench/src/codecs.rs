@@ -11,7 +11,7 @@ use crate::corpus::is_same_filled;
 use crate::report::Report;
 use crate::samples::Samples;
 
-const LEVELS: [i32; 4] = [-3, 1, 3, 6];
+const LEVELS: [i32; 6] = [-3, 1, 3, 4, 5, 6];
 
 /// Bytes of the dictionary, and pages that it is made of.
 const DICTIONARY: usize = 32 << 10;

@@ -14,6 +14,9 @@
 //! A client's cleaner, and the store's reserve for moving pages, are taken
 //! before all of these.
 //!
+//! Before all of these come the locks of who moves entries (`Account::cleaner`,
+//! `Shared::recompression_cleaner`), for which nobody waits.
+//!
 //! A put takes no lock while it compresses and while it makes room: eviction
 //! may have to take shards of other pools and clients. Those of other clients
 //! it only tries to take ([`crate::reclaim`]). Waiting pages are
