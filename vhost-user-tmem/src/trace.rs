@@ -6,15 +6,17 @@
 //! Nobody says so in vhost-user, but it shows. A front end that only connects anew
 //! hands over the same files of memory; one that has restored a machine has made new
 //! ones. And where it fills the same files again, the rings in them are at another
-//! place than where they were left.
+//! place than where they were left. All of them are looked at before any is served, each
+//! time.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// Which file it is, among all that there are or were. A number of an inode may be
 /// used again, but hardly at the same time of birth.
@@ -63,17 +65,40 @@ impl Region {
     }
 }
 
-/// How far a queue was.
+/// How far a queue was when the device last worked on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ring {
     /// Where its used ring is.
     used_ring: u64,
     /// The used index.
     used: u16,
+    /// Whether the front end has stopped it since, in an orderly way.
+    is_stopped: bool,
+    /// Whether it began at 0 when it was last started.
+    is_anew: bool,
+    /// Whether it was worked on in this connection.
+    is_here: bool,
+    /// The memory, by its number, that a thread works on it with now.
+    at_work: Option<u64>,
 }
 
-impl Ring {
-    fn of(queue: &Queue) -> Self {
+/// What there is in guest memory for a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    used_ring: u64,
+    used: u16,
+}
+
+impl Found {
+    /// `None` if it cannot be read, or is not what the device would go on with.
+    pub(super) fn of(queue: &Queue, mem: &GuestMemoryMmap) -> Option<Self> {
+        let used_ring = queue.used_ring();
+        let used = used_index(mem, used_ring)?;
+        (used == queue.next_used()).then_some(Self { used_ring, used })
+    }
+
+    /// What the device would go on with.
+    pub(super) fn as_set(queue: &Queue) -> Self {
         Self {
             used_ring: queue.used_ring(),
             used: queue.next_used(),
@@ -81,11 +106,35 @@ impl Ring {
     }
 }
 
-/// What is known of a machine's memory when its front end leaves.
+/// The index of the used ring there.
+fn used_index(mem: &GuestMemoryMmap, used_ring: u64) -> Option<u16> {
+    let address = GuestAddress(used_ring.checked_add(2)?);
+    let index: u16 = mem.load(address, Ordering::Acquire).ok()?;
+    Some(u16::from_le(index))
+}
+
+/// What becomes of a queue that is to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is served.
+    Same,
+    /// It is served, and is the first of a new driver's.
+    Anew,
+    /// It is another machine, or one that has gone back in time.
+    Other,
+    /// Another thread still works with earlier memory: look again.
+    Busy,
+    /// It is served when another queue shows which driver this is.
+    Unclear,
+}
+
+/// What is known of a machine's memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trace {
     regions: Vec<Region>,
     rings: Vec<Option<Ring>>,
+    /// Whether all rings that are not known yet begin at 0: those of a new driver.
+    is_anew: bool,
 }
 
 impl Trace {
@@ -104,28 +153,90 @@ impl Trace {
         });
         Self {
             regions: regions.collect(),
-            rings: Vec::new(),
+            ..Self::default()
         }
     }
 
-    /// The queue with number `at` was left like this.
-    pub(super) fn left(&mut self, at: usize, queue: &Queue) {
-        if self.rings.len() <= at {
-            self.rings.resize(at + 1, None);
-        }
-        if let Some(ring) = self.rings.get_mut(at) {
-            *ring = Some(Ring::of(queue));
-        }
+    /// Whether nothing is known yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.regions.is_empty() && self.rings.is_empty()
     }
 
     /// Whether any queue was served.
-    pub(super) fn was_served(&self) -> bool {
-        !self.rings.is_empty()
+    fn was_served(&self) -> bool {
+        self.rings.iter().any(Option::is_some)
+    }
+
+    /// Whether a thread works on another queue than `at` with memory other than `epoch`.
+    pub(super) fn is_busy(&self, at: usize, epoch: u64) -> bool {
+        let mut rings = self.rings.iter().enumerate();
+        rings.any(|(other, ring)| {
+            let with = ring.and_then(|ring| ring.at_work);
+            other != at && with.is_some_and(|with| with != epoch)
+        })
     }
 
     /// Takes over the memory of `other`.
     pub(super) fn set_memory(&mut self, other: Self) {
         self.regions = other.regions;
+    }
+
+    /// The front end has left: what it did not stop was not stopped.
+    pub(super) fn leave(&mut self) {
+        for ring in self.rings.iter_mut().flatten() {
+            ring.is_here = false;
+            ring.at_work = None;
+        }
+    }
+
+    /// Nothing is known of the queues.
+    pub(super) fn forget(&mut self) {
+        self.rings.clear();
+        self.is_anew = false;
+    }
+
+    /// The front end has stopped this queue.
+    pub(super) fn stopped(&mut self, at: usize) {
+        if let Some(Some(ring)) = self.rings.get_mut(at)
+            && ring.is_here
+        {
+            ring.is_stopped = true;
+        }
+    }
+
+    /// A thread works on the queue with number `at`, with memory number `epoch`.
+    pub(super) fn begin(&mut self, at: usize, found: Found, epoch: u64) {
+        let is_anew = match self.rings.get(at) {
+            Some(Some(ring)) if !ring.is_stopped => ring.is_anew,
+            _ => found.used == 0,
+        };
+        let ring = Ring {
+            used_ring: found.used_ring,
+            used: found.used,
+            is_stopped: false,
+            is_anew,
+            is_here: true,
+            at_work: Some(epoch),
+        };
+        self.set_ring(at, ring);
+    }
+
+    /// The queue with number `at` is left like this.
+    pub(super) fn left(&mut self, at: usize, queue: &Queue) {
+        if let Some(Some(ring)) = self.rings.get_mut(at) {
+            ring.used_ring = queue.used_ring();
+            ring.used = queue.next_used();
+            ring.at_work = None;
+        }
+    }
+
+    fn set_ring(&mut self, at: usize, ring: Ring) {
+        if self.rings.len() <= at {
+            self.rings.resize(at.saturating_add(1), None);
+        }
+        if let Some(place) = self.rings.get_mut(at) {
+            *place = Some(ring);
+        }
     }
 
     /// Whether `later` is memory of the same machine: nothing lies where something
@@ -141,15 +252,60 @@ impl Trace {
         overlaps.next().unwrap_or(false) && overlaps.all(|agrees| agrees)
     }
 
-    /// Whether the queue with number `at` can have come from where it was left: it is
-    /// where it was, or begins anew, or is another one.
-    pub(super) fn precedes(&self, at: usize, queue: &Queue) -> bool {
-        let now = Ring::of(queue);
-        match self.rings.get(at) {
-            Some(Some(left)) => {
-                left.used_ring != now.used_ring || now.used == 0 || now.used == left.used
+    /// Whether the queue with number `at`, `found` so in memory number `epoch`, is one of
+    /// the same machine. The device alone writes used indices: one that is not what it
+    /// was left at has gone back in time, or its driver has given the memory back.
+    pub(super) fn judge(
+        &mut self,
+        at: usize,
+        found: Option<Found>,
+        mem: &GuestMemoryMmap,
+        epoch: u64,
+    ) -> Verdict {
+        let this = self.rings.get(at).copied().flatten();
+        let others = self.rings.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != at);
+        let others: Vec<Ring> = others.filter_map(|(_, ring)| *ring).collect();
+        if self.is_busy(at, epoch) {
+            return Verdict::Busy;
+        }
+        let Some(found) = found else {
+            return if self.was_served() {
+                Verdict::Other
+            } else {
+                Verdict::Same
+            };
+        };
+        let is_where_left = match this {
+            Some(left) => left.used_ring == found.used_ring && left.used == found.used,
+            None => !self.is_anew || found.used == 0,
+        };
+        let has_moved = |ring: &Ring| {
+            ring.at_work.is_none() && used_index(mem, ring.used_ring) != Some(ring.used)
+        };
+        // All were stopped, but for those that a new driver has begun with meanwhile.
+        let may_be_anew = others
+            .iter()
+            .all(|other| other.is_stopped || other.is_anew && other.is_here && !has_moved(other));
+        if !is_where_left {
+            let stopped = this.is_some_and(|left| left.is_stopped);
+            if !(stopped && found.used == 0 && may_be_anew) {
+                return Verdict::Other;
             }
-            _ => true,
+            for ring in &mut self.rings {
+                *ring = ring.filter(|ring| !ring.is_stopped);
+            }
+            self.is_anew = true;
+            return Verdict::Anew;
+        }
+        if !others.iter().any(has_moved) {
+            return Verdict::Same;
+        }
+        let shows_nothing = found.used == 0 && this.is_none_or(|left| left.is_stopped);
+        if shows_nothing && may_be_anew {
+            Verdict::Unclear
+        } else {
+            Verdict::Other
         }
     }
 }
@@ -159,8 +315,7 @@ mod tests {
     use super::*;
 
     use rustix::fs::{MemfdFlags, memfd_create};
-    use virtio_queue::QueueT;
-    use vm_memory::{FileOffset, GuestAddress};
+    use vm_memory::FileOffset;
 
     fn file() -> File {
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
@@ -210,28 +365,101 @@ mod tests {
         }
     }
 
-    #[test]
-    fn ring_goes_on_where_it_was_left_or_begins_anew() {
-        let queue = |ring: u32, used: u16| {
-            let mut queue = Queue::new(256).unwrap();
-            queue.set_used_ring_address(Some(ring), None);
-            queue.set_next_used(used);
-            queue
-        };
+    const USED: [u32; 3] = [0x1000, 0x2000, 0x3000];
+
+    fn queue(ring: u32, used: u16) -> Queue {
+        let mut queue = Queue::new(256).unwrap();
+        queue.set_used_ring_address(Some(ring), None);
+        queue.set_next_used(used);
+        queue
+    }
+
+    fn set(mem: &GuestMemoryMmap, ring: u32, used: u16) {
+        let address = GuestAddress(u64::from(ring) + 2);
+        mem.store(used.to_le(), address, Ordering::Release).unwrap();
+    }
+
+    /// Queues 1 and 2 are left at 700 and 9; whether they were stopped.
+    fn two_rings(stopped: bool) -> (Trace, GuestMemoryMmap) {
+        let mem = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x8000)]).unwrap();
         let mut trace = Trace::default();
-        assert!(!trace.was_served());
-        trace.left(2, &queue(0x1000, 700));
-        assert!(trace.was_served());
-        for (may, at, ring, used) in [
-            (true, 2, 0x1000, 700),
-            (true, 2, 0x1000, 0),
-            (true, 2, 0x2000, 9),
-            (true, 1, 0x1000, 9),
-            (true, 3, 0x1000, 9),
-            (false, 2, 0x1000, 699),
-            (false, 2, 0x1000, 701),
-        ] {
-            assert_eq!(trace.precedes(at, &queue(ring, used)), may, "{at} {used}");
+        for (at, used) in [(1, 700), (2, 9)] {
+            let ring = USED[at];
+            let found = Found {
+                used_ring: ring.into(),
+                used: 0,
+            };
+            trace.begin(at, found, 0);
+            trace.left(at, &queue(ring, used));
+            set(&mem, ring, used);
+            if stopped {
+                trace.stopped(at);
+            }
         }
+        trace.leave();
+        (trace, mem)
+    }
+
+    fn judge(trace: &mut Trace, mem: &GuestMemoryMmap, at: usize, ring: u32) -> Verdict {
+        let used = used_index(mem, ring.into()).unwrap();
+        let found = Found::of(&queue(ring, used), mem);
+        trace.judge(at, found, mem, 0)
+    }
+
+    #[test]
+    fn rings_go_on_where_they_were_left() {
+        for stopped in [false, true] {
+            let (mut trace, mem) = two_rings(stopped);
+            assert_eq!(judge(&mut trace, &mem, 1, USED[1]), Verdict::Same);
+            assert_eq!(judge(&mut trace, &mem, 2, USED[2]), Verdict::Same);
+            set(&mem, USED[2], 8);
+            assert_eq!(judge(&mut trace, &mem, 2, USED[2]), Verdict::Other);
+            assert_eq!(judge(&mut trace, &mem, 1, USED[1]), Verdict::Other);
+        }
+    }
+
+    #[test]
+    fn rings_begin_anew_when_all_were_stopped() {
+        for stopped in [false, true] {
+            let (mut trace, mem) = two_rings(stopped);
+            // The driver has given the memory of the other ring back.
+            set(&mem, USED[2], 4711);
+            let verdict = judge(&mut trace, &mem, 1, 0x4000);
+            assert_eq!(verdict == Verdict::Anew, stopped);
+            if stopped {
+                let found = Found {
+                    used_ring: 0x4000,
+                    used: 0,
+                };
+                trace.begin(1, found, 0);
+                trace.left(1, &queue(0x4000, 0));
+                assert_eq!(judge(&mut trace, &mem, 2, 0x5000), Verdict::Same);
+                set(&mem, USED[2], 9);
+                assert_eq!(judge(&mut trace, &mem, 2, USED[2]), Verdict::Other);
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_that_shows_nothing_waits_for_one_that_does() {
+        let (mut trace, mem) = two_rings(true);
+        set(&mem, USED[2], 8);
+        assert_eq!(judge(&mut trace, &mem, 3, 0x6000), Verdict::Unclear);
+        assert_eq!(judge(&mut trace, &mem, 1, USED[1]), Verdict::Other);
+        let (mut trace, mem) = two_rings(false);
+        set(&mem, USED[2], 8);
+        assert_eq!(judge(&mut trace, &mem, 3, 0x6000), Verdict::Other);
+    }
+
+    #[test]
+    fn earlier_memory_is_waited_for() {
+        let (mut trace, mem) = two_rings(false);
+        let found = Found {
+            used_ring: USED[2].into(),
+            used: 9,
+        };
+        trace.begin(2, found, 0);
+        let found = Found::of(&queue(USED[1], 700), &mem);
+        assert_eq!(trace.judge(1, found, &mem, 1), Verdict::Busy);
     }
 }

@@ -22,6 +22,11 @@ pub trait Lane {
     /// A request is about to be served, if there is one.
     fn begin(&mut self) {}
 
+    /// Has `handler` run a request; [`Step::Stopped`] if it may not be.
+    fn step(&mut self, handler: &mut dyn Handler) -> Step {
+        self.with(|memory, queue, go_on| handler.step(memory, queue, go_on))
+    }
+
     /// Tells the driver that buffers were used.
     fn signal(&mut self);
 
@@ -39,7 +44,7 @@ pub fn serve(handler: &mut dyn Handler, lane: &mut impl Lane) -> bool {
             break true;
         }
         lane.begin();
-        match lane.with(|memory, queue, go_on| handler.step(memory, queue, go_on)) {
+        match lane.step(handler) {
             Step::Used { notify: true } => {
                 unsaid.get_or_insert_with(Instant::now);
             }

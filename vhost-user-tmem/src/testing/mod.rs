@@ -192,6 +192,17 @@ impl<'m> FrontEnd<'m> {
         Ok(())
     }
 
+    /// Stops all queues, as a reset of the device does; how far each was.
+    ///
+    /// # Errors
+    /// When the back end refuses.
+    pub fn stop(&mut self) -> Result<Vec<u32>> {
+        let queues = 0..self.queues.len();
+        queues
+            .map(|index| self.frontend.get_vring_base(index))
+            .collect()
+    }
+
     /// The device's configuration space.
     pub fn config(&self) -> Config {
         self.config

@@ -3,17 +3,18 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use tmem_host::personality::{self, Handler, Lane, Personality};
+use tmem_host::personality::{self, Handler, Lane, Personality, Step};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringEpollHandler, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
 };
-use virtio_queue::QueueT;
+use virtio_queue::{Queue, QueueT};
 use virtio_tmem::device::{Device, GoOn};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
@@ -22,8 +23,11 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::served::Served;
 use super::vring::Vring;
 use crate::room::Room;
-use crate::trace::Trace;
+use crate::trace::{Found, Trace, Verdict};
 use crate::vm::Memory;
+
+/// How soon to look again when others still work with earlier memory.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The device towards one front end.
 pub(super) struct Backend {
@@ -45,16 +49,21 @@ pub(super) struct Backend {
     /// Ends the connection, once there is one.
     shutdown: OnceLock<ShutdownHandle>,
     past: Mutex<Past>,
+    /// Which memory this is: another number for each that is announced, an odd one while
+    /// that changes.
+    epoch: AtomicU64,
+    /// Readable, once for each thread, when queues that waited may be served.
+    decided: EventFd,
 }
 
-/// What was before this connection, and what is known of it so far.
+/// What is known of the machine, from earlier connections too.
 #[derive(Default)]
 struct Past {
-    /// How the machine's memory was when the last front end left.
-    earlier: Option<Trace>,
-    now: Trace,
-    /// Queues that were looked at, one bit each; with the first, memory was.
-    known: u64,
+    trace: Trace,
+    /// The memory that was compared last.
+    epoch: Option<u64>,
+    /// It was said that this is another machine.
+    is_said: bool,
 }
 
 impl Backend {
@@ -82,9 +91,11 @@ impl Backend {
             ended: AtomicBool::new(false),
             shutdown: OnceLock::new(),
             past: Mutex::new(Past {
-                earlier,
+                trace: earlier.unwrap_or_default(),
                 ..Past::default()
             }),
+            epoch: AtomicU64::new(0),
+            decided: EventFd::new(EFD_NONBLOCK)?,
         })
     }
 
@@ -98,11 +109,19 @@ impl Backend {
         self.news_event().saturating_add(1)
     }
 
+    fn decided_event(&self) -> u16 {
+        self.end_event().saturating_add(1)
+    }
+
     /// Lets the queues' threads hear of news and of the end.
     pub(super) fn attach(&self, threads: &[Arc<VringEpollHandler<Arc<Self>>>]) -> io::Result<()> {
         for thread in threads {
             let event = u64::from(self.end_event());
             thread.register_listener(self.end.as_raw_fd(), EventSet::IN, event)?;
+            let event = u64::from(self.decided_event());
+            // Nobody reads it: each thread hears of each write.
+            let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            thread.register_listener(self.decided.as_raw_fd(), events, event)?;
         }
         let woken = self.personality.woken_queue().map(usize::from);
         if let Some(thread) = woken.and_then(|queue| threads.get(queue)) {
@@ -165,9 +184,18 @@ impl Backend {
         if !state.is_enabled() || !state.get_queue().ready() {
             return false;
         }
-        if !self.is_same_machine(queue, state.get_queue()) {
-            return false;
+        let epoch = self.epoch();
+        let mem = self.mem.memory();
+        match self.judge(queue, state.get_queue(), &mem, epoch) {
+            Verdict::Same | Verdict::Anew => {}
+            Verdict::Busy => {
+                drop(state);
+                std::thread::sleep(LOOK_AGAIN);
+                return true;
+            }
+            Verdict::Unclear | Verdict::Other => return false,
         }
+        drop(mem);
         let Some(handler) = self.handlers.get(queue) else {
             return false;
         };
@@ -178,9 +206,10 @@ impl Backend {
                 backend: self,
                 vring,
                 state: &mut state,
+                epoch,
             },
         );
-        self.past().now.left(queue, state.get_queue());
+        self.past().trace.left(queue, state.get_queue());
         wanted
     }
 
@@ -188,61 +217,82 @@ impl Backend {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it, before a queue is served for the first time, that a machine which has
-    /// gone back in time does not meet the pools of its future; whether it may be served.
-    fn is_same_machine(&self, number: usize, queue: &virtio_queue::Queue) -> bool {
-        let mut past = self.past();
-        let bit = 1 << number.min(63);
-        if past.known & bit != 0 {
-            return true;
-        }
-        let first = past.known == 0;
-        past.known |= bit;
-        let Past { earlier, now, .. } = &mut *past;
-        if first {
-            now.set_memory(Trace::of(&self.mem.memory()));
-        }
-        let Some(then) = earlier else {
-            return true;
-        };
-        if (!first || then.is_memory_of(now)) && then.precedes(number, queue) {
-            return true;
-        }
-        match crate::vm::instance() {
-            Ok(instance) => {
-                // Once is enough.
-                *earlier = None;
-                let pages = self.device.renew(instance);
-                log::warn!(
-                    "{}: this is another machine, or one that was restored; freed {pages} pages of \
-                     the one before it",
-                    self.name
-                );
-                true
-            }
-            Err(error) => {
-                log::error!("{}: cannot be served: {error:#}", self.name);
-                // No queue gets past this.
-                past.known = 0;
-                if let Some(handle) = self.shutdown.get() {
-                    handle.shutdown();
-                }
-                false
-            }
-        }
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
-    /// What is known of the machine, for its next front end; that of the last one if
-    /// nothing was served.
-    pub(super) fn trace(&self) -> Option<Trace> {
-        let mut past = self.past();
-        if !past.now.was_served() {
-            return past.earlier.take();
+    /// Sees to it, before a queue is worked on, that a machine which has gone back in time
+    /// does not meet the pools of its future. What may be served begins to be.
+    fn judge(&self, at: usize, queue: &Queue, mem: &GuestMemoryMmap, epoch: u64) -> Verdict {
+        if !epoch.is_multiple_of(2) || self.epoch() != epoch {
+            return Verdict::Busy;
         }
-        // Memory may have been plugged in since.
-        let memory = Trace::of(&self.mem.memory());
-        past.now.set_memory(memory);
-        Some(std::mem::take(&mut past.now))
+        let mut past = self.past();
+        let Past {
+            trace,
+            epoch: compared,
+            is_said,
+        } = &mut *past;
+        let memory = (*compared != Some(epoch)).then(|| Trace::of(mem));
+        let is_other = !trace.is_empty()
+            && memory
+                .as_ref()
+                .is_some_and(|memory| !trace.is_memory_of(memory));
+        let verdict = if trace.is_busy(at, epoch) {
+            Verdict::Busy
+        } else if is_other {
+            Verdict::Other
+        } else {
+            trace.judge(at, Found::of(queue, mem), mem, epoch)
+        };
+        if verdict == Verdict::Other {
+            match crate::vm::instance() {
+                Ok(instance) => {
+                    trace.forget();
+                    let pages = self.device.renew(instance);
+                    // A guest could have this written again and again.
+                    if !std::mem::replace(is_said, true) {
+                        log::warn!(
+                            "{}: this is another machine, or one that was restored; freed {pages} \
+                             pages of the one before it",
+                            self.name
+                        );
+                    }
+                }
+                Err(error) => {
+                    log::error!("{}: cannot be served: {error:#}", self.name);
+                    if let Some(handle) = self.shutdown.get() {
+                        handle.shutdown();
+                    }
+                    return Verdict::Other;
+                }
+            }
+        }
+        if verdict == Verdict::Busy {
+            return verdict;
+        }
+        if let Some(memory) = memory {
+            trace.set_memory(memory);
+            *compared = Some(epoch);
+        }
+        // What gives no pages need not wait.
+        let is_woken = self.personality.woken_queue().map(usize::from) == Some(at);
+        if verdict == Verdict::Unclear && !is_woken {
+            return verdict;
+        }
+        trace.begin(at, Found::as_set(queue), epoch);
+        if matches!(verdict, Verdict::Other | Verdict::Anew) {
+            // Fails only when it was never read for a very long time.
+            let _ = self.decided.write(1);
+        }
+        Verdict::Same
+    }
+
+    /// What is known of the machine, for its next front end.
+    pub(super) fn trace(&self) -> Option<Trace> {
+        let mut trace = std::mem::take(&mut self.past().trace);
+        trace.leave();
+        (!trace.is_empty()).then_some(trace)
     }
 }
 
@@ -251,17 +301,28 @@ struct VringLane<'a> {
     backend: &'a Backend,
     vring: &'a Vring<Memory>,
     state: &'a mut VringState<Memory>,
+    /// The memory that its rings were compared in.
+    epoch: u64,
 }
 
 impl Lane for VringLane<'_> {
-    fn with<R>(
-        &mut self,
-        with: impl FnOnce(&GuestMemoryMmap, &mut virtio_queue::Queue, GoOn<'_>) -> R,
-    ) -> R {
+    fn with<R>(&mut self, with: impl FnOnce(&GuestMemoryMmap, &mut Queue, GoOn<'_>) -> R) -> R {
         // Anew for each request: memory may have been plugged in meanwhile.
         let mem = self.backend.mem.memory();
         let mut go_on = || !self.vring.is_wanted() && !self.backend.has_ended();
         with(&mem, self.state.get_queue_mut(), &mut go_on)
+    }
+
+    fn step(&mut self, handler: &mut dyn Handler) -> Step {
+        let mem = self.backend.mem.memory();
+        if self.backend.epoch() != self.epoch {
+            // To be compared first.
+            return Step::Stopped;
+        }
+        let (backend, epoch) = (self.backend, self.epoch);
+        let mut go_on =
+            || !self.vring.is_wanted() && !backend.has_ended() && backend.epoch() == epoch;
+        handler.step(&mem, self.state.get_queue_mut(), &mut go_on)
     }
 
     fn begin(&mut self) {
@@ -276,7 +337,7 @@ impl Lane for VringLane<'_> {
     }
 
     fn is_wanted(&mut self) -> bool {
-        self.vring.is_wanted() || self.backend.has_ended()
+        self.vring.is_wanted() || self.backend.has_ended() || self.backend.epoch() != self.epoch
     }
 }
 
@@ -329,7 +390,18 @@ impl VhostUserBackend for Backend {
     }
 
     fn update_memory(&self, announced: Memory) -> io::Result<()> {
-        self.mem.follow(&announced)
+        // Odd while it may be either.
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        let outcome = self.mem.follow(&announced);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        outcome
+    }
+
+    fn stop_vring(&self, queue: u32) -> io::Result<()> {
+        if let Ok(queue) = usize::try_from(queue) {
+            self.past().trace.stopped(queue);
+        }
+        Ok(())
     }
 
     fn queues_per_thread(&self) -> Vec<u64> {

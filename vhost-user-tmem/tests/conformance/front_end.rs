@@ -21,6 +21,7 @@ pub(crate) const SET_MEM_TABLE: u32 = 5;
 pub(crate) const SET_VRING_NUM: u32 = 8;
 pub(crate) const SET_VRING_ADDR: u32 = 9;
 pub(crate) const SET_VRING_BASE: u32 = 10;
+const GET_VRING_BASE: u32 = 11;
 pub(crate) const SET_VRING_KICK: u32 = 12;
 pub(crate) const SET_VRING_CALL: u32 = 13;
 pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
@@ -70,8 +71,11 @@ pub(crate) fn connect(path: &Path) -> UnixStream {
 pub(crate) struct FrontEnd {
     socket: UnixStream,
     pub(crate) memory: File,
-    kick: OwnedFd,
+    kicks: [OwnedFd; 3],
     call: OwnedFd,
+    /// The queue that requests go to, where its parts begin, and what was offered to it.
+    queue: u32,
+    parts: u64,
     next: u16,
     pub(crate) protocol: u64,
 }
@@ -110,8 +114,10 @@ impl FrontEnd {
         Self {
             socket,
             memory,
-            kick: event(),
+            kicks: [event(), event(), event()],
             call: event(),
+            queue: 1,
+            parts: 0,
             next: 0,
             protocol: 0,
         }
@@ -185,28 +191,51 @@ impl FrontEnd {
         self.ask(SET_MEM_TABLE, &payload, &[memory.as_fd()])
     }
 
-    /// Starts request queue 1, with its rings at these offsets.
+    /// Starts the queue, with its rings at these offsets.
     pub(crate) fn start_queue(&mut self, available: u64, used: u64) {
-        let mut address = pair(1, 0);
-        address.extend(words(&[USER + TABLE, USER + used, USER + available, 0]));
-        let (kick, call) = (
-            self.kick.try_clone().unwrap(),
-            self.call.try_clone().unwrap(),
-        );
+        let queue = self.queue;
+        let mut address = pair(queue, 0);
+        let parts = [self.parts + TABLE, used, available];
+        address.extend(words(&[
+            USER + parts[0],
+            USER + parts[1],
+            USER + parts[2],
+            0,
+        ]));
+        let kick = self.kick_fd().try_clone().unwrap();
+        let call = self.call.try_clone().unwrap();
+        let number = words(&[queue.into()]);
         for (request, payload, fds) in [
-            (SET_VRING_NUM, pair(1, SIZE.into()), vec![]),
-            (SET_VRING_BASE, pair(1, self.next.into()), vec![]),
+            (SET_VRING_NUM, pair(queue, SIZE.into()), vec![]),
+            (SET_VRING_BASE, pair(queue, self.next.into()), vec![]),
             (SET_VRING_ADDR, address, vec![]),
-            (SET_VRING_CALL, words(&[1]), vec![call.as_fd()]),
-            (SET_VRING_KICK, words(&[1]), vec![kick.as_fd()]),
-            (SET_VRING_ENABLE, pair(1, 1), vec![]),
+            (SET_VRING_CALL, number.clone(), vec![call.as_fd()]),
+            (SET_VRING_KICK, number, vec![kick.as_fd()]),
+            (SET_VRING_ENABLE, pair(queue, 1), vec![]),
         ] {
             assert_eq!(self.ask(request, &payload, &fds), Some(0), "{request}");
         }
     }
 
+    /// Requests go to this queue from now on, whose parts begin at an offset. It is where
+    /// guest memory says.
+    pub(crate) fn turn_to(&mut self, queue: u32, parts: u64) {
+        (self.queue, self.parts) = (queue, parts);
+        self.next = self.index(parts + AVAILABLE);
+    }
+
+    /// Stops the queue in an orderly way.
+    pub(crate) fn stop_queue(&mut self) {
+        self.send(GET_VRING_BASE, 1, &pair(self.queue, 0), &[]);
+        self.receive().unwrap();
+    }
+
+    fn kick_fd(&self) -> &OwnedFd {
+        self.kicks.get(self.queue as usize).unwrap()
+    }
+
     pub(crate) fn start(&mut self) {
-        self.start_queue(AVAILABLE, USED);
+        self.start_queue(self.parts + AVAILABLE, self.parts + USED);
     }
 
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
@@ -221,13 +250,8 @@ impl FrontEnd {
         byte
     }
 
-    /// Chains that were made available, modulo 2^16.
-    pub(crate) fn offered(&self) -> u16 {
-        self.next
-    }
-
     pub(crate) fn kick(&self) {
-        rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
+        rustix::io::write(self.kick_fd(), &1u64.to_ne_bytes()).unwrap();
     }
 
     /// Makes a chain of descriptors available: offset, bytes, writable.
@@ -239,12 +263,12 @@ impl FrontEnd {
             descriptor.extend(bytes.to_le_bytes());
             descriptor.extend(flags.to_le_bytes());
             descriptor.extend((at + 1).to_le_bytes());
-            self.write(TABLE + 16 * u64::from(at), &descriptor);
+            self.write(self.parts + TABLE + 16 * u64::from(at), &descriptor);
         }
-        let entry = AVAILABLE + 4 + 2 * u64::from(self.next % SIZE);
+        let entry = self.parts + AVAILABLE + 4 + 2 * u64::from(self.next % SIZE);
         self.write(entry, &0u16.to_le_bytes());
         self.next = self.next.wrapping_add(1);
-        self.write(AVAILABLE + 2, &self.next.to_le_bytes());
+        self.write(self.parts + AVAILABLE + 2, &self.next.to_le_bytes());
         self.kick();
     }
 
@@ -260,11 +284,16 @@ impl FrontEnd {
         u16::from_le_bytes(index)
     }
 
+    /// Whether all that was offered is used.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.index(self.parts + USED) == self.next
+    }
+
     /// Whether all that was offered is used within some seconds.
     pub(crate) fn is_answered(&self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
-            if self.used_index(USED) == self.next {
+            if self.is_idle() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -82,3 +82,199 @@ fn a_machine_that_was_restored_does_not_meet_its_future() {
         assert_eq!(crate::request::destroy_pool(&mut b, 0), OK);
     }
 }
+
+/// Where the parts of queues lie: of two at the same time, and of a new driver's.
+const ONE: u64 = 0;
+const TWO: u64 = 0x4_0000;
+const NEW: u64 = 0x8_0000;
+
+fn start(front_end: &mut FrontEnd, queue: u32, parts: u64) {
+    front_end.turn_to(queue, parts);
+    front_end.start();
+}
+
+/// A front end of this memory, no queue of which is started.
+fn connect(daemon: &Daemon, memory: &File) -> FrontEnd {
+    let memory = memory.try_clone().unwrap();
+    let mut a = FrontEnd::connect_with(&daemon.socket("a"), memory);
+    assert_eq!(a.share_memory(MEMORY), Some(0));
+    a
+}
+
+/// A machine with two queues that got page 3 of ones, the content of its memory, and page 3
+/// of twos since, by the first queue only.
+fn two_queues(daemon: &Daemon) -> (FrontEnd, Vec<u8>) {
+    let mut a = FrontEnd::connect(&daemon.socket("a"), MEMORY);
+    assert_eq!(a.share_memory(MEMORY), Some(0));
+    start(&mut a, 1, ONE);
+    assert_eq!(create_pool(&mut a, 0), OK);
+    assert_eq!(put(&mut a, 0, 3, 1), OK);
+    start(&mut a, 2, TWO);
+    assert_eq!(get(&mut a, 0, 3), (OK, OK, 1));
+    let snapshot = content(&a.memory);
+    a.turn_to(1, ONE);
+    assert_eq!(put(&mut a, 0, 3, 2), OK);
+    (a, snapshot)
+}
+
+fn stop(front_end: &mut FrontEnd) {
+    for (queue, parts) in [(1, ONE), (2, TWO)] {
+        front_end.turn_to(queue, parts);
+        front_end.stop_queue();
+    }
+}
+
+#[test]
+fn a_queue_that_has_not_moved_is_not_served_before_one_that_has() {
+    for stopped in [false, true] {
+        let daemon = Daemon::start();
+        let (mut a, snapshot) = two_queues(&daemon);
+        if stopped {
+            stop(&mut a);
+        }
+        let memory = a.memory.try_clone().unwrap();
+        drop(a);
+        memory.write_all_at(&snapshot, 0).unwrap();
+        let mut a = connect(&daemon, &memory);
+        start(&mut a, 2, TWO);
+        assert_eq!(get(&mut a, 0, 3).0, NO_POOL, "stopped: {stopped}");
+    }
+}
+
+#[test]
+fn queues_that_were_not_served_last_are_known() {
+    let daemon = Daemon::start();
+    let (a, snapshot) = two_queues(&daemon);
+    let memory = a.memory.try_clone().unwrap();
+    drop(a);
+    let mut a = connect(&daemon, &memory);
+    start(&mut a, 2, TWO);
+    assert_eq!(get(&mut a, 0, 3), (OK, OK, 2));
+    // All that belongs to the first queue goes back in time.
+    let range = 0..usize::try_from(TWO).unwrap();
+    drop(a);
+    memory
+        .write_all_at(snapshot.get(range).unwrap(), 0)
+        .unwrap();
+    let mut a = connect(&daemon, &memory);
+    start(&mut a, 1, ONE);
+    assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
+}
+
+#[test]
+fn queues_from_nothing_are_not_the_same_machine_unless_all_were_stopped() {
+    for (stopped, parts) in [(false, ONE), (false, NEW), (true, ONE), (true, NEW)] {
+        let daemon = Daemon::start();
+        let (mut a, _) = two_queues(&daemon);
+        if stopped {
+            stop(&mut a);
+        }
+        let memory = a.memory.try_clone().unwrap();
+        drop(a);
+        // The driver has used the memory for something else.
+        memory.write_all_at(&[0x5a; 0x3000], TWO).unwrap();
+        memory.write_all_at(&[0; 0x3000], parts).unwrap();
+        let mut a = connect(&daemon, &memory);
+        start(&mut a, 1, parts);
+        let found = get(&mut a, 0, 3);
+        if stopped {
+            assert_eq!(found, (OK, OK, 2));
+            memory.write_all_at(&[0; 0x3000], TWO).unwrap();
+            start(&mut a, 2, TWO);
+            assert_eq!(get(&mut a, 0, 3), (OK, OK, 2));
+        } else {
+            assert_eq!(found.0, NO_POOL);
+        }
+    }
+}
+
+#[test]
+fn a_queue_elsewhere_that_does_not_begin_is_not_the_same_machine() {
+    let daemon = Daemon::start();
+    let (mut a, snapshot) = two_queues(&daemon);
+    stop(&mut a);
+    let range = 0..0x3000;
+    a.memory
+        .write_all_at(snapshot.get(range).unwrap(), NEW)
+        .unwrap();
+    let memory = a.memory.try_clone().unwrap();
+    drop(a);
+    let mut a = connect(&daemon, &memory);
+    start(&mut a, 1, NEW);
+    assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
+}
+
+/// A queue that was never used shows nothing.
+#[test]
+fn a_queue_that_shows_nothing_waits_for_one_that_does() {
+    for restored in [false, true] {
+        let daemon = Daemon::start();
+        let (memory, snapshot) = {
+            let mut a = FrontEnd::connect(&daemon.socket("a"), MEMORY);
+            assert_eq!(a.share_memory(MEMORY), Some(0));
+            start(&mut a, 1, ONE);
+            assert_eq!(create_pool(&mut a, 0), OK);
+            let snapshot = content(&a.memory);
+            assert_eq!(put(&mut a, 0, 3, 2), OK);
+            a.stop_queue();
+            (a.memory.try_clone().unwrap(), snapshot)
+        };
+        memory.write_all_at(&snapshot, 0).unwrap();
+        let mut a = connect(&daemon, &memory);
+        start(&mut a, 2, TWO);
+        a.write(
+            0xc_0000,
+            &crate::request::header(crate::request::GET_LIMITS, 0, 0, 0),
+        );
+        a.offer(&[(0xc_0000, 48, false), (0xc_1000, 80, true)]);
+        let parts = if restored { ONE } else { NEW };
+        start(&mut a, 1, parts);
+        let found = get(&mut a, 0, 3);
+        if restored {
+            assert_eq!(found.0, NO_POOL);
+        } else {
+            assert_eq!(found, (OK, OK, 2));
+        }
+        a.turn_to(2, TWO);
+        assert!(a.is_answered());
+    }
+}
+
+#[test]
+fn a_machine_that_is_restored_within_a_connection_does_not_meet_its_future() {
+    for (stops, shares) in [(true, false), (true, true), (false, true), (false, false)] {
+        let daemon = Daemon::start();
+        let (mut a, snapshot) = two_queues(&daemon);
+        if stops {
+            stop(&mut a);
+        }
+        a.memory.write_all_at(&snapshot, 0).unwrap();
+        if shares {
+            assert_eq!(a.share_memory(MEMORY), Some(0));
+        }
+        start(&mut a, 2, TWO);
+        assert_eq!(get(&mut a, 0, 3).0, NO_POOL, "{stops} {shares}");
+    }
+}
+
+#[test]
+fn a_queue_that_is_stopped_and_started_again_goes_on() {
+    let daemon = Daemon::start();
+    let (mut a, _) = two_queues(&daemon);
+    for _ in 0..3 {
+        stop(&mut a);
+        assert_eq!(a.share_memory(MEMORY), Some(0));
+        for (queue, parts) in [(2, TWO), (1, ONE)] {
+            start(&mut a, queue, parts);
+            assert_eq!(get(&mut a, 0, 3), (OK, OK, 2));
+        }
+    }
+    // Other memory at the same place.
+    stop(&mut a);
+    let copy = tempfile::tempfile().unwrap();
+    copy.write_all_at(&content(&a.memory), 0).unwrap();
+    a.memory = copy;
+    assert_eq!(a.share_memory(MEMORY), Some(0));
+    start(&mut a, 1, ONE);
+    assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
+}
