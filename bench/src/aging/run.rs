@@ -8,6 +8,7 @@ use crate::aging::pattern::Pattern;
 use crate::aging::row::Measured;
 use crate::aging::row::Peer;
 use crate::aging::row::Row;
+use crate::aging::settle::Patience;
 use crate::aging::settle::settle;
 use crate::aging::steps::Operation;
 use crate::aging::steps::Step;
@@ -112,7 +113,11 @@ impl<'a> Run<'a> {
             };
             *self.kept.get_mut(slot).context("no such slot")? = page;
         }
-        let (after, settle) = settle(|| self.subject.state());
+        let patience = match self.codecs {
+            Codecs::Lz4 => Patience::SOON,
+            Codecs::Cold => Patience::IDLE,
+        };
+        let (after, settle) = settle(patience, || self.subject.state());
         Ok(Measured {
             before,
             after,

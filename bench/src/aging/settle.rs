@@ -6,11 +6,28 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-/// The longest wait: what is held by then counts.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a store is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// The longest wait: what is held by then counts.
+    pub(super) deadline: Duration,
+    /// Nothing has changed for so long: the store has come to rest.
+    pub(super) rest: Duration,
+}
 
-/// Nothing has changed for so long: the store has come to rest.
-const REST: Duration = Duration::from_secs(1);
+impl Patience {
+    /// For what a store does soon.
+    pub(super) const SOON: Self = Self {
+        deadline: Duration::from_secs(5),
+        rest: Duration::from_secs(1),
+    };
+
+    /// For what it does when it has nothing else to do, behind all others.
+    pub(super) const IDLE: Self = Self {
+        deadline: Duration::from_secs(30),
+        rest: Duration::from_secs(3),
+    };
+}
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -20,14 +37,14 @@ const PERIOD: Duration = Duration::from_millis(20);
 const FEW: u64 = 100;
 
 /// What is held once the store is at rest, or at the deadline.
-pub(super) fn settle(look: impl Fn() -> State) -> (State, Duration) {
+pub(super) fn settle(patience: Patience, look: impl Fn() -> State) -> (State, Duration) {
     let begin = Instant::now();
     let mut state = look();
     let mut since = begin;
     loop {
         let now = Instant::now();
         let few = state.deferred_pages * FEW <= state.pages;
-        if now - begin >= DEADLINE || (few && now - since >= REST) {
+        if now - begin >= patience.deadline || (few && now - since >= patience.rest) {
             return (state, now - begin);
         }
         thread::sleep(PERIOD);
@@ -57,15 +74,18 @@ mod tests {
 
     #[test]
     fn a_store_at_rest_is_not_waited_for_until_the_deadline() {
-        let (state, time) = settle(|| state(1, 10));
+        let (state, time) = settle(Patience::SOON, || state(1, 10));
         assert_eq!(state.held_bytes, 1);
-        assert!(time >= REST && time < DEADLINE, "{time:?}");
+        assert!(
+            time >= Patience::SOON.rest && time < Patience::SOON.deadline,
+            "{time:?}"
+        );
     }
 
     #[test]
     fn what_is_held_counts_once_it_no_longer_changes() {
         let looks = Cell::new(100);
-        let (state, _) = settle(|| {
+        let (state, _) = settle(Patience::SOON, || {
             looks.set(looks.get() - 1_u64.min(looks.get()));
             state(1000 + looks.get(), 0)
         });
@@ -74,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_store_that_defers_many_pages_is_waited_for_until_the_deadline() {
-        let (_, time) = settle(|| state(1, 11));
-        assert!(time >= DEADLINE);
+        let (_, time) = settle(Patience::SOON, || state(1, 11));
+        assert!(time >= Patience::SOON.deadline);
     }
 }
