@@ -199,6 +199,27 @@ fn after_the_grace_period_the_pages_are_freed_and_the_instance_is_new() {
 }
 
 #[test]
+fn pages_are_kept_for_longer_than_the_clock_goes() {
+    for grace in [1 << 63, u64::MAX] {
+        let daemon = Daemon::start(&["vm"], &["--grace", &u64::to_string(&grace)]);
+        let mem = guest_memory(MEMORY);
+        for round in 0..3 {
+            begin_anew(&mem);
+            let mut front_end =
+                FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
+            let made = front_end.driver(1).create_pool(0, PoolKind::Persistent);
+            assert_eq!(made == Status::EXISTS, round > 0, "{grace}");
+            front_end.stop().unwrap();
+            drop(front_end);
+            until("the daemon saw it leave", || {
+                daemon.vm_stats("vm")["connected"] == false
+            });
+            assert_eq!(daemon.vm_stats("vm")["expiries"], 0);
+        }
+    }
+}
+
+#[test]
 fn a_stopped_queue_tells_where_it_was_and_the_next_connection_begins_afresh() {
     let daemon = Daemon::start(&["vm"], &[]);
     let mem = guest_memory(MEMORY);

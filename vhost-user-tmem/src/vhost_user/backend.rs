@@ -48,6 +48,8 @@ pub(super) struct Backend {
     ended: AtomicBool,
     /// Ends the connection, once there is one.
     shutdown: OnceLock<ShutdownHandle>,
+    /// Why the host cannot serve it any more.
+    trouble: OnceLock<String>,
     past: Mutex<Past>,
     /// Which memory this is: another number for each that is announced, an odd one while
     /// that changes.
@@ -90,6 +92,7 @@ impl Backend {
             end: EventFd::new(EFD_NONBLOCK)?,
             ended: AtomicBool::new(false),
             shutdown: OnceLock::new(),
+            trouble: OnceLock::new(),
             past: Mutex::new(Past {
                 trace: earlier.unwrap_or_default(),
                 ..Past::default()
@@ -151,14 +154,33 @@ impl Backend {
             let _ = self.shutdown.set(handle);
         }
         self.end_if_lost();
+        if self.trouble().is_some() {
+            self.shut_down();
+        }
+    }
+
+    /// Ends the connection because of what happened on the host.
+    fn fail(&self, why: String) {
+        // The first is as good as any.
+        let _ = self.trouble.set(why);
+        self.shut_down();
+    }
+
+    /// What happened on the host that ended the connection.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.get().map(String::as_str)
+    }
+
+    fn shut_down(&self) {
+        if let Some(handle) = self.shutdown.get() {
+            handle.shutdown();
+        }
     }
 
     /// A VM whose memory is gone is served again when it is mapped anew.
     fn end_if_lost(&self) {
-        if self.device.memory_lost().is_lost()
-            && let Some(handle) = self.shutdown.get()
-        {
-            handle.shutdown();
+        if self.device.memory_lost().is_lost() {
+            self.shut_down();
         }
     }
 
@@ -260,10 +282,7 @@ impl Backend {
                     }
                 }
                 Err(error) => {
-                    log::error!("{}: cannot be served: {error:#}", self.name);
-                    if let Some(handle) = self.shutdown.get() {
-                        handle.shutdown();
-                    }
+                    self.fail(format!("{error:#}"));
                     return Verdict::Other;
                 }
             }
@@ -426,6 +445,10 @@ impl VhostUserBackend for Backend {
         }
         // Each thread has one vring.
         if let Some(vring) = vrings.first() {
+            if let Some(error) = vring.trouble() {
+                self.fail(format!("queue {thread}: cannot read kicks: {error}"));
+                return Err(error.kind().into());
+            }
             self.serve(thread, vring);
         }
         Ok(())

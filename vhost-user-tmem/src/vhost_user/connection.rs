@@ -70,6 +70,9 @@ pub fn run(
             "the VM's memory is gone: its file was truncated, or the file system under it is full"
         )));
     }
+    if let Some(trouble) = backend.trouble() {
+        return Ok(Err(anyhow!("{trouble}")));
+    }
     served
 }
 

@@ -6,12 +6,16 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::Error;
 use vm_memory::GuestAddressSpace;
+
+/// How often the log tells of files that are dropped.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// The file if it is an eventfd, made not to block. Anything else, a full pipe
 /// for example, could hold a queue's thread up.
@@ -21,14 +25,28 @@ fn event(file: File) -> Option<File> {
         std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == "anon_inode:[eventfd]");
     let nonblocking =
         fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::NONBLOCK));
-    (is_event && nonblocking.is_ok()).then_some(file)
+    let usable = is_event && nonblocking.is_ok();
+    if !usable {
+        say();
+    }
+    usable.then_some(file)
 }
 
-/// [`VringMutex`], with three differences: a queue's thread that works through
+/// Has the log tell of a file that is dropped, but not for each.
+fn say() {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| last.elapsed() >= SAY_EVERY) {
+        *last = Some(Instant::now());
+        log::warn!("a front end sent a file that is not an eventfd for a queue: it is not used");
+    }
+}
+
+/// [`VringMutex`], with four differences: a queue's thread that works through
 /// many requests hears of a front end that waits for the lock (mutexes are not
 /// fair), a kick that was taken away in the meantime is no error (one would end
-/// the queue's thread for good), and a size that no queue can have is one: the next
-/// SET_VRING_ADDR fails.
+/// the queue's thread for good), any other error of a kick is kept for who ends the
+/// connection, and a size that no queue can have is one: the next SET_VRING_ADDR fails.
 #[derive(Clone)]
 pub(super) struct Vring<M: GuestAddressSpace> {
     inner: VringMutex<M>,
@@ -36,12 +54,19 @@ pub(super) struct Vring<M: GuestAddressSpace> {
     waiting: Arc<AtomicU32>,
     /// The front end has asked for a size that no queue can have.
     is_odd: Arc<AtomicBool>,
+    /// Why kicks cannot be read.
+    trouble: Arc<OnceLock<io::Error>>,
 }
 
 impl<M: GuestAddressSpace + 'static> Vring<M> {
     /// Whether the front end wants to change the vring.
     pub(super) fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// Why the queue cannot be served any more.
+    pub(super) fn trouble(&self) -> Option<&io::Error> {
+        self.trouble.get()
     }
 
     fn change<T>(&self, change: impl FnOnce(&VringMutex<M>) -> T) -> T {
@@ -66,6 +91,7 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
             inner: VringMutex::new(mem, max_queue_size)?,
             waiting: Arc::default(),
             is_odd: Arc::default(),
+            trouble: Arc::default(),
         })
     }
 
@@ -148,6 +174,11 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     fn read_kick(&self) -> io::Result<bool> {
         match self.inner.read_kick() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => {
+                // The first is as good as any.
+                let _ = self.trouble.set(error);
+                Ok(true)
+            }
             outcome => outcome,
         }
     }
@@ -160,5 +191,23 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     fn set_err(&self, file: Option<File>) {
         let file = file.and_then(event);
         self.change(|vring| vring.set_err(file));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+
+    #[test]
+    fn an_error_of_a_kick_is_kept() {
+        let mem = GuestMemoryAtomic::new(GuestMemoryMmap::<()>::new());
+        let vring = Vring::new(mem, 256).unwrap();
+        assert!(vring.trouble().is_none());
+        // Reads of a folder fail.
+        vring.inner.set_kick(Some(File::open("/").unwrap()));
+        assert!(vring.read_kick().unwrap());
+        assert_eq!(vring.trouble().unwrap().kind(), ErrorKind::IsADirectory);
     }
 }

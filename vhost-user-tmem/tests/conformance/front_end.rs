@@ -76,6 +76,7 @@ pub(crate) struct FrontEnd {
     /// The queue that requests go to, where its parts begin, and what was offered to it.
     queue: u32,
     parts: u64,
+    size: u16,
     next: u16,
     pub(crate) protocol: u64,
 }
@@ -118,6 +119,7 @@ impl FrontEnd {
             call: event(),
             queue: 1,
             parts: 0,
+            size: SIZE,
             next: 0,
             protocol: 0,
         }
@@ -206,7 +208,7 @@ impl FrontEnd {
         let call = self.call.try_clone().unwrap();
         let number = words(&[queue.into()]);
         for (request, payload, fds) in [
-            (SET_VRING_NUM, pair(queue, SIZE.into()), vec![]),
+            (SET_VRING_NUM, pair(queue, self.size.into()), vec![]),
             (SET_VRING_BASE, pair(queue, self.next.into()), vec![]),
             (SET_VRING_ADDR, address, vec![]),
             (SET_VRING_CALL, number.clone(), vec![call.as_fd()]),
@@ -222,6 +224,11 @@ impl FrontEnd {
     pub(crate) fn turn_to(&mut self, queue: u32, parts: u64) {
         (self.queue, self.parts) = (queue, parts);
         self.next = self.index(parts + AVAILABLE);
+    }
+
+    /// The queue has another size when it is started next.
+    pub(crate) fn set_size(&mut self, size: u16) {
+        self.size = size;
     }
 
     /// Stops the queue in an orderly way.
@@ -265,7 +272,7 @@ impl FrontEnd {
             descriptor.extend((at + 1).to_le_bytes());
             self.write(self.parts + TABLE + 16 * u64::from(at), &descriptor);
         }
-        let entry = self.parts + AVAILABLE + 4 + 2 * u64::from(self.next % SIZE);
+        let entry = self.parts + AVAILABLE + 4 + 2 * u64::from(self.next % self.size);
         self.write(entry, &0u16.to_le_bytes());
         self.next = self.next.wrapping_add(1);
         self.write(self.parts + AVAILABLE + 2, &self.next.to_le_bytes());

@@ -5,7 +5,10 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
-use crate::front_end::{FrontEnd, GUEST, SET_VRING_CALL, words};
+use crate::front_end::{
+    FrontEnd, GUEST, SET_VRING_ADDR, SET_VRING_CALL, SET_VRING_NUM, USER, pair, words,
+};
+use crate::request::{OK, create_pool, get, put};
 
 /// An available ring over the used ring: each buffer that the device marks
 /// used makes the next one available.
@@ -39,16 +42,19 @@ fn a_ring_that_feeds_itself_holds_up_neither_the_next_front_end_nor_the_end() {
 /// A pipe that nobody reads, in place of an eventfd.
 #[test]
 fn a_full_pipe_to_notify_the_driver_holds_nothing_up() {
-    let mut daemon = Daemon::start();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut daemon = Daemon::start_with(log.reopen().unwrap().into());
     let mut a = FrontEnd::connect(&daemon.socket("a"), 1 << 20);
     assert_eq!(a.share_memory(1 << 20), Some(0));
     a.start();
     let (_unread, full) = rustix::pipe::pipe().unwrap();
     rustix::io::write(&full, &vec![0; 1 << 16]).unwrap();
-    assert_eq!(
-        a.ask(SET_VRING_CALL, &words(&[1]), &[full.as_fd()]),
-        Some(0)
-    );
+    for _ in 0..5 {
+        assert_eq!(
+            a.ask(SET_VRING_CALL, &words(&[1]), &[full.as_fd()]),
+            Some(0)
+        );
+    }
 
     for _ in 0..2 {
         a.offer(&[(0x3000, 48, false), (0x4000, 80, true)]);
@@ -57,4 +63,33 @@ fn a_full_pipe_to_notify_the_driver_holds_nothing_up() {
     drop(a);
     FrontEnd::connect(&daemon.socket("a"), 1 << 20);
     assert!(daemon.terminate().unwrap().success());
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    assert_eq!(log.matches("not an eventfd").count(), 1, "{log}");
+}
+
+/// The order of messages is the front end's to choose, and so is another size.
+#[test]
+fn a_queue_is_set_up_in_any_order_and_again() {
+    let daemon = Daemon::start();
+    let mut a = FrontEnd::connect(&daemon.socket("a"), 1 << 20);
+    assert_eq!(a.share_memory(1 << 20), Some(0));
+    let mut address = pair(1, 0);
+    address.extend(words(&[USER, USER + 0x2000, USER + 0x1000, 0]));
+    assert_eq!(a.ask(SET_VRING_ADDR, &address, &[]), Some(0));
+    a.start();
+    assert_eq!(create_pool(&mut a, 0), OK);
+    assert_eq!(put(&mut a, 0, 3, 1), OK);
+
+    for size in [64, 256] {
+        a.stop_queue();
+        // Addresses first, and a size after them.
+        assert_eq!(a.ask(SET_VRING_NUM, &pair(1, 128), &[]), Some(0));
+        assert_eq!(a.ask(SET_VRING_ADDR, &address, &[]), Some(0));
+        a.set_size(size);
+        a.start();
+        assert_eq!(a.ask(SET_VRING_NUM, &pair(1, size.into()), &[]), Some(0));
+        for _ in 0..300 {
+            assert_eq!(get(&mut a, 0, 3), (OK, OK, 1), "{size}");
+        }
+    }
 }
