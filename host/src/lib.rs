@@ -3,15 +3,15 @@
 //! machines: the HTTP of their control sockets ([`http`]), the memory that a
 //! process has and may have ([`heap`], [`group`]) and that of the host ([`memory`]), what is left out of its core
 //! dumps ([`dumps`]), the devices that they serve and the loop around a
-//! queue ([`personality`]), and the figures of a store and its devices ([`figures`]), as
-//! JSON ([`stats`]) and as Prometheus text ([`metrics`]).
+//! queue ([`personality`]), and the metrics of a store and its devices ([`metrics`]), as
+//! JSON ([`stats`]) and as Prometheus text ([`prometheus`]).
 
 pub mod dumps;
-pub mod figures;
 pub mod group;
 pub mod heap;
 pub mod http;
 pub mod memory;
 pub mod metrics;
 pub mod personality;
+pub mod prometheus;
 pub mod stats;

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The figures as JSON.
+//! The metrics as JSON.
 
 use serde_json::{Map, Value, json};
 use tmem_store::StoreStats;
 use virtio_tmem::device::{Device, Quota};
 use virtio_tmem::wire::PAGE_SIZE;
 
-use crate::figures::{self, Figure};
+use crate::metrics::{self, Metric};
 
-/// A store's figures.
+/// A store's metrics.
 pub fn of_store(stats: &StoreStats) -> Map<String, Value> {
-    let mut all = object(&figures::of_store(stats));
+    let mut all = object(&metrics::of_store(stats));
     let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
     all.insert("ratio".into(), ratio(pages, stats.held_bytes));
     all
 }
 
-/// A device's figures: those of its client in the store, and, under
+/// A device's metrics: those of its client in the store, and, under
 /// `"device"`, what the device itself counts.
 pub fn of_device(device: &Device) -> Map<String, Value> {
     let stats = device.client().stats();
-    let mut all = object(&figures::of_client(&stats));
+    let mut all = object(&metrics::of_client(&stats));
     let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
     all.insert("ratio".into(), ratio(pages, stats.held_bytes));
     all.insert("swap_pages".into(), device.swap_pages().into());
     all.insert("codec".into(), device.client().compression().name().into());
     let is_credit = matches!(device.quota(), Quota::Credit { .. });
     all.insert("quota_on_credit".into(), is_credit.into());
-    all.extend(object(&figures::of_memory(device.backing())));
+    all.extend(object(&metrics::of_memory(device.backing())));
     let instance = u128::from_be_bytes(device.config().instance);
     all.insert("instance".into(), format!("{instance:032x}").into());
     let mut counters = Map::new();
@@ -48,17 +48,17 @@ pub fn of_device(device: &Device) -> Map<String, Value> {
     all
 }
 
-/// Figures under their names.
-pub fn object(figures: &[Figure]) -> Map<String, Value> {
-    figures
+/// Metrics under their names.
+pub fn object(metrics: &[Metric]) -> Map<String, Value> {
+    metrics
         .iter()
-        .map(|figure| (figure.name.to_owned(), figure.value.into()))
+        .map(|metric| (metric.name.to_owned(), metric.value.into()))
         .collect()
 }
 
 /// How many bytes of pages one held byte stands for, with two decimals; null
 /// if none is held.
-#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+#[allow(clippy::cast_precision_loss, reason = "a metric for people")]
 pub fn ratio(pages: u64, held_bytes: u64) -> Value {
     if held_bytes == 0 {
         return Value::Null;
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_device_is_shown_with_its_client_and_its_own_counters() {
-        let device = crate::metrics::tests::device();
+        let device = crate::prometheus::tests::device();
         let all = Value::from(of_device(&device));
         assert_eq!(all["quota_bytes"], 8 << 20);
         assert_eq!(all["swap_pages"], 100);
@@ -93,12 +93,12 @@ mod tests {
 
     #[test]
     fn what_the_store_counts_is_exported() {
-        let client = crate::metrics::tests::device().client().stats();
+        let client = crate::prometheus::tests::device().client().stats();
         for metric in client.metrics() {
-            let shown = object(&figures::of_client(&client));
+            let shown = object(&metrics::of_client(&client));
             assert_eq!(shown[metric.name], metric.value);
         }
-        let store = object(&figures::of_store(&StoreStats::default()));
+        let store = object(&metrics::of_store(&StoreStats::default()));
         for name in ["held_bytes", "cleaned_segments", "moved_bytes"] {
             assert_eq!(store[name], 0, "{name}");
         }

@@ -132,7 +132,7 @@ fn show<M: Machine>(guest: Guest<M>, daemon: &Daemon, start: Instant, memory: u6
 
     // What was put last is compressed a moment later.
     until("the daemon to compress what was put", COMPRESSED, || {
-        let waiting = daemon.stats()?.number("/store/waiting_pages")?;
+        let waiting = daemon.stats()?.number("/store/deferred_pages")?;
         Ok((waiting < FEW).then_some(()))
     })?;
     let stats = daemon.stats()?;

@@ -124,7 +124,7 @@ impl Subject {
             pages: stats.persistent_pages + stats.ephemeral_pages,
             held_bytes: stats.held_bytes,
             mapped_bytes: stats.mapped_bytes,
-            deferred_pages: stats.waiting_pages,
+            deferred_pages: stats.deferred_pages,
             moved_bytes: moved_bytes(&stats),
             background_cpu: self.clock.elapsed(),
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The thread that works in the background: it compresses waiting pages, and
+//! The thread that works in the background: it compresses deferred pages, and
 //! reclaims what operations leave to it.
 
 use crate::sync::atomic::{
@@ -32,39 +32,40 @@ const NICER: i32 = 10;
 
 /// Wakes the compressor.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
+pub(crate) struct WakeUp {
     /// A compressor sleeps, or is about to once it has looked again.
     sleeping: AtomicBool,
-    rung: Mutex<u64>,
-    heard: Condvar,
+    /// How often it was woken.
+    count: Mutex<u64>,
+    woken: Condvar,
 }
 
-impl Bell {
-    fn ring(&self) {
+impl WakeUp {
+    fn wake(&self) {
         self.sleeping.store(false, Relaxed);
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.heard.notify_all();
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.woken.notify_all();
     }
 
-    /// How often it was rung.
+    /// How often it was woken.
     fn count(&self) -> u64 {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sleeps until it was rung more than `count` times, or for `most`.
-    fn wait(&self, count: u64, most: Duration) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let rung = self
-            .heard
-            .wait_timeout_while(rung, most, |rung| *rung == count);
-        drop(rung.unwrap_or_else(PoisonError::into_inner));
+    /// Sleeps until it was woken more than `seen` times, or for `most`.
+    fn wait(&self, seen: u64, most: Duration) {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self
+            .woken
+            .wait_timeout_while(count, most, |count| *count == seen);
+        drop(count.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Shared {
     /// Wakes the compressor, if it sleeps and enough pages wait.
-    pub(crate) fn ring(&self) {
-        if self.waiting_pages.load(Relaxed) >= WORTHWHILE {
+    pub(crate) fn wake_if_worthwhile(&self) {
+        if self.deferred_pages.load(Relaxed) >= WORTHWHILE {
             self.wake();
         }
     }
@@ -73,20 +74,20 @@ impl Shared {
     pub(crate) fn wake(&self) {
         // Either this finds the compressor asleep, or it finds what there is to do.
         fence(SeqCst);
-        if self.bell.sleeping.load(Relaxed) {
-            self.bell.ring();
+        if self.wake_up.sleeping.load(Relaxed) {
+            self.wake_up.wake();
         }
     }
 
-    /// Compresses up to `pages` waiting pages of the pool that has most of
+    /// Compresses up to `pages` deferred pages of the pool that has most of
     /// them, and returns how many it looked at.
     pub(crate) fn compress_some(&self, pages: u64) -> u64 {
         let mut most = None;
         for account in self.accounts().iter() {
             for pool in account.pools().values() {
-                let waiting = pool.waiting();
-                if waiting > most.as_ref().map_or(0, |(waiting, _)| *waiting) {
-                    most = Some((waiting, pool.clone()));
+                let deferred = pool.deferred();
+                if deferred > most.as_ref().map_or(0, |(deferred, _)| *deferred) {
+                    most = Some((deferred, pool.clone()));
                 }
             }
         }
@@ -104,7 +105,7 @@ impl Drop for Counted {
     }
 }
 
-/// A thread that compresses waiting pages, brings clients within lowered quotas and makes room; it
+/// A thread that compresses deferred pages, brings clients within lowered quotas and makes room; it
 /// ends when this is dropped.
 #[derive(Debug)]
 pub struct Compressor {
@@ -142,7 +143,7 @@ impl Compressor {
 impl Drop for Compressor {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
-        self.shared.bell.ring();
+        self.shared.wake_up.wake();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been reported; pages then wait until
             // their memory is needed.
@@ -154,18 +155,18 @@ impl Drop for Compressor {
 fn run(shared: &Shared, stop: &AtomicBool) {
     let mut cold_again = Instant::now();
     while !stop.load(SeqCst) {
-        let bell = &shared.bell;
-        let count = bell.count();
+        let wake_up = &shared.wake_up;
+        let count = wake_up.count();
         if work(shared) {
             continue;
         }
         let rest = recompress(shared, &mut cold_again);
-        // Who puts from here on rings; what was put before is looked for once
+        // Who puts from here on wakes it; what was put before is looked for once
         // more.
-        bell.sleeping.store(true, Relaxed);
+        wake_up.sleeping.store(true, Relaxed);
         fence(SeqCst);
         if !work(shared) && !stop.load(SeqCst) {
-            bell.wait(count, rest);
+            wake_up.wait(count, rest);
         }
     }
 }

@@ -37,9 +37,9 @@ pub(crate) struct Counters {
     zstd_pages: Counter,
     zstd_bytes: Counter,
     raw_pages: Counter,
-    waiting_pages: Counter,
+    deferred_pages: Counter,
     pub(crate) compressed_in_line: Counter,
-    pub(crate) compressed_later: Counter,
+    pub(crate) compressed_deferred: Counter,
     puts: Counter,
     puts_replaced: Counter,
     puts_refused_quota: Counter,
@@ -86,7 +86,7 @@ impl Counters {
     /// A page is about to be kept like this.
     pub(crate) fn kept_as(&self, content: &Content) {
         match content {
-            Content::Waiting(_) => self.waiting_pages.add(1),
+            Content::Deferred(_) => self.deferred_pages.add(1),
             Content::Entry(entry) => self.kept_entry(entry),
         }
     }
@@ -110,7 +110,7 @@ impl Counters {
     /// A page is no longer kept like this.
     pub(crate) fn no_longer_as(&self, content: &Content) {
         match content {
-            Content::Waiting(_) => self.waiting_pages.sub(1),
+            Content::Deferred(_) => self.deferred_pages.sub(1),
             Content::Entry(entry) => self.no_longer_entry(entry),
         }
     }
@@ -175,7 +175,7 @@ impl Counters {
         sum.zstd_pages += self.zstd_pages.get();
         sum.zstd_bytes += self.zstd_bytes.get();
         sum.raw_pages += self.raw_pages.get();
-        sum.waiting_pages += self.waiting_pages.get();
+        sum.deferred_pages += self.deferred_pages.get();
         sum.cleaned_segments += self.cleaned_segments.get();
         sum.moved_bytes += self.moved_bytes.get();
         sum.recompressed_pages += self.recompressed_pages.get();
@@ -192,9 +192,9 @@ impl Counters {
         stats.zstd_pages = self.zstd_pages.get();
         stats.zstd_bytes = self.zstd_bytes.get();
         stats.raw_pages = self.raw_pages.get();
-        stats.waiting_pages = self.waiting_pages.get();
+        stats.deferred_pages = self.deferred_pages.get();
         stats.compressed_in_line_pages = self.compressed_in_line.get();
-        stats.compressed_later_pages = self.compressed_later.get();
+        stats.compressed_deferred_pages = self.compressed_deferred.get();
         stats.puts = self.puts.get();
         stats.puts_replaced = self.puts_replaced.get();
         stats.puts_refused_quota = self.puts_refused_quota.get();

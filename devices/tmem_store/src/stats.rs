@@ -44,6 +44,55 @@ pub struct Metric {
     pub value: u64,
 }
 
+impl Metric {
+    /// A metric that goes up and down.
+    pub const fn gauge(name: &'static str, value: u64, help: &'static str) -> Self {
+        Self {
+            name,
+            kind: MetricKind::Gauge,
+            unit: Unit::of(name),
+            help,
+            value,
+        }
+    }
+
+    /// A metric that only ever grows.
+    pub const fn counter(name: &'static str, value: u64, help: &'static str) -> Self {
+        Self {
+            kind: MetricKind::Counter,
+            ..Self::gauge(name, value, help)
+        }
+    }
+}
+
+impl Unit {
+    /// The unit that a name ends with.
+    const fn of(name: &str) -> Self {
+        let name = name.as_bytes();
+        if ends_with(name, b"_bytes") {
+            Self::Bytes
+        } else if ends_with(name, b"_pages") {
+            Self::Pages
+        } else if ends_with(name, b"_segments") {
+            Self::Segments
+        } else if ends_with(name, b"_microseconds") {
+            Self::Microseconds
+        } else {
+            Self::One
+        }
+    }
+}
+
+const fn ends_with(mut name: &[u8], mut end: &[u8]) -> bool {
+    while let ([rest @ .., a], [end_rest @ .., b]) = (name, end) {
+        if *a != *b {
+            return false;
+        }
+        (name, end) = (rest, end_rest);
+    }
+    end.is_empty()
+}
+
 /// Declares structures of metrics. Those in `common` are in each of them.
 macro_rules! counters {
     (
@@ -100,7 +149,7 @@ counters! {
         zstd_pages: u64, Gauge, Pages, "Of the compressed pages, those that were not used for long and are kept with zstd.";
         zstd_bytes: u64, Gauge, Bytes, "Bytes of the pages kept with zstd.";
         raw_pages: u64, Gauge, Pages, "Pages kept as they are because they compress poorly.";
-        waiting_pages: u64, Gauge, Pages, "Pages kept as they are that wait to be compressed.";
+        deferred_pages: u64, Gauge, Pages, "Pages kept as they are until they are compressed (deferred).";
     }
 
     /// What a store holds and did, over all clients.
@@ -141,7 +190,7 @@ counters! {
         get_misses: u64, Counter, Pages, "Gets that found nothing.";
         get_lost: u64, Counter, Pages, "Gets that found a page whose bytes could not be brought back.";
         compressed_in_line_pages: u64, Counter, Pages, "Pages whose compression was tried while they were put.";
-        compressed_later_pages: u64, Counter, Pages, "Pages whose compression was tried after they had waited.";
+        compressed_deferred_pages: u64, Counter, Pages, "Deferred pages whose compression was tried.";
         flushed_pages: u64, Counter, Pages, "Pages removed by flushes.";
         taken_pages: u64, Counter, Pages, "Pages removed by gets that remove.";
         destroyed_pages: u64, Counter, Pages, "Pages removed with their pool.";
@@ -169,6 +218,8 @@ mod tests {
             for metric in metrics {
                 let bytes = metric.name.ends_with("_bytes");
                 assert_eq!(bytes, metric.unit == Unit::Bytes, "{metric:?}");
+                let named = Unit::of(metric.name);
+                assert!(named == Unit::One || named == metric.unit, "{metric:?}");
                 assert!(metric.help.ends_with('.'), "{metric:?}");
             }
         }

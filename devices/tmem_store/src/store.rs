@@ -8,8 +8,8 @@
 //! 2. a client's pools (`Account::pools`)
 //! 3. one shard of one pool (`Pool::shards`)
 //! 4. one head of a client's log, then the list of its segments, then the
-//!    arena's free ones; or the number of a client's waiting pages
-//!    (`Account::waiting`); or the compressor's bell
+//!    arena's free ones; or the number of a client's deferred pages
+//!    (`Account::deferred`); or the compressor's wake-up
 //!
 //! A client's cleaner, and the store's reserve for moving pages, are taken
 //! before all of these.
@@ -29,7 +29,7 @@ use std::os::fd::OwnedFd;
 
 use crate::account::Account;
 use crate::client::Client;
-use crate::compressor::{Bell, Compressor};
+use crate::compressor::{Compressor, WakeUp};
 use crate::config::{ClientConfig, Recompression, StoreConfig};
 use crate::counters::Counter;
 use crate::ledger::Ledger;
@@ -46,9 +46,9 @@ pub(crate) struct Shared {
     limit: AtomicU64,
     pub(crate) ledger: Ledger,
     /// Pages that wait to be compressed, and the most that may.
-    pub(crate) waiting_pages: AtomicU64,
-    pub(crate) most_waiting: u64,
-    pub(crate) bell: Bell,
+    pub(crate) deferred_pages: AtomicU64,
+    pub(crate) most_deferred: u64,
+    pub(crate) wake_up: WakeUp,
     pub(crate) arena: Arena,
     pub(crate) evicted_pages: Counter,
     /// Threads that do in the background what operations leave undone.
@@ -100,8 +100,8 @@ impl Shared {
     }
 
     /// Whether any client has pages that wait to be compressed.
-    pub(crate) fn has_waiting(&self) -> bool {
-        self.waiting_pages.load(Relaxed) > 0
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.deferred_pages.load(Relaxed) > 0
     }
 
     /// Whether any client has ephemeral pages.
@@ -159,9 +159,9 @@ impl Store {
                 most: limit,
                 limit: AtomicU64::new(limit),
                 ledger: Ledger::default(),
-                waiting_pages: AtomicU64::new(0),
-                most_waiting: config.deferred_limit.min(limit) / PAGE_SIZE as u64,
-                bell: Bell::default(),
+                deferred_pages: AtomicU64::new(0),
+                most_deferred: config.deferred_limit.min(limit) / PAGE_SIZE as u64,
+                wake_up: WakeUp::default(),
                 arena,
                 evicted_pages: Counter::default(),
                 helpers: AtomicUsize::new(0),
@@ -242,7 +242,7 @@ impl Store {
         *self.shared.recompression_mut()
     }
 
-    /// Starts a thread that compresses waiting pages until its handle is
+    /// Starts a thread that compresses deferred pages until its handle is
     /// dropped. Without one, pages wait until their memory is needed.
     ///
     /// # Errors

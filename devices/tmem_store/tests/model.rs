@@ -463,12 +463,12 @@ impl World {
         assert_eq!(stats.held_bytes, held);
         assert!(stats.mapped_bytes <= stats.held_bytes);
         if mode() == Mode::InLine {
-            assert_eq!(stats.waiting_pages, 0);
+            assert_eq!(stats.deferred_pages, 0);
         }
         let kinds = stats.same_filled_pages
             + stats.compressed_pages
             + stats.raw_pages
-            + stats.waiting_pages;
+            + stats.deferred_pages;
         assert_eq!(kinds, stats.persistent_pages + stats.ephemeral_pages);
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The counters as Prometheus text.
 
-use tmem_host::figures::Figure;
-use tmem_host::metrics::Page;
+use tmem_host::metrics::Metric;
+use tmem_host::prometheus::Page;
 
 use super::Control;
 use crate::vm::Vm;
@@ -14,26 +14,26 @@ pub(super) fn render(control: &Control) -> Page {
     page.add_store(&control.store.stats());
     for vm in &control.vms {
         page.add_device(vm.name(), vm.device());
-        for figure in of_front_end(vm) {
-            page.add("tmem_vm_", &figure, &[("vm", vm.name())]);
+        for metric in of_front_end(vm) {
+            page.add("tmem_vm_", &metric, &[("vm", vm.name())]);
         }
     }
     page
 }
 
-fn of_front_end(vm: &Vm) -> [Figure; 3] {
+fn of_front_end(vm: &Vm) -> [Metric; 3] {
     [
-        Figure::gauge(
+        Metric::gauge(
             "connected",
             u64::from(vm.is_connected()),
             "1 while a front end is connected.",
         ),
-        Figure::counter(
+        Metric::counter(
             "connections",
             vm.connections(),
             "Front ends that connected.",
         ),
-        Figure::counter(
+        Metric::counter(
             "expiries",
             vm.expiries(),
             "Times that the pages were freed because no front end came back.",

@@ -4,7 +4,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /metrics` | every counter, as Prometheus text |
-//! | `GET /v1/stats` | the same as JSON, with the derived figures |
+//! | `GET /v1/stats` | the same as JSON, with the derived metrics |
 //! | `PUT /v1/vms/NAME` with `{"quota": BYTES}` | sets the VM's quota; its driver is told |
 
 mod metrics;

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use serde::Deserialize;
 use tmem_cli::size;
 use tmem_host::http::{Request, Response};
-use tmem_host::metrics::CONTENT_TYPE;
+use tmem_host::prometheus::CONTENT_TYPE;
 use tmem_store::Compression;
 use virtio_tmem::device::Quota;
 

@@ -7,7 +7,7 @@ use tmem_host::stats;
 use super::Control;
 use crate::vm::Vm;
 
-/// The store's figures and each VM's, under its name.
+/// The store's metrics and each VM's, under its name.
 pub(super) fn render(control: &Control) -> Value {
     let vms: Map<_, _> = control
         .vms
@@ -19,7 +19,7 @@ pub(super) fn render(control: &Control) -> Value {
     json!({ "store": stats::of_store(&store), "vms": vms })
 }
 
-/// One VM's figures.
+/// One VM's metrics.
 pub(super) fn of_vm(vm: &Vm) -> Value {
     let mut all = stats::of_device(vm.device());
     all.insert("connected".into(), vm.is_connected().into());

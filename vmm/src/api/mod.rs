@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The API socket: the machine's state and figures, and its settings at run
+//! The API socket: the machine's state and metrics, and its settings at run
 //! time, over HTTP/1.1.
 //!
 //! | request | answer |

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tmem_cli::size;
 use tmem_host::http::{Request, Response};
-use tmem_host::metrics::CONTENT_TYPE;
+use tmem_host::prometheus::CONTENT_TYPE;
 
 use super::stats;
 use crate::vm::{Tmem, Vm};

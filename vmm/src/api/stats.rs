@@ -2,7 +2,7 @@
 //! The counters of all devices.
 
 use serde_json::{Map, Value, json};
-use tmem_host::metrics::Page;
+use tmem_host::prometheus::Page;
 use tmem_host::stats;
 
 use crate::virtio::tmem::TmemInProcess;
@@ -14,8 +14,8 @@ pub(super) fn json(vm: &Vm) -> Value {
     for device in &vm.reported {
         let kind = all.entry(device.kind).or_insert_with(|| json!({}));
         if let Some(kind) = kind.as_object_mut() {
-            let figures = stats::object(&device.figures());
-            kind.insert(device.name.clone(), figures.into());
+            let metrics = stats::object(&device.metrics());
+            kind.insert(device.name.clone(), metrics.into());
         }
     }
     if let Tmem::InProcess(tmem) = &vm.tmem {
@@ -36,8 +36,8 @@ pub(super) fn text(vm: &Vm) -> String {
     let mut page = Page::default();
     for device in &vm.reported {
         let prefix = format!("tmem_vmm_{}_", device.kind);
-        for figure in device.figures() {
-            page.add(&prefix, &figure, &[("device", &device.name)]);
+        for metric in device.metrics() {
+            page.add(&prefix, &metric, &[("device", &device.name)]);
         }
     }
     if let Tmem::InProcess(tmem) = &vm.tmem {

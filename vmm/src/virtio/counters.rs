@@ -30,9 +30,9 @@ macro_rules! counters {
         }
 
         impl $Name {
-            /// The counters as figures.
-            $vis fn figures(&self) -> Vec<tmem_host::figures::Figure> {
-                vec![$(tmem_host::figures::Figure::counter(
+            /// The counters as metrics.
+            $vis fn metrics(&self) -> Vec<tmem_host::metrics::Metric> {
+                vec![$(tmem_host::metrics::Metric::counter(
                     stringify!($counter),
                     self.$counter.get(),
                     $help,
@@ -59,9 +59,9 @@ mod tests {
         let stats = Stats::default();
         stats.done.add(2);
         stats.done.add(3);
-        let figures = stats.figures();
-        let told: Vec<_> = figures.iter().map(|one| (one.name, one.value)).collect();
+        let metrics = stats.metrics();
+        let told: Vec<_> = metrics.iter().map(|one| (one.name, one.value)).collect();
         assert_eq!(told, [("seen", 0), ("done", 5)]);
-        assert_eq!(figures[0].help, "What was seen.");
+        assert_eq!(metrics[0].help, "What was seen.");
     }
 }

@@ -101,7 +101,7 @@ fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reporte
         let name = format!("vd{letter}");
         let device = Block::new(&name, disk).context("cannot make a disk")?;
         let stats = device.stats();
-        reported.push(Reported::new("disk", name, move || stats.figures()));
+        reported.push(Reported::new("disk", name, move || stats.metrics()));
         machine.add_virtio(Box::new(device))?;
     }
     Ok(())
@@ -129,7 +129,7 @@ fn add_cards(
         let device =
             Net::new(tap, mac).with_context(|| format!("cannot make a network card on {name}"))?;
         let stats = device.stats();
-        reported.push(Reported::new("net", name, move || stats.figures()));
+        reported.push(Reported::new("net", name, move || stats.metrics()));
         machine.add_virtio(Box::new(device))?;
     }
     Ok(())
@@ -138,7 +138,7 @@ fn add_cards(
 fn add_rng(machine: &mut Machine, reported: &mut Vec<Reported>) -> Result<()> {
     let device = Rng::new().context("cannot make the random number device")?;
     let stats = device.stats();
-    reported.push(Reported::new("rng", "rng0".into(), move || stats.figures()));
+    reported.push(Reported::new("rng", "rng0".into(), move || stats.metrics()));
     machine.add_virtio(Box::new(device))?;
     Ok(())
 }
@@ -163,7 +163,7 @@ fn add_tmem(
                 .with_context(|| format!("--tmem socket={}", socket.display()))?;
             let counters = device.counters().clone();
             reported.push(Reported::new("tmem", "tmem0".into(), move || {
-                counters.figures()
+                counters.metrics()
             }));
             machine.add_virtio(Box::new(device))?;
             Ok(Tmem::Daemon)

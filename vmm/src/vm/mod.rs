@@ -46,7 +46,7 @@ pub struct Vm {
     pub memory: u64,
     /// The store.
     pub tmem: Tmem,
-    /// Devices with figures.
+    /// Devices with metrics.
     pub reported: Vec<Reported>,
     events: Sender<Event>,
 }

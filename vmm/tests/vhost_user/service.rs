@@ -54,10 +54,10 @@ fn what_is_put_is_got_on_any_queue() {
     expect(&mut first, 2000);
 
     assert!(!guest.needs_reset());
-    let figures = guest.counters.figures();
-    let figures: Vec<_> = figures.iter().map(|it| (it.name, it.value)).collect();
+    let metrics = guest.counters.metrics();
+    let metrics: Vec<_> = metrics.iter().map(|it| (it.name, it.value)).collect();
     let expected = [("connected", 1), ("connections", 1), ("resets_asked", 0)];
-    assert_eq!(figures, expected);
+    assert_eq!(metrics, expected);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Account {
             Shortage::Pool => false,
             Shortage::Client => {
                 self.trim()
-                    || self.squeeze(effort, true)
+                    || self.compress_now(effort, true)
                     || self.clean(effort, true).is_memory()
                     || self.evict(effort, true) > 0
             }
@@ -115,7 +115,7 @@ impl Account {
                 return true;
             }
             if !self.trim()
-                && !self.squeeze(effort, true)
+                && !self.compress_now(effort, true)
                 && !self.clean(effort, true).is_memory()
                 && self.evict(effort, true) == 0
             {

@@ -6,10 +6,10 @@
 //! byte is charged to the client and to the store before it is taken, and
 //! credited after it was given back.
 
+mod deferred;
 mod evict;
-mod waiting;
 
-pub(crate) use waiting::look;
+pub(crate) use deferred::look;
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -72,7 +72,7 @@ pub(crate) struct Account {
     /// of quota or memory.
     freed_since_refusal: AtomicU64,
     /// Pages that wait to be compressed.
-    waiting: Mutex<u64>,
+    deferred: Mutex<u64>,
     pub(crate) cleaner: Mutex<Cleaner>,
     /// The quota was changed, and what is held was not yet brought within it.
     shrinks: AtomicBool,
@@ -95,7 +95,7 @@ impl Account {
             pools: RwLock::default(),
             clock: AtomicU64::new(0),
             freed_since_refusal: AtomicU64::new(u64::MAX / 2),
-            waiting: Mutex::new(0),
+            deferred: Mutex::new(0),
             cleaner: Mutex::default(),
             shrinks: AtomicBool::new(false),
         }
@@ -277,10 +277,10 @@ impl Account {
     /// Gives the memory of a page back.
     pub(crate) fn free(&self, content: Content) {
         self.freed_since_refusal.fetch_add(1, Relaxed);
-        let waits = matches!(content, Content::Waiting(_));
+        let is_deferred = matches!(content, Content::Deferred(_));
         self.free_entry(content.into_entry());
-        if waits {
-            self.end_waiting();
+        if is_deferred {
+            self.end_deferred();
         }
     }
 
@@ -292,14 +292,17 @@ impl Account {
         }
     }
 
-    /// What `look` makes of the payload behind a pin, which ends.
-    pub(crate) fn look_at<T>(&self, pin: Pin, look: impl FnOnce(Option<Payload<'_>>) -> T) -> T {
+    /// The payload behind a pin; `None` if its codec is not known.
+    pub(crate) fn pinned<'a>(&'a self, pin: &'a Pin) -> Option<Payload<'a>> {
         // Others may do anything by now; the scheduler has no other place to see that.
         #[cfg(shuttle)]
         crate::sync::thread::yield_now();
-        let result = look(self.shared.arena.pinned(&pin));
+        self.shared.arena.pinned(pin)
+    }
+
+    /// Ends a pin.
+    pub(crate) fn unpin(&self, pin: Pin) {
         self.credit_some(self.log.unpin(&self.shared.arena, pin));
-        result
     }
 
     /// Gives unused page memory back to the system; whether there was any.

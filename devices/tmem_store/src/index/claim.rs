@@ -45,15 +45,15 @@ pub(crate) struct Place {
 
 impl Shard {
     /// Whether pages wait to be compressed.
-    pub(crate) fn has_waiting(&self) -> bool {
-        self.next_waiting().is_some()
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.next_deferred().is_some()
     }
 
     /// A page that waits: of the block that waits longest.
-    pub(crate) fn next_waiting(&self) -> Option<Place> {
-        let number = self.maps.waiting.first;
+    pub(crate) fn next_deferred(&self) -> Option<Place> {
+        let number = self.maps.deferred.first;
         let block = self.maps.blocks.get(number)?;
-        let nth = block.cells.first_waiting()?;
+        let nth = block.cells.first_deferred()?;
         Some(Place { number, nth })
     }
 
@@ -70,7 +70,7 @@ impl Shard {
         block.cells.view(place.nth)
     }
 
-    /// Keeps what `change` makes of the content of a waiting page.
+    /// Keeps what `change` makes of the content of a deferred page.
     pub(crate) fn replace(&mut self, place: Place, change: impl FnOnce(Content) -> Content) {
         let Place { number, nth } = place;
         if let Some(content) = self.maps.take(number, nth) {
@@ -79,12 +79,12 @@ impl Shard {
         }
     }
 
-    /// Claims the next waiting page, unless there is none or one is claimed.
+    /// Claims the next deferred page, unless there is none or one is claimed.
     pub(crate) fn claim(&mut self) -> Option<Claim> {
         if self.maps.claim.is_some() {
             return None;
         }
-        let place = self.next_waiting()?;
+        let place = self.next_deferred()?;
         self.maps.claims += 1;
         let claim = Claim {
             place,

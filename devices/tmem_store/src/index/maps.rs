@@ -35,7 +35,7 @@ pub(super) struct Block {
     pub(super) siblings: Links,
     /// In the list of ages, if the pool is ephemeral.
     age: Links,
-    /// In the list of blocks with waiting pages, if it has any.
+    /// In the list of blocks with deferred pages, if it has any.
     line: Links,
     /// A get found a page since `stamp`.
     pub(super) referenced: AtomicBool,
@@ -68,7 +68,7 @@ pub(super) struct Maps {
     pub(super) has_ages: bool,
     /// The blocks with pages that wait to be compressed: whose first page has
     /// waited longest, first.
-    pub(super) waiting: List,
+    pub(super) deferred: List,
     /// The page that is being compressed without the lock.
     pub(super) claim: Option<Claim>,
     /// Claims made.
@@ -101,7 +101,7 @@ impl Maps {
             objects: Slab::default(),
             ages: List::EMPTY,
             has_ages,
-            waiting: List::EMPTY,
+            deferred: List::EMPTY,
             claim: None,
             claims: 0,
         }
@@ -240,16 +240,16 @@ impl Maps {
 
     /// Keeps `content` for page `nth` of a block and returns what was kept.
     pub(super) fn put(&mut self, number: u32, nth: usize, content: Content) -> Option<Content> {
-        let waits = matches!(content, Content::Waiting(_));
+        let is_deferred = matches!(content, Content::Deferred(_));
         let old = self.take(number, nth);
         let Some(block) = self.blocks.get_mut(number) else {
             return Some(content);
         };
-        let in_line = block.cells.first_waiting().is_some();
+        let in_line = block.cells.first_deferred().is_some();
         // The place is empty.
         let _ = block.cells.put(nth, content);
-        if waits && !in_line {
-            self.waiting.push(&mut self.blocks, line, number);
+        if is_deferred && !in_line {
+            self.deferred.push(&mut self.blocks, line, number);
         }
         old
     }
@@ -259,9 +259,9 @@ impl Maps {
     pub(super) fn take(&mut self, number: u32, nth: usize) -> Option<Content> {
         let block = self.blocks.get_mut(number)?;
         let content = block.cells.take(nth)?;
-        if matches!(content, Content::Waiting(_)) {
-            if block.cells.first_waiting().is_none() {
-                self.waiting.remove(&mut self.blocks, line, number);
+        if matches!(content, Content::Deferred(_)) {
+            if block.cells.first_deferred().is_none() {
+                self.deferred.remove(&mut self.blocks, line, number);
             }
             if self.claim.is_some_and(|claim| claim.is_on(number, nth)) {
                 self.claim = None;
@@ -328,7 +328,7 @@ impl Maps {
         let Some(block) = self.blocks.get(number) else {
             return;
         };
-        let waits = block.cells.first_waiting().is_some();
+        let waits = block.cells.first_deferred().is_some();
         if let Some(object) = self.objects.get_mut(block.object) {
             object.blocks.renumber(&mut self.blocks, siblings, number);
         }
@@ -336,7 +336,7 @@ impl Maps {
             self.ages.renumber(&mut self.blocks, age, number);
         }
         if waits {
-            self.waiting.renumber(&mut self.blocks, line, number);
+            self.deferred.renumber(&mut self.blocks, line, number);
         }
         if let Some(claim) = &mut self.claim {
             claim.renumber(before, number);

@@ -4,7 +4,7 @@
 use super::Pool;
 use crate::codec;
 use crate::index::{Key, split};
-use crate::tier::{Codec, Location, Owner, Payload, Temperature};
+use crate::tier::{Codec, Owner, Payload, Pin, Temperature};
 use crate::types::{Get, Lost, ObjectId, Page};
 
 impl Pool {
@@ -44,24 +44,25 @@ impl Pool {
         // Decoding takes longer than a lock should be held.
         let pin = self.account.log.pin(&self.account.shared.arena, entry);
         drop(shard);
-        let location = pin.location();
-        let get = self.account.look_at(pin, |payload| decode(payload, page));
-        if again && get == Get::Hit && location.codec() == Some(Codec::Zstd) {
+        let get = decode(self.account.pinned(&pin), page);
+        if again && get == Get::Hit && pin.location().codec() == Some(Codec::Zstd) {
             // Whoever got it twice may get it again.
-            self.warm(&self.owner(key, nth), location, page);
+            self.warm(&self.owner(key, nth), &pin, page);
         }
+        self.account.unpin(pin);
         get
     }
 
-    /// Keeps a page in what is fast to decode, if there is room.
-    fn warm(&self, owner: &Owner<'_>, old: Location, page: &Page) {
+    /// Keeps a page in what is fast to decode, if there is room. As long as its entry is
+    /// pinned, no newer page can be in the same place.
+    fn warm(&self, owner: &Owner<'_>, old: &Pin, page: &Page) {
         codec::compress(page, |payload| {
             let charge = |bytes| self.account.charge(bytes);
             let new = self
                 .account
                 .append(Temperature::Warm, owner, payload, charge);
             if let Ok(new) = new
-                && let Err(new) = self.move_entry(owner, old, new, false)
+                && let Err(new) = self.move_entry(owner, old.location(), new, false)
             {
                 self.account.free_entry(new);
             }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Pools: put, get and flush.
 
+mod deferred;
 mod flush;
 mod get;
-mod later;
 mod put;
 mod run;
 
@@ -30,7 +30,7 @@ pub struct Pool {
     /// Bytes of entries and index.
     held: AtomicU64,
     /// Pages that wait to be compressed.
-    waiting: AtomicU64,
+    deferred: AtomicU64,
     seed: Seed,
     shards: [ShardLock; SHARDS],
 }
@@ -42,7 +42,7 @@ struct ShardLock {
     /// the lock, read without it to find what to evict.
     oldest: AtomicU64,
     /// Whether pages wait to be compressed. Written and read as `oldest`.
-    waiting: AtomicBool,
+    deferred: AtomicBool,
 }
 
 /// The stamp of no block.
@@ -87,7 +87,7 @@ impl Pool {
         let shards = std::array::from_fn(|_| ShardLock {
             shard: RwLock::new(Shard::new(seed.clone(), ages)),
             oldest: AtomicU64::new(NONE),
-            waiting: AtomicBool::new(false),
+            deferred: AtomicBool::new(false),
         });
         Self {
             account,
@@ -95,7 +95,7 @@ impl Pool {
             kind: config.kind,
             quota: config.quota.unwrap_or(u64::MAX),
             held: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
+            deferred: AtomicU64::new(0),
             seed,
             shards,
         }
@@ -130,8 +130,8 @@ impl Pool {
     /// Gives the memory of a page back that was counted as kept.
     fn free(&self, content: Content) {
         self.account.counters.dropped(self.kind, &content);
-        if let Content::Waiting(_) = &content {
-            self.waiting.fetch_sub(1, Relaxed);
+        if let Content::Deferred(_) = &content {
+            self.deferred.fetch_sub(1, Relaxed);
         }
         self.credit_self(content.entry().footprint() as u64);
         self.account.free(content);
@@ -199,7 +199,7 @@ impl Pool {
             self.held.fetch_add(after - charged, Relaxed);
             self.account.charge_anyway(after - charged);
         }
-        lock.waiting.store(shard.has_waiting(), Relaxed);
+        lock.deferred.store(shard.has_deferred(), Relaxed);
         if self.kind == PoolKind::Ephemeral {
             lock.oldest.store(shard.oldest().unwrap_or(NONE), Relaxed);
         }
@@ -331,7 +331,7 @@ impl Pool {
         if !effort.is_left() {
             return false;
         }
-        if self.squeeze_for(shortage, effort) {
+        if self.compress_for(shortage, effort) {
             return true;
         }
         if shortage == Shortage::Pool {
@@ -352,7 +352,7 @@ impl Pool {
             let mut shard = lock.shard.write().unwrap_or_else(PoisonError::into_inner);
             let old = shard.destroy();
             lock.oldest.store(NONE, Relaxed);
-            lock.waiting.store(false, Relaxed);
+            lock.deferred.store(false, Relaxed);
             drop(shard);
             let bytes = old.bytes();
             pages += old.into_pages(&mut |content| self.free(content));

@@ -69,7 +69,7 @@ impl Pool {
             let page = codec::raw(page);
             return self.put_encoded(key, nth, page, there, effort);
         }
-        if let Some(put) = self.put_waiting(key, nth, page) {
+        if let Some(put) = self.put_deferred(key, nth, page) {
             return put;
         }
         codec::compress(page, |payload| {
@@ -98,7 +98,7 @@ impl Pool {
     ) -> Put {
         let owner = self.owner(key, nth);
         let mut prior = false;
-        let mut content = self.keep_or_squeeze(&owner, payload, there, effort);
+        let mut content = self.keep_or_compress(&owner, payload, there, effort);
         if content.is_err() && there {
             // The old page has to go in any case, and its memory may be just
             // what the new one needs. Its block stays: at the quota there may
@@ -108,7 +108,7 @@ impl Pool {
                 change.buried(old)
             });
             prior = old.map(|old| self.free(old)).is_some();
-            content = self.keep_or_squeeze(&owner, payload, there, effort);
+            content = self.keep_or_compress(&owner, payload, there, effort);
         }
         loop {
             // What was found is kept until all is: two puts that give up what
@@ -149,7 +149,7 @@ impl Pool {
     }
 
     /// Finds memory for a page, also by compressing pages that wait for it.
-    fn keep_or_squeeze(
+    fn keep_or_compress(
         &self,
         owner: &Owner<'_>,
         payload: Payload<'_>,
@@ -158,7 +158,7 @@ impl Pool {
     ) -> Result<Content, Shortage> {
         loop {
             match self.keep(owner, payload, replaces) {
-                Err(shortage) if self.squeeze_for(shortage, effort) => {}
+                Err(shortage) if self.compress_for(shortage, effort) => {}
                 kept => return kept,
             }
         }

@@ -137,8 +137,8 @@ fn page_that_is_replaced_while_it_is_compressed_stays_replaced() {
     let mut buffer = [0; PAGE_SIZE];
     assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
     assert!(buffer == numbered(2));
-    assert_eq!(client.stats().waiting_pages, 1);
-    assert_eq!(client.stats().compressed_later_pages, 0);
+    assert_eq!(client.stats().deferred_pages, 1);
+    assert_eq!(client.stats().compressed_deferred_pages, 0);
 
     compress_while(&pool, || {
         let put = pool.put(&OBJECT, 0, &numbered(3));
@@ -155,7 +155,7 @@ fn page_that_is_replaced_while_it_is_compressed_stays_replaced() {
     });
     assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
     assert!(buffer == [0; PAGE_SIZE]);
-    assert_eq!(client.stats().waiting_pages, 0);
+    assert_eq!(client.stats().deferred_pages, 0);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn older_claim_does_not_end_a_newer_one_of_the_same_place() {
     let mut buffer = [0; PAGE_SIZE];
     assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
     assert!(buffer == numbered(2));
-    assert_eq!(pool.waiting(), 0);
+    assert_eq!(pool.deferred(), 0);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn page_that_is_removed_while_it_is_compressed_stays_removed() {
     pool.put(&OBJECT, 0, &numbered(1));
     compress_while(&pool, || assert_eq!(client.destroy_pool(0), Some(1)));
     assert_eq!(client.stats().held_bytes, 0);
-    assert_eq!(client.stats().waiting_pages, 0);
+    assert_eq!(client.stats().deferred_pages, 0);
 }
 
 #[test]
@@ -199,10 +199,10 @@ fn put_that_needs_memory_does_not_wait_for_the_compressor() {
     let (client, pool) = pool_that_defers();
     pool.put(&OBJECT, 0, &numbered(1));
     compress_while(&pool, || {
-        assert_eq!(pool.squeeze(&mut Effort::one(), true), 1);
-        assert_eq!(client.stats().waiting_pages, 0);
+        assert_eq!(pool.compress_now(&mut Effort::one(), true), 1);
+        assert_eq!(client.stats().deferred_pages, 0);
     });
-    assert_eq!(client.stats().compressed_later_pages, 1);
+    assert_eq!(client.stats().compressed_deferred_pages, 1);
     let mut buffer = [0; PAGE_SIZE];
     assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
     assert!(buffer == numbered(1));

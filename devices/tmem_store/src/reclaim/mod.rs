@@ -151,17 +151,17 @@ impl Shared {
         self.ledger.held().saturating_add(bytes) <= self.limit()
     }
 
-    /// Compresses some waiting pages, those of `account` first; whether it is
+    /// Compresses some deferred pages, those of `account` first; whether it is
     /// worth looking for memory again.
-    pub(crate) fn squeeze(&self, account: &Account, effort: &mut Effort) -> bool {
-        if account.squeeze(effort, true) {
+    pub(crate) fn compress_now(&self, account: &Account, effort: &mut Effort) -> bool {
+        if account.compress_now(effort, true) {
             return true;
         }
         let patient = effort.is_patient();
-        self.has_waiting()
+        self.has_deferred()
             && self
                 .each_account()
-                .any(|other| other.squeeze(effort, patient))
+                .any(|other| other.compress_now(effort, patient))
     }
 
     /// The accounts, one by one, without their list being locked meanwhile. Some
@@ -179,7 +179,7 @@ impl Shared {
     /// client that holds more for its weight.
     pub(crate) fn make_room(&self, account: &Account, kind: PoolKind, effort: &mut Effort) -> bool {
         if self.trim()
-            || self.squeeze(account, effort)
+            || self.compress_now(account, effort)
             || account.clean(effort, true).is_memory()
             || self.clean_others(account, effort)
         {

@@ -12,7 +12,7 @@ pub(crate) enum Content {
     /// The page's bytes, as its codec makes them.
     Entry(Entry),
     /// The page itself, which is to be compressed later.
-    Waiting(Entry),
+    Deferred(Entry),
 }
 
 impl Content {
@@ -22,12 +22,12 @@ impl Content {
     }
 
     pub(crate) fn entry(&self) -> &Entry {
-        let (Self::Entry(entry) | Self::Waiting(entry)) = self;
+        let (Self::Entry(entry) | Self::Deferred(entry)) = self;
         entry
     }
 
     pub(crate) fn into_entry(self) -> Entry {
-        let (Self::Entry(entry) | Self::Waiting(entry)) = self;
+        let (Self::Entry(entry) | Self::Deferred(entry)) = self;
         entry
     }
 }
@@ -38,7 +38,7 @@ pub(crate) struct Cells {
     /// One bit per page that is kept.
     kept: u16,
     /// One bit per page that is kept and waits to be compressed.
-    waiting: u16,
+    deferred: u16,
     /// One bit per page that was got since it was put or looked at by who makes
     /// cold pages smaller.
     used: AtomicU16,
@@ -56,13 +56,13 @@ impl Cells {
     }
 
     /// The first page that waits to be compressed.
-    pub(crate) fn first_waiting(&self) -> Option<usize> {
-        (self.waiting != 0).then(|| self.waiting.trailing_zeros() as usize)
+    pub(crate) fn first_deferred(&self) -> Option<usize> {
+        (self.deferred != 0).then(|| self.deferred.trailing_zeros() as usize)
     }
 
     /// Whether page `nth` waits to be compressed.
-    fn is_waiting(&self, nth: usize) -> bool {
-        nth < Self::COUNT && self.waiting >> nth & 1 != 0
+    fn is_deferred(&self, nth: usize) -> bool {
+        nth < Self::COUNT && self.deferred >> nth & 1 != 0
     }
 
     /// Whether page `nth` is kept.
@@ -87,7 +87,7 @@ impl Cells {
     /// Whether the entry at `location` is kept for page `nth`, does not wait to be
     /// compressed, and was used since this was last asked.
     pub(crate) fn was_used(&self, nth: usize, location: Location) -> Option<bool> {
-        let is_there = self.has(nth) && !self.is_waiting(nth);
+        let is_there = self.has(nth) && !self.is_deferred(nth);
         let word = *self.words.get(nth)?;
         (is_there && word == location.word())
             .then(|| self.used.fetch_and(!(1 << nth), Relaxed) >> nth & 1 != 0)
@@ -97,14 +97,14 @@ impl Cells {
     /// returns what was kept before.
     pub(crate) fn put(&mut self, nth: usize, content: Content) -> Option<Content> {
         let old = self.take(nth);
-        let (entry, waiting) = match content {
+        let (entry, deferred) = match content {
             Content::Entry(entry) => (entry, 0),
-            Content::Waiting(entry) => (entry, 1),
+            Content::Deferred(entry) => (entry, 1),
         };
         if let Some(to) = self.words.get_mut(nth) {
             *to = entry.into_location().word();
             self.kept |= 1 << nth;
-            self.waiting |= waiting << nth;
+            self.deferred |= deferred << nth;
         }
         old
     }
@@ -116,13 +116,13 @@ impl Cells {
             return None;
         }
         let entry = Entry::new(Location::from_word(word));
-        let content = if self.is_waiting(nth) {
-            Content::Waiting(entry)
+        let content = if self.is_deferred(nth) {
+            Content::Deferred(entry)
         } else {
             Content::Entry(entry)
         };
         self.kept &= !(1 << nth);
-        self.waiting &= !(1 << nth);
+        self.deferred &= !(1 << nth);
         *self.used.get_mut() &= !(1 << nth);
         Some(content)
     }
@@ -137,7 +137,7 @@ impl Cells {
         new: Entry,
         publish: impl FnOnce(EntryRef<'_>),
     ) -> Result<Entry, Entry> {
-        let is_there = self.has(nth) && !self.is_waiting(nth);
+        let is_there = self.has(nth) && !self.is_deferred(nth);
         match self.words.get_mut(nth) {
             Some(word) if is_there && *word == old.word() => {
                 publish(EntryRef::of(&new));

@@ -121,7 +121,7 @@ pub fn store(memory_limit: u64) -> TestStore {
 
 /// Has all pages compressed, so that no thread moves them any more.
 pub fn settle(store: &Store) {
-    while store.stats().waiting_pages > 0 {
+    while store.stats().deferred_pages > 0 {
         store.compress_some(64);
     }
 }

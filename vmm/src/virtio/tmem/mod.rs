@@ -22,7 +22,7 @@ use virtio_tmem::wire;
 use super::personality::{Serve, Served};
 use crate::confine::{self, Role};
 
-/// What the store is called in its figures: it has one client.
+/// What the store is called in its metrics: it has one client.
 const NAME: &str = "guest";
 
 /// A store for one guest, and the device in front of it.
@@ -62,7 +62,7 @@ impl TmemInProcess {
         })
     }
 
-    /// The device: quota, figures.
+    /// The device: quota, metrics.
     pub fn device(&self) -> &Arc<Device> {
         &self.device
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use tmem_host::figures::Figure;
+use tmem_host::metrics::Metric;
 
 /// What a front end counts. Shared with whoever shows it.
 #[derive(Debug, Default)]
@@ -30,19 +30,19 @@ impl Counters {
     }
 
     /// All of them, under stable names.
-    pub fn figures(&self) -> Vec<Figure> {
+    pub fn metrics(&self) -> Vec<Metric> {
         vec![
-            Figure::gauge(
+            Metric::gauge(
                 "connected",
                 self.is_connected().into(),
                 "1 while the daemon is connected.",
             ),
-            Figure::counter(
+            Metric::counter(
                 "connections",
                 self.connections(),
                 "Connections to the daemon so far.",
             ),
-            Figure::counter(
+            Metric::counter(
                 "resets_asked",
                 self.resets_asked(),
                 "Resets asked of the driver, because the daemon has not the pages that it had.",

@@ -15,13 +15,13 @@ use crate::types::{PAGE_SIZE, Page, Put};
 impl Pool {
     /// Puts a page as it is, to be compressed later; `None` if it has to be
     /// compressed at once.
-    pub(super) fn put_waiting(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Put> {
+    pub(super) fn put_deferred(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Put> {
         use super::put::{Unpublished, refused};
 
-        let content = self.keep_waiting(key, nth, page)?;
+        let content = self.keep_deferred(key, nth, page)?;
         match self.publish(key, nth, content, false) {
             Ok(prior_removed) => {
-                self.account.shared.ring();
+                self.account.shared.wake_if_worthwhile();
                 Some(Put {
                     result: Ok(()),
                     prior_removed,
@@ -38,57 +38,58 @@ impl Pool {
         }
     }
 
-    fn keep_waiting(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Content> {
+    fn keep_deferred(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Content> {
         let owner = self.owner(key, nth);
-        let content = self.account.keep_waiting(&owner, page)?;
+        let content = self.account.keep_deferred(&owner, page)?;
         if !crate::ledger::charge(&self.held, self.quota, LARGEST as u64) {
             self.account.free(content);
             return None;
         }
-        self.waiting.fetch_add(1, Relaxed);
+        self.deferred.fetch_add(1, Relaxed);
         self.account.counters.kept(self.kind, &content);
         Some(content)
     }
 
     /// Pages that wait to be compressed.
-    pub(crate) fn waiting(&self) -> u64 {
-        self.waiting.load(Relaxed)
+    pub(crate) fn deferred(&self) -> u64 {
+        self.deferred.load(Relaxed)
     }
 
-    /// Compresses waiting pages, whose memory is `shortage`; whether it is
+    /// Compresses deferred pages, whose memory is `shortage`; whether it is
     /// worth looking for memory again.
-    pub(super) fn squeeze_for(&self, shortage: Shortage, effort: &mut Effort) -> bool {
+    pub(super) fn compress_for(&self, shortage: Shortage, effort: &mut Effort) -> bool {
         match shortage {
             Shortage::Pool => {
-                let squeeze = |effort: &mut Effort| self.squeeze(effort, true) > 0;
-                crate::account::look(effort, || self.waiting() > 0, squeeze)
+                let compress_now = |effort: &mut Effort| self.compress_now(effort, true) > 0;
+                crate::account::look(effort, || self.deferred() > 0, compress_now)
             }
-            Shortage::Client => self.account.squeeze(effort, true),
+            Shortage::Client => self.account.compress_now(effort, true),
             Shortage::Store | Shortage::System => {
-                self.account.shared.squeeze(&self.account, effort)
+                self.account.shared.compress_now(&self.account, effort)
             }
         }
     }
 
     /// Pages that a put compresses at a time when memory is short: about as
     /// many as fill half of a segment.
-    pub(crate) const SQUEEZE: u64 = 16;
+    pub(crate) const AT_ONCE: u64 = 16;
 
-    /// Compresses some waiting pages at once, each under its shard's lock, and
+    /// Compresses some deferred pages at once, each under its shard's lock, and
     /// returns how many. Only the `patient` wait for locks.
-    pub(crate) fn squeeze(&self, effort: &mut Effort, patient: bool) -> u64 {
+    pub(crate) fn compress_now(&self, effort: &mut Effort, patient: bool) -> u64 {
         let mut done = 0;
         for nth in 0..SHARDS {
-            if done < Self::SQUEEZE && self.lock(nth).waiting.load(Relaxed) {
-                let squeeze = |change: &mut Change<'_>| change.squeeze(Self::SQUEEZE - done);
-                done += self.change_if(nth, patient, squeeze).unwrap_or(0);
+            if done < Self::AT_ONCE && self.lock(nth).deferred.load(Relaxed) {
+                let compress_now =
+                    |change: &mut Change<'_>| change.compress_now(Self::AT_ONCE - done);
+                done += self.change_if(nth, patient, compress_now).unwrap_or(0);
             }
         }
         effort.compressed(done);
         done
     }
 
-    /// Compresses up to `pages` waiting pages, without locks held meanwhile,
+    /// Compresses up to `pages` deferred pages, without locks held meanwhile,
     /// and returns how many it looked at.
     pub(crate) fn compress_some(&self, pages: u64) -> u64 {
         let mut page = [0; PAGE_SIZE];
@@ -97,7 +98,7 @@ impl Pool {
         // that are, and leave whole segments when they go together.
         for nth in 0..SHARDS {
             while done < pages
-                && self.lock(nth).waiting.load(Relaxed)
+                && self.lock(nth).deferred.load(Relaxed)
                 && let Some(claim) = self.claim(nth, &mut page)
             {
                 codec::compress(&page, |payload| self.finish(nth, claim, payload));
@@ -107,7 +108,7 @@ impl Pool {
         done
     }
 
-    /// Copies a waiting page of a shard out, to be compressed.
+    /// Copies a deferred page of a shard out, to be compressed.
     pub(super) fn claim(&self, nth: usize, page: &mut Page) -> Option<Claim> {
         let lock = &self.lock(nth).shard;
         let mut shard = lock.write().unwrap_or_else(PoisonError::into_inner);
@@ -137,11 +138,11 @@ impl Pool {
 }
 
 impl Change<'_> {
-    fn squeeze(&mut self, pages: u64) -> u64 {
+    fn compress_now(&mut self, pages: u64) -> u64 {
         let pool = self.pool;
         let mut done = 0;
         while done < pages
-            && let Some(place) = self.shard.next_waiting()
+            && let Some(place) = self.shard.next_deferred()
         {
             let mut page = [0; PAGE_SIZE];
             pool.copy_out(self.shard, place, &mut page);
@@ -151,7 +152,7 @@ impl Change<'_> {
         done
     }
 
-    /// Moves a waiting page to where it stays.
+    /// Moves a deferred page to where it stays.
     fn settle(&mut self, place: Place, payload: Payload<'_>) {
         let pool = self.pool;
         let Some((object, index)) = self.shard.owner_of(place) else {
@@ -171,9 +172,9 @@ impl Pool {
     /// Keeps `payload` in place of the page that they were made of.
     fn settled(&self, owner: &Owner<'_>, old: Content, payload: Payload<'_>) -> Content {
         let counters = &self.account.counters;
-        counters.compressed_later.add(1);
+        counters.compressed_deferred.add(1);
         counters.no_longer_as(&old);
-        self.waiting.fetch_sub(1, Relaxed);
+        self.deferred.fetch_sub(1, Relaxed);
         let new = match (self.account.keep_settled(owner, payload), old) {
             (Some(entry), old) => {
                 let saved = LARGEST - entry.footprint();
@@ -183,8 +184,8 @@ impl Pool {
                 Content::Entry(entry)
             }
             // It stays where it is, as a page that does not compress.
-            (None, Content::Waiting(entry)) => {
-                self.account.end_waiting();
+            (None, Content::Deferred(entry)) => {
+                self.account.end_deferred();
                 Content::Entry(entry)
             }
             (None, other) => other,

@@ -6,8 +6,8 @@
 //! case: it may not compress), and once per client for the segment
 //! that a client has begun, while any page waits. An
 //! ordinary charge or allocation succeeds only while all of this is within
-//! quota and limit, and if it is not, waiting pages are compressed first. So
-//! from every state that ordinary operations leave behind, all waiting pages
+//! quota and limit, and if it is not, deferred pages are compressed first. So
+//! from every state that ordinary operations leave behind, all deferred pages
 //! can be compressed; then the client holds what it would hold had it never
 //! waited, and only then is a page evicted or a put refused.
 
@@ -29,19 +29,19 @@ const PER_PAGE: u64 = SEGMENT.div_ceil(SEGMENT / LARGEST - 1) as u64;
 /// that is begun.
 const PER_CLIENT: u64 = SEGMENT as u64;
 
-/// Looks for pages to squeeze while some wait: one whose put is about to end
+/// Looks for pages to compress while some wait: one whose put is about to end
 /// is not found yet. Whether any were found.
 pub(crate) fn look(
     effort: &mut Effort,
     wait: impl Fn() -> bool,
-    squeeze: impl Fn(&mut Effort) -> bool,
+    compress_now: impl Fn(&mut Effort) -> bool,
 ) -> bool {
     const LOOKS: u32 = 64;
     for _ in 0..LOOKS {
         if !wait() || !effort.may_compress() {
             return false;
         }
-        if squeeze(effort) {
+        if compress_now(effort) {
             return true;
         }
         if !effort.look() {
@@ -53,32 +53,32 @@ pub(crate) fn look(
 }
 
 impl Account {
-    fn waiting(&self) -> MutexGuard<'_, u64> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn deferred(&self) -> MutexGuard<'_, u64> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a copy of the page that is to be compressed later; `None` if it
     /// has to be compressed at once, because too many wait already or because
     /// memory is short.
-    pub(crate) fn keep_waiting(&self, owner: &Owner<'_>, page: &Page) -> Option<Content> {
+    pub(crate) fn keep_deferred(&self, owner: &Owner<'_>, page: &Page) -> Option<Content> {
         let shared = &self.shared;
-        if !charge(&shared.waiting_pages, shared.most_waiting, 1) {
+        if !charge(&shared.deferred_pages, shared.most_deferred, 1) {
             return None;
         }
         if !self.set_aside() {
-            shared.waiting_pages.fetch_sub(1, Relaxed);
+            shared.deferred_pages.fetch_sub(1, Relaxed);
             return None;
         }
         let charge = |bytes| self.charge(bytes);
         let Ok(entry) = self.append(Temperature::Deferred, owner, codec::raw(page), charge) else {
-            self.end_waiting();
+            self.end_deferred();
             return None;
         };
-        Some(Content::Waiting(entry))
+        Some(Content::Deferred(entry))
     }
 
     fn set_aside(&self) -> bool {
-        let mut pages = self.waiting();
+        let mut pages = self.deferred();
         let bytes = PER_PAGE + if *pages == 0 { PER_CLIENT } else { 0 };
         if !self.ledger.set_aside(self.quota(), bytes) {
             return false;
@@ -92,32 +92,32 @@ impl Account {
     }
 
     /// A page no longer waits.
-    pub(crate) fn end_waiting(&self) {
-        let mut pages = self.waiting();
+    pub(crate) fn end_deferred(&self) {
+        let mut pages = self.deferred();
         *pages -= 1;
         let bytes = PER_PAGE + if *pages == 0 { PER_CLIENT } else { 0 };
         self.ledger.release(bytes);
         self.shared.ledger.release(bytes);
         drop(pages);
-        self.shared.waiting_pages.fetch_sub(1, Relaxed);
+        self.shared.deferred_pages.fetch_sub(1, Relaxed);
     }
 
     /// Whether pages of the client wait.
-    pub(crate) fn has_waiting(&self) -> bool {
-        *self.waiting() > 0
+    pub(crate) fn has_deferred(&self) -> bool {
+        *self.deferred() > 0
     }
 
-    /// Whether memory that is set aside for waiting pages, the client's or
+    /// Whether memory that is set aside for deferred pages, the client's or
     /// anybody's, is in use: they have to be compressed first.
     pub(super) fn is_overdrawn(&self) -> Option<Shortage> {
         let shared = &self.shared;
-        if shared.waiting_pages.load(Relaxed) == 0 {
+        if shared.deferred_pages.load(Relaxed) == 0 {
             return None;
         }
         if shared.ledger.is_beyond(shared.limit()) {
             return Some(Shortage::Store);
         }
-        let beyond = self.ledger.is_beyond(self.quota()) && self.has_waiting();
+        let beyond = self.ledger.is_beyond(self.quota()) && self.has_deferred();
         beyond.then_some(Shortage::Client)
     }
 
@@ -136,22 +136,24 @@ impl Account {
         self.append(Temperature::Warm, owner, payload, charge).ok()
     }
 
-    /// Compresses some of the client's waiting pages; whether it is worth
+    /// Compresses some of the client's deferred pages; whether it is worth
     /// looking for memory again. Only the `patient` wait for a shard's lock.
-    pub(crate) fn squeeze(&self, effort: &mut Effort, patient: bool) -> bool {
+    pub(crate) fn compress_now(&self, effort: &mut Effort, patient: bool) -> bool {
         look(
             effort,
-            || self.has_waiting(),
+            || self.has_deferred(),
             |effort| {
                 let pools = self.pools();
-                pools.values().any(|pool| pool.squeeze(effort, patient) > 0)
+                pools
+                    .values()
+                    .any(|pool| pool.compress_now(effort, patient) > 0)
             },
         )
     }
 
-    /// Whether more is held, or set aside for waiting pages, than the quota.
+    /// Whether more is held, or set aside for deferred pages, than the quota.
     pub(super) fn is_beyond_quota(&self) -> bool {
         let quota = self.quota();
-        self.held() > quota || (self.ledger.is_beyond(quota) && self.has_waiting())
+        self.held() > quota || (self.ledger.is_beyond(quota) && self.has_deferred())
     }
 }

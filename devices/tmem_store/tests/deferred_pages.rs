@@ -22,7 +22,7 @@ fn pair(memory_limit: u64) -> [Store; 2] {
 
 fn compress_all(store: &Store) {
     while store.compress_some(64) > 0 {}
-    assert_eq!(store.stats().waiting_pages, 0);
+    assert_eq!(store.stats().deferred_pages, 0);
 }
 
 /// Every compressibility, in an order that mixes them.
@@ -42,7 +42,7 @@ fn page_waits_until_it_is_compressed_and_is_found_before_and_after() {
                 ACCEPTED
             );
         }
-        assert_eq!(client.stats().waiting_pages, 200);
+        assert_eq!(client.stats().deferred_pages, 200);
         let check = || {
             for index in 0..200 {
                 let found = get(&pool, &OBJECT, index);
@@ -51,14 +51,14 @@ fn page_waits_until_it_is_compressed_and_is_found_before_and_after() {
         };
         check();
         assert_eq!(store.compress_some(150), 150);
-        assert_eq!(client.stats().waiting_pages, 50);
+        assert_eq!(client.stats().deferred_pages, 50);
         check();
         compress_all(&store);
         check();
         assert_eq!(pool.flush_object(&OBJECT), 200);
     }
     let stats = client.stats();
-    assert_eq!(stats.compressed_later_pages, 400);
+    assert_eq!(stats.compressed_deferred_pages, 400);
     assert_eq!(stats.compressed_in_line_pages, 0);
 }
 
@@ -71,12 +71,12 @@ fn no_more_pages_wait_than_the_limit_says() {
         assert_eq!(pool.put(&OBJECT, index, &page(index, HALF)), ACCEPTED);
     }
     let stats = client.stats();
-    assert_eq!(stats.waiting_pages, 256);
+    assert_eq!(stats.deferred_pages, 256);
     assert_eq!(stats.compressed_in_line_pages, 744);
 }
 
 #[test]
-fn compressed_later_holds_what_compressed_at_once_holds() {
+fn what_is_compressed_later_holds_what_compressed_at_once_holds() {
     let held = pair(256 * MIB).map(|store| {
         let client = client(&store, 256 * MIB);
         let pool = pool(&client, 0, PoolKind::Persistent);
@@ -157,9 +157,9 @@ fn no_put_is_refused_while_pages_wait() {
         }
         let bounded = pool_with_quota(&clients[0], 0, PoolKind::Persistent, pool_quota);
         fill(&bounded, &OBJECT, HALF);
-        assert_eq!(clients[0].stats().waiting_pages, 0);
+        assert_eq!(clients[0].stats().deferred_pages, 0);
         if limit < quota {
-            assert_eq!(store.stats().waiting_pages, 0);
+            assert_eq!(store.stats().deferred_pages, 0);
         }
         // All that it holds is compressed.
         assert_eq!(clients[0].stats().raw_pages, 0);
@@ -181,7 +181,7 @@ fn waiting_pages_are_compressed_before_cached_ones_are_evicted() {
         assert_eq!(put, ACCEPTED);
     }
     assert_eq!(client.stats().evicted_pages, 0);
-    assert!(client.stats().compressed_later_pages > 0);
+    assert!(client.stats().compressed_deferred_pages > 0);
 }
 
 #[test]
@@ -214,12 +214,12 @@ fn compressor_works_until_it_is_dropped() {
         let compressor = store.start_compressor().unwrap();
         // Enough that it is woken, whether it sleeps already or not.
         put(round * 200..(round + 1) * 200);
-        while store.stats().waiting_pages >= 64 {
+        while store.stats().deferred_pages >= 64 {
             std::thread::yield_now();
         }
         drop(compressor);
     }
     compress_all(&store);
     put(4000..4200);
-    assert_eq!(store.stats().waiting_pages, 200);
+    assert_eq!(store.stats().deferred_pages, 200);
 }
