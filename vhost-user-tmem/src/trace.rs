@@ -301,7 +301,8 @@ impl Trace {
         if !others.iter().any(has_moved) {
             return Verdict::Same;
         }
-        let shows_nothing = found.used == 0 && this.is_none_or(|left| left.is_stopped);
+        let shows_nothing = found.used == 0
+            && this.is_none_or(|left| left.is_stopped || left.is_anew && left.is_here);
         if shows_nothing && may_be_anew {
             Verdict::Unclear
         } else {
@@ -444,6 +445,14 @@ mod tests {
     fn a_ring_that_shows_nothing_waits_for_one_that_does() {
         let (mut trace, mem) = two_rings(true);
         set(&mem, USED[2], 8);
+        assert_eq!(judge(&mut trace, &mem, 3, 0x6000), Verdict::Unclear);
+        // As the event queue does.
+        let found = Found {
+            used_ring: 0x6000,
+            used: 0,
+        };
+        trace.begin(3, found, 0);
+        trace.left(3, &queue(0x6000, 0));
         assert_eq!(judge(&mut trace, &mem, 3, 0x6000), Verdict::Unclear);
         assert_eq!(judge(&mut trace, &mem, 1, USED[1]), Verdict::Other);
         let (mut trace, mem) = two_rings(false);
