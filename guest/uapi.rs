@@ -32,11 +32,11 @@ const READ: u32 = 2;
 /// before.
 pub const ATTACH: u32 = number(WRITE, 1, Target::SIZE);
 
-/// Detaches a filter, bringing home first what only the host has: takes a [`Target`]. May take long;
+/// Detaches a filter, writing back first what only the host has: takes a [`Target`]. May take long;
 /// a signal ends it with `EINTR`, and the filter stays attached.
 ///
 /// `ENOENT` when none is attached, `EBUSY` when it is being detached already, `EAGAIN` when the host
-/// is away and has pages that are needed, `EIO` when pages could not be brought home, `ETIMEDOUT` as
+/// is away and has pages that are needed, `EIO` when pages could not be written back, `ETIMEDOUT` as
 /// above.
 pub const DETACH: u32 = number(WRITE, 2, Target::SIZE);
 
@@ -90,7 +90,7 @@ pub enum State {
     Waiting = 1,
     /// Pages go to the host.
     Active = 2,
-    /// Pages are being brought home.
+    /// Pages are being written back.
     Detaching = 3,
     /// The disk is gone: the filter goes, too, as soon as nobody uses it.
     Gone = 4,
@@ -184,7 +184,7 @@ pub struct Filter {
     pub invalidates: u64,
     /// Pages that the host was asked for and did not have any more.
     pub vanished: u64,
-    /// Pages brought home to the disk.
+    /// Pages written back to the disk.
     pub brought_home: u64,
     /// Pages that were lost with the host, or could not be read or written.
     pub errors: u64,

@@ -49,14 +49,14 @@ pub(crate) const FILTER_POOLS: [(u32, PoolKind); 2] = [
 ];
 
 /// What is known about the pages.
-pub(crate) enum Known {
+pub(crate) enum PageState {
     /// Swapped out pages.
     Swap(Handles),
     /// Copies of a disk's blocks.
     Cache(KBox<Blocks>),
 }
 
-impl Known {
+impl PageState {
     /// Bytes of memory that it takes to know about `pages` pages of a filter of this kind.
     pub(crate) fn bytes(kind: Kind, pages: u64) -> u64 {
         match kind {
@@ -105,7 +105,7 @@ pub(crate) struct Area {
     pub(crate) pool: u32,
     pub(crate) object: ObjectId,
     #[pin]
-    pub(super) known: IrqLock<Known>,
+    pub(super) known: IrqLock<PageState>,
     /// The request for flushes, unless it is in flight.
     #[pin]
     pub(super) flusher: IrqLock<Option<KBox<Request>>>,
@@ -120,7 +120,7 @@ impl Area {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(pool: u32, object: ObjectId, known: Known) -> Result<Arc<Self>> {
+    pub(crate) fn new(pool: u32, object: ObjectId, known: PageState) -> Result<Arc<Self>> {
         let flusher = Request::for_flush()?;
         Arc::pin_init(
             pin_init!(Self {
@@ -164,24 +164,24 @@ impl Area {
     /// Works with the pages, if they are swapped out ones.
     pub(crate) fn swap<R>(&self, work: impl FnOnce(&mut Handles) -> R) -> Option<R> {
         match &mut *self.known.lock() {
-            Known::Swap(handles) => Some(work(handles)),
-            Known::Cache(_) => None,
+            PageState::Swap(handles) => Some(work(handles)),
+            PageState::Cache(_) => None,
         }
     }
 
     /// Works with the pages, if they are copies of blocks.
     pub(crate) fn cache<R>(&self, work: impl FnOnce(&mut Blocks) -> R) -> Option<R> {
         match &mut *self.known.lock() {
-            Known::Swap(_) => None,
-            Known::Cache(blocks) => Some(work(blocks)),
+            PageState::Swap(_) => None,
+            PageState::Cache(blocks) => Some(work(blocks)),
         }
     }
 
     /// Pages that the device should have.
     pub(crate) fn pages(&self) -> u64 {
         match &*self.known.lock() {
-            Known::Swap(handles) => handles.stored(),
-            Known::Cache(blocks) => blocks.present(),
+            PageState::Swap(handles) => handles.stored(),
+            PageState::Cache(blocks) => blocks.present(),
         }
     }
 

@@ -40,7 +40,7 @@
 use super::{
     area::{
         Area,
-        Known,
+        PageState,
         DISK_POOL, //
     },
     counters::Counters,
@@ -184,7 +184,7 @@ impl Engine {
         let workqueue = WorkQueue::new(c"tmem-flush", false)?;
         let retry_queue = WorkQueue::new(c"tmem-retry", false)?;
         let queues = KBox::pin_slice(|_| Queue::new(), queues, GFP_KERNEL)?;
-        let disk = Area::new(DISK_POOL, [0; 24], Known::Swap(Handles::new(0)?))?;
+        let disk = Area::new(DISK_POOL, [0; 24], PageState::Swap(Handles::new(0)?))?;
         disk.set_ready(true);
         let shared = Shared {
             counters,
@@ -288,11 +288,11 @@ impl Engine {
             let area = self.shared.area_of(&bio);
             let is_full = bio.op() == BioOp::Write && self.fullness.refuses();
             let admission = match &mut *area.known.lock() {
-                Known::Swap(handles) if is_full && handles.are_new(pages) => {
+                PageState::Swap(handles) if is_full && handles.are_new(pages) => {
                     Admission::Refused(bio)
                 }
-                Known::Swap(handles) => handles.admit(bio, pages, area.is_disk()),
-                Known::Cache(_) => Admission::Send(bio),
+                PageState::Swap(handles) => handles.admit(bio, pages, area.is_disk()),
+                PageState::Cache(_) => Admission::Send(bio),
             };
             match admission {
                 Admission::Send(bio) => admitted.push(bio),
@@ -704,7 +704,7 @@ impl Engine {
     pub(crate) fn reset_pages(&self, pages: u64) -> Result {
         let handles = Handles::new(pages)?;
         let disk = &self.shared.disk;
-        let old = core::mem::replace(&mut *disk.known.lock(), Known::Swap(handles));
+        let old = core::mem::replace(&mut *disk.known.lock(), PageState::Swap(handles));
         self.shared.counters.stored_pages.set(0);
         self.shared.counters.pending_flushes.set(0);
         drop(old);

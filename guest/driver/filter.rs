@@ -26,7 +26,7 @@
 //! | the device comes | `settle` makes the pools, brings the areas up to date, then they become ready, then bios are sent |
 //! | it comes with other pages | precache: nothing is present; preswap: what was there is lost. Then as above |
 //! | it goes | areas are not ready. Gets of blocks and swap-outs go to the disk; swap-ins of stored pages wait, and fail after `reattach_timeout` |
-//! | a filter goes | what only the host has comes home; bios under way end; the hook is taken off; the object is flushed |
+//! | a filter goes | what only the host has is written back; bios under way end; the hook is taken off; the object is flushed |
 //! | the disk goes | its bios fail at the disk; a worker notices and takes the filter off |
 //! | nobody uses the disk any more | what is known of it is forgotten at once; a worker takes the filter off |
 //! | the disk is another one, or has another size | what is known of it is forgotten; sectors beyond its old end are not the filter's |
@@ -39,12 +39,12 @@
 //! under. `Filter::retries` comes after it. The manager's mutex is not taken under that of
 //! [`Filters`], but for [`Backend::flush`].
 
-pub(crate) mod home;
 pub(crate) mod list;
 pub(crate) mod precache;
 pub(crate) mod preswap;
 pub(crate) mod purpose;
-pub(crate) mod ways;
+pub(crate) mod route;
+pub(crate) mod writeback;
 
 use super::{
     area::Area,
@@ -127,7 +127,7 @@ pub(crate) struct Filter {
     outs: Arc<Gate>,
     /// Nothing more is given to the host.
     is_closing: Atomic<bool>,
-    /// Pages that are being brought home, first and count; count is 0 when none are.
+    /// Pages that are being written back, first and count; count is 0 when none are.
     #[pin]
     homing: IrqLock<(u64, u32)>,
     /// Bios that go to the disk, or have to be looked at again, from process context.

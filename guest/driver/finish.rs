@@ -150,7 +150,7 @@ impl Engine {
                     } else if area.is_disk() {
                         absent += 1;
                     } else {
-                        // It was brought home meanwhile.
+                        // It was written back meanwhile.
                         moved += 1;
                     }
                 }

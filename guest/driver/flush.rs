@@ -8,7 +8,7 @@
 use super::{
     area::{
         Area,
-        Known, //
+        PageState, //
     },
     engine::Engine,
     request::Request,
@@ -26,16 +26,16 @@ impl Area {
     /// Pages or extents that the device is yet to be told of.
     fn pending(&self) -> usize {
         match &*self.known.lock() {
-            Known::Swap(handles) => handles.pending(),
-            Known::Cache(blocks) => blocks.garbage(),
+            PageState::Swap(handles) => handles.pending(),
+            PageState::Cache(blocks) => blocks.garbage(),
         }
     }
 
     /// Takes some of them.
     fn take_pending(&self) -> Option<crate::wire::Extent> {
         match &mut *self.known.lock() {
-            Known::Swap(handles) => handles.take_pending(),
-            Known::Cache(blocks) => blocks.take_garbage(),
+            PageState::Swap(handles) => handles.take_pending(),
+            PageState::Cache(blocks) => blocks.take_garbage(),
         }
     }
 }

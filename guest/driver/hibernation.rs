@@ -5,7 +5,7 @@
 //! lost as well; a swap area there always has a page on the host, its header.
 
 use super::{
-    area::Known,
+    area::PageState,
     engine::Engine,
     tuning, //
 };
@@ -23,7 +23,7 @@ impl Engine {
     fn swapped_out(&self) -> u64 {
         let areas = (0..).map_while(|at| self.area(at));
         areas
-            .filter(|area| matches!(*area.known.lock(), Known::Swap(_)))
+            .filter(|area| matches!(*area.known.lock(), PageState::Swap(_)))
             .map(|area| area.pages())
             .sum()
     }

@@ -120,7 +120,7 @@ pub(crate) const BUCKET_PAGES: u32 = 32;
 /// they are flushed, the host drops the rest when they are old.
 pub(crate) const GARBAGE: usize = 4096;
 
-/// Parts of four pages that are brought home at a time. Writes to them wait meanwhile.
+/// Parts of four pages that are written back at a time. Writes to them wait meanwhile.
 pub(crate) const HOME_PARTS: usize = 32;
 
 /// Of how many pages, in multiples of the guest's memory, it is remembered that they were read.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A swap-in of two pages, one of which was brought home meanwhile, starts again. The other one, which
+//! A swap-in of two pages, one of which was written back meanwhile, starts again. The other one, which
 //! it had, may be lost until then. Chance takes too long to come upon this.
 
 use crate::properties::SWAP;
@@ -12,7 +12,7 @@ fn schedule() -> Vec<Step> {
     let finish = |which| Act::Finish { which };
     let how = 0;
     let acts = [
-        // Five pages: more than are brought home at once.
+        // Five pages: more than are written back at once.
         Act::Write {
             at: 0,
             count: 132,

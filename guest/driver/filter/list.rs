@@ -7,7 +7,7 @@ use crate::{
     driver::{
         area::{
             Area,
-            Known,
+            PageState,
             PRECACHE_POOL,
             PRESWAP_POOL, //
         },
@@ -239,7 +239,7 @@ impl Filters {
             Kind::Precache => PRECACHE_POOL,
             Kind::Preswap => PRESWAP_POOL,
         };
-        let area = Area::new(pool, name_of(object), Known::new(kind, pages)?)?;
+        let area = Area::new(pool, name_of(object), PageState::new(kind, pages)?)?;
         let shadow = hook.shadow_of(&device)?;
         let (identity, was_used) = (device.identity(), device.is_in_use());
         let (gate, outs) = (Gate::new()?, Gate::new()?);
@@ -311,7 +311,7 @@ impl Filters {
         list.entries.get(position as usize).map(Entry::show)
     }
 
-    /// Detaches a filter that was taken. With `is_gone`, nothing can be brought home.
+    /// Detaches a filter that was taken. With `is_gone`, nothing can be written back.
     fn detach_taken(&self, filter: Arc<Filter>, is_gone: bool) -> Result {
         filter.close();
         let detached = if filter.kind == Kind::Preswap && !is_gone {
@@ -427,12 +427,12 @@ impl List {
     /// Whether there is memory to know about one more disk. A guest that is short of memory is not
     /// to be made shorter of it, or its programs killed, for a cache.
     fn afford(&self, number: (u32, u32), kind: Kind, pages: u64) -> Result {
-        let bytes = Known::bytes(kind, pages);
+        let bytes = PageState::bytes(kind, pages);
         let taken: u64 = self
             .entries
             .iter()
             .map(|Entry { filter, .. }| {
-                Known::bytes(filter.kind, pages_of(filter.origin, filter.end))
+                PageState::bytes(filter.kind, pages_of(filter.origin, filter.end))
             })
             .sum();
         let part = |pages: u64, part| (pages << PAGE_SHIFT) / part;

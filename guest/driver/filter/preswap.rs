@@ -10,11 +10,11 @@
 //!
 //! - A swap-out is answered when the host has the pages, which are stored then, or when the disk
 //!   has them, and they are not stored from before that write on.
-//! - A stored page is read from the host only. When it is not there any more, it was brought home
+//! - A stored page is read from the host only. When it is not there any more, it was written back
 //!   meanwhile (then it is not stored, and the read starts again), or it is lost, and the read fails.
 //!   A bio that reads several folios fails as a whole, so those of them that were read are marked
 //!   before that: see [`Bio::mark_read`].
-//! - While pages are brought home, writes to them wait, so that the older content does not come
+//! - While pages are written back, writes to them wait, so that the older content does not come
 //!   last.
 
 use super::{
@@ -99,7 +99,7 @@ impl Filter {
         }
     }
 
-    /// Writes to the disk, unless pages of the bio are being brought home: then after that.
+    /// Writes to the disk, unless pages of the bio are being written back: then after that.
     pub(super) fn write_to_disk(self: &Arc<Self>, bio: Bio) {
         let pages = bio.pages_touched(self.origin);
         let homing = self.homing.lock();
@@ -109,7 +109,7 @@ impl Filter {
             self.retries.lock().push(bio);
             return;
         }
-        // Counted before the lock is let go, so that bringing home waits for it.
+        // Counted before the lock is let go, so that writeback waits for it.
         let flight = self.gate.enter();
         drop(homing);
         self.pass_as(bio, |original| Purpose::Through(original, flight));

@@ -3,8 +3,8 @@
 //! What the bios of filters are for, and what is done when they end.
 
 use super::{
-    home::Home,
-    ways::land,
+    route::land,
+    writeback::Writeback,
     Filter, //
 };
 use crate::{
@@ -49,8 +49,8 @@ pub(crate) enum Purpose {
     Out(Bio, Arc<Filter>, Flight, Flight),
     /// Reads swapped out pages from the host.
     In(Bio, Arc<Filter>, Flight),
-    /// Brings pages home: reads them from the host, or writes them to the disk.
-    Home(KBox<Copies>, usize, Arc<Home>, Flight),
+    /// Writes pages back: reads them from the host, or writes them to the disk.
+    Writeback(KBox<Copies>, usize, Arc<Writeback>, Flight),
 }
 
 impl Purpose {
@@ -61,7 +61,7 @@ impl Purpose {
             | Self::Put(_, _, filter, _)
             | Self::Out(_, filter, _, _)
             | Self::In(_, filter, _) => Some(&filter.area),
-            Self::Home(_, _, home, _) => Some(home.area()),
+            Self::Writeback(_, _, writeback, _) => Some(writeback.area()),
             Self::Outside(..) | Self::Through(..) | Self::Write(..) | Self::Fill(..) => None,
         }
     }
@@ -127,9 +127,9 @@ impl clone::Purpose for Purpose {
                 }
                 land(filter, flight);
             }
-            Self::Home(copies, at, home, flight) => {
-                home.arrived(copies, at, status);
-                drop(home);
+            Self::Writeback(copies, at, writeback, flight) => {
+                writeback.arrived(copies, at, status);
+                drop(writeback);
                 drop(flight);
             }
         }

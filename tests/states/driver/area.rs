@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use swap::Swap;
 
-pub(crate) enum Known {
+pub(crate) enum PageState {
     Swap(Box<Swap>),
     Cache(Box<Cache>),
 }
@@ -44,7 +44,7 @@ pub(crate) struct Counts {
 }
 
 pub(crate) struct Area {
-    pub(crate) known: IrqLock<Known>,
+    pub(crate) known: IrqLock<PageState>,
     is_ready: Cell<bool>,
     pub(crate) counts: Counts,
 }
@@ -52,9 +52,9 @@ pub(crate) struct Area {
 impl Area {
     pub(crate) fn new(is_swap: bool, pages: u64, fault: Option<Fault>) -> Arc<Self> {
         let known = if is_swap {
-            Known::Swap(Box::new(Swap::new(pages, fault)))
+            PageState::Swap(Box::new(Swap::new(pages, fault)))
         } else {
-            Known::Cache(Box::new(Cache::new(pages, fault)))
+            PageState::Cache(Box::new(Cache::new(pages, fault)))
         };
         Arc::new(Self {
             known: IrqLock::new(known),
@@ -73,15 +73,15 @@ impl Area {
 
     pub(crate) fn swap<R>(&self, work: impl FnOnce(&mut Swap) -> R) -> Option<R> {
         match &mut *self.known.lock() {
-            Known::Swap(swap) => Some(work(swap)),
-            Known::Cache(_) => None,
+            PageState::Swap(swap) => Some(work(swap)),
+            PageState::Cache(_) => None,
         }
     }
 
     pub(crate) fn cache<R>(&self, work: impl FnOnce(&mut Cache) -> R) -> Option<R> {
         match &mut *self.known.lock() {
-            Known::Swap(_) => None,
-            Known::Cache(cache) => Some(work(cache)),
+            PageState::Swap(_) => None,
+            PageState::Cache(cache) => Some(work(cache)),
         }
     }
 

@@ -6,7 +6,7 @@ mod answer;
 mod flush;
 
 use super::area::Area;
-use super::area::Known;
+use super::area::PageState;
 use super::handles::Admission;
 use crate::sys::bio::Bio;
 use crate::sys::bio::BioList;
@@ -104,11 +104,11 @@ impl Engine {
             let pages = bio.pages().unwrap();
             let is_full = bio.op() == Op::Write && self.is_full.get();
             let admission = match &mut *area.known.lock() {
-                Known::Swap(handles) if is_full && handles.are_new(pages) => {
+                PageState::Swap(handles) if is_full && handles.are_new(pages) => {
                     Admission::Refused(bio)
                 }
-                Known::Swap(handles) => handles.admit(bio, pages, world::world().is_disk()),
-                Known::Cache(_) => Admission::Send(bio),
+                PageState::Swap(handles) => handles.admit(bio, pages, world::world().is_disk()),
+                PageState::Cache(_) => Admission::Send(bio),
             };
             match admission {
                 Admission::Send(bio) => admitted.push(bio),

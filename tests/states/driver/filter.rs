@@ -26,8 +26,8 @@ use kernel::sync::Arc;
 
 #[rustfmt::skip]
 #[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
-#[path = "../../../guest/driver/filter/home.rs"]
-pub(crate) mod home;
+#[path = "../../../guest/driver/filter/writeback.rs"]
+pub(crate) mod writeback;
 
 #[rustfmt::skip]
 #[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
@@ -46,8 +46,8 @@ pub(crate) mod purpose;
 
 #[rustfmt::skip]
 #[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
-#[path = "../../../guest/driver/filter/ways.rs"]
-pub(crate) mod ways;
+#[path = "../../../guest/driver/filter/route.rs"]
+pub(crate) mod route;
 
 /// The first sector of the block device on its disk.
 pub(crate) const ORIGIN: u64 = 5 * PAGE_SECTORS;
@@ -171,7 +171,7 @@ impl Filter {
         self.is_closing.xchg(false, Full);
     }
 
-    /// Brings all pages home, as before a filter is detached. `done` is called when they are.
+    /// Writes all pages back, as before a filter is detached. `done` is called when they are.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@
 use super::guest;
 use super::Fault;
 use super::World;
-use crate::driver::area::Known;
+use crate::driver::area::PageState;
 
 impl World {
     /// A read must have brought what was there at some moment while it was under way.
@@ -49,7 +49,7 @@ impl World {
             host.get(page)
                 .is_none_or(|version| version == disk.read(page))
         };
-        if let Known::Cache(blocks) = &*self.filter.area.known.lock() {
+        if let PageState::Cache(blocks) = &*self.filter.area.known.lock() {
             if let Some(page) = blocks.wrong(host.pages(), is_right) {
                 self.is_wrong(format!(
                     "page {page} is present, but is not what the disk has"

@@ -26,7 +26,7 @@ pub(crate) enum Fault {
     /// Nobody looks whether the disk is another one.
     NeverLooks,
 
-    /// Writes do not wait while pages are brought home.
+    /// Writes do not wait while pages are written back.
     NothingHeld,
     /// Writes do not wait for flushes.
     NothingDeferred,
@@ -38,7 +38,7 @@ pub(crate) enum Fault {
     RefusalIgnored,
     /// Pages count as stored when there was no answer.
     SilenceIsConsent,
-    /// Pages are brought home while others are swapped out.
+    /// Pages are written back while others are swapped out.
     DrainInHaste,
     /// Ending a bio well clears what went wrong with a part of it.
     SuccessClears,

@@ -82,7 +82,7 @@ pub(crate) enum Act {
         at: u8,
         is_seen: bool,
     },
-    /// All is brought home.
+    /// All is written back.
     Drain,
     /// Somebody wants the one who drains to stop.
     Signal,

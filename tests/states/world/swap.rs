@@ -5,7 +5,7 @@
 use super::guest;
 use super::Fault;
 use super::World;
-use crate::driver::area::Known;
+use crate::driver::area::PageState;
 use crate::sys::bio::Op;
 use crate::sys::bio::Pages;
 use crate::sys::bio::Version;
@@ -163,18 +163,18 @@ impl World {
         self.is_draining.set(false);
     }
 
-    /// All is home: the disk has everything, and the host may forget it.
+    /// All is written back: the disk has everything, and the host may forget it.
     fn drained(&self) {
         for (page, slot) in &*self.slots.borrow() {
             let there = self.disk.borrow().read(*page);
             if slot.content.is_some_and(|content| content != there) {
-                self.is_wrong(format!("page {page} is not home"));
+                self.is_wrong(format!("page {page} is not written back"));
             }
         }
         self.host.borrow_mut().clear();
     }
 
-    /// Everything has ended: reads all pages, brings them home, and reads them again.
+    /// Everything has ended: reads all pages, writes them back, and reads them again.
     pub(super) fn finish_swap(&self) {
         self.check_held();
         for _ in 0..2 {
@@ -191,7 +191,7 @@ impl World {
         if self.fault.is_some_and(|fault| fault != Fault::ForgetsOld) {
             return;
         }
-        if let Known::Swap(handles) = &*self.filter.area.known.lock() {
+        if let PageState::Swap(handles) = &*self.filter.area.known.lock() {
             let host = self.host.borrow();
             if let Some(page) = host.pages().find(|page| !handles.is_stored(*page)) {
                 self.is_wrong(format!("the host keeps page {page}, which nobody needs"));

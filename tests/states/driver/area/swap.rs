@@ -71,7 +71,7 @@ impl Swap {
         }
     }
 
-    /// For one who writes elsewhere, or has brought the page home.
+    /// For one who writes elsewhere, or has written the page back.
     pub(crate) fn free(&mut self, page: u64) {
         if self.is(Fault::StaysStored) && !world::world().filter.is_closing.load(()) {
             return;

@@ -3,7 +3,7 @@
 
 use super::Engine;
 use crate::driver::area::Area;
-use crate::driver::area::Known;
+use crate::driver::area::PageState;
 use crate::tuning;
 use crate::wire::Extent;
 use crate::world;
@@ -13,15 +13,15 @@ use crate::world::task::Task;
 impl Area {
     fn pending(&self) -> usize {
         match &*self.known.lock() {
-            Known::Swap(handles) => handles.pending(),
-            Known::Cache(blocks) => blocks.garbage(),
+            PageState::Swap(handles) => handles.pending(),
+            PageState::Cache(blocks) => blocks.garbage(),
         }
     }
 
     fn take_pending(&self) -> Option<Extent> {
         match &mut *self.known.lock() {
-            Known::Swap(handles) => handles.take_pending(),
-            Known::Cache(blocks) => blocks.take_garbage(),
+            PageState::Swap(handles) => handles.take_pending(),
+            PageState::Cache(blocks) => blocks.take_garbage(),
         }
     }
 }

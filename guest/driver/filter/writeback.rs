@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bringing swapped out pages home: from the host to the disk, while the guest goes on.
+//! Writing swapped out pages back: from the host to the disk, while the guest goes on.
 
 use super::{
     purpose::Purpose,
@@ -51,20 +51,20 @@ struct Part {
 
 /// The pages that are on their way.
 #[pin_data]
-pub(crate) struct Home {
+pub(crate) struct Writeback {
     area: Arc<Area>,
     #[pin]
     parts: IrqLock<KVec<Part>>,
     under_way: Atomic<usize>,
 }
 
-impl Home {
+impl Writeback {
     fn new(area: Arc<Area>) -> Result<Arc<Self>> {
         let parts = KVec::with_capacity(tuning::HOME_PARTS, GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
                 area,
-                parts <- new_irq_lock!(parts, "tmem::Home"),
+                parts <- new_irq_lock!(parts, "tmem::Writeback"),
                 under_way: Atomic::new(0),
             }),
             GFP_KERNEL,
@@ -91,18 +91,18 @@ impl Home {
 }
 
 impl Filter {
-    /// Brings home all stored pages. The filter is closed, so they do not become more.
+    /// Writes back all stored pages. The filter is closed, so they do not become more.
     ///
     /// # Errors
     ///
     /// `EINTR` when a signal comes; `EAGAIN` when the host is away; `EIO` when a page is lost or can't
-    /// be read or written; `ENOMEM`. Those that are home stay there.
+    /// be read or written; `ENOMEM`. Those that are written back stay so.
     pub(super) fn bring_home(self: &Arc<Self>) -> Result {
         let mut stock = CopiesStack::new();
         for _ in 0..tuning::HOME_PARTS {
             stock.push(Copies::new()?);
         }
-        let home = Home::new(self.area.clone())?;
+        let writeback = Writeback::new(self.area.clone())?;
         let mut at = 0;
         loop {
             if sys::signal_pending() {
@@ -121,7 +121,7 @@ impl Filter {
             let count = (tuning::HOME_PARTS * Copies::PAGES) as u32;
             self.hold_homing(first, count);
             let moved = self.move_home(
-                &home,
+                &writeback,
                 Pages {
                     index: first,
                     count,
@@ -146,38 +146,38 @@ impl Filter {
         Ok(())
     }
 
-    /// Brings home what is stored of `window`. Writes to it wait meanwhile.
+    /// Writes back what is stored of `window`. Writes to it wait meanwhile.
     fn move_home(
         self: &Arc<Self>,
-        home: &Arc<Home>,
+        writeback: &Arc<Writeback>,
         window: Pages,
         stock: &mut CopiesStack,
     ) -> Result {
-        self.gather_parts(home, window, stock);
+        self.gather_parts(writeback, window, stock);
         let clones = &self.engine.shared.clones;
         let mut reads = BioList::new();
-        self.for_each_part(home, |pages, copies, at| {
+        self.for_each_part(writeback, |pages, copies, at| {
             let flight = self.gate.enter();
-            let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
+            let purpose = |copies| Purpose::Writeback(copies, at, writeback.clone(), flight);
             let bio = clones.over(copies, Op::Read, pages, purpose)?;
             reads.push(bio);
             Ok(())
         });
         self.engine.dispatch(reads);
-        home.wait();
+        writeback.wait();
 
-        self.for_each_part(home, |pages, copies, at| {
+        self.for_each_part(writeback, |pages, copies, at| {
             let flight = self.gate.enter();
-            let purpose = |copies| Purpose::Home(copies, at, home.clone(), flight);
+            let purpose = |copies| Purpose::Writeback(copies, at, writeback.clone(), flight);
             let clones = self.hook.clones();
             clones.write(copies, pages, &self.shadow, self.origin, purpose)
         });
-        home.wait();
-        self.account_for(home, stock)
+        writeback.wait();
+        self.account_for(writeback, stock)
     }
 
     /// Makes parts of what is stored.
-    fn gather_parts(&self, home: &Home, window: Pages, stock: &mut CopiesStack) {
+    fn gather_parts(&self, writeback: &Writeback, window: Pages, stock: &mut CopiesStack) {
         let end = window.index + u64::from(window.count);
         let mut at = window.index;
         while at < end {
@@ -202,7 +202,7 @@ impl Filter {
                 copies: Some(copies),
             };
             // There is room for as many as there are copies.
-            let _ = home.parts.lock().push_within_capacity(part);
+            let _ = writeback.parts.lock().push_within_capacity(part);
             at = last;
         }
     }
@@ -210,13 +210,13 @@ impl Filter {
     /// Makes a bio for each part that is well so far.
     fn for_each_part(
         &self,
-        home: &Home,
+        writeback: &Writeback,
         mut make: impl FnMut(Pages, KBox<Copies>, usize) -> Result<(), KBox<Copies>>,
     ) {
         let mut at = 0;
         loop {
             let taken = {
-                let mut parts = home.parts.lock();
+                let mut parts = writeback.parts.lock();
                 let Some(part) = parts.get_mut(at) else {
                     return;
                 };
@@ -225,10 +225,10 @@ impl Filter {
                 copies.map(|copies| (part.pages, copies))
             };
             if let Some((pages, copies)) = taken {
-                home.under_way.fetch_add(1, Full);
+                writeback.under_way.fetch_add(1, Full);
                 if let Err(copies) = make(pages, copies, at) {
                     // Without memory for a bio: the next round tries again.
-                    home.arrived(copies, at, Status::AGAIN);
+                    writeback.arrived(copies, at, Status::AGAIN);
                 }
             }
             at += 1;
@@ -236,10 +236,10 @@ impl Filter {
     }
 
     /// The pages that the disk has are not stored any more.
-    fn account_for(&self, home: &Home, stock: &mut CopiesStack) -> Result {
+    fn account_for(&self, writeback: &Writeback, stock: &mut CopiesStack) -> Result {
         let mut result = Ok(());
         loop {
-            let part = home.parts.lock().pop();
+            let part = writeback.parts.lock().pop();
             let Some(part) = part else {
                 return result;
             };
