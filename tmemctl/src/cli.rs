@@ -35,7 +35,7 @@ pub struct Options {
 pub enum Command {
     /// Attach filters to block devices
     Attach(Attach),
-    /// Detach filters, bringing home first what only the host has
+    /// Detach filters, writing back first what only the host has
     ///
     /// Safe under load. It takes as long as the pages need to be written to the
     /// disk; Ctrl-C ends it, and the filter stays attached.

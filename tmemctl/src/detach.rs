@@ -101,7 +101,7 @@ fn listen(events: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// Shows how many pages are left to be brought home, or takes that back.
+/// Shows how many pages are left to be written back, or takes that back.
 fn draw(name: &str, pages: Option<u64>) {
     let line = pages.map(|pages| {
         let bytes = size::show(pages.saturating_mul(PAGE_BYTES));

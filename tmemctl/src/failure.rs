@@ -46,7 +46,7 @@ pub(crate) fn detach(disk: &str, errno: Errno) -> Error {
              again when `tmemctl status` says that the host is there"
         ),
         Errno::IO => anyhow!(
-            "some pages of {disk} could not be brought home, so it stays attached: the kernel's \
+            "some pages of {disk} could not be written back, so it stays attached: the kernel's \
              log (dmesg) says what failed; try again when that is mended"
         ),
         Errno::TIMEDOUT => anyhow!(
@@ -105,7 +105,7 @@ mod tests {
             (Errno::NOENT, "not attached"),
             (Errno::BUSY, "already"),
             (Errno::AGAIN, "host is away"),
-            (Errno::IO, "brought home"),
+            (Errno::IO, "written back"),
             (Errno::TIMEDOUT, "so it stays attached"),
             (Errno::INTR, "stays attached"),
             (Errno::PERM, "cannot detach"),
