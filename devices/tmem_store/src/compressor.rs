@@ -171,7 +171,7 @@ fn run(shared: &Shared, stop: &AtomicBool) {
     }
 }
 
-/// Recompresses a piece of what is cold, unless it is not `again` time for it; how long
+/// Makes a piece of what is cold or at rest smaller, unless it is not `again` time for it; how long
 /// to rest from it.
 fn recompress(shared: &Shared, again: &mut Instant) -> Duration {
     let start = Instant::now();
@@ -179,7 +179,8 @@ fn recompress(shared: &Shared, again: &mut Instant) -> Duration {
         return *again - start;
     }
     let Recompression { after, cpu_percent } = *shared.recompression_mut();
-    let rest = if shared.recompress_some() > 0 {
+    let is_busy = cpu_percent > 0 && (shared.recompress_some() > 0 || shared.tidy_some());
+    let rest = if is_busy {
         let percent = cpu_percent.clamp(1, 100);
         start.elapsed() * (100 - percent) / percent
     } else {

@@ -131,6 +131,18 @@ impl Counters {
         self.compressed_bytes.sub(len);
     }
 
+    /// A number that differs when pages were put or removed.
+    pub(crate) fn changes(&self) -> u64 {
+        let removed = [
+            &self.puts,
+            &self.flushed_pages,
+            &self.taken_pages,
+            &self.destroyed_pages,
+            &self.evicted_pages,
+        ];
+        removed.iter().map(|counter| counter.get()).sum()
+    }
+
     /// Counts an outcome and passes it on.
     pub(crate) fn put(&self, put: Put) -> Put {
         self.puts.add(1);

@@ -6,7 +6,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use tmem_store::{Client, Compression, Pool, PoolKind, Recompression};
@@ -196,4 +196,33 @@ fn cold_pages_are_recompressed_in_the_background() {
     until(|| client.stats().zstd_pages == PAGES);
     assert!(client.stats().recompression_microseconds > 0);
     check(&pool, 0..PAGES, Texture::Digits);
+}
+
+/// Less is dead than is worth being cleaned while pages come and go.
+#[test]
+fn client_at_rest_is_tidied() {
+    let store = store(64 * MIB);
+    store.set_recompression(Recompression {
+        after: Duration::ZERO,
+        cpu_percent: 100,
+    });
+    let client = client(&store, 64 * MIB);
+    client.set_compression(Compression::Lz4);
+    let pool = pool(&client, 0, PoolKind::Persistent);
+    for index in 0..4000 {
+        assert_eq!(pool.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    let dead = |index: &u64| index.is_multiple_of(40);
+    for index in (0..4000).filter(dead) {
+        assert_eq!(pool.flush(&OBJECT, index, 1), 1);
+    }
+    let before = client.stats();
+    let _background = store.start_compressor().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while client.stats().held_bytes + 96 * KIB > before.held_bytes {
+        assert!(Instant::now() < deadline, "{:?}", client.stats());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(client.stats().cleaned_segments > before.cleaned_segments);
+    check(&pool, (0..4000).filter(|index| !dead(index)), RAW);
 }

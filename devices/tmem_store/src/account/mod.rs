@@ -74,6 +74,9 @@ pub(crate) struct Account {
     /// Pages that wait to be compressed.
     deferred: Mutex<u64>,
     pub(crate) cleaner: Mutex<Cleaner>,
+    /// Changes when it was last seen to have changed, and when that was, by the arena's
+    /// clock in milliseconds.
+    pub(crate) seen: Mutex<(u64, u64)>,
     /// The quota was changed, and what is held was not yet brought within it.
     shrinks: AtomicBool,
 }
@@ -97,6 +100,7 @@ impl Account {
             freed_since_refusal: AtomicU64::new(u64::MAX / 2),
             deferred: Mutex::new(0),
             cleaner: Mutex::default(),
+            seen: Mutex::default(),
             shrinks: AtomicBool::new(false),
         }
     }

@@ -77,7 +77,8 @@ const SEGMENT_BYTES: u32 = SEGMENT as u32;
 /// Least dead bytes of a segment that is cleaned in the background.
 const WORTHWHILE: u32 = SEGMENT_BYTES / 24;
 
-/// Least dead bytes of a segment that is cleaned when memory is short.
+/// Least dead bytes of a segment that is cleaned when memory is short, or when there is
+/// nothing else to do.
 const LEAST: u32 = SEGMENT_BYTES / 64;
 
 impl Account {
@@ -88,9 +89,25 @@ impl Account {
         dead > (self.log.backed_bytes() / 24).max(4 * PIECE as u64)
     }
 
+    /// Whether nothing was put or removed for a second, as far as was looked, and yet
+    /// some memory holds nothing.
+    fn could_be_tidier(&self) -> bool {
+        const REST: u64 = 1000;
+        let dead = self.log.dead_bytes();
+        if dead <= (self.log.backed_bytes() / 64).max(4 * PIECE as u64) {
+            return false;
+        }
+        let (changes, now) = (self.counters.changes(), self.shared.arena.now());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != changes {
+            *seen = (changes, now);
+        }
+        now.saturating_sub(seen.1) >= REST
+    }
+
     /// Cleans a segment. Only the `patient` wait for locks.
     pub(crate) fn clean(&self, effort: &mut Effort, patient: bool) -> Cleaned {
-        let least = if effort.is_urgent() {
+        let least = if effort.is_thorough() {
             LEAST
         } else {
             WORTHWHILE
@@ -318,6 +335,14 @@ impl crate::store::Shared {
             .each_account()
             .map(|account| account.recompress(&mut cleaner, after));
         accounts.find(|pages| *pages > 0).unwrap_or(0)
+    }
+
+    /// Cleans a segment of a client that is at rest, also if little of it is dead;
+    /// whether there was one.
+    pub(crate) fn tidy_some(&self) -> bool {
+        self.each_account().any(|account| {
+            account.could_be_tidier() && account.clean(&mut Effort::at_rest(), true).is_memory()
+        })
     }
 
     /// Cleans a segment of the clients that are sparse; whether there may be more to

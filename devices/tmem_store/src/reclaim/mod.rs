@@ -31,6 +31,8 @@ pub(crate) struct Effort {
     patient: bool,
     /// Memory is short.
     urgent: bool,
+    /// Little is worth being done, too.
+    thorough: bool,
 }
 
 impl Effort {
@@ -42,6 +44,7 @@ impl Effort {
             pages: 128,
             patient: false,
             urgent: true,
+            thorough: true,
         }
     }
 
@@ -53,6 +56,7 @@ impl Effort {
             pages: 1024,
             patient: false,
             urgent: true,
+            thorough: true,
         }
     }
 
@@ -64,6 +68,7 @@ impl Effort {
             pages: 512,
             patient: true,
             urgent: true,
+            thorough: true,
         }
     }
 
@@ -71,13 +76,27 @@ impl Effort {
     pub(crate) fn tidying() -> Self {
         Self {
             urgent: false,
+            thorough: false,
             ..Self::background()
+        }
+    }
+
+    /// For what is done only when a client is at rest.
+    pub(crate) fn at_rest() -> Self {
+        Self {
+            thorough: true,
+            ..Self::tidying()
         }
     }
 
     /// Whether memory is short.
     pub(crate) fn is_urgent(&self) -> bool {
         self.urgent
+    }
+
+    /// Whether little is worth being done, too.
+    pub(crate) fn is_thorough(&self) -> bool {
+        self.thorough
     }
 
     /// Whether locks in pools of other clients may be waited for.

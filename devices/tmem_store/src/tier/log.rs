@@ -151,6 +151,7 @@ impl Head {
         let first = word.without_payload(self.place());
         self.write(arena, first, owner.index, len)?;
         segment.refs.fetch_add(1, Relaxed);
+        segment.open.fetch_add(1, Relaxed);
         segment.live.fetch_add(to_u32(takes), Relaxed);
         segment.used.store(to_u32(self.used), Relaxed);
         Ok(Some(Draft {
@@ -668,6 +669,7 @@ impl Log {
             let entries = segment.refs.load(Relaxed);
             if dead < least.max(entries.saturating_mul(LEAST_PER_ENTRY))
                 || entries > most
+                || segment.open.load(Relaxed) > 0
                 || !segment.is_sealed.load(Relaxed)
                 || segment.is_deferred.load(Relaxed)
                 || segment.is_cleaned.load(Relaxed)
@@ -817,6 +819,7 @@ impl Arena {
             let word = word.load(Relaxed);
             if Word::decode(word).is_some_and(|word| word.state == State::Open) {
                 let _ = self.mapping.store(number, offset, word ^ Word::PUBLISH);
+                self.no_longer_open(number);
             }
         }
     }
@@ -839,6 +842,15 @@ impl Arena {
             };
             let dead = dead.without_payload(place);
             let _ = self.mapping.store(number, offset, dead);
+            if word.state == State::Open {
+                self.no_longer_open(number);
+            }
+        }
+    }
+
+    fn no_longer_open(&self, number: u32) {
+        if let Some(segment) = self.segment(number) {
+            segment.open.fetch_sub(1, Relaxed);
         }
     }
 

@@ -17,6 +17,9 @@ use crate::types::{Error, Identity};
 pub(super) struct Segment {
     /// Entries, drafts and pins in it, and one if it is a head.
     pub(super) refs: AtomicU32,
+    /// Entries that are not yet what is kept of their pages. They cannot be moved, so
+    /// that cleaning would give nothing back.
+    pub(super) open: AtomicU32,
     /// Bytes from its start that entries take, and those of them that are live.
     pub(super) used: AtomicU32,
     pub(super) live: AtomicU32,
@@ -188,7 +191,7 @@ impl Arena {
     }
 
     /// Milliseconds since the arena was made.
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
