@@ -29,7 +29,7 @@ const MAY: &[(&str, &[&str])] = &[
 ];
 
 /// What every room may know.
-const BELOW: &[&str] = &["types", "config", "stats", "counters"];
+const BELOW: &[&str] = &["types", "config", "stats", "counters", "sync"];
 
 /// Arrows that should not be there, each with the reason why it is. One that is there no
 /// more is to be removed from here.
