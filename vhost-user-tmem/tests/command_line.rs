@@ -5,9 +5,11 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use common::{Daemon, run, until};
 use rustix::process::Signal;
@@ -312,4 +314,27 @@ fn a_client_that_says_nothing_does_not_keep_the_daemon_from_ending() {
     let (status, _, _) = daemon.end(Signal::TERM);
     assert_eq!(status.code(), Some(0));
     drop((silent, pending));
+}
+
+#[test]
+fn a_client_that_trickles_is_turned_away_and_others_are_served() {
+    let daemon = Daemon::start(&["vm"], &[]);
+    let mut slow = std::os::unix::net::UnixStream::connect(daemon.socket("control")).unwrap();
+    let mut answer = slow.try_clone().unwrap();
+    let trickle = std::thread::spawn(move || {
+        // Each byte comes in time, the request never. Ends when the daemon closes.
+        while slow.write_all(b"G").is_ok() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    // Waits its turn, and no longer.
+    assert_eq!(daemon.vm_stats("vm")["connected"], false);
+    let mut text = Vec::new();
+    // The daemon may close with bytes unread, which resets the connection.
+    let _ = answer.read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.is_empty() || text.contains(" 408 "), "{text}");
+    trickle.join().unwrap();
+    let (status, _, _) = daemon.end(Signal::TERM);
+    assert_eq!(status.code(), Some(0));
 }
