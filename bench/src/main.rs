@@ -9,6 +9,7 @@ mod codecs;
 mod corpus;
 mod density;
 mod guest;
+mod overwrites;
 mod report;
 mod samples;
 mod store;

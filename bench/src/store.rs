@@ -13,6 +13,7 @@ use tmem_store::{
 
 use crate::codecs;
 use crate::corpus::{Corpus, is_same_filled};
+use crate::overwrites;
 use crate::report::Report;
 use crate::samples::Samples;
 use crate::zram::Zram;
@@ -48,6 +49,7 @@ pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
     for (sort, pages) in [("process", &corpus.process), ("file", &corpus.file)] {
         one_sort(sort, pages, report)?;
         codecs::run(sort, pages, report)?;
+        overwrites::run(sort, pages, report)?;
     }
     Ok(())
 }
