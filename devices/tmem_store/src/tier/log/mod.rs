@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The log of one client: entries are appended to a head for each temperature.
+//!
+//! A head's lock is held while its end moves and headers are written, not while
+//! payloads are. Below it come the list of segments, then the arena's free ones.
+
+mod access;
+mod adopt;
+mod head;
+mod victim;
+
+pub(crate) use victim::Moved;
+
+use super::PIECE;
+use super::entry::{Codec, Draft, Entry, EntryRef, Owner, Payload, Pin};
+use super::format::{ALIGN, NAME, SegmentHeader, footprint};
+use super::segments::{Arena, Segment};
+use crate::sync::atomic::{AtomicU64, Ordering::*, fence};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::types::Identity;
+use head::{Head, Names, to_u32};
+
+/// Pages that are likely to go at about the same time have segments of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Temperature {
+    /// Pages as they are, which are to be compressed soon.
+    Deferred,
+    /// Pages that were put a short while ago.
+    Warm,
+    /// Pages that the cleaner has moved: they have lived longer.
+    Cold,
+    /// Pages that were not used for long, as small as they get.
+    Frozen,
+}
+
+const TEMPERATURES: usize = 4;
+
+/// Why an entry was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Short {
+    /// So many bytes of memory have to be granted.
+    Memory(u64),
+    /// The system has no memory, or the store no segment.
+    System,
+}
+
+/// A client's segments.
+#[derive(Debug)]
+pub(crate) struct Log {
+    identity: Identity,
+    heads: [Mutex<Option<Head>>; TEMPERATURES],
+    /// All segments, heads included.
+    segments: Mutex<Segments>,
+    /// Bytes of pages' entries that are live.
+    live: AtomicU64,
+    /// Bytes of names.
+    names: AtomicU64,
+    /// Bytes of memory behind the segments.
+    backed: AtomicU64,
+    /// Bytes behind segments of pages that are to be compressed, which are not
+    /// cleaned.
+    deferred: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Segments {
+    list: Vec<u32>,
+    /// Where the next look for a victim begins.
+    next: usize,
+    /// Where the next look for a cold one begins.
+    next_cold: usize,
+}
+
+impl Log {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            heads: Default::default(),
+            segments: Mutex::default(),
+            live: AtomicU64::new(0),
+            names: AtomicU64::new(0),
+            backed: AtomicU64::new(0),
+            deferred: AtomicU64::new(0),
+        }
+    }
+
+    fn segments(&self) -> MutexGuard<'_, Segments> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn head(&self, temperature: Temperature) -> MutexGuard<'_, Option<Head>> {
+        let [deferred, warm, cold, frozen] = &self.heads;
+        let head = match temperature {
+            Temperature::Deferred => deferred,
+            Temperature::Warm => warm,
+            Temperature::Cold => cold,
+            Temperature::Frozen => frozen,
+        };
+        head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of memory that hold nothing, outside of segments that empty by
+    /// themselves.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        let backed = self.backed.load(Relaxed);
+        backed.saturating_sub(self.live.load(Relaxed) + self.names.load(Relaxed))
+    }
+
+    /// Bytes of memory behind the segments.
+    pub(crate) fn backed_bytes(&self) -> u64 {
+        self.backed.load(Relaxed)
+    }
+
+    /// Appends an entry with `payload`. Takes memory out of `grant`, which the caller
+    /// was charged for; what is left of it is to be credited, also after an error.
+    pub(crate) fn append(
+        &self,
+        arena: &Arena,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        payload: Payload<'_>,
+        grant: &mut u64,
+    ) -> Result<Entry, Short> {
+        let len = u16::try_from(payload.bytes.len()).map_err(|_| Short::System)?;
+        let kind = (payload.codec, len);
+        let mut draft = self.reserve(arena, temperature, owner, kind, grant)?;
+        arena.mapping.fill(&mut draft, payload.bytes);
+        let Draft {
+            location,
+            word,
+            index,
+        } = draft;
+        if let Some(place) = arena.place(location) {
+            let word = word.complete(place, index, payload.bytes);
+            let _ = arena
+                .mapping
+                .store(location.segment(), location.offset(), word);
+        }
+        Ok(Entry::new(location))
+    }
+
+    fn reserve(
+        &self,
+        arena: &Arena,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        kind: (Codec, u16),
+        grant: &mut u64,
+    ) -> Result<Draft, Short> {
+        let (_, len) = kind;
+        let mut place = self.head(temperature);
+        if let Some(head) = &mut *place {
+            let segment = arena.segment(head.segment).ok_or(Short::System)?;
+            // Acquire: who freed its entries has done with them.
+            if segment.refs.load(Acquire) == 1 {
+                *head = self.begin(arena, segment, head.segment, head.backed)?;
+            }
+            let before = *grant;
+            let draft = head.append(arena, segment, owner, kind, grant, &self.names);
+            self.took(temperature, before - *grant);
+            if let Some(draft) = draft? {
+                self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
+                return Ok(draft);
+            }
+        }
+        let least = SegmentHeader::BYTES + NAME + footprint(len.into());
+        let first = least.next_multiple_of(PIECE);
+        let rest = grant.checked_sub(first as u64);
+        let rest = rest.ok_or(Short::Memory(first as u64))?;
+        let number = arena.acquire().ok_or(Short::System)?;
+        let segment = arena.segment(number).ok_or(Short::System)?;
+        if !arena.back(number, 0, first) || !self.enlist(arena, number, first, temperature) {
+            arena.release(number, first);
+            return Err(Short::System);
+        }
+        *grant = rest;
+        self.took(temperature, first as u64);
+        let closed = place.replace(self.begin(arena, segment, number, first)?);
+        if let Some(closed) = closed {
+            // Whatever comes back is as good as a grant that is not used.
+            *grant += self.close(arena, &closed, arena.now());
+        }
+        let head = place.as_mut().ok_or(Short::System)?;
+        let draft = head.append(arena, segment, owner, kind, &mut 0, &self.names)?;
+        let draft = draft.ok_or(Short::System)?;
+        self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
+        Ok(draft)
+    }
+
+    /// Begins to use a segment, in which there is no entry of anybody.
+    fn begin(
+        &self,
+        arena: &Arena,
+        segment: &Segment,
+        number: u32,
+        backed: usize,
+    ) -> Result<Head, Short> {
+        let sequence = arena.next_sequence();
+        let header = SegmentHeader {
+            identity: self.identity,
+            sequence,
+        };
+        let [first, rest @ ..] = header.encode();
+        let store = |offset, word| {
+            let stored = arena.mapping.store(number, offset, word);
+            stored.ok_or(Short::System)
+        };
+        // Free until all of it is there, whatever it was before.
+        store(0, 0)?;
+        for (nth, word) in (1..).zip(rest) {
+            store(nth * ALIGN, word)?;
+        }
+        store(SegmentHeader::BYTES, 0)?;
+        store(0, first)?;
+        segment.sequence.store(sequence, Relaxed);
+        self.forget_names(segment);
+        segment.used.store(to_u32(SegmentHeader::BYTES), Relaxed);
+        Ok(Head {
+            segment: number,
+            sequence,
+            used: SegmentHeader::BYTES,
+            backed,
+            names: Names::NONE,
+            seen: (0, 0),
+        })
+    }
+
+    /// A segment's names are needed no longer.
+    fn forget_names(&self, segment: &Segment) {
+        let bytes = segment.names.swap(0, Relaxed);
+        self.names.fetch_sub(bytes.into(), Relaxed);
+    }
+
+    fn took(&self, temperature: Temperature, bytes: u64) {
+        self.backed.fetch_add(bytes, Relaxed);
+        if temperature == Temperature::Deferred {
+            self.deferred.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// Makes a segment one of the client's, and a head; whether there is memory for
+    /// the list.
+    fn enlist(&self, arena: &Arena, number: u32, backed: usize, temperature: Temperature) -> bool {
+        let mut segments = self.segments();
+        let (Some(segment), Ok(())) = (arena.segment(number), segments.list.try_reserve(1)) else {
+            return false;
+        };
+        let Ok(place) = u32::try_from(segments.list.len()) else {
+            return false;
+        };
+        segments.list.push(number);
+        segment.used.store(0, Relaxed);
+        segment.live.store(0, Relaxed);
+        segment.backed.store(to_u32(backed), Relaxed);
+        segment.place.store(place, Relaxed);
+        segment.is_sealed.store(false, Relaxed);
+        let is_deferred = temperature == Temperature::Deferred;
+        segment.is_deferred.store(is_deferred, Relaxed);
+        segment.is_cleaned.store(false, Relaxed);
+        let is_frozen = temperature == Temperature::Frozen;
+        segment.is_frozen.store(is_frozen, Relaxed);
+        segment.refs.store(1, Release);
+        true
+    }
+
+    /// Ends that a segment is a head; bytes of memory given back.
+    fn close(&self, arena: &Arena, head: &Head, since: u64) -> u64 {
+        if let Some(segment) = arena.segment(head.segment) {
+            segment.unused_since.store(since, Relaxed);
+            segment.is_sealed.store(true, Release);
+        }
+        self.count_down(arena, head.segment).1
+    }
+
+    /// Counts a reference down; how many there were, and bytes of memory given back.
+    fn count_down(&self, arena: &Arena, number: u32) -> (u32, u64) {
+        let Some(segment) = arena.segment(number) else {
+            return (0, 0);
+        };
+        let refs = segment.refs.fetch_sub(1, Release);
+        if refs != 1 {
+            return (refs, 0);
+        }
+        fence(Acquire);
+        (refs, self.release(arena, number, segment))
+    }
+
+    /// Counts a reference down, without a lock held; bytes of memory given back.
+    fn unref(&self, arena: &Arena, number: u32) -> u64 {
+        let (refs, bytes) = self.count_down(arena, number);
+        if refs <= 2 && self.live.load(Relaxed) == 0 {
+            // The client has nothing left but empty heads.
+            return bytes + self.retire(arena);
+        }
+        bytes
+    }
+
+    /// Gives back a segment to which nobody refers any more.
+    fn release(&self, arena: &Arena, number: u32, segment: &Segment) -> u64 {
+        let mut segments = self.segments();
+        let place = segment.place.load(Relaxed) as usize;
+        if segments.list.get(place) == Some(&number) {
+            segments.list.swap_remove(place);
+            let moved = segments
+                .list
+                .get(place)
+                .and_then(|moved| arena.segment(*moved));
+            if let Some(moved) = moved {
+                moved.place.store(to_u32(place), Relaxed);
+            }
+        }
+        if segments.list.capacity() > 1024 && segments.list.len() < segments.list.capacity() / 4 {
+            let least = segments.list.capacity() / 2;
+            segments.list.shrink_to(least);
+        }
+        drop(segments);
+        self.forget_names(segment);
+        let bytes = u64::from(segment.backed.load(Relaxed));
+        self.backed.fetch_sub(bytes, Relaxed);
+        if segment.is_deferred.load(Relaxed) {
+            self.deferred.fetch_sub(bytes, Relaxed);
+        }
+        arena.release(number, segment.backed.load(Relaxed) as usize);
+        bytes
+    }
+
+    /// Gives back heads without entries; bytes of memory given back.
+    pub(crate) fn retire(&self, arena: &Arena) -> u64 {
+        let mut bytes = 0;
+        for place in &self.heads {
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_empty = |head: &Head| {
+                let segment = arena.segment(head.segment);
+                segment.is_some_and(|segment| segment.refs.load(Acquire) == 1)
+            };
+            let empty = place.take_if(|head| is_empty(head));
+            drop(place);
+            if let Some(head) = empty {
+                bytes += self.close(arena, &head, arena.now());
+            }
+        }
+        bytes
+    }
+
+    /// Bytes of memory that pages can still be appended to.
+    pub(crate) fn room(&self) -> u64 {
+        let room = |temperature| {
+            let head = self.head(temperature);
+            head.as_ref().map_or(0, |head| head.backed - head.used) as u64
+        };
+        room(Temperature::Warm) + room(Temperature::Cold) + room(Temperature::Frozen)
+    }
+
+    /// Frees an entry; bytes of memory given back, which are to be credited.
+    pub(crate) fn free(&self, arena: &Arena, entry: Entry) -> u64 {
+        let bytes = entry.footprint();
+        let location = entry.into_location();
+        let number = location.segment();
+        arena.mark_dead(location);
+        if let Some(segment) = arena.segment(number) {
+            segment.live.fetch_sub(to_u32(bytes), Relaxed);
+        }
+        self.live.fetch_sub(bytes as u64, Relaxed);
+        self.unref(arena, number)
+    }
+
+    /// Keeps an entry's payload in place.
+    pub(crate) fn pin(&self, arena: &Arena, entry: EntryRef<'_>) -> Pin {
+        let location = entry.location();
+        if let Some(segment) = arena.segment(location.segment()) {
+            // The entry is a reference, so there is one.
+            segment.refs.fetch_add(1, Relaxed);
+        }
+        Pin::new(location)
+    }
+
+    /// Ends a pin; bytes of memory given back, which are to be credited.
+    pub(crate) fn unpin(&self, arena: &Arena, pin: Pin) -> u64 {
+        self.unref(arena, pin.location().segment())
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Segments that are cleaned: which is next, and what is in them.
+
+use super::super::entry::{Location, PoolTag, Victim};
+use super::super::format::{ALIGN, HEADER, SegmentHeader, State, Word, footprint};
+use super::super::segments::Arena;
+use super::{Head, Log, Segments, Temperature};
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::types::ObjectId;
+
+/// An entry of a victim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moved {
+    /// Number of a name, pool and object.
+    Name(u16, PoolTag, ObjectId),
+    /// A complete page: where it is, number of its object's name, and its index.
+    Page(Location, u16, u64),
+    /// Nothing to be moved.
+    Other,
+}
+
+impl Log {
+    /// Closes heads of which so many bytes are dead, so that they can be cleaned;
+    /// bytes of memory given back.
+    pub(crate) fn close_sparse(&self, arena: &Arena, least: u32) -> u64 {
+        let mut bytes = 0;
+        for temperature in [Temperature::Warm, Temperature::Cold, Temperature::Frozen] {
+            let mut place = self.head(temperature);
+            let is_sparse = |head: &Head| {
+                let segment = arena.segment(head.segment);
+                segment.is_some_and(|segment| segment.dead() >= least)
+            };
+            if let Some(head) = place.take_if(|head| is_sparse(head)) {
+                bytes += self.close(arena, &head, arena.now());
+            }
+        }
+        bytes
+    }
+
+    /// The segment that is to be cleaned next, by cost and benefit, out of some that
+    /// were not looked at for long; at least `least` bytes of it are dead, and at most
+    /// `most` of its entries are live.
+    pub(crate) fn victim(&self, arena: &Arena, least: u32, most: u32) -> Option<Victim> {
+        /// Segments looked at before the best of them is taken.
+        const LOOKS: usize = 512;
+        /// Bytes that are copied in the time in which a page is looked for.
+        const ENTRY_COST: u64 = 1024;
+        /// Dead bytes for each entry, without which it does not pay to move any.
+        const LEAST_PER_ENTRY: u32 = 8;
+        let mut segments = self.segments();
+        let len = segments.list.len();
+        let mut best: Option<(u64, u32)> = None;
+        for looks in 0..len {
+            if looks >= LOOKS && best.is_some() {
+                break;
+            }
+            let at = segments.next % len;
+            segments.next = at + 1;
+            let Some(number) = segments.list.get(at).copied() else {
+                break;
+            };
+            let Some(segment) = arena.segment(number) else {
+                continue;
+            };
+            let dead = segment.dead();
+            let entries = segment.refs.load(Relaxed);
+            if dead < least.max(entries.saturating_mul(LEAST_PER_ENTRY))
+                || entries > most
+                || segment.open.load(Relaxed) > 0
+                || !segment.is_sealed.load(Relaxed)
+                || segment.is_deferred.load(Relaxed)
+                || segment.is_cleaned.load(Relaxed)
+            {
+                continue;
+            }
+            // Benefit: what comes back, for as long as it may last. Cost: what is
+            // read, and what is written.
+            let live = u64::from(segment.live.load(Relaxed));
+            let age = arena.age(segment.sequence.load(Relaxed));
+            let used = live + u64::from(dead);
+            let cost = used + live + u64::from(entries) * ENTRY_COST;
+            let worth = u64::from(dead) * age * 1024 / cost.max(1);
+            if best.is_none_or(|(best, _)| worth > best) {
+                best = Some((worth, number));
+            }
+        }
+        let (_, number) = best?;
+        self.take(arena, number, segments)
+    }
+
+    /// Has a segment of the list be cleaned, unless somebody does so.
+    fn take(
+        &self,
+        arena: &Arena,
+        number: u32,
+        segments: MutexGuard<'_, Segments>,
+    ) -> Option<Victim> {
+        // It is the client's while the list is locked.
+        let segment = arena.segment(number)?;
+        if !segment.try_hold() {
+            return None;
+        }
+        if !segment.is_sealed.load(Acquire) || segment.is_cleaned.swap(true, Relaxed) {
+            drop(segments);
+            self.unref(arena, number);
+            return None;
+        }
+        let used = segment.used.load(Relaxed) as usize;
+        let is_frozen = segment.is_frozen.load(Relaxed);
+        Some(Victim::new(number, used, is_frozen))
+    }
+
+    /// A segment whose entries can still be made smaller, and to which nothing was
+    /// appended for `age` milliseconds.
+    pub(crate) fn cold(&self, arena: &Arena, age: u64) -> Option<Victim> {
+        let now = arena.now();
+        let mut segments = self.segments();
+        let len = segments.list.len();
+        for _ in 0..len {
+            let at = segments.next_cold % len;
+            segments.next_cold = at + 1;
+            let Some(number) = segments.list.get(at).copied() else {
+                break;
+            };
+            let Some(segment) = arena.segment(number) else {
+                continue;
+            };
+            if segment.is_sealed.load(Acquire)
+                && !segment.is_frozen.load(Relaxed)
+                && !segment.is_deferred.load(Relaxed)
+                && !segment.is_cleaned.load(Relaxed)
+                && segment.live.load(Relaxed) > 0
+                && now.saturating_sub(segment.unused_since.load(Relaxed)) >= age
+            {
+                // What stays in it all the same has to wait for another try.
+                segment.unused_since.store(now, Relaxed);
+                return self.take(arena, number, segments);
+            }
+        }
+        None
+    }
+
+    /// Closes heads to which nothing was appended for `age` milliseconds, so that
+    /// their segments become cold; bytes of memory given back.
+    pub(crate) fn close_unused(&self, arena: &Arena, age: u64) -> u64 {
+        let now = arena.now();
+        let mut bytes = 0;
+        for temperature in [Temperature::Warm, Temperature::Cold] {
+            let mut place = self.head(temperature);
+            let Some(head) = place
+                .as_mut()
+                .filter(|head| head.used > SegmentHeader::BYTES)
+            else {
+                continue;
+            };
+            if head.seen.0 != head.used {
+                head.seen = (head.used, now);
+            }
+            if now.saturating_sub(head.seen.1) >= age
+                && let Some(head) = place.take()
+            {
+                drop(place);
+                bytes += self.close(arena, &head, now.saturating_sub(age));
+            }
+        }
+        bytes
+    }
+
+    /// The entry of a victim at `at`, which is moved behind it; `None` at the end.
+    pub(crate) fn next(&self, arena: &Arena, victim: &Victim, at: &mut usize) -> Option<Moved> {
+        *at = (*at).max(SegmentHeader::BYTES);
+        if at.checked_add(HEADER)? > victim.used() {
+            return None;
+        }
+        let word = |offset| arena.mapping.word(victim.segment(), offset);
+        let (first, second) = (word(*at)?, word(*at + ALIGN)?);
+        // Acquire: with a live entry comes its payload.
+        let first = Word::decode(first.load(Acquire))?;
+        let location = Location::new(victim.segment(), *at, first.codec, first.len);
+        *at += footprint(first.len.into());
+        if first.state != State::Live {
+            return Some(Moved::Other);
+        }
+        let second = second.load(Relaxed);
+        if !first.is_name {
+            return Some(Moved::Page(location, first.name, second));
+        }
+        let object = arena.mapping.of_victim(victim, location).try_into().ok()?;
+        let tag = PoolTag::from_word(second);
+        Some(Moved::Name(first.name, tag, object))
+    }
+
+    /// Gives a victim back; bytes of memory given back, which are to be credited.
+    pub(crate) fn done(&self, arena: &Arena, victim: Victim) -> u64 {
+        if let Some(segment) = arena.segment(victim.segment()) {
+            segment.is_cleaned.store(false, Relaxed);
+        }
+        self.unref(arena, victim.segment())
+    }
+}
