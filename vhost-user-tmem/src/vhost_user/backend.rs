@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tmem_host::personality::{self, Handler, Lane, Personality, Step};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -26,8 +26,12 @@ use crate::room::Room;
 use crate::trace::{Found, Trace, Verdict};
 use crate::vm::Memory;
 
-/// How soon to look again when others still work with earlier memory.
+/// How soon to look again when others still work with earlier memory, or have to show
+/// which driver this is.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// How long a queue that shows nothing waits for another that does.
+const SHOWS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The device towards one front end.
 pub(super) struct Backend {
@@ -54,8 +58,6 @@ pub(super) struct Backend {
     /// Which memory this is: another number for each that is announced, an odd one while
     /// that changes.
     epoch: AtomicU64,
-    /// Readable, once for each thread, when queues that waited may be served.
-    decided: EventFd,
 }
 
 /// What is known of the machine, from earlier connections too.
@@ -66,6 +68,8 @@ struct Past {
     epoch: Option<u64>,
     /// It was said that this is another machine.
     is_said: bool,
+    /// Since when a queue waits for another that shows which driver this is.
+    unclear: Option<Instant>,
 }
 
 impl Backend {
@@ -98,7 +102,6 @@ impl Backend {
                 ..Past::default()
             }),
             epoch: AtomicU64::new(0),
-            decided: EventFd::new(EFD_NONBLOCK)?,
         })
     }
 
@@ -112,19 +115,11 @@ impl Backend {
         self.news_event().saturating_add(1)
     }
 
-    fn decided_event(&self) -> u16 {
-        self.end_event().saturating_add(1)
-    }
-
     /// Lets the queues' threads hear of news and of the end.
     pub(super) fn attach(&self, threads: &[Arc<VringEpollHandler<Arc<Self>>>]) -> io::Result<()> {
         for thread in threads {
             let event = u64::from(self.end_event());
             thread.register_listener(self.end.as_raw_fd(), EventSet::IN, event)?;
-            let event = u64::from(self.decided_event());
-            // Nobody reads it: each thread hears of each write.
-            let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
-            thread.register_listener(self.decided.as_raw_fd(), events, event)?;
         }
         let woken = self.personality.woken_queue().map(usize::from);
         if let Some(thread) = woken.and_then(|queue| threads.get(queue)) {
@@ -210,12 +205,12 @@ impl Backend {
         let mem = self.mem.memory();
         match self.judge(queue, state.get_queue(), &mem, epoch) {
             Verdict::Same | Verdict::Anew => {}
-            Verdict::Busy => {
+            Verdict::Busy | Verdict::Unclear => {
                 drop(state);
                 std::thread::sleep(LOOK_AGAIN);
                 return true;
             }
-            Verdict::Unclear | Verdict::Other => return false,
+            Verdict::Other => return false,
         }
         drop(mem);
         let Some(handler) = self.handlers.get(queue) else {
@@ -254,6 +249,7 @@ impl Backend {
             trace,
             epoch: compared,
             is_said,
+            unclear,
         } = &mut *past;
         let memory = (*compared != Some(epoch)).then(|| Trace::of(mem));
         let is_other = !trace.is_empty()
@@ -267,6 +263,19 @@ impl Backend {
         } else {
             trace.judge(at, Found::of(queue, mem), mem, epoch)
         };
+        // What gives no pages need not wait.
+        let is_woken = self.personality.woken_queue().map(usize::from) == Some(at);
+        let is_unclear = verdict == Verdict::Unclear && !is_woken;
+        let since = unclear.filter(|_| is_unclear).unwrap_or_else(Instant::now);
+        let verdict = if is_unclear && since.elapsed() >= SHOWS_WITHIN {
+            // Rather no pages than no answer.
+            Verdict::Other
+        } else {
+            verdict
+        };
+        if is_unclear {
+            *unclear = Some(since);
+        }
         if verdict == Verdict::Other {
             match crate::vm::instance() {
                 Ok(instance) => {
@@ -294,16 +303,13 @@ impl Backend {
             trace.set_memory(memory);
             *compared = Some(epoch);
         }
-        // What gives no pages need not wait.
-        let is_woken = self.personality.woken_queue().map(usize::from) == Some(at);
         if verdict == Verdict::Unclear && !is_woken {
             return verdict;
         }
-        trace.begin(at, Found::as_set(queue), epoch);
-        if matches!(verdict, Verdict::Other | Verdict::Anew) {
-            // Fails only when it was never read for a very long time.
-            let _ = self.decided.write(1);
+        if !is_woken {
+            *unclear = None;
         }
+        trace.begin(at, Found::as_set(queue), epoch);
         Verdict::Same
     }
 

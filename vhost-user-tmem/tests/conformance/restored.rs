@@ -241,6 +241,25 @@ fn a_queue_that_shows_nothing_waits_for_one_that_does() {
 }
 
 #[test]
+fn a_queue_that_waits_for_one_that_is_never_used_is_answered_without_pages() {
+    let daemon = Daemon::start();
+    let (memory, snapshot) = {
+        let mut a = FrontEnd::connect(&daemon.socket("a"), MEMORY);
+        assert_eq!(a.share_memory(MEMORY), Some(0));
+        start(&mut a, 1, ONE);
+        assert_eq!(create_pool(&mut a, 0), OK);
+        let snapshot = content(&a.memory);
+        assert_eq!(put(&mut a, 0, 3, 2), OK);
+        a.stop_queue();
+        (a.memory.try_clone().unwrap(), snapshot)
+    };
+    memory.write_all_at(&snapshot, 0).unwrap();
+    let mut a = connect(&daemon, &memory);
+    start(&mut a, 2, TWO);
+    assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
+}
+
+#[test]
 fn a_machine_that_is_restored_within_a_connection_does_not_meet_its_future() {
     for (stops, shares) in [(true, false), (true, true), (false, true), (false, false)] {
         let daemon = Daemon::start();
