@@ -263,47 +263,22 @@ impl Backend {
         } else {
             trace.judge(at, Found::of(queue, mem), mem, epoch)
         };
-        // What gives no pages need not wait.
-        let is_woken = self.personality.woken_queue().map(usize::from) == Some(at);
-        let is_unclear = verdict == Verdict::Unclear && !is_woken;
-        let since = unclear.filter(|_| is_unclear).unwrap_or_else(Instant::now);
-        let verdict = if is_unclear && since.elapsed() >= SHOWS_WITHIN {
-            // Rather no pages than no answer.
-            Verdict::Other
-        } else {
-            verdict
-        };
-        if is_unclear {
-            *unclear = Some(since);
-        }
-        if verdict == Verdict::Other {
-            match crate::vm::instance() {
-                Ok(instance) => {
-                    trace.forget();
-                    let pages = self.device.renew(instance);
-                    // A guest could have this written again and again.
-                    if !std::mem::replace(is_said, true) {
-                        log::warn!(
-                            "{}: this is another machine, or one that was restored; freed {pages} \
-                             pages of the one before it",
-                            self.name
-                        );
-                    }
-                }
-                Err(error) => {
-                    self.fail(format!("{error:#}"));
-                    return Verdict::Other;
-                }
-            }
-        }
         if verdict == Verdict::Busy {
             return verdict;
+        }
+        // What gives no pages need not wait.
+        let is_woken = self.personality.woken_queue().map(usize::from) == Some(at);
+        let waits = verdict == Verdict::Unclear && !is_woken;
+        // Rather no pages than no answer.
+        let is_over = waits && unclear.get_or_insert_with(Instant::now).elapsed() >= SHOWS_WITHIN;
+        if (verdict == Verdict::Other || is_over) && !self.renew(trace, is_said) {
+            return Verdict::Other;
         }
         if let Some(memory) = memory {
             trace.set_memory(memory);
             *compared = Some(epoch);
         }
-        if verdict == Verdict::Unclear && !is_woken {
+        if waits && !is_over {
             return verdict;
         }
         if !is_woken {
@@ -311,6 +286,28 @@ impl Backend {
         }
         trace.begin(at, Found::as_set(queue), epoch);
         Verdict::Same
+    }
+
+    /// This is another machine: has it begin without pools; `false` if it cannot be served.
+    fn renew(&self, trace: &mut Trace, is_said: &mut bool) -> bool {
+        let instance = match crate::vm::instance() {
+            Ok(instance) => instance,
+            Err(error) => {
+                self.fail(format!("{error:#}"));
+                return false;
+            }
+        };
+        trace.forget();
+        let pages = self.device.renew(instance);
+        // A guest could have this written again and again.
+        if !std::mem::replace(is_said, true) {
+            log::warn!(
+                "{}: this is another machine, or one that was restored; freed {pages} pages of the \
+                 one before it",
+                self.name
+            );
+        }
+        true
     }
 
     /// What is known of the machine, for its next front end.

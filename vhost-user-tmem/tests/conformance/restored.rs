@@ -117,6 +117,22 @@ fn two_queues(daemon: &Daemon) -> (FrontEnd, Vec<u8>) {
     (a, snapshot)
 }
 
+/// A machine whose first queue put page 3 and was stopped, connected anew with its memory as it
+/// was before the put.
+fn restored_with_one_queue(daemon: &Daemon) -> FrontEnd {
+    let mut a = FrontEnd::connect(&daemon.socket("a"), MEMORY);
+    assert_eq!(a.share_memory(MEMORY), Some(0));
+    start(&mut a, 1, ONE);
+    assert_eq!(create_pool(&mut a, 0), OK);
+    let snapshot = content(&a.memory);
+    assert_eq!(put(&mut a, 0, 3, 2), OK);
+    a.stop_queue();
+    let memory = a.memory.try_clone().unwrap();
+    drop(a);
+    memory.write_all_at(&snapshot, 0).unwrap();
+    connect(daemon, &memory)
+}
+
 fn stop(front_end: &mut FrontEnd) {
     for (queue, parts) in [(1, ONE), (2, TWO)] {
         front_end.turn_to(queue, parts);
@@ -209,18 +225,7 @@ fn a_queue_elsewhere_that_does_not_begin_is_not_the_same_machine() {
 fn a_queue_that_shows_nothing_waits_for_one_that_does() {
     for restored in [false, true] {
         let daemon = Daemon::start();
-        let (memory, snapshot) = {
-            let mut a = FrontEnd::connect(&daemon.socket("a"), MEMORY);
-            assert_eq!(a.share_memory(MEMORY), Some(0));
-            start(&mut a, 1, ONE);
-            assert_eq!(create_pool(&mut a, 0), OK);
-            let snapshot = content(&a.memory);
-            assert_eq!(put(&mut a, 0, 3, 2), OK);
-            a.stop_queue();
-            (a.memory.try_clone().unwrap(), snapshot)
-        };
-        memory.write_all_at(&snapshot, 0).unwrap();
-        let mut a = connect(&daemon, &memory);
+        let mut a = restored_with_one_queue(&daemon);
         start(&mut a, 2, TWO);
         a.write(
             0xc_0000,
@@ -243,18 +248,7 @@ fn a_queue_that_shows_nothing_waits_for_one_that_does() {
 #[test]
 fn a_queue_that_waits_for_one_that_is_never_used_is_answered_without_pages() {
     let daemon = Daemon::start();
-    let (memory, snapshot) = {
-        let mut a = FrontEnd::connect(&daemon.socket("a"), MEMORY);
-        assert_eq!(a.share_memory(MEMORY), Some(0));
-        start(&mut a, 1, ONE);
-        assert_eq!(create_pool(&mut a, 0), OK);
-        let snapshot = content(&a.memory);
-        assert_eq!(put(&mut a, 0, 3, 2), OK);
-        a.stop_queue();
-        (a.memory.try_clone().unwrap(), snapshot)
-    };
-    memory.write_all_at(&snapshot, 0).unwrap();
-    let mut a = connect(&daemon, &memory);
+    let mut a = restored_with_one_queue(&daemon);
     start(&mut a, 2, TWO);
     assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
 }
