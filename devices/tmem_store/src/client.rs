@@ -64,13 +64,9 @@ impl Client {
 
     /// Makes a pool that an earlier store has made.
     pub(crate) fn adopt_pool(&self, tag: PoolTag) -> Arc<Pool> {
-        let config = PoolConfig {
-            kind: tag.kind(),
-            quota: None,
-        };
         self.account.made_after(tag);
         self.account.charge_anyway(Pool::COST);
-        let pool = Arc::new(Pool::with_tag(self.account.clone(), tag, config));
+        let pool = Arc::new(Pool::with_tag(self.account.clone(), tag, None));
         self.account.pools_mut().insert(tag.id(), pool.clone());
         pool
     }

@@ -78,6 +78,15 @@ impl World {
         }
     }
 
+    /// Moves pages, twice, in a thread of its own.
+    fn mover(self: &Arc<Self>) -> thread::JoinHandle<()> {
+        let world = self.clone();
+        thread::spawn(move || {
+            world.clean();
+            world.clean();
+        })
+    }
+
     fn clean(&self) {
         let account = self.client.account();
         let _ = account.clean(&mut Effort::run(), true);
@@ -173,13 +182,7 @@ fn moved_page_is_got_and_put() {
 fn moved_page_is_flushed() {
     explore(|| {
         let world = Arc::new(World::new(PoolKind::Persistent, false));
-        let mover = thread::spawn({
-            let world = world.clone();
-            move || {
-                world.clean();
-                world.clean();
-            }
-        });
+        let mover = world.mover();
         let mut buffer = [0; PAGE_SIZE];
         for version in 1..3 {
             assert_eq!(world.pool.flush(&OBJECT, 0, 1), 1);
@@ -202,13 +205,7 @@ fn moved_page_is_flushed() {
 fn moved_page_is_evicted() {
     explore(|| {
         let world = Arc::new(World::new(PoolKind::Ephemeral, false));
-        let mover = thread::spawn({
-            let world = world.clone();
-            move || {
-                world.clean();
-                world.clean();
-            }
-        });
+        let mover = world.mover();
         let evictor = thread::spawn({
             let world = world.clone();
             move || {

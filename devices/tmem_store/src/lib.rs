@@ -61,6 +61,7 @@ pub use image::Recovery;
 pub use pool::Pool;
 pub use stats::{ClientStats, Metric, MetricKind, StoreStats, Unit};
 pub use store::Store;
+pub use tier::PageMemory;
 pub use types::{
     Created, Error, Found, Get, Identity, Lost, ObjectId, PAGE_SIZE, Page, PoolError, PoolKind,
     Put, Refused,

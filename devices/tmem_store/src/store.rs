@@ -25,7 +25,6 @@
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::os::fd::OwnedFd;
 
 use crate::account::Account;
 use crate::client::Client;
@@ -35,7 +34,7 @@ use crate::counters::Counter;
 use crate::ledger::Ledger;
 use crate::reclaim::{Cleaner, Effort, LOAN};
 use crate::stats::StoreStats;
-use crate::tier::{Arena, Left, SEGMENT};
+use crate::tier::{Arena, Left, PageMemory, SEGMENT};
 use crate::types::{Error, Identity, PAGE_SIZE};
 
 /// State shared by the store's handles, clients and pools.
@@ -131,7 +130,7 @@ impl Store {
     }
 
     /// A store over the file of an earlier one, and what is left there.
-    pub(crate) fn over(file: OwnedFd, config: StoreConfig) -> Result<(Self, Vec<Left>), Error> {
+    pub(crate) fn over(file: PageMemory, config: StoreConfig) -> Result<(Self, Vec<Left>), Error> {
         Self::checked(&config)?;
         let (arena, left) = Arena::recover(file, config.memory_limit)?;
         Ok((Self::with(arena, &config), left))

@@ -58,6 +58,11 @@ impl Account {
         }
     }
 
+    /// Gives up what holds nothing, or else some ephemeral pages; whether there was any.
+    pub(crate) fn give_up(&self, effort: &mut Effort, patient: bool) -> bool {
+        self.clean(effort, patient).is_memory() || self.evict(effort, patient) > 0
+    }
+
     /// Evicts the oldest block of the client's ephemeral pools and returns
     /// how many pages it had. Only the `patient` wait for a shard's lock.
     pub(crate) fn evict(&self, effort: &mut Effort, patient: bool) -> u64 {

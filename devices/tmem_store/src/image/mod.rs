@@ -6,13 +6,13 @@
 //! its pages, all of them, and its driver is to be told so.
 
 use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use crate::client::Client;
 use crate::config::{ClientConfig, StoreConfig};
 use crate::pool::Pool;
 use crate::store::Store;
-use crate::tier::{Content, Entry, Found, Left};
+use crate::tier::{Content, Entry, Found, Left, PageMemory, SEGMENT};
 use crate::types::{Error, Identity};
 
 /// A store that is made from the page memory of an earlier one, until all clients that
@@ -27,14 +27,13 @@ pub struct Recovery {
 
 impl Store {
     /// Takes over the page memory of a store that is no more, whenever and however it
-    /// has ended: a duplicate of the file behind [`Store::page_memory`]. Nobody else
-    /// may write to it any more.
+    /// has ended.
     ///
     /// # Errors
     /// As [`Store::new`]; and [`Error::Damaged`] when the file is not the page memory
     /// of a store of this version.
-    pub fn recover(file: OwnedFd, config: StoreConfig) -> Result<Recovery, Error> {
-        let (store, segments) = Self::over(file, config)?;
+    pub fn recover(memory: PageMemory, config: StoreConfig) -> Result<Recovery, Error> {
+        let (store, segments) = Self::over(memory, config)?;
         let mut left: BTreeMap<Identity, Vec<Left>> = BTreeMap::new();
         for segment in segments {
             left.entry(segment.identity()).or_default().push(segment);
@@ -79,8 +78,9 @@ impl Recovery {
         let mut segments = self.left.remove(&identity).unwrap_or_default();
         // What was appended later replaces what was there before.
         segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.sequence()));
+        let mut buffer = Box::new([0; SEGMENT]);
         while let Some(segment) = segments.pop() {
-            if !adopt(&client, segment) {
+            if !adopt(&client, segment, &mut buffer) {
                 free(&self.store, segments);
                 return Err(Error::Damaged);
             }
@@ -105,10 +105,10 @@ fn free(store: &Store, segments: Vec<Left>) {
 }
 
 /// Has a client take over a segment; whether it could be believed.
-fn adopt(client: &Client, segment: Left) -> bool {
+fn adopt(client: &Client, segment: Left, buffer: &mut [u8; SEGMENT]) -> bool {
     let account = client.account();
     let arena = &account.shared.arena;
-    let Ok(mut adopted) = account.log.adopt(arena, segment) else {
+    let Ok(mut adopted) = account.log.adopt(arena, segment, buffer) else {
         return false;
     };
     account.charge_anyway(adopted.bytes);

@@ -46,7 +46,7 @@ impl Pool {
             return None;
         }
         self.deferred.fetch_add(1, Relaxed);
-        self.account.counters.kept(self.kind, &content);
+        self.account.counters.kept(self.kind(), &content);
         Some(content)
     }
 

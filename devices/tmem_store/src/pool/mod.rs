@@ -25,7 +25,6 @@ use crate::types::{ObjectId, PoolKind};
 pub struct Pool {
     account: Arc<Account>,
     tag: PoolTag,
-    kind: PoolKind,
     quota: u64,
     /// Bytes of entries and index.
     held: AtomicU64,
@@ -77,13 +76,13 @@ impl Pool {
 
     pub(crate) fn new(account: Arc<Account>, id: u32, config: PoolConfig) -> Self {
         let tag = account.tag(id, config.kind);
-        Self::with_tag(account, tag, config)
+        Self::with_tag(account, tag, config.quota)
     }
 
-    /// A pool that an earlier store has made.
-    pub(crate) fn with_tag(account: Arc<Account>, tag: PoolTag, config: PoolConfig) -> Self {
+    /// A pool that has a tag: an earlier store may have made it.
+    pub(crate) fn with_tag(account: Arc<Account>, tag: PoolTag, quota: Option<u64>) -> Self {
         let seed = Seed::default();
-        let ages = config.kind == PoolKind::Ephemeral;
+        let ages = tag.kind() == PoolKind::Ephemeral;
         let shards = std::array::from_fn(|_| ShardLock {
             shard: RwLock::new(Shard::new(seed.clone(), ages)),
             oldest: AtomicU64::new(NONE),
@@ -92,8 +91,7 @@ impl Pool {
         Self {
             account,
             tag,
-            kind: config.kind,
-            quota: config.quota.unwrap_or(u64::MAX),
+            quota: quota.unwrap_or(u64::MAX),
             held: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
             seed,
@@ -103,7 +101,15 @@ impl Pool {
 
     /// What the pool promises about its pages.
     pub fn kind(&self) -> PoolKind {
-        self.kind
+        self.tag.kind()
+    }
+
+    /// Now, for a block that a page is put to.
+    fn stamp(&self) -> u64 {
+        match self.kind() {
+            PoolKind::Persistent => 0,
+            PoolKind::Ephemeral => self.account.tick(),
+        }
     }
 
     /// Bytes that the store holds for the pool: entries of its pages and its
@@ -129,7 +135,7 @@ impl Pool {
 
     /// Gives the memory of a page back that was counted as kept.
     fn free(&self, content: Content) {
-        self.account.counters.dropped(self.kind, &content);
+        self.account.counters.dropped(self.kind(), &content);
         if let Content::Deferred(_) = &content {
             self.deferred.fetch_sub(1, Relaxed);
         }
@@ -200,7 +206,7 @@ impl Pool {
             self.account.charge_anyway(after - charged);
         }
         lock.deferred.store(shard.has_deferred(), Relaxed);
-        if self.kind == PoolKind::Ephemeral {
+        if self.kind() == PoolKind::Ephemeral {
             lock.oldest.store(shard.oldest().unwrap_or(NONE), Relaxed);
         }
         result
@@ -275,20 +281,13 @@ impl Pool {
     pub(crate) fn adopt(&self, object: &ObjectId, index: u64, content: Content) {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
-        self.account.counters.kept(self.kind, &content);
+        self.account.counters.kept(self.kind(), &content);
         let bytes = content.entry().footprint() as u64;
         self.held.fetch_add(bytes, Relaxed);
-        let stamp = self.account.tick();
+        let stamp = self.stamp();
         let old = self.change(key.shard(), |change| {
-            let mut granted = 0;
-            let prepared = change.shard.prepare(&key, stamp, &mut |bytes| {
-                self.held.fetch_add(bytes, Relaxed);
-                self.account.charge_anyway(bytes);
-                granted += bytes;
-                true
-            });
-            change.granted += granted;
-            let old = match prepared {
+            // What the index grows by is charged afterwards.
+            let old = match change.shard.prepare(&key, stamp, &mut |_| true) {
                 Ok(number) => change.shard.put(number, nth, stamp, content),
                 // No index can have so many blocks.
                 Err(OutOfRoom) => Some(content),
@@ -312,9 +311,7 @@ impl Pool {
     /// `patient` takes another shard if the lock of this one is not free; `None`
     /// if no lock is.
     pub(crate) fn evict(&self, shard: usize, spare_used: bool, patient: bool) -> Option<u64> {
-        let others = (0..SHARDS).filter(|nth| *nth != shard);
-        let mut shards = std::iter::once(shard).chain(others);
-        shards.find_map(|nth| {
+        let evict = |nth| {
             let stamp = self.account.tick();
             let pages = self.change_if(nth, patient, |change| {
                 let free = &mut |content| self.free(content);
@@ -323,7 +320,18 @@ impl Pool {
             self.account.counters.evicted_pages.add(pages);
             self.account.shared.evicted_pages.add(pages);
             Some(pages)
-        })
+        };
+        let mut found = evict(shard);
+        if found.is_none() {
+            // One that has nothing to give up does not stand for all.
+            for nth in (0..SHARDS).filter(|nth| *nth != shard) {
+                found = evict(nth).or(found);
+                if found.is_some_and(|pages| pages > 0) {
+                    break;
+                }
+            }
+        }
+        found
     }
 
     /// Makes room for a put to this pool; whether it is worth trying again.
@@ -342,7 +350,7 @@ impl Pool {
                 .map(|(_, shard)| self.evict(shard, true, true))
                 .is_some();
         }
-        self.account.make_room(shortage, self.kind, effort)
+        self.account.make_room(shortage, self.kind(), effort)
     }
 
     /// Empties the pool for good and returns how many pages it had.

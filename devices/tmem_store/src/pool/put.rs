@@ -137,7 +137,7 @@ impl Pool {
                     self.free(kept);
                 }
                 prior |= self.remove(key, nth);
-                if !prior && self.kind == PoolKind::Persistent {
+                if !prior && self.kind() == PoolKind::Persistent {
                     self.account.note_refusal();
                 }
                 return refused(shortage.refusal(), prior);
@@ -172,10 +172,10 @@ impl Pool {
         replaces: bool,
     ) -> Result<Content, Shortage> {
         let content = self.account.keep(owner, payload, replaces)?;
-        self.account.counters.kept(self.kind, &content);
+        self.account.counters.kept(self.kind(), &content);
         let bytes = content.entry().footprint() as u64;
         if !crate::ledger::charge(&self.held, self.quota, bytes) {
-            self.account.counters.dropped(self.kind, &content);
+            self.account.counters.dropped(self.kind(), &content);
             self.account.free(content);
             return Err(Shortage::Pool);
         }
@@ -191,10 +191,7 @@ impl Pool {
         content: Content,
         prior: bool,
     ) -> Result<bool, (Content, Unpublished)> {
-        let stamp = match self.kind {
-            PoolKind::Persistent => 0,
-            PoolKind::Ephemeral => self.account.tick(),
-        };
+        let stamp = self.stamp();
         let old = self.change(key.shard(), |change| {
             if change.shard.gone {
                 return Err((content, Unpublished::Refused(Refused::PoolGone)));

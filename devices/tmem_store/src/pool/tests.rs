@@ -311,3 +311,30 @@ fn flush_yields_the_lock_and_can_be_stopped() {
     assert_eq!(client.stats().persistent_pages, 0);
     assert!(drained.is_some_and(|pages| pages < left && pages > left - 1000));
 }
+
+/// Somebody has the shard with the oldest pages; most others have none.
+#[test]
+fn eviction_goes_on_to_a_shard_with_pages() {
+    let client = client(0);
+    let config = PoolConfig {
+        kind: PoolKind::Ephemeral,
+        quota: None,
+    };
+    client.create_pool(0, config).expect("a pool");
+    let pool = client.pool(0).expect("the pool");
+    let shard_of = |index: u64| Key::new(&pool.seed, &OBJECT, split(index).0).shard();
+    let oldest = shard_of(0);
+    // Not the first that is looked at.
+    let mut others = (1..10_000).map(|nth| nth << 10);
+    let other = others
+        .find(|index| shard_of(*index) > 1 && shard_of(*index) != oldest)
+        .expect("another shard");
+    for index in [0, other] {
+        assert_eq!(pool.put(&OBJECT, index, &text()).result, Ok(()));
+    }
+    let held = pool.lock(oldest).shard.write().expect("nobody else has it");
+    assert_eq!(pool.evict(oldest, false, false), Some(1));
+    assert_eq!(pool.evict(oldest, false, false), Some(0));
+    drop(held);
+    assert_eq!(pool.evict(oldest, false, false), Some(1));
+}

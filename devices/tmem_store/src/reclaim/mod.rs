@@ -40,11 +40,8 @@ impl Effort {
     pub(crate) fn one() -> Self {
         Self {
             looks: 1024,
-            moves: 0,
             pages: 128,
-            patient: false,
-            urgent: true,
-            thorough: true,
+            ..Self::run()
         }
     }
 
@@ -52,11 +49,9 @@ impl Effort {
     pub(crate) fn run() -> Self {
         Self {
             looks: 8192,
-            moves: 0,
             pages: 1024,
             patient: false,
-            urgent: true,
-            thorough: true,
+            ..Self::background()
         }
     }
 
@@ -220,7 +215,7 @@ impl Shared {
         let patient = effort.is_patient() || std::ptr::eq(account, Arc::as_ptr(&victim));
         // Only whole segments help another client.
         let mut evicted = false;
-        while victim.clean(effort, patient).is_memory() || victim.evict(effort, patient) > 0 {
+        while victim.give_up(effort, patient) {
             evicted = true;
             if self.has_room() {
                 break;
@@ -290,9 +285,7 @@ impl Shared {
         let patient = effort.is_patient();
         while !self.has_room_for(ROOM) {
             let victim = heaviest(&self.accounts());
-            let evicted = victim.is_some_and(|victim| {
-                victim.clean(effort, patient).is_memory() || victim.evict(effort, patient) > 0
-            });
+            let evicted = victim.is_some_and(|victim| victim.give_up(effort, patient));
             if !effort.is_left() {
                 return true;
             }

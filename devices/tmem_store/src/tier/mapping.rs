@@ -19,7 +19,9 @@
 //! 5. *Tokens stay with their arena.* Whatever owns entries (a pool, through its
 //!    account) owns a reference to their arena. Bounds are checked against the
 //!    reservation all the same.
-//! 6. *The file never shrinks* (it is sealed), so that mapped bytes of a used
+//! 6. *Nobody else writes to the file*: it is the store's own, or comes as a
+//!    [`PageMemory`], whose maker has said so.
+//! 7. *The file never shrinks* (it is sealed), so that mapped bytes of a used
 //!    segment can always be accessed.
 
 #![expect(unsafe_code, reason = "maps a file and lends its bytes")]
@@ -39,6 +41,31 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::SEGMENT;
 use super::entry::{Draft, EntryRef, Location, Pin, Victim};
 use super::format::{ALIGN, HEADER};
+
+/// The file behind the page memory of a store that is no more.
+#[derive(Debug)]
+pub struct PageMemory(OwnedFd);
+
+impl PageMemory {
+    /// Takes over a duplicate of a store's [`page_memory`](crate::Store::page_memory).
+    ///
+    /// # Safety
+    /// From now on nobody else writes to the file, in this process or another: its
+    /// bytes are lent as they are in memory. So the earlier store is no more, or does
+    /// nothing more.
+    pub unsafe fn new(file: OwnedFd) -> Self {
+        Self(file)
+    }
+
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub(super) fn len(&self) -> Result<u64, (&'static str, io::Error)> {
+        let stat = rustix::fs::fstat(&self.0).map_err(|error| ("see its size", error.into()))?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+}
 
 /// A growing file, mapped once at its largest size.
 #[derive(Debug)]
@@ -68,7 +95,7 @@ impl Mapping {
         Self::over(Self::file_of_memory()?, reserved)
     }
 
-    fn file_of_memory() -> Result<OwnedFd, (&'static str, io::Error)> {
+    fn file_of_memory() -> Result<PageMemory, (&'static str, io::Error)> {
         let file = rustix::fs::memfd_create(
             c"tmem-pages",
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
@@ -76,17 +103,17 @@ impl Mapping {
         .map_err(|error| ("create a memfd", error.into()))?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK)
             .map_err(|error| ("seal a memfd", error.into()))?;
-        Ok(file)
-    }
-
-    /// Bytes of a file.
-    pub(super) fn len_of(file: &OwnedFd) -> Result<u64, (&'static str, io::Error)> {
-        let stat = rustix::fs::fstat(file).map_err(|error| ("see its size", error.into()))?;
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        // Nobody else has it.
+        Ok(PageMemory(file))
     }
 
     /// Reserves `reserved` bytes of address space over a file that never shrinks.
-    pub(super) fn over(file: OwnedFd, reserved: usize) -> Result<Self, (&'static str, io::Error)> {
+    pub(super) fn over(
+        memory: PageMemory,
+        reserved: usize,
+    ) -> Result<Self, (&'static str, io::Error)> {
+        let file_len = memory.len()?;
+        let PageMemory(file) = memory;
         let sealed = rustix::fs::fcntl_get_seals(&file)
             .map_err(|error| ("see whether the file can shrink", error.into()))?;
         if !sealed.contains(SealFlags::SHRINK) {
@@ -95,7 +122,6 @@ impl Mapping {
                 io::ErrorKind::InvalidInput.into(),
             ));
         }
-        let file_len = Self::len_of(&file)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches
         // no memory that is in use.
         let base = unsafe {

@@ -33,6 +33,7 @@ pub(crate) use format::{Place, SegmentHeader, State, Word, footprint};
 #[cfg(test)]
 pub(crate) use journal::Note;
 pub(crate) use log::{Log, Moved, Short, Temperature};
+pub use mapping::PageMemory;
 pub(crate) use segments::{Arena, Left};
 
 use crate::types::PAGE_SIZE;

@@ -4,11 +4,11 @@
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::format::{Damaged, SegmentHeader};
-use super::mapping::Mapping;
+use super::mapping::{Mapping, PageMemory};
 use super::{MAX_SEGMENTS, PIECE, SEGMENT};
 use crate::types::{Error, Identity};
 
@@ -48,6 +48,15 @@ impl Segment {
     pub(super) fn try_hold(&self) -> bool {
         let up = |refs: u32| (refs > 0).then(|| refs + 1);
         self.refs.fetch_update(Acquire, Relaxed, up).is_ok()
+    }
+
+    /// Whether its live entries can be moved, so that all of it comes back: it is
+    /// sealed, nobody is at it, and nothing in it is about to be kept.
+    pub(super) fn can_be_cleaned(&self) -> bool {
+        self.is_sealed.load(Acquire)
+            && self.open.load(Relaxed) == 0
+            && !self.is_deferred.load(Relaxed)
+            && !self.is_cleaned.load(Relaxed)
     }
 
     /// Bytes of entries that were freed.
@@ -123,7 +132,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Arena::new`], and when the file is not page memory of this version.
-    pub(crate) fn recover(file: OwnedFd, limit: u64) -> Result<(Self, Vec<Left>), Error> {
+    pub(crate) fn recover(file: PageMemory, limit: u64) -> Result<(Self, Vec<Left>), Error> {
         let failed = |action| move |source| Error::PageMemory { action, source };
         let arena = Self::over(Some(file), limit)?;
         let count = arena.mapping.len().div_ceil(SEGMENT as u64);
@@ -148,7 +157,8 @@ impl Arena {
                 Err(Damaged) => return Err(Error::Damaged),
             }
         }
-        arena.sequence.store(last + 1, Relaxed);
+        let next = last.checked_add(1).ok_or(Error::Damaged)?;
+        arena.sequence.store(next, Relaxed);
         *arena.free() = Free {
             punched: free,
             fresh: count,
@@ -156,14 +166,14 @@ impl Arena {
         Ok((arena, left))
     }
 
-    fn over(file: Option<OwnedFd>, limit: u64) -> Result<Self, Error> {
+    fn over(file: Option<PageMemory>, limit: u64) -> Result<Self, Error> {
         let most = u64::from(MAX_SEGMENTS) * SEGMENT as u64;
         if limit > most {
             return Err(Error::LimitTooLarge { limit, most });
         }
         let failed = |(action, source)| Error::PageMemory { action, source };
         let len = match &file {
-            Some(file) => Mapping::len_of(file).map_err(failed)?,
+            Some(file) => file.len().map_err(failed)?,
             None => 0,
         };
         if len > most {

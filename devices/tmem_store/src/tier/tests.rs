@@ -221,3 +221,36 @@ fn arena_that_is_used_up_says_so() {
         log.free(&arena, entry);
     }
 }
+
+/// Neither cleaned nor recompressed: its memory would not come back.
+#[test]
+fn segment_with_an_entry_that_is_not_published_is_left_alone() {
+    let (arena, log) = (arena(), log());
+    let object = [1; 24];
+    let mut grant = 1 << 20;
+    let page = [1; 4096];
+    let open = log.append(
+        &arena,
+        Temperature::Warm,
+        &owner(&object, 0),
+        lz4(&page),
+        &mut grant,
+    );
+    let open = open.expect("room");
+    // Enough for the segment to be sealed.
+    let mut others: Vec<_> = (1..40)
+        .map(|index| append(&log, &arena, &owner(&object, index), &page))
+        .collect();
+    log.free(&arena, others.swap_remove(0));
+    assert!(log.victim(&arena, 0, u32::MAX).is_none());
+    assert!(log.cold(&arena, 0).is_none());
+    arena.publish(EntryRef::of(&open));
+    let victim = log.victim(&arena, 0, u32::MAX).expect("it is sparse");
+    log.done(&arena, victim);
+    let victim = log.cold(&arena, 0).expect("it is old");
+    log.done(&arena, victim);
+    for entry in others.into_iter().chain([open]) {
+        log.free(&arena, entry);
+    }
+    assert_eq!(arena.backed_bytes().expect("a size"), 0);
+}

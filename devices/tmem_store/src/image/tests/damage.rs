@@ -165,7 +165,7 @@ fn lie(segment: &mut [u8], skip: usize, low: u64, second: u64) {
 #[test]
 fn what_nobody_claims_is_freed() {
     let (bytes, _) = image();
-    let recovery = Store::recover(file(&bytes), store_config(LIMIT)).unwrap();
+    let recovery = Store::recover(unused(file(&bytes)), store_config(LIMIT)).unwrap();
     assert_eq!(recovery.identities().count(), 2);
     let store = recovery.store().clone();
     assert!(store.stats().mapped_bytes > 0);
@@ -177,12 +177,40 @@ fn what_nobody_claims_is_freed() {
 fn files_that_are_no_page_memory_are_errors() {
     let other = StoreConfig::with_limit(LIMIT);
     let noise: Vec<u8> = page(1).repeat(40);
-    let recovery = Store::recover(file(&noise), other.clone());
+    let recovery = Store::recover(unused(file(&noise)), other.clone());
     assert!(matches!(recovery, Err(Error::Damaged)));
     let unsealed = rustix::fs::memfd_create("other", MemfdFlags::CLOEXEC).unwrap();
-    let recovery = Store::recover(unsealed, other.clone());
+    let recovery = Store::recover(unused(unsealed), other.clone());
     assert!(matches!(recovery, Err(Error::PageMemory { .. })));
     // An empty one is an empty store, and a short one ends early.
-    assert!(Store::recover(file(&[]), other.clone()).is_ok());
-    assert!(Store::recover(file(&[0; 100]), other).is_ok());
+    assert!(Store::recover(unused(file(&[])), other.clone()).is_ok());
+    assert!(Store::recover(unused(file(&[0; 100])), other).is_ok());
+}
+
+/// No store counts so far; its own would begin anew.
+#[test]
+fn sequence_after_which_none_comes_is_damage() {
+    let header = crate::tier::SegmentHeader {
+        identity: identity(0),
+        sequence: u64::MAX,
+    };
+    let mut bytes = vec![0; SEGMENT];
+    for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(header.encode()) {
+        *to = word.to_le_bytes();
+    }
+    assert!(recovered(&bytes, LIMIT).is_none());
+}
+
+#[test]
+fn client_is_claimed_once_and_one_that_was_not_there_has_nothing() {
+    let (bytes, _) = image();
+    let mut recovery = Store::recover(unused(file(&bytes)), store_config(LIMIT)).unwrap();
+    let first = recovery.client(identity(0), client_config()).unwrap();
+    let again = recovery.client(identity(0), client_config());
+    assert!(matches!(again, Err(Error::IdentityTaken)));
+    assert!(first.stats().persistent_pages > 0);
+    let stranger = recovery.client(identity(9), client_config()).unwrap();
+    assert_eq!(stranger.stats().pools, 0);
+    // The other one that was there can still be claimed.
+    assert_eq!(recovery.identities().collect::<Vec<_>>(), [identity(1)]);
 }

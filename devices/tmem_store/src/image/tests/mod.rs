@@ -186,6 +186,13 @@ impl World {
     }
 }
 
+/// The store that a file is from is no more, or does nothing more.
+#[expect(unsafe_code, reason = "it is the test's own file")]
+fn unused(file: OwnedFd) -> PageMemory {
+    // SAFETY: as said above; tests write to files only before this.
+    unsafe { PageMemory::new(file) }
+}
+
 fn file(bytes: &[u8]) -> OwnedFd {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = rustix::fs::memfd_create("page memory", flags).unwrap();
@@ -197,7 +204,7 @@ fn file(bytes: &[u8]) -> OwnedFd {
 
 /// The clients that are made anew; `None` where it is not believed.
 fn recovered(bytes: &[u8], limit: u64) -> Option<(Store, Vec<Option<Client>>)> {
-    let recovery = Store::recover(file(bytes), store_config(limit));
+    let recovery = Store::recover(unused(file(bytes)), store_config(limit));
     let mut recovery = match recovery {
         Ok(recovery) => recovery,
         Err(Error::Damaged) => return None,

@@ -27,14 +27,18 @@ impl Log {
     /// # Errors
     /// [`Damaged`] when it is not as it was written, or cannot be read. It is free
     /// then.
-    pub(crate) fn adopt(&self, arena: &Arena, left: Left) -> Result<Adopted, Damaged> {
+    pub(crate) fn adopt(
+        &self,
+        arena: &Arena,
+        left: Left,
+        buffer: &mut [u8; SEGMENT],
+    ) -> Result<Adopted, Damaged> {
         let number = left.number();
-        let mut bytes = vec![0; SEGMENT];
         let mut found = Vec::new();
-        let read = arena.mapping.read(number, &mut bytes);
+        let read = arena.mapping.read(number, buffer);
         let scanned = read
             .map_err(|_| Damaged)
-            .and_then(|()| format::scan(&bytes, left.header(), |page| found.push(page)));
+            .and_then(|()| format::scan(buffer, left.header(), |page| found.push(page)));
         let extent = match scanned {
             Ok(extent) => extent,
             Err(damaged) => {
@@ -56,7 +60,7 @@ impl Log {
         segment.used.store(to_u32(extent.used), Relaxed);
         segment.names.store(to_u32(extent.names), Relaxed);
         self.names.fetch_add(extent.names as u64, Relaxed);
-        self.took(Temperature::Warm, backed as u64);
+        self.backed.fetch_add(backed as u64, Relaxed);
         let mut pages = Vec::with_capacity(found.len());
         for page in found {
             let takes = footprint(page.word.len.into());

@@ -57,9 +57,6 @@ pub(crate) struct Log {
     names: AtomicU64,
     /// Bytes of memory behind the segments.
     backed: AtomicU64,
-    /// Bytes behind segments of pages that are to be compressed, which are not
-    /// cleaned.
-    deferred: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +77,6 @@ impl Log {
             live: AtomicU64::new(0),
             names: AtomicU64::new(0),
             backed: AtomicU64::new(0),
-            deferred: AtomicU64::new(0),
         }
     }
 
@@ -99,8 +95,7 @@ impl Log {
         head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of memory that hold nothing, outside of segments that empty by
-    /// themselves.
+    /// Bytes of memory that hold nothing.
     pub(crate) fn dead_bytes(&self) -> u64 {
         let backed = self.backed.load(Relaxed);
         backed.saturating_sub(self.live.load(Relaxed) + self.names.load(Relaxed))
@@ -157,7 +152,7 @@ impl Log {
             }
             let before = *grant;
             let draft = head.append(arena, segment, owner, kind, grant, &self.names);
-            self.took(temperature, before - *grant);
+            self.backed.fetch_add(before - *grant, Relaxed);
             if let Some(draft) = draft? {
                 self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
                 return Ok(draft);
@@ -174,7 +169,7 @@ impl Log {
             return Err(Short::System);
         }
         *grant = rest;
-        self.took(temperature, first as u64);
+        self.backed.fetch_add(first as u64, Relaxed);
         let closed = place.replace(self.begin(arena, segment, number, first)?);
         if let Some(closed) = closed {
             // Whatever comes back is as good as a grant that is not used.
@@ -229,13 +224,6 @@ impl Log {
     fn forget_names(&self, segment: &Segment) {
         let bytes = segment.names.swap(0, Relaxed);
         self.names.fetch_sub(bytes.into(), Relaxed);
-    }
-
-    fn took(&self, temperature: Temperature, bytes: u64) {
-        self.backed.fetch_add(bytes, Relaxed);
-        if temperature == Temperature::Deferred {
-            self.deferred.fetch_add(bytes, Relaxed);
-        }
     }
 
     /// Makes a segment one of the client's, and a head; whether there is memory for
@@ -317,9 +305,6 @@ impl Log {
         self.forget_names(segment);
         let bytes = u64::from(segment.backed.load(Relaxed));
         self.backed.fetch_sub(bytes, Relaxed);
-        if segment.is_deferred.load(Relaxed) {
-            self.deferred.fetch_sub(bytes, Relaxed);
-        }
         arena.release(number, segment.backed.load(Relaxed) as usize);
         bytes
     }

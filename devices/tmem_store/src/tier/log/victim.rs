@@ -67,10 +67,7 @@ impl Log {
             let entries = segment.refs.load(Relaxed);
             if dead < least.max(entries.saturating_mul(LEAST_PER_ENTRY))
                 || entries > most
-                || segment.open.load(Relaxed) > 0
-                || !segment.is_sealed.load(Relaxed)
-                || segment.is_deferred.load(Relaxed)
-                || segment.is_cleaned.load(Relaxed)
+                || !segment.can_be_cleaned()
             {
                 continue;
             }
@@ -126,10 +123,8 @@ impl Log {
             let Some(segment) = arena.segment(number) else {
                 continue;
             };
-            if segment.is_sealed.load(Acquire)
+            if segment.can_be_cleaned()
                 && !segment.is_frozen.load(Relaxed)
-                && !segment.is_deferred.load(Relaxed)
-                && !segment.is_cleaned.load(Relaxed)
                 && segment.live.load(Relaxed) > 0
                 && now.saturating_sub(segment.unused_since.load(Relaxed)) >= age
             {
