@@ -2,7 +2,6 @@
 //! The store in this process beside its codec, C lz4, memcpy and zram.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
@@ -105,7 +104,7 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
 }
 
 /// A store whose pages may wait up to this many bytes, and a pool of it.
-fn persistent(deferred_limit: u64) -> Result<(Store, Client, Arc<Pool>)> {
+fn persistent(deferred_limit: u64) -> Result<(Store, Client, Pool)> {
     let memory_limit = 4 << 30;
     let store =
         Store::new(StoreConfig::with_limit(memory_limit).with_deferred_limit(deferred_limit))?;

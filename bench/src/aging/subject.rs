@@ -11,7 +11,6 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use tmem_store::Client;
@@ -41,7 +40,7 @@ const COLD_AFTER: Duration = Duration::from_millis(300);
 pub(super) struct Subject {
     store: Store,
     /// The pools of each client.
-    pools: Vec<Vec<Arc<Pool>>>,
+    pools: Vec<Vec<Pool>>,
     clock: ThreadClock,
     _background: Compressor,
     _clients: Vec<Client>,
@@ -93,7 +92,7 @@ impl Subject {
     fn pool(&self, place: Place) -> Result<&Pool> {
         let pool = self.pools.get(place.client);
         let pool = pool.and_then(|pools| pools.get(place.pool));
-        Ok(pool.with_context(|| format!("no pool for {place:?}"))?)
+        pool.with_context(|| format!("no pool for {place:?}"))
     }
 
     pub(super) fn put(&self, place: Place, page: &Page) -> Result<()> {
@@ -131,7 +130,7 @@ impl Subject {
     }
 }
 
-fn create_pools(client: &Client, pattern: &Pattern) -> Result<Vec<Arc<Pool>>> {
+fn create_pools(client: &Client, pattern: &Pattern) -> Result<Vec<Pool>> {
     let mut pools = Vec::new();
     for (id, (_, kind)) in (0..).zip(pattern.pools) {
         let config = PoolConfig::new(*kind);

@@ -3,33 +3,34 @@
 
 use crate::sync::Arc;
 
-use crate::account::Account;
+use crate::budget::Shortage;
 use crate::config::{Compression, PoolConfig};
-use crate::pool::Pool;
-use crate::reclaim::Effort;
+use crate::handle::Pool;
+use crate::pool::Pages;
+use crate::reclaim::{Effort, Member, Request};
 use crate::stats::ClientStats;
 use crate::tier::PoolTag;
-use crate::types::{Created, PoolError};
+use crate::types::{Created, PoolError, PoolKind};
 
 /// A client of the store: a VM. Dropping it destroys its pools and gives
 /// their memory back.
 #[derive(Debug)]
 pub struct Client {
-    account: Arc<Account>,
+    member: Arc<Member>,
     max_pools: u32,
 }
 
 impl Client {
-    pub(crate) fn account(&self) -> &Arc<Account> {
-        &self.account
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
     }
 
     pub(crate) fn max_pools(&self) -> u32 {
         self.max_pools
     }
 
-    pub(crate) fn new(account: Arc<Account>, max_pools: u32) -> Self {
-        Self { account, max_pools }
+    pub(crate) fn new(member: Arc<Member>, max_pools: u32) -> Self {
+        Self { member, max_pools }
     }
 
     /// Makes the pool `id`, or finds it if it is there and of this kind. A
@@ -41,60 +42,55 @@ impl Client {
         if id >= self.max_pools {
             return Err(PoolError::TooMany);
         }
-        let mut effort = Effort::one();
-        loop {
-            let mut pools = self.account.pools_mut();
-            if let Some(pool) = pools.get(&id) {
-                return if pool.kind() == config.kind {
-                    Ok(Created::Existing)
-                } else {
-                    Err(PoolError::Conflict)
-                };
-            }
-            let Err(shortage) = self.account.charge(Pool::COST) else {
-                pools.insert(id, Arc::new(Pool::new(self.account.clone(), id, config)));
-                return Ok(Created::New);
-            };
-            drop(pools);
-            if !self.account.make_room(shortage, config.kind, &mut effort) {
-                return Err(PoolError::NoMemory);
-            }
-        }
+        let mut creation = Creation {
+            member: &self.member,
+            id,
+            config,
+        };
+        let created = self.member.retry(&mut creation, &mut Effort::one());
+        created.unwrap_or(Err(PoolError::NoMemory))
     }
 
     /// Makes a pool that an earlier store has made.
-    pub(crate) fn adopt_pool(&self, tag: PoolTag) -> Arc<Pool> {
-        self.account.made_after(tag);
-        self.account.charge_anyway(Pool::COST);
-        let pool = Arc::new(Pool::with_tag(self.account.clone(), tag, None));
-        self.account.pools_mut().insert(tag.id(), pool.clone());
+    pub(crate) fn adopt_pool(&self, tag: PoolTag) -> Arc<Pages> {
+        self.member.made_after(tag);
+        let budget = &self.member.budget;
+        budget.charge_anyway(Pages::COST);
+        let pool = Arc::new(Pages::new(budget.clone(), tag, None));
+        self.member.pools_mut().insert(tag.id(), pool.clone());
         pool
     }
 
     /// Removes the pool `id` and its pages; the number of pages, or `None` if
     /// there is no such pool.
     pub fn destroy_pool(&self, id: u32) -> Option<u64> {
-        let pool = self.account.pools_mut().remove(&id)?;
+        let pool = self.member.pools_mut().remove(&id)?;
         Some(pool.destroy())
     }
 
     /// The pool `id`. To be looked up once per request.
-    pub fn pool(&self, id: u32) -> Option<Arc<Pool>> {
-        self.account.pools().get(&id).cloned()
+    pub fn pool(&self, id: u32) -> Option<Pool> {
+        let pages = self.pages(id)?;
+        Some(Pool::new(self.member.clone(), pages))
+    }
+
+    /// The pages of the pool `id`.
+    pub(crate) fn pages(&self, id: u32) -> Option<Arc<Pages>> {
+        self.member.pools().get(&id).cloned()
     }
 
     /// What the client holds and did.
     pub fn stats(&self) -> ClientStats {
         let mut stats = ClientStats {
-            name: self.account.name.clone(),
-            quota_bytes: self.account.quota(),
-            weight: self.account.weight().into(),
-            held_bytes: self.account.held(),
-            pools: self.account.pools().len() as u64,
-            frozen: self.account.is_frozen(),
+            name: self.member.budget.name.clone(),
+            quota_bytes: self.member.budget.quota(),
+            weight: self.member.budget.weight().into(),
+            held_bytes: self.member.budget.held(),
+            pools: self.member.pools().len() as u64,
+            frozen: self.member.budget.is_frozen(),
             ..ClientStats::default()
         };
-        self.account.counters.fill(&mut stats);
+        self.member.budget.counters.fill(&mut stats);
         stats
     }
 
@@ -102,46 +98,77 @@ impl Client {
     /// ephemeral pages; it keeps its persistent pages, and its puts of new
     /// pages are refused until it is below again.
     pub fn set_quota(&self, bytes: u64) {
-        self.account.change_quota(bytes);
+        self.member.change_quota(bytes);
     }
 
     /// Changes the weight: see [`ClientConfig::weight`](crate::ClientConfig::weight).
     /// Nothing is evicted before memory is short.
     pub fn set_weight(&self, weight: u32) {
-        self.account.set_weight(weight);
+        self.member.budget.set_weight(weight);
     }
 
     /// How pages are compressed that are put from now on, and whether those that are
     /// there are recompressed once they are cold.
     pub fn set_compression(&self, compression: Compression) {
-        self.account.set_compression(compression);
+        self.member.budget.set_compression(compression);
     }
 
     /// How pages are compressed.
     pub fn compression(&self) -> Compression {
-        self.account.compression()
+        self.member.budget.compression()
     }
 
     /// Freezes or thaws: a frozen client's puts of new pages are refused;
     /// duplicate puts, gets and flushes work.
     pub fn set_frozen(&self, frozen: bool) {
-        self.account.set_frozen(frozen);
+        self.member.budget.set_frozen(frozen);
     }
 
     /// Whether a put of a new persistent page would be refused now. A hint:
     /// a page that compresses well may still find a place.
     pub fn is_full(&self) -> bool {
-        self.account.is_full()
+        self.member.is_full()
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         // The lock is not held while pools are destroyed.
-        let pools = std::mem::take(&mut *self.account.pools_mut());
+        let pools = std::mem::take(&mut *self.member.pools_mut());
         for pool in pools.into_values() {
             pool.destroy();
         }
-        self.account.shared.remove(&self.account);
+        self.member.leave();
+    }
+}
+
+/// A pool that is to be made.
+struct Creation<'a> {
+    member: &'a Member,
+    id: u32,
+    config: PoolConfig,
+}
+
+impl Request for Creation<'_> {
+    type Done = Result<Created, PoolError>;
+
+    fn run(&mut self) -> Result<Self::Done, Shortage> {
+        let Self { member, id, config } = self;
+        let mut pools = member.pools_mut();
+        if let Some(pool) = pools.get(id) {
+            let is_same = pool.kind() == config.kind;
+            return Ok(is_same
+                .then_some(Created::Existing)
+                .ok_or(PoolError::Conflict));
+        }
+        member.budget.charge(Pages::COST)?;
+        let tag = member.tag(*id, config.kind);
+        let pool = Pages::new(member.budget.clone(), tag, config.quota);
+        pools.insert(*id, Arc::new(pool));
+        Ok(Ok(Created::New))
+    }
+
+    fn kind(&self) -> PoolKind {
+        self.config.kind
     }
 }

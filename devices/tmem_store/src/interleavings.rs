@@ -42,7 +42,7 @@ fn version_of(index: u64, found: &Page) -> u64 {
 struct World {
     store: Store,
     client: Client,
-    pool: Arc<Pool>,
+    pool: Pool,
 }
 
 impl World {
@@ -88,8 +88,8 @@ impl World {
     }
 
     fn clean(&self) {
-        let account = self.client.account();
-        let _ = account.clean(&mut Effort::run(), true);
+        let member = self.client.member();
+        let _ = member.clean(&mut Effort::run(), true);
     }
 
     fn end(self) {
@@ -210,7 +210,7 @@ fn moved_page_is_evicted() {
             let world = world.clone();
             move || {
                 for _ in 0..6 {
-                    world.client.account().evict(&mut Effort::run(), true);
+                    world.client.member().evict(&mut Effort::run(), true);
                 }
             }
         });

@@ -31,21 +31,21 @@
 //! ```
 //!
 //! Layers, each knowing only those before it: `types`, `config`, `stats`;
-//! `tier` (page memory) and `codec`; `index`; `ledger`, `account` (what is
-//! held) and `pool`; `reclaim`; `client`, `store` and `compressor`. The lock order stands
-//! in `store`.
+//! `tier` (page memory) and `codec`; `index` and `budget` (who may hold how much); `pool`;
+//! `reclaim` (who gives up); `handle`, `client`, `store`, `compressor` and `image`. The lock
+//! order stands in `store`.
 
-mod account;
+mod budget;
 mod client;
 mod codec;
 mod compressor;
 mod config;
 mod counters;
+mod handle;
 mod image;
 mod index;
 #[cfg(all(test, shuttle))]
 mod interleavings;
-mod ledger;
 mod pool;
 mod reclaim;
 mod stats;
@@ -57,8 +57,8 @@ mod types;
 pub use client::Client;
 pub use compressor::Compressor;
 pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConfig};
+pub use handle::Pool;
 pub use image::Recovery;
-pub use pool::Pool;
 pub use stats::{ClientStats, Metric, MetricKind, StoreStats, Unit};
 pub use store::Store;
 pub use tier::PageMemory;

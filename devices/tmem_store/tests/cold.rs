@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -13,7 +12,7 @@ use tmem_store::{Client, Compression, Pool, PoolKind, Recompression};
 
 const PAGES: u64 = 1000;
 
-fn filled(store: &TestStore, texture: Texture) -> (Client, Arc<Pool>) {
+fn filled(store: &TestStore, texture: Texture) -> (Client, Pool) {
     let client = client(store, 64 * MIB);
     let pool = pool(&client, 0, PoolKind::Persistent);
     for index in 0..PAGES {

@@ -4,7 +4,6 @@
 mod common;
 
 use common::*;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tmem_store::{Client, ClientConfig, Error, Pool, PoolKind, Refused, Store, StoreConfig};
 
@@ -183,7 +182,7 @@ fn client_over_its_share_loses_its_own_pages_first() {
 
 /// Fills the ephemeral pools of clients in turn, far beyond the store's limit, and
 /// gives the pages that each has then.
-fn contended(pools: &[(&Client, &Arc<Pool>)]) -> Vec<u64> {
+fn contended(pools: &[(&Client, &Pool)]) -> Vec<u64> {
     for index in 0..8_000 {
         for (_, pool) in pools {
             assert_eq!(pool.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);

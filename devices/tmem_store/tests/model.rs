@@ -6,7 +6,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use common::*;
 use proptest::collection::vec;
@@ -203,7 +202,7 @@ impl World {
     }
 
     /// The pool, made if it is not there; `None` if it cannot be made.
-    fn pool(&self, client: usize, id: u32) -> Option<Arc<Pool>> {
+    fn pool(&self, client: usize, id: u32) -> Option<Pool> {
         let guest = &self.guests[client];
         let kind = KINDS[id as usize];
         // One pool of each client has a quota of its own.

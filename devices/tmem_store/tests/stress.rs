@@ -11,7 +11,6 @@
 mod common;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use common::*;
@@ -102,7 +101,7 @@ fn work(pool: &Pool, thread: u64) {
 }
 
 /// A new pool, unless there is no memory for it.
-fn try_pool(client: &Client, id: u32, kind: PoolKind) -> Option<Arc<Pool>> {
+fn try_pool(client: &Client, id: u32, kind: PoolKind) -> Option<Pool> {
     match client.create_pool(id, PoolConfig::new(kind)) {
         Ok(_) => client.pool(id),
         Err(why) => {

@@ -14,7 +14,7 @@ pub(super) const PACKAGE: &str = "tmem-store";
 const ROOMS: &[(&str, &[&str])] = &[
     ("index", &["index"]),
     ("tier", &["tier", "codec"]),
-    ("budget", &["budget", "account", "ledger"]),
+    ("budget", &["budget"]),
     ("pool", &["pool"]),
     ("reclaim", &["reclaim"]),
 ];
@@ -33,43 +33,11 @@ const BELOW: &[&str] = &["types", "config", "stats", "counters", "sync"];
 
 /// Arrows that should not be there, each with the reason why it is. One that is there no
 /// more is to be removed from here.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "account",
-        "pool",
-        "an account evicts from its pools, until it is a budget",
-    ),
-    (
-        "account",
-        "reclaim",
-        "an account is told what to reclaim from",
-    ),
-    (
-        "account",
-        "store",
-        "an account evicts for all clients of its store",
-    ),
-    (
-        "pool",
-        "reclaim",
-        "a put calls the cleaner, until there is one loop of a put",
-    ),
-    (
-        "reclaim",
-        "store",
-        "the cleaner's thread looks for work in the whole store",
-    ),
-    (
-        "counters",
-        "tier",
-        "pages are counted by their content, which is a type of the tier",
-    ),
-    (
-        "compressor",
-        "store",
-        "the thread looks for work in the store that starts it",
-    ),
-];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[(
+    "counters",
+    "tier",
+    "pages are counted by their content, which is a type of the tier",
+)];
 
 /// Removes the exceptions.
 pub(super) fn take_exceptions(arrows: &mut Arrows) {

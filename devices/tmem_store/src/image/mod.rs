@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::client::Client;
 use crate::config::{ClientConfig, StoreConfig};
-use crate::pool::Pool;
+use crate::pool::Pages;
 use crate::store::Store;
 use crate::tier::{Content, Entry, Found, Left, PageMemory, SEGMENT};
 use crate::types::{Error, Identity};
@@ -44,7 +44,7 @@ impl Store {
     /// The file behind all page memory. It says of each page whose it is, so that a
     /// later store can be made from it: see [`Store::recover`].
     pub fn page_memory(&self) -> BorrowedFd<'_> {
-        self.shared().arena.file()
+        self.arena().file()
     }
 }
 
@@ -100,34 +100,33 @@ impl Drop for Recovery {
 
 fn free(store: &Store, segments: Vec<Left>) {
     for segment in segments {
-        store.shared().arena.discard(segment);
+        store.arena().discard(segment);
     }
 }
 
 /// Has a client take over a segment; whether it could be believed.
 fn adopt(client: &Client, segment: Left, buffer: &mut [u8; SEGMENT]) -> bool {
-    let account = client.account();
-    let arena = &account.shared.arena;
-    let Ok(mut adopted) = account.log.adopt(arena, segment, buffer) else {
+    let budget = &client.member().budget;
+    let arena = budget.arena();
+    let Ok(mut adopted) = budget.log.adopt(arena, segment, buffer) else {
         return false;
     };
-    account.charge_anyway(adopted.bytes);
+    budget.charge_anyway(adopted.bytes);
     for (found, entry) in std::mem::take(&mut adopted.pages) {
         keep(client, &found, entry);
     }
-    account.credit_some(account.log.adopted(arena, adopted));
+    budget.credit_some(budget.log.adopted(arena, adopted));
     true
 }
 
 /// Has a client keep a page that was found.
 fn keep(client: &Client, found: &Found, entry: Entry) {
-    let account = client.account();
     let (tag, id) = (found.pool, found.pool.id());
-    let there = client.pool(id);
+    let there = client.pages(id);
     // Of pools with one number, all but the last were being destroyed.
-    let is_over = |pool: &Pool| pool.tag() != tag && pool.tag().made() >= tag.made();
+    let is_over = |pool: &Pages| pool.tag() != tag && pool.tag().made() >= tag.made();
     if id >= client.max_pools() || there.as_deref().is_some_and(is_over) {
-        account.free_entry(entry);
+        client.member().budget.free_entry(entry);
         return;
     }
     let pool = match there {

@@ -4,15 +4,14 @@
 use crate::sync::PoisonError;
 use crate::sync::atomic::Ordering::Relaxed;
 
-use super::{Change, Pool};
-use crate::account::Shortage;
+use super::{Change, Pages};
+use crate::budget::charge;
 use crate::codec;
 use crate::index::{Claim, Key, Place, SHARDS, Shard};
-use crate::reclaim::Effort;
 use crate::tier::{Content, EntryRef, LARGEST, Owner, Payload};
 use crate::types::{PAGE_SIZE, Page, Put};
 
-impl Pool {
+impl Pages {
     /// Puts a page as it is, to be compressed later; `None` if it has to be
     /// compressed at once.
     pub(super) fn put_deferred(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Put> {
@@ -21,7 +20,7 @@ impl Pool {
         let content = self.keep_deferred(key, nth, page)?;
         match self.publish(key, nth, content, false) {
             Ok(prior_removed) => {
-                self.account.shared.wake_if_worthwhile();
+                self.budget.store.wake_if_worthwhile();
                 Some(Put {
                     result: Ok(()),
                     prior_removed,
@@ -40,13 +39,13 @@ impl Pool {
 
     fn keep_deferred(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Content> {
         let owner = self.owner(key, nth);
-        let content = self.account.keep_deferred(&owner, page)?;
-        if !crate::ledger::charge(&self.held, self.quota, LARGEST as u64) {
-            self.account.free(content);
+        let content = self.budget.keep_deferred(&owner, page)?;
+        if !charge(&self.held, self.quota, LARGEST as u64) {
+            self.budget.free(content);
             return None;
         }
         self.deferred.fetch_add(1, Relaxed);
-        self.account.counters.kept(self.kind(), &content);
+        self.budget.counters.kept(self.kind(), &content);
         Some(content)
     }
 
@@ -55,28 +54,13 @@ impl Pool {
         self.deferred.load(Relaxed)
     }
 
-    /// Compresses deferred pages, whose memory is `shortage`; whether it is
-    /// worth looking for memory again.
-    pub(super) fn compress_for(&self, shortage: Shortage, effort: &mut Effort) -> bool {
-        match shortage {
-            Shortage::Pool => {
-                let compress_now = |effort: &mut Effort| self.compress_now(effort, true) > 0;
-                crate::account::look(effort, || self.deferred() > 0, compress_now)
-            }
-            Shortage::Client => self.account.compress_now(effort, true),
-            Shortage::Store | Shortage::System => {
-                self.account.shared.compress_now(&self.account, effort)
-            }
-        }
-    }
-
     /// Pages that a put compresses at a time when memory is short: about as
     /// many as fill half of a segment.
     pub(crate) const AT_ONCE: u64 = 16;
 
     /// Compresses some deferred pages at once, each under its shard's lock, and
     /// returns how many. Only the `patient` wait for locks.
-    pub(crate) fn compress_now(&self, effort: &mut Effort, patient: bool) -> u64 {
+    pub(crate) fn compress_now(&self, patient: bool) -> u64 {
         let mut done = 0;
         for nth in 0..SHARDS {
             if done < Self::AT_ONCE && self.lock(nth).deferred.load(Relaxed) {
@@ -85,7 +69,6 @@ impl Pool {
                 done += self.change_if(nth, patient, compress_now).unwrap_or(0);
             }
         }
-        effort.compressed(done);
         done
     }
 
@@ -121,7 +104,7 @@ impl Pool {
     fn copy_out(&self, shard: &Shard, place: Place, page: &mut Page) {
         if let Some(entry) = shard.view_at(place) {
             // Whatever waits is a page: it decodes by being copied.
-            let decoded = codec::decode(self.account.shared.arena.payload(entry), page);
+            let decoded = codec::decode(self.budget.store.arena.payload(entry), page);
             debug_assert_eq!(decoded, Ok(()));
         }
     }
@@ -168,24 +151,24 @@ impl Change<'_> {
     }
 }
 
-impl Pool {
+impl Pages {
     /// Keeps `payload` in place of the page that they were made of.
     fn settled(&self, owner: &Owner<'_>, old: Content, payload: Payload<'_>) -> Content {
-        let counters = &self.account.counters;
+        let counters = &self.budget.counters;
         counters.compressed_deferred.add(1);
         counters.no_longer_as(&old);
         self.deferred.fetch_sub(1, Relaxed);
-        let new = match (self.account.keep_settled(owner, payload), old) {
+        let new = match (self.budget.keep_settled(owner, payload), old) {
             (Some(entry), old) => {
                 let saved = LARGEST - entry.footprint();
                 self.credit_self(saved as u64);
-                self.account.publish(EntryRef::of(&entry));
-                self.account.free(old);
+                self.budget.publish(EntryRef::of(&entry));
+                self.budget.free(old);
                 Content::Entry(entry)
             }
             // It stays where it is, as a page that does not compress.
             (None, Content::Deferred(entry)) => {
-                self.account.end_deferred();
+                self.budget.end_deferred();
                 Content::Entry(entry)
             }
             (None, other) => other,

@@ -1,38 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Flushes.
 
-use super::Pool;
+use super::Pages;
 use crate::index::{Key, SHARDS, STRIPE_BLOCKS, Walk, split};
 use crate::types::ObjectId;
 
-impl Pool {
-    /// Removes the pages `index..index + count` and returns how many were
-    /// there. The range ends at 2^64 at the latest. The cost depends on the
-    /// pages present, not on `count`.
-    pub fn flush(&self, object: &ObjectId, index: u64, count: u64) -> u64 {
-        let Some(last) = count.checked_sub(1).map(|more| index.saturating_add(more)) else {
-            return 0;
-        };
-        self.flush_ranges(object, &mut [(index, last)])
-    }
-
-    /// Removes every page of an object and returns how many were there.
-    pub fn flush_object(&self, object: &ObjectId) -> u64 {
-        self.flush_ranges(object, &mut [(0, u64::MAX)])
-    }
-
-    /// Removes the pages of some ranges of an object, from the first index to the last, and returns
-    /// how many were there. The ranges may overlap and come in any order; they are put in order and
-    /// joined in place. The cost is that of the blocks in all ranges or that of the object's blocks,
-    /// whichever are fewer: ranges do not multiply it.
-    pub fn flush_ranges(&self, object: &ObjectId, ranges: &mut [(u64, u64)]) -> u64 {
-        self.flush_ranges_while(object, ranges, &mut || true)
-            .unwrap_or(0)
-    }
-
-    /// As [`Pool::flush_ranges`], for as long as `go_on` says so, which is asked every few hundred
-    /// blocks without locks held; `None` if it was stopped. What it had removed by then is removed.
-    pub fn flush_ranges_while(
+impl Pages {
+    /// See [`crate::Pool::flush_ranges_while`].
+    pub(crate) fn flush_ranges_while(
         &self,
         object: &ObjectId,
         ranges: &mut [(u64, u64)],
@@ -59,15 +34,12 @@ impl Pool {
                 ended = walk == Walk::Done || go_on();
             }
         }
-        self.account.counters.flushed_pages.add(pages);
+        self.budget.counters.flushed_pages.add(pages);
         ended.then_some(pages)
     }
 
-    /// Removes all pages, for as long as `go_on` says so, which is asked every few hundred blocks
-    /// without locks held; `None` if it was stopped. Counted as pages of a destroyed pool: this is
-    /// how [`Client::destroy_pool`](crate::Client::destroy_pool) is prepared where the pool may be
-    /// too large to be destroyed in one go.
-    pub fn drain_while(&self, go_on: &mut dyn FnMut() -> bool) -> Option<u64> {
+    /// See [`crate::Pool::drain_while`].
+    pub(crate) fn drain_while(&self, go_on: &mut dyn FnMut() -> bool) -> Option<u64> {
         /// Blocks removed before a lock is yielded.
         const PIECE: u32 = 256;
         let mut pages = 0;
@@ -85,7 +57,7 @@ impl Pool {
                 ended = go_on();
             }
         }
-        self.account.counters.destroyed_pages.add(pages);
+        self.budget.counters.destroyed_pages.add(pages);
         ended.then_some(pages)
     }
 }

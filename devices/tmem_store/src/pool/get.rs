@@ -1,38 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Gets.
 
-use super::Pool;
+use super::Pages;
 use crate::codec;
 use crate::index::{Key, split};
 use crate::tier::{Codec, Owner, Payload, Pin, Temperature};
 use crate::types::{Get, Lost, ObjectId, Page};
 
-impl Pool {
-    /// Copies a page out of the store, straight into `page`, which is not
-    /// touched on a miss.
-    pub fn get(&self, object: &ObjectId, index: u64, page: &mut Page) -> Get {
+impl Pages {
+    /// See [`crate::Pool::get`].
+    pub(crate) fn get(&self, object: &ObjectId, index: u64, page: &mut Page) -> Get {
         let (block, nth) = split(index);
         let get = self.get_at(&Key::new(&self.seed, object, block), nth, page);
-        self.account.counters.get(get)
+        self.budget.counters.get(get)
     }
 
-    /// A get that also removes the page. For ephemeral pools: a removing get
-    /// cannot be replayed.
-    pub fn take(&self, object: &ObjectId, index: u64, page: &mut Page) -> Get {
+    /// See [`crate::Pool::take`].
+    pub(crate) fn take(&self, object: &ObjectId, index: u64, page: &mut Page) -> Get {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
         let taken = self.change(key.shard(), |change| change.take(&key, nth));
         let get = match taken {
             Some(content) => {
-                let payload = self.account.shared.arena.payload(content.view());
+                let payload = self.budget.store.arena.payload(content.view());
                 let get = decode(payload, page);
                 self.free(content);
-                self.account.counters.taken_pages.add(1);
+                self.budget.counters.taken_pages.add(1);
                 get
             }
             None => Get::Miss,
         };
-        self.account.counters.get(get)
+        self.budget.counters.get(get)
     }
 
     /// A get that is not yet counted.
@@ -42,14 +40,14 @@ impl Pool {
             return Get::Miss;
         };
         // Decoding takes longer than a lock should be held.
-        let pin = self.account.log.pin(&self.account.shared.arena, entry);
+        let pin = self.budget.log.pin(&self.budget.store.arena, entry);
         drop(shard);
-        let get = decode(self.account.pinned(&pin), page);
+        let get = decode(self.budget.pinned(&pin), page);
         if again && get == Get::Hit && pin.location().codec() == Some(Codec::Zstd) {
             // Whoever got it twice may get it again.
             self.warm(&self.owner(key, nth), &pin, page);
         }
-        self.account.unpin(pin);
+        self.budget.unpin(pin);
         get
     }
 
@@ -57,14 +55,14 @@ impl Pool {
     /// pinned, no newer page can be in the same place.
     fn warm(&self, owner: &Owner<'_>, old: &Pin, page: &Page) {
         codec::compress(page, |payload| {
-            let charge = |bytes| self.account.charge(bytes);
+            let charge = |bytes| self.budget.charge(bytes);
             let new = self
-                .account
+                .budget
                 .append(Temperature::Warm, owner, payload, charge);
             if let Ok(new) = new
                 && let Err(new) = self.move_entry(owner, old.location(), new, false)
             {
-                self.account.free_entry(new);
+                self.budget.free_entry(new);
             }
         });
     }

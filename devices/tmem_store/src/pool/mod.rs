@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Pools: put, get and flush.
+//! Pools: put, get and flush. A put says what it is short of; who makes room is above.
 
 mod deferred;
 mod flush;
@@ -7,23 +7,20 @@ mod get;
 mod put;
 mod run;
 
+pub(crate) use put::Attempt;
+
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use crate::account::{Account, Shortage};
-use crate::config::PoolConfig;
+use crate::budget::{Budget, Shortage, charge};
 use crate::index::{BLOCK_PAGES, Key, OutOfRoom, SHARDS, Seed, Shard, split};
-use crate::ledger::charge;
-use crate::reclaim::Effort;
 use crate::tier::{Content, Entry, EntryRef, Location, Owner, PoolTag};
 use crate::types::{ObjectId, PoolKind};
 
-/// A pool of pages. Every operation may run concurrently with every other;
-/// concurrent operations on one handle happen in some order. After the pool
-/// was destroyed puts are refused, gets miss and flushes remove nothing.
+/// The pages of a pool: its index, and what they are charged to.
 #[derive(Debug)]
-pub struct Pool {
-    account: Arc<Account>,
+pub(crate) struct Pages {
+    budget: Arc<Budget>,
     tag: PoolTag,
     quota: u64,
     /// Bytes of entries and index.
@@ -49,7 +46,7 @@ const NONE: u64 = u64::MAX;
 
 /// A shard that is being changed, and the bytes that may be charged for it.
 struct Change<'a> {
-    pool: &'a Pool,
+    pool: &'a Pages,
     shard: &'a mut Shard,
     /// Bytes charged beforehand.
     granted: u64,
@@ -66,21 +63,16 @@ impl Change<'_> {
 
     /// What was removed, or replaced by what is published.
     fn buried(&self, old: Option<Content>) -> Option<Content> {
-        old.inspect(|old| self.pool.account.bury(old.view()))
+        old.inspect(|old| self.pool.budget.bury(old.view()))
     }
 }
 
-impl Pool {
+impl Pages {
     /// Bytes that an empty pool is charged with.
     pub(crate) const COST: u64 = (size_of::<Self>() + 64) as u64;
 
-    pub(crate) fn new(account: Arc<Account>, id: u32, config: PoolConfig) -> Self {
-        let tag = account.tag(id, config.kind);
-        Self::with_tag(account, tag, config.quota)
-    }
-
-    /// A pool that has a tag: an earlier store may have made it.
-    pub(crate) fn with_tag(account: Arc<Account>, tag: PoolTag, quota: Option<u64>) -> Self {
+    /// A pool without pages, for which [`Pages::COST`] was charged.
+    pub(crate) fn new(budget: Arc<Budget>, tag: PoolTag, quota: Option<u64>) -> Self {
         let seed = Seed::default();
         let ages = tag.kind() == PoolKind::Ephemeral;
         let shards = std::array::from_fn(|_| ShardLock {
@@ -89,7 +81,7 @@ impl Pool {
             deferred: AtomicBool::new(false),
         });
         Self {
-            account,
+            budget,
             tag,
             quota: quota.unwrap_or(u64::MAX),
             held: AtomicU64::new(0),
@@ -100,7 +92,7 @@ impl Pool {
     }
 
     /// What the pool promises about its pages.
-    pub fn kind(&self) -> PoolKind {
+    pub(crate) fn kind(&self) -> PoolKind {
         self.tag.kind()
     }
 
@@ -108,14 +100,14 @@ impl Pool {
     fn stamp(&self) -> u64 {
         match self.kind() {
             PoolKind::Persistent => 0,
-            PoolKind::Ephemeral => self.account.tick(),
+            PoolKind::Ephemeral => self.budget.tick(),
         }
     }
 
     /// Bytes that the store holds for the pool: entries of its pages and its
     /// index. Segments are shared by all pools of a client, so that the sum over
     /// its pools is less than what the client holds.
-    pub fn held_bytes(&self) -> u64 {
+    pub(crate) fn held_bytes(&self) -> u64 {
         self.held.load(Relaxed)
     }
 
@@ -124,7 +116,7 @@ impl Pool {
         if !charge(&self.held, self.quota, bytes) {
             return Err(Shortage::Pool);
         }
-        self.account
+        self.budget
             .charge(bytes)
             .inspect_err(|_| self.credit_self(bytes))
     }
@@ -135,12 +127,12 @@ impl Pool {
 
     /// Gives the memory of a page back that was counted as kept.
     fn free(&self, content: Content) {
-        self.account.counters.dropped(self.kind(), &content);
+        self.budget.counters.dropped(self.kind(), &content);
         if let Content::Deferred(_) = &content {
             self.deferred.fetch_sub(1, Relaxed);
         }
         self.credit_self(content.entry().footprint() as u64);
-        self.account.free(content);
+        self.budget.free(content);
     }
 
     /// The lock of shard `nth`, which is below [`SHARDS`].
@@ -199,11 +191,11 @@ impl Pool {
         let after = shard.bytes();
         if after < charged {
             self.credit_self(charged - after);
-            self.account.credit(charged - after);
+            self.budget.credit(charged - after);
         } else if after > charged {
             // The estimate was too low: what is held counts, whatever the quota.
             self.held.fetch_add(after - charged, Relaxed);
-            self.account.charge_anyway(after - charged);
+            self.budget.charge_anyway(after - charged);
         }
         lock.deferred.store(shard.has_deferred(), Relaxed);
         if self.kind() == PoolKind::Ephemeral {
@@ -242,22 +234,22 @@ impl Pool {
         if more > 0 && !charge(&self.held, self.quota, more) {
             return Err(new);
         }
-        let counters = &self.account.counters;
+        let counters = &self.budget.counters;
         counters.kept_entry(&new);
         let mut new = Some(new);
         let moved = self.change_if(key.shard(), patient, |change| {
             let new = new.take()?;
             let moved = change.shard.move_entry(&key, nth, old, new, |new| {
-                self.account.publish(new);
+                self.budget.publish(new);
             });
-            Some(moved.inspect(|old| self.account.bury(EntryRef::of(old))))
+            Some(moved.inspect(|old| self.budget.bury(EntryRef::of(old))))
         });
         let new = match (moved.flatten(), new) {
             (Some(Ok(old)), _) => {
                 let less = (old.footprint() as u64).saturating_sub(bytes);
                 self.credit_self(less);
                 counters.no_longer_entry(&old);
-                self.account.free_entry(old);
+                self.budget.free_entry(old);
                 return Ok(());
             }
             (Some(Err(new)), _) | (None, Some(new)) => new,
@@ -281,7 +273,7 @@ impl Pool {
     pub(crate) fn adopt(&self, object: &ObjectId, index: u64, content: Content) {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
-        self.account.counters.kept(self.kind(), &content);
+        self.budget.counters.kept(self.kind(), &content);
         let bytes = content.entry().footprint() as u64;
         self.held.fetch_add(bytes, Relaxed);
         let stamp = self.stamp();
@@ -312,13 +304,13 @@ impl Pool {
     /// if no lock is.
     pub(crate) fn evict(&self, shard: usize, spare_used: bool, patient: bool) -> Option<u64> {
         let evict = |nth| {
-            let stamp = self.account.tick();
+            let stamp = self.budget.tick();
             let pages = self.change_if(nth, patient, |change| {
                 let free = &mut |content| self.free(content);
                 change.shard.evict(stamp, spare_used, free)
             })?;
-            self.account.counters.evicted_pages.add(pages);
-            self.account.shared.evicted_pages.add(pages);
+            self.budget.counters.evicted_pages.add(pages);
+            self.budget.store.evicted_pages.add(pages);
             Some(pages)
         };
         let mut found = evict(shard);
@@ -334,25 +326,6 @@ impl Pool {
         found
     }
 
-    /// Makes room for a put to this pool; whether it is worth trying again.
-    fn make_room(&self, shortage: Shortage, effort: &mut Effort) -> bool {
-        if !effort.is_left() {
-            return false;
-        }
-        if self.compress_for(shortage, effort) {
-            return true;
-        }
-        if shortage == Shortage::Pool {
-            // It may be spared or somebody else's by now: try again then.
-            let oldest = self.oldest();
-            let oldest = oldest.filter(|_| effort.look());
-            return oldest
-                .map(|(_, shard)| self.evict(shard, true, true))
-                .is_some();
-        }
-        self.account.make_room(shortage, self.kind(), effort)
-    }
-
     /// Empties the pool for good and returns how many pages it had.
     pub(crate) fn destroy(&self) -> u64 {
         let mut pages = 0;
@@ -365,10 +338,10 @@ impl Pool {
             let bytes = old.bytes();
             pages += old.into_pages(&mut |content| self.free(content));
             self.credit_self(bytes);
-            self.account.credit(bytes);
+            self.budget.credit(bytes);
         }
-        self.account.credit(Self::COST);
-        self.account.counters.destroyed_pages.add(pages);
+        self.budget.credit(Self::COST);
+        self.budget.counters.destroyed_pages.add(pages);
         pages
     }
 }

@@ -1,14 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Puts.
+//! Puts: each is an attempt, which says what it is short of. Who makes room and has it
+//! tried again is above.
 
-use super::{Change, Pool};
-use crate::account::Shortage;
+use super::{Change, Pages};
+use crate::budget::{Shortage, charge};
 use crate::codec;
 use crate::config::Compression;
 use crate::index::{Key, OutOfRoom, split};
-use crate::reclaim::Effort;
 use crate::tier::{Content, Owner, Payload};
 use crate::types::{ObjectId, Page, PoolKind, Put, Refused};
+
+/// A page that is being put, and what it has found by now.
+pub(crate) struct Attempt<'a> {
+    pages: &'a Pages,
+    key: &'a Key<'a>,
+    nth: usize,
+    payload: Payload<'a>,
+    /// There was an older page when this began.
+    replaces: bool,
+    /// The older page may be given up.
+    has_older: bool,
+    /// The older page was given up.
+    prior: bool,
+    /// The page in page memory. It is kept until all else is found: two puts that give
+    /// up what the other needs would try for ever.
+    kept: Option<Content>,
+}
 
 impl Change<'_> {
     /// Makes sure that there is the block of `key`.
@@ -35,14 +52,20 @@ impl Change<'_> {
     }
 }
 
-impl Pool {
-    /// Copies `page` into the store, in place of an older page of that handle.
-    /// If it is refused, nothing is under the handle any more.
-    pub fn put(&self, object: &ObjectId, index: u64, page: &Page) -> Put {
+impl Pages {
+    /// See [`crate::Pool::put`]; if the page needs memory, `find` has it try until it is
+    /// done.
+    pub(crate) fn put(
+        &self,
+        object: &ObjectId,
+        index: u64,
+        page: &Page,
+        find: &mut dyn FnMut(Attempt<'_>) -> Put,
+    ) -> Put {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
-        let put = self.put_at(&key, nth, page, &mut Effort::one());
-        self.account.counters.put(put)
+        let put = self.put_at(&key, nth, page, find);
+        self.budget.counters.put(put)
     }
 
     /// A put that is not yet counted.
@@ -51,7 +74,7 @@ impl Pool {
         key: &Key<'_>,
         nth: usize,
         page: &Page,
-        effort: &mut Effort,
+        find: &mut dyn FnMut(Attempt<'_>) -> Put,
     ) -> Put {
         let shard = self.shard(key.shard());
         if shard.gone {
@@ -59,109 +82,44 @@ impl Pool {
         }
         let there = shard.has(key, nth);
         drop(shard);
-        if !there && self.account.is_frozen() {
+        if !there && self.budget.is_frozen() {
             return refused(Refused::Frozen, false);
         }
+        let mut find = |payload: Payload<'_>| {
+            find(Attempt {
+                pages: self,
+                key,
+                nth,
+                payload,
+                replaces: there,
+                has_older: there,
+                prior: false,
+                kept: None,
+            })
+        };
         if let Some(same) = codec::same_filled(page) {
-            return self.put_encoded(key, nth, same, there, effort);
+            return find(same);
         }
-        if self.account.compression() == Compression::None {
-            let page = codec::raw(page);
-            return self.put_encoded(key, nth, page, there, effort);
+        if self.budget.compression() == Compression::None {
+            return find(codec::raw(page));
         }
         if let Some(put) = self.put_deferred(key, nth, page) {
             return put;
         }
         codec::compress(page, |payload| {
-            self.account.counters.compressed_in_line.add(1);
-            self.put_encoded(key, nth, payload, there, effort)
+            self.budget.counters.compressed_in_line.add(1);
+            find(payload)
         })
     }
 
     /// Removes what is under the handle; whether there was anything.
-    pub(super) fn remove(&self, key: &Key<'_>, nth: usize) -> bool {
+    pub(crate) fn remove(&self, key: &Key<'_>, nth: usize) -> bool {
         let old = self.change(key.shard(), |change| change.take(key, nth));
         let Some(old) = old else {
             return false;
         };
         self.free(old);
         true
-    }
-
-    fn put_encoded(
-        &self,
-        key: &Key<'_>,
-        nth: usize,
-        payload: Payload<'_>,
-        there: bool,
-        effort: &mut Effort,
-    ) -> Put {
-        let owner = self.owner(key, nth);
-        let mut prior = false;
-        let mut content = self.keep_or_compress(&owner, payload, there, effort);
-        if content.is_err() && there {
-            // The old page has to go in any case, and its memory may be just
-            // what the new one needs. Its block stays: at the quota there may
-            // be no room to make it again.
-            let old = self.change(key.shard(), |change| {
-                let old = change.shard.vacate(key, nth);
-                change.buried(old)
-            });
-            prior = old.map(|old| self.free(old)).is_some();
-            content = self.keep_or_compress(&owner, payload, there, effort);
-        }
-        loop {
-            // What was found is kept until all is: two puts that give up what
-            // the other needs would try for ever.
-            let shortage = match content {
-                Ok(kept) => match self.publish(key, nth, kept, prior) {
-                    Ok(replaced) => {
-                        return Put {
-                            result: Ok(()),
-                            prior_removed: prior || replaced,
-                        };
-                    }
-                    Err((kept, Unpublished::Refused(why))) => {
-                        self.free(kept);
-                        return refused(why, prior);
-                    }
-                    Err((kept, Unpublished::Short(shortage))) => {
-                        content = Ok(kept);
-                        shortage
-                    }
-                },
-                Err(shortage) => shortage,
-            };
-            if !self.make_room(shortage, effort) {
-                if let Ok(kept) = content {
-                    self.free(kept);
-                }
-                prior |= self.remove(key, nth);
-                if !prior && self.kind() == PoolKind::Persistent {
-                    self.account.note_refusal();
-                }
-                return refused(shortage.refusal(), prior);
-            }
-            if content.is_err() {
-                content = self.keep(&owner, payload, there);
-            }
-        }
-    }
-
-    /// Finds memory for a page, also by compressing pages that wait for it.
-    fn keep_or_compress(
-        &self,
-        owner: &Owner<'_>,
-        payload: Payload<'_>,
-        replaces: bool,
-        effort: &mut Effort,
-    ) -> Result<Content, Shortage> {
-        loop {
-            match self.keep(owner, payload, replaces) {
-                Err(shortage) if self.compress_for(shortage, effort) => {}
-                kept => return kept,
-            }
-        }
     }
 
     /// Finds memory for a page and counts it as kept.
@@ -171,12 +129,12 @@ impl Pool {
         payload: Payload<'_>,
         replaces: bool,
     ) -> Result<Content, Shortage> {
-        let content = self.account.keep(owner, payload, replaces)?;
-        self.account.counters.kept(self.kind(), &content);
+        let content = self.budget.keep(owner, payload, replaces)?;
+        self.budget.counters.kept(self.kind(), &content);
         let bytes = content.entry().footprint() as u64;
-        if !crate::ledger::charge(&self.held, self.quota, bytes) {
-            self.account.counters.dropped(self.kind(), &content);
-            self.account.free(content);
+        if !charge(&self.held, self.quota, bytes) {
+            self.budget.counters.dropped(self.kind(), &content);
+            self.budget.free(content);
             return Err(Shortage::Pool);
         }
         Ok(content)
@@ -196,12 +154,12 @@ impl Pool {
             if change.shard.gone {
                 return Err((content, Unpublished::Refused(Refused::PoolGone)));
             }
-            if !prior && self.account.is_frozen() && !change.shard.has(key, nth) {
+            if !prior && self.budget.is_frozen() && !change.shard.has(key, nth) {
                 return Err((content, Unpublished::Refused(Refused::Frozen)));
             }
             match change.prepare(key, stamp) {
                 Ok(number) => {
-                    self.account.publish(content.view());
+                    self.budget.publish(content.view());
                     let old = change.shard.put(number, nth, stamp, content);
                     Ok(change.buried(old))
                 }
@@ -209,6 +167,74 @@ impl Pool {
             }
         })?;
         Ok(old.map(|old| self.free(old)).is_some())
+    }
+}
+
+impl Attempt<'_> {
+    /// The pool that the page is put to.
+    pub(crate) fn pages(&self) -> &Pages {
+        self.pages
+    }
+
+    /// Puts the page if there is memory for it.
+    ///
+    /// # Errors
+    /// What there is too little of.
+    pub(crate) fn run(&mut self) -> Result<Put, Shortage> {
+        let Self {
+            pages, key, nth, ..
+        } = *self;
+        let kept = match self.kept.take() {
+            Some(kept) => kept,
+            None => pages.keep(&pages.owner(key, nth), self.payload, self.replaces)?,
+        };
+        match pages.publish(key, nth, kept, self.prior) {
+            Ok(replaced) => Ok(Put {
+                result: Ok(()),
+                prior_removed: self.prior || replaced,
+            }),
+            Err((kept, Unpublished::Refused(why))) => {
+                pages.free(kept);
+                Ok(refused(why, self.prior))
+            }
+            Err((kept, Unpublished::Short(shortage))) => {
+                self.kept = Some(kept);
+                Err(shortage)
+            }
+        }
+    }
+
+    /// Gives the older page up, once; whether there was one. It has to go in any case, and
+    /// its memory may be just what the new one needs. Its block stays: at the quota there may
+    /// be no room to make it again.
+    pub(crate) fn give_up_older(&mut self) -> bool {
+        if !std::mem::take(&mut self.has_older) {
+            return false;
+        }
+        let Self {
+            pages, key, nth, ..
+        } = *self;
+        let old = pages.change(key.shard(), |change| {
+            let old = change.shard.vacate(key, nth);
+            change.buried(old)
+        });
+        self.prior |= old.map(|old| pages.free(old)).is_some();
+        true
+    }
+
+    /// Ends without the page, and without an older one.
+    pub(crate) fn refuse(self, shortage: Shortage) -> Put {
+        let Self {
+            pages, key, nth, ..
+        } = self;
+        if let Some(kept) = self.kept {
+            pages.free(kept);
+        }
+        let prior = pages.remove(key, nth) || self.prior;
+        if !prior && pages.kind() == PoolKind::Persistent {
+            pages.budget.note_refusal();
+        }
+        refused(shortage.refusal(), prior)
     }
 }
 

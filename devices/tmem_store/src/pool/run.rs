@@ -1,50 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Runs of pages.
 
-use super::Pool;
+use super::Pages;
+use super::put::Attempt;
 use crate::index::{BLOCK_PAGES, Key, split};
-use crate::reclaim::Effort;
 use crate::types::{Found, Get, Lost, ObjectId, PAGE_SIZE, Page, Put, Refused};
 
 /// A page's block and place in it, or `None` if its index is 2^64 or more.
 type Place<'a> = Option<(Key<'a>, usize)>;
 
-impl Pool {
-    /// Puts the pages `index..index + count`. `source` is asked for the data
-    /// of each page by its place in the run and answers `false` if it cannot
-    /// be read (the put is then [`Refused::Unreadable`], and an older page of
-    /// that handle is removed); `done` is told each outcome, in order. Pages
-    /// whose index would be 2^64 or more are [`Refused::Unreadable`]. Both are
-    /// called without locks held.
-    pub fn put_run(
+impl Pages {
+    /// See [`crate::Pool::put_run`]; `find` has pages that need memory try until they are
+    /// done.
+    pub(crate) fn put_run(
         &self,
         object: &ObjectId,
         index: u64,
         count: u32,
         source: &mut dyn FnMut(u32, &mut Page) -> bool,
         done: &mut dyn FnMut(u32, Put),
+        find: &mut dyn FnMut(Attempt<'_>) -> Put,
     ) {
         let mut page = [0; PAGE_SIZE];
-        let mut effort = Effort::run();
         self.each(object, index, count, &mut |at, place| {
             let put = match place {
-                Some((key, nth)) if source(at, &mut page) => {
-                    self.put_at(&key, nth, &page, &mut effort)
-                }
+                Some((key, nth)) if source(at, &mut page) => self.put_at(&key, nth, &page, find),
                 place => Put {
                     result: Err(Refused::Unreadable),
                     prior_removed: place.is_some_and(|(key, nth)| self.remove(&key, nth)),
                 },
             };
-            done(at, self.account.counters.put(put));
+            done(at, self.budget.counters.put(put));
         });
     }
 
-    /// Gets the pages `index..index + count` and hands each to `sink` by its
-    /// place in the run, in order: the page, `None` on a miss, or [`Lost`].
-    /// Pages whose index would be 2^64 or more are misses. `sink` is called
-    /// without locks held.
-    pub fn get_run(
+    /// See [`crate::Pool::get_run`].
+    pub(crate) fn get_run(
         &self,
         object: &ObjectId,
         index: u64,
@@ -54,7 +45,7 @@ impl Pool {
         let mut page = [0; PAGE_SIZE];
         self.each(object, index, count, &mut |at, place| {
             let get = place.map_or(Get::Miss, |(key, nth)| self.get_at(&key, nth, &mut page));
-            let found = match self.account.counters.get(get) {
+            let found = match self.budget.counters.get(get) {
                 Get::Hit => Ok(Some(&page)),
                 Get::Miss => Ok(None),
                 Get::Lost => Err(Lost),

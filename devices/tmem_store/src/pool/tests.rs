@@ -2,7 +2,6 @@
 
 use crate::codec;
 use crate::index::{Key, split};
-use crate::reclaim::Effort;
 use crate::tier::{Codec, Content, Payload, Temperature};
 use crate::{
     Client, ClientConfig, Get, Lost, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Store,
@@ -39,9 +38,9 @@ fn text() -> Page {
 /// Overwrites what is kept of a page.
 fn damage(pool: &Pool, index: u64, with: u8) {
     let (block, nth) = split(index);
-    let key = Key::new(&pool.seed, &OBJECT, block);
-    let owner = pool.owner(&key, nth);
-    pool.change(key.shard(), |change| {
+    let key = Key::new(&pool.pages().seed, &OBJECT, block);
+    let owner = pool.pages().owner(&key, nth);
+    pool.pages().change(key.shard(), |change| {
         let number = change.shard.prepare(&key, 0, &mut |_| false);
         let content = change.shard.vacate(&key, nth);
         let (Ok(number), Some(Content::Entry(entry))) = (number, content) else {
@@ -50,11 +49,12 @@ fn damage(pool: &Pool, index: u64, with: u8) {
         let bytes = &vec![with; entry.len()];
         let codec = Codec::Lz4;
         let garbage = Payload { codec, bytes };
-        let charge = |bytes| pool.account.charge(bytes);
+        let charge = |bytes| pool.pages().budget.charge(bytes);
         let damaged = pool
-            .account
+            .pages()
+            .budget
             .append(Temperature::Warm, &owner, garbage, charge);
-        pool.account.free_entry(entry);
+        pool.pages().budget.free_entry(entry);
         let damaged = damaged.expect("memory");
         let old = change.shard.put(number, nth, 0, Content::Entry(damaged));
         assert_eq!(old, None);
@@ -95,7 +95,7 @@ fn damaged_page_is_lost_until_it_is_replaced() {
 }
 
 /// A pool of the only kind that keeps every page, and its client.
-fn pool_that_defers() -> (Client, std::sync::Arc<Pool>) {
+fn pool_that_defers() -> (Client, Pool) {
     let client = client(1 << 20);
     let config = PoolConfig {
         kind: PoolKind::Persistent,
@@ -116,12 +116,12 @@ fn numbered(number: u8) -> Page {
 /// Claims page 0, lets `meanwhile` happen while it would be compressed, and
 /// keeps what became of it.
 fn compress_while(pool: &Pool, meanwhile: impl FnOnce()) {
-    let shard = Key::new(&pool.seed, &OBJECT, 0).shard();
+    let shard = Key::new(&pool.pages().seed, &OBJECT, 0).shard();
     let mut page = [0; PAGE_SIZE];
-    let claim = pool.claim(shard, &mut page).expect("a page waits");
+    let claim = pool.pages().claim(shard, &mut page).expect("a page waits");
     codec::compress(&page, |kept| {
         meanwhile();
-        pool.finish(shard, claim, kept);
+        pool.pages().finish(shard, claim, kept);
     });
 }
 
@@ -162,18 +162,24 @@ fn page_that_is_replaced_while_it_is_compressed_stays_replaced() {
 fn older_claim_does_not_end_a_newer_one_of_the_same_place() {
     let (_client, pool) = pool_that_defers();
     pool.put(&OBJECT, 0, &numbered(1));
-    let shard = Key::new(&pool.seed, &OBJECT, 0).shard();
+    let shard = Key::new(&pool.pages().seed, &OBJECT, 0).shard();
     let (mut older, mut newer) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
-    let first = pool.claim(shard, &mut older).expect("a page waits");
-    assert!(pool.claim(shard, &mut newer).is_none(), "it is claimed");
+    let first = pool.pages().claim(shard, &mut older).expect("a page waits");
+    assert!(
+        pool.pages().claim(shard, &mut newer).is_none(),
+        "it is claimed"
+    );
     pool.put(&OBJECT, 0, &numbered(2));
-    let second = pool.claim(shard, &mut newer).expect("a newer page waits");
-    codec::compress(&older, |kept| pool.finish(shard, first, kept));
-    codec::compress(&newer, |kept| pool.finish(shard, second, kept));
+    let second = pool
+        .pages()
+        .claim(shard, &mut newer)
+        .expect("a newer page waits");
+    codec::compress(&older, |kept| pool.pages().finish(shard, first, kept));
+    codec::compress(&newer, |kept| pool.pages().finish(shard, second, kept));
     let mut buffer = [0; PAGE_SIZE];
     assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Hit);
     assert!(buffer == numbered(2));
-    assert_eq!(pool.deferred(), 0);
+    assert_eq!(pool.pages().deferred(), 0);
 }
 
 #[test]
@@ -199,7 +205,7 @@ fn put_that_needs_memory_does_not_wait_for_the_compressor() {
     let (client, pool) = pool_that_defers();
     pool.put(&OBJECT, 0, &numbered(1));
     compress_while(&pool, || {
-        assert_eq!(pool.compress_now(&mut Effort::one(), true), 1);
+        assert_eq!(pool.pages().compress_now(true), 1);
         assert_eq!(client.stats().deferred_pages, 0);
     });
     assert_eq!(client.stats().compressed_deferred_pages, 1);
@@ -246,7 +252,12 @@ fn put_does_not_wait_for_a_lock_in_another_clients_pool() {
     }
     let before = store.stats().evicted_pages;
     // Nothing can be evicted: refused, but answered.
-    let locks: Vec<_> = theirs.shards.iter().map(|lock| lock.shard.read()).collect();
+    let locks: Vec<_> = theirs
+        .pages()
+        .shards
+        .iter()
+        .map(|lock| lock.shard.read())
+        .collect();
     let mut refusals = 0;
     for index in 0..16 {
         refusals += u32::from(ours.put(&OBJECT, index, &noise(index)).result.is_err());
@@ -283,7 +294,8 @@ fn flush_yields_the_lock_and_can_be_stopped() {
     let mut rounds = 0_u64;
     let removed = pool.flush_ranges_while(&OBJECT, &mut [(16, 16 * blocks)], &mut || {
         assert!(
-            pool.shards
+            pool.pages()
+                .shards
                 .iter()
                 .all(|lock| lock.shard.try_write().is_ok())
         );
@@ -322,7 +334,7 @@ fn eviction_goes_on_to_a_shard_with_pages() {
     };
     client.create_pool(0, config).expect("a pool");
     let pool = client.pool(0).expect("the pool");
-    let shard_of = |index: u64| Key::new(&pool.seed, &OBJECT, split(index).0).shard();
+    let shard_of = |index: u64| Key::new(&pool.pages().seed, &OBJECT, split(index).0).shard();
     let oldest = shard_of(0);
     // Not the first that is looked at.
     let mut others = (1..10_000).map(|nth| nth << 10);
@@ -332,9 +344,14 @@ fn eviction_goes_on_to_a_shard_with_pages() {
     for index in [0, other] {
         assert_eq!(pool.put(&OBJECT, index, &text()).result, Ok(()));
     }
-    let held = pool.lock(oldest).shard.write().expect("nobody else has it");
-    assert_eq!(pool.evict(oldest, false, false), Some(1));
-    assert_eq!(pool.evict(oldest, false, false), Some(0));
+    let held = pool
+        .pages()
+        .lock(oldest)
+        .shard
+        .write()
+        .expect("nobody else has it");
+    assert_eq!(pool.pages().evict(oldest, false, false), Some(1));
+    assert_eq!(pool.pages().evict(oldest, false, false), Some(0));
     drop(held);
-    assert_eq!(pool.evict(oldest, false, false), Some(1));
+    assert_eq!(pool.pages().evict(oldest, false, false), Some(1));
 }

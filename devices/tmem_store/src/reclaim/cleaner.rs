@@ -6,12 +6,9 @@
 //! its shard's lock, if that is still what is kept of the page. A get that has
 //! found the old one has it pinned, and reads the same bytes.
 
-use std::time::{Duration, Instant};
-
-use super::Effort;
-use crate::account::{Account, Shortage};
+use super::{Effort, Member, Reclaimer};
+use crate::budget::{LOAN, Shortage};
 use crate::codec;
-use crate::config::{Compression, Recompression};
 use crate::sync::{MutexGuard, PoisonError, TryLockError};
 use crate::tier::{
     LARGEST, Location, Moved, Owner, PIECE, Payload, PoolTag, SEGMENT, Temperature, Victim,
@@ -41,20 +38,12 @@ impl Cleaned {
 
 /// What becomes of the entries of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+pub(super) enum How {
     /// They are moved as they are.
     AsTheyAre,
     /// Those that were not used are recompressed.
     Smaller,
 }
-
-/// Most memory that recompressing a segment takes before its own comes back: heads end
-/// somewhere in a piece, and segments have no room for the last page.
-pub(crate) const LOAN: u64 = (SEGMENT + 2 * PIECE) as u64;
-
-/// Room within quota and limit for pages to be recompressed: it may take a little more
-/// than it gives back, because heads end somewhere in a piece.
-const ROOM: u64 = 4 * PIECE as u64;
 
 /// Memory that is in use for moving entries.
 #[derive(Debug, Default)]
@@ -66,7 +55,7 @@ struct Loan<'a> {
 
 /// What a client's cleaner remembers while it works.
 #[derive(Debug, Default)]
-pub(crate) struct Cleaner {
+pub(super) struct Cleaner {
     /// Pools and objects that the victim names, by number.
     names: Vec<Option<(PoolTag, ObjectId)>>,
 }
@@ -81,23 +70,16 @@ const WORTHWHILE: u32 = SEGMENT_BYTES / 24;
 /// nothing else to do.
 const LEAST: u32 = SEGMENT_BYTES / 64;
 
-impl Account {
-    /// Whether so much memory holds nothing that it is worth being cleaned in the
-    /// background.
-    pub(crate) fn is_sparse(&self) -> bool {
-        let dead = self.log.dead_bytes();
-        dead > (self.log.backed_bytes() / 24).max(4 * PIECE as u64)
-    }
-
+impl Member {
     /// Whether nothing was put or removed for a second, as far as was looked, and yet
     /// some memory holds nothing.
     fn could_be_tidier(&self) -> bool {
         const REST: u64 = 1000;
-        let dead = self.log.dead_bytes();
-        if dead <= (self.log.backed_bytes() / 64).max(4 * PIECE as u64) {
+        let dead = self.budget.log.dead_bytes();
+        if dead <= (self.budget.log.backed_bytes() / 64).max(4 * PIECE as u64) {
             return false;
         }
-        let (changes, now) = (self.counters.changes(), self.shared.arena.now());
+        let (changes, now) = (self.budget.counters.changes(), self.budget.arena().now());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.0 != changes {
             *seen = (changes, now);
@@ -112,7 +94,7 @@ impl Account {
         } else {
             WORTHWHILE
         };
-        if self.log.dead_bytes() < LARGEST as u64 || !effort.look() {
+        if self.budget.log.dead_bytes() < LARGEST as u64 || !effort.look() {
             return Cleaned::Nothing;
         }
         // One at a time: each needs memory before it gives some back. Who waits gets
@@ -128,52 +110,32 @@ impl Account {
                 return Cleaned::Memory;
             }
         };
-        let arena = &self.shared.arena;
-        let spent = || self.held().saturating_sub(self.log.room());
+        let arena = self.budget.arena();
+        let spent = || self.budget.held().saturating_sub(self.budget.log.room());
         let before = spent();
-        let victim = self.log.victim(arena, least, effort.moves()).or_else(|| {
-            if !effort.is_urgent() {
-                return None;
-            }
-            self.credit_some(self.log.close_sparse(arena, least));
-            self.log.victim(arena, least, effort.moves())
-        });
+        let victim = self
+            .budget
+            .log
+            .victim(arena, least, effort.moves())
+            .or_else(|| {
+                if !effort.is_urgent() {
+                    return None;
+                }
+                self.budget
+                    .credit_some(self.budget.log.close_sparse(arena, least));
+                self.budget.log.victim(arena, least, effort.moves())
+            });
         let Some(victim) = victim else {
             return Cleaned::memory(spent() < before);
         };
         self.evacuate(&mut cleaner, victim, How::AsTheyAre, effort, patient);
-        self.counters.cleaned_segments.add(1);
+        self.budget.counters.cleaned_segments.add(1);
         Cleaned::memory(spent() < before)
-    }
-
-    /// Recompresses the pages of a segment that were not used for long, and returns how many it
-    /// looked at.
-    fn recompress(&self, cleaner: &mut Cleaner, after: Duration) -> u64 {
-        if self.compression() != Compression::Auto {
-            return 0;
-        }
-        let arena = &self.shared.arena;
-        let age = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        // Not charged meanwhile: puts come first.
-        if self.charge(ROOM).is_err() {
-            return 0;
-        }
-        self.credit(ROOM);
-        self.credit_some(self.log.close_unused(arena, age));
-        let Some(victim) = self.log.cold(arena, age) else {
-            return 0;
-        };
-        let start = Instant::now();
-        let effort = &mut Effort::tidying();
-        let pages = self.evacuate(cleaner, victim, How::Smaller, effort, true);
-        let time = u64::try_from(start.elapsed().as_micros()).unwrap_or(0);
-        self.counters.recompression_microseconds.add(time);
-        pages
     }
 
     /// Moves all entries out of a segment, as far as there is memory, and returns how many
     /// it looked at.
-    fn evacuate(
+    pub(super) fn evacuate(
         &self,
         cleaner: &mut Cleaner,
         victim: Victim,
@@ -181,12 +143,12 @@ impl Account {
         effort: &mut Effort,
         patient: bool,
     ) -> u64 {
-        let arena = &self.shared.arena;
+        let arena = self.budget.arena();
         let mut loan = Loan::default();
         let (mut at, mut pages) = (0, 0);
         cleaner.names.clear();
         cleaner.names.reserve(64);
-        while let Some(entry) = self.log.next(arena, &victim, &mut at) {
+        while let Some(entry) = self.budget.log.next(arena, &victim, &mut at) {
             match entry {
                 Moved::Other => {}
                 Moved::Name(name, pool, object) => cleaner.name(name, pool, object),
@@ -207,7 +169,7 @@ impl Account {
                 }
             }
         }
-        self.repay(self.log.done(arena, victim), loan.bytes);
+        self.repay(self.budget.log.done(arena, victim), loan.bytes);
         pages
     }
 
@@ -226,18 +188,18 @@ impl Account {
         let Some(pool) = pool.filter(|pool| pool.tag() == owner.pool) else {
             return true;
         };
-        let Some(payload) = self.shared.arena.of_victim(victim, location) else {
+        let Some(payload) = self.budget.arena().of_victim(victim, location) else {
             return true;
         };
         let mut place = |temperature, payload: Payload<'_>| {
             let charge = |bytes| self.charge_from(bytes, how, loan);
-            let Ok(new) = self.append(temperature, owner, payload, charge) else {
+            let Ok(new) = self.budget.append(temperature, owner, payload, charge) else {
                 return None;
             };
             let len = new.footprint() as u64;
             match pool.move_entry(owner, location, new, patient) {
                 Ok(()) => return Some(len),
-                Err(new) => self.free_entry(new),
+                Err(new) => self.budget.free_entry(new),
             }
             Some(0)
         };
@@ -250,13 +212,13 @@ impl Account {
                 Some(false) => codec::recompress(payload, |smaller| {
                     let moved = place(Temperature::Frozen, smaller);
                     if smaller != payload && moved.is_some_and(|bytes| bytes > 0) {
-                        self.counters.recompressed_pages.add(1);
+                        self.budget.counters.recompressed_pages.add(1);
                     }
                     moved
                 }),
             },
         };
-        self.counters.moved_bytes.add(moved.unwrap_or(0));
+        self.budget.counters.moved_bytes.add(moved.unwrap_or(0));
         moved.is_some()
     }
 
@@ -275,22 +237,22 @@ impl Account {
             loan.bytes += bytes;
             return Ok(());
         }
-        if self.charge_for_moving(bytes) {
+        if self.budget.charge_for_moving(bytes) {
             return Ok(());
         }
         if loan.reserve.is_none() {
-            loan.reserve = self.shared.reserve();
+            loan.reserve = self.reclaimer.reserve();
         }
         loan.reserve.as_ref().ok_or(Shortage::Store)?;
-        self.charge_anyway(bytes);
+        self.budget.charge_anyway(bytes);
         Ok(())
     }
 
     /// Credits what came back, but for what was borrowed.
     fn repay(&self, back: u64, borrowed: u64) {
         match back.checked_sub(borrowed) {
-            Some(rest) => self.credit_some(rest),
-            None => self.charge_anyway(borrowed - back),
+            Some(rest) => self.budget.credit_some(rest),
+            None => self.budget.charge_anyway(borrowed - back),
         }
     }
 }
@@ -311,7 +273,7 @@ impl Cleaner {
     }
 }
 
-impl crate::store::Shared {
+impl Reclaimer {
     /// The part of the store's memory that is for moving entries, unless somebody
     /// has it.
     fn reserve(&self) -> Option<MutexGuard<'_, ()>> {
@@ -322,26 +284,11 @@ impl crate::store::Shared {
         }
     }
 
-    /// Recompresses cold pages of a segment, and returns how many it looked at.
-    pub(crate) fn recompress_some(&self) -> u64 {
-        let Recompression { after, cpu_percent } = *self.recompression_mut();
-        if cpu_percent == 0 {
-            return 0;
-        }
-        let Ok(mut cleaner) = self.recompression_cleaner.try_lock() else {
-            return 0;
-        };
-        let mut accounts = self
-            .each_account()
-            .map(|account| account.recompress(&mut cleaner, after));
-        accounts.find(|pages| *pages > 0).unwrap_or(0)
-    }
-
     /// Cleans a segment of a client that is at rest, also if little of it is dead;
     /// whether there was one.
     pub(crate) fn tidy_some(&self) -> bool {
-        self.each_account().any(|account| {
-            account.could_be_tidier() && account.clean(&mut Effort::at_rest(), true).is_memory()
+        self.each_member().any(|member| {
+            member.could_be_tidier() && member.clean(&mut Effort::at_rest(), true).is_memory()
         })
     }
 
@@ -349,10 +296,9 @@ impl crate::store::Shared {
     /// do.
     pub(crate) fn clean_some(&self) -> bool {
         let mut any = false;
-        for account in self.each_account() {
-            if account.is_sparse() {
-                let cleaned = account.clean(&mut Effort::tidying(), true);
-                any |= cleaned.is_memory();
+        for member in self.each_member() {
+            if member.budget.is_sparse() {
+                any |= member.clean(&mut Effort::tidying(), true).is_memory();
             }
         }
         any

@@ -5,223 +5,130 @@
 //! effort, and it never waits for a lock in a pool of another client: what others
 //! keep in the store can't hold it up. What it leaves undone is the task of the
 //! background thread.
+//!
+//! [`retry`] has the one loop of everything that needs memory: try, make room, try again.
+//! [`member`] makes room within one client, and this module among all of them.
 
 mod cleaner;
+mod effort;
+mod member;
+mod recompress;
+mod retry;
 
-pub(crate) use cleaner::{Cleaned, Cleaner, LOAN};
+pub(crate) use effort::Effort;
+pub(crate) use member::Member;
+pub(crate) use recompress::Recompressor;
+pub(crate) use retry::Request;
 
-use crate::sync::Arc;
-use crate::sync::atomic::Ordering::Relaxed;
-
-use crate::account::Account;
-use crate::store::Shared;
-use crate::tier::{PIECE, SEGMENT};
+use crate::budget::StoreBudget;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::tier::SEGMENT;
 use crate::types::PoolKind;
-
-/// What an operation may still do to make room.
-#[derive(Debug)]
-pub(crate) struct Effort {
-    /// Looks for a block to evict; each costs about a microsecond.
-    looks: u32,
-    /// Pages moved that are not yet paid for.
-    moves: u32,
-    /// Pages to compress in line; each costs about ten.
-    pages: u64,
-    /// May wait for locks in pools of other clients.
-    patient: bool,
-    /// Memory is short.
-    urgent: bool,
-    /// Little is worth being done, too.
-    thorough: bool,
-}
-
-impl Effort {
-    /// For the put of one page, or the creation of a pool.
-    pub(crate) fn one() -> Self {
-        Self {
-            looks: 1024,
-            pages: 128,
-            ..Self::run()
-        }
-    }
-
-    /// For a run of pages.
-    pub(crate) fn run() -> Self {
-        Self {
-            looks: 8192,
-            pages: 1024,
-            patient: false,
-            ..Self::background()
-        }
-    }
-
-    /// For a piece of the background thread's work.
-    pub(crate) fn background() -> Self {
-        Self {
-            looks: 4096,
-            moves: 0,
-            pages: 512,
-            patient: true,
-            urgent: true,
-            thorough: true,
-        }
-    }
-
-    /// For what is done because there is time for it.
-    pub(crate) fn tidying() -> Self {
-        Self {
-            urgent: false,
-            thorough: false,
-            ..Self::background()
-        }
-    }
-
-    /// For what is done only when a client is at rest.
-    pub(crate) fn at_rest() -> Self {
-        Self {
-            thorough: true,
-            ..Self::tidying()
-        }
-    }
-
-    /// Whether memory is short.
-    pub(crate) fn is_urgent(&self) -> bool {
-        self.urgent
-    }
-
-    /// Whether little is worth being done, too.
-    pub(crate) fn is_thorough(&self) -> bool {
-        self.thorough
-    }
-
-    /// Whether locks in pools of other clients may be waited for.
-    pub(crate) fn is_patient(&self) -> bool {
-        self.patient
-    }
-
-    /// Whether blocks may still be looked for.
-    pub(crate) fn is_left(&self) -> bool {
-        self.looks > 0
-    }
-
-    /// Whether pages may still be compressed.
-    pub(crate) fn may_compress(&self) -> bool {
-        self.pages > 0
-    }
-
-    /// Pays for a look; whether it may be done.
-    pub(crate) fn look(&mut self) -> bool {
-        let may = self.is_left();
-        self.looks = self.looks.saturating_sub(1);
-        may
-    }
-
-    /// Pages that may be moved, each of which costs a part of a look.
-    pub(crate) fn moves(&self) -> u32 {
-        self.looks.saturating_mul(Self::MOVES)
-    }
-
-    /// Pays for a page that was moved.
-    pub(crate) fn moved(&mut self) {
-        self.moves += 1;
-        if self.moves == Self::MOVES {
-            self.moves = 0;
-            self.look();
-        }
-    }
-
-    /// Pages that are moved in the time of a look.
-    const MOVES: u32 = 8;
-
-    /// Lets others run for a moment; whether it may be done.
-    pub(crate) fn wait(&mut self) -> bool {
-        /// Looks that take as long.
-        const COST: u32 = 32;
-        let may = self.is_left();
-        if may {
-            self.looks = self.looks.saturating_sub(COST);
-            crate::sync::thread::yield_now();
-        }
-        may
-    }
-
-    /// Pays for pages that were compressed.
-    pub(crate) fn compressed(&mut self, pages: u64) {
-        self.pages = self.pages.saturating_sub(pages);
-    }
-}
+use cleaner::Cleaned;
 
 /// Free bytes that are to be had again once somebody found too few.
 const ROOM: u64 = 4 * SEGMENT as u64;
 
-impl Shared {
-    /// Whether there is room for a piece of page memory.
-    pub(crate) fn has_room(&self) -> bool {
-        self.has_room_for(PIECE as u64)
+/// Makes room in a store: knows all clients.
+#[derive(Debug)]
+pub(crate) struct Reclaimer {
+    pub(crate) budget: Arc<StoreBudget>,
+    members: RwLock<Vec<Arc<Member>>>,
+    /// Threads that do in the background what operations leave undone.
+    pub(crate) helpers: AtomicUsize,
+    /// For who moves entries when there is no other room.
+    reserve: Mutex<()>,
+    /// A quota was changed.
+    shrinks: AtomicBool,
+    /// Somebody found too little room.
+    wants_room: AtomicBool,
+    pub(crate) recompressor: Recompressor,
+}
+
+impl Reclaimer {
+    pub(crate) fn new(budget: Arc<StoreBudget>) -> Self {
+        Self {
+            budget,
+            members: RwLock::default(),
+            helpers: AtomicUsize::new(0),
+            reserve: Mutex::new(()),
+            shrinks: AtomicBool::new(false),
+            wants_room: AtomicBool::new(false),
+            recompressor: Recompressor::default(),
+        }
     }
 
-    /// Whether there is room for so many bytes.
-    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
-        self.ledger.held().saturating_add(bytes) <= self.limit()
+    pub(crate) fn members(&self) -> RwLockReadGuard<'_, Vec<Arc<Member>>> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compresses some deferred pages, those of `account` first; whether it is
+    pub(crate) fn members_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Member>>> {
+        self.members.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The members, one by one, without their list being locked meanwhile. Some
+    /// may be missed if others come or go.
+    fn each_member(&self) -> impl Iterator<Item = Arc<Member>> {
+        (0..).map_while(|nth| self.members().get(nth).cloned())
+    }
+
+    /// Whether any client has ephemeral pages.
+    fn can_evict(&self) -> bool {
+        let members = self.members();
+        members.iter().any(|member| member.budget.can_evict())
+    }
+
+    /// Compresses some deferred pages, those of `member` first; whether it is
     /// worth looking for memory again.
-    pub(crate) fn compress_now(&self, account: &Account, effort: &mut Effort) -> bool {
-        if account.compress_now(effort, true) {
+    fn compress_now(&self, member: &Member, effort: &mut Effort) -> bool {
+        if member.compress_now(effort, true) {
             return true;
         }
         let patient = effort.is_patient();
-        self.has_deferred()
+        self.budget.has_deferred()
             && self
-                .each_account()
+                .each_member()
                 .any(|other| other.compress_now(effort, patient))
     }
 
-    /// The accounts, one by one, without their list being locked meanwhile. Some
-    /// may be missed if others come or go.
-    fn each_account(&self) -> impl Iterator<Item = Arc<Account>> {
-        (0..).map_while(|nth| self.accounts().get(nth).cloned())
-    }
-
-    /// Makes room in the store for a put of `account` to a pool of `kind`;
+    /// Makes room in the store for a put of `member` to a pool of `kind`;
     /// whether it is worth trying again.
     ///
     /// A client that holds more than its share (the limit, split by weight) loses
     /// its own ephemeral pages first. Else the client that holds most for its
     /// weight loses some; but nobody's pages make room for ephemeral pages of a
     /// client that holds more for its weight.
-    pub(crate) fn make_room(&self, account: &Account, kind: PoolKind, effort: &mut Effort) -> bool {
+    fn make_room(&self, member: &Member, kind: PoolKind, effort: &mut Effort) -> bool {
         if self.trim()
-            || self.compress_now(account, effort)
-            || account.clean(effort, true).is_memory()
-            || self.clean_others(account, effort)
+            || member.clean(effort, true).is_memory()
+            || self.clean_others(member, effort)
         {
             return true;
         }
-        let accounts = self.accounts();
-        let beyond = account.held() > share(self.limit(), account, &accounts);
-        let victim = heaviest(&accounts);
-        drop(accounts);
-        if beyond && account.evict(effort, true) > 0 {
+        let members = self.members();
+        let beyond = member.budget.held() > share(self.budget.limit(), member, &members);
+        let victim = heaviest(&members);
+        drop(members);
+        if beyond && member.evict(effort, true) > 0 {
             return true;
         }
         let Some(victim) = victim else {
             return false;
         };
-        if kind == PoolKind::Ephemeral && account.load() > victim.load() {
-            return account.evict(effort, true) > 0;
+        if kind == PoolKind::Ephemeral && member.budget.load() > victim.budget.load() {
+            return member.evict(effort, true) > 0;
         }
-        let patient = effort.is_patient() || std::ptr::eq(account, Arc::as_ptr(&victim));
+        let patient = effort.is_patient() || std::ptr::eq(member, Arc::as_ptr(&victim));
         // Only whole segments help another client.
         let mut evicted = false;
         while victim.give_up(effort, patient) {
             evicted = true;
-            if self.has_room() {
+            if self.budget.has_room() {
                 break;
             }
         }
-        if !self.has_room() {
+        if !self.budget.has_room() {
             self.want_room();
         }
         evicted
@@ -229,12 +136,12 @@ impl Shared {
 
     /// Cleans a segment of other clients; whether it is worth looking for memory
     /// again. Nobody's pages go while somebody's dead bytes are left.
-    fn clean_others(&self, account: &Account, effort: &mut Effort) -> bool {
+    fn clean_others(&self, member: &Member, effort: &mut Effort) -> bool {
         let patient = effort.is_patient();
         let mut busy = false;
-        for other in self.each_account() {
-            let is_own = std::ptr::eq(account, Arc::as_ptr(&other));
-            if is_own || other.log.dead_bytes() < SEGMENT as u64 {
+        for other in self.each_member() {
+            let is_own = std::ptr::eq(member, Arc::as_ptr(&other));
+            if is_own || other.budget.log.dead_bytes() < SEGMENT as u64 {
                 continue;
             }
             match other.clean(effort, patient) {
@@ -249,14 +156,26 @@ impl Shared {
 
     /// Gives segments without pages back; whether there was any.
     fn trim(&self) -> bool {
-        let accounts = self.accounts();
-        accounts.iter().fold(false, |any, other| other.trim() | any)
+        let members = self.members();
+        members
+            .iter()
+            .fold(false, |any, other| other.budget.trim() | any)
+    }
+
+    /// Holds at most `bytes` for now: evicts some pages at once, and has the background
+    /// thread evict the others.
+    pub(crate) fn limit_for_now(&self, bytes: u64) {
+        self.budget.set_limit(bytes);
+        if !self.budget.has_room() {
+            self.want_room();
+            self.evict_some(&mut Effort::run());
+        }
     }
 
     /// Has the background thread make room: somebody found too little.
-    pub(crate) fn want_room(&self) {
+    fn want_room(&self) {
         self.wants_room.store(true, Relaxed);
-        self.wake();
+        self.budget.wake_up.wake();
     }
 
     /// A piece of what an operation must not do itself: brings clients within
@@ -265,8 +184,8 @@ impl Shared {
     pub(crate) fn reclaim_some(&self) -> bool {
         let mut effort = Effort::background();
         if self.shrinks.swap(false, Relaxed) {
-            for account in self.each_account() {
-                if account.shrink(&mut effort) {
+            for member in self.each_member() {
+                if member.shrink(&mut effort) {
                     self.shrinks.store(true, Relaxed);
                     return true;
                 }
@@ -280,11 +199,27 @@ impl Shared {
         is_unfinished
     }
 
+    /// Compresses up to `pages` deferred pages of the pool that has most of
+    /// them, and returns how many it looked at.
+    pub(crate) fn compress_some(&self, pages: u64) -> u64 {
+        let mut most = None;
+        for member in self.members().iter() {
+            for pool in member.pools().values() {
+                let deferred = pool.deferred();
+                if deferred > most.as_ref().map_or(0, |(deferred, _)| *deferred) {
+                    most = Some((deferred, pool.clone()));
+                }
+            }
+        }
+        // No lock is held by now: others come and go while it compresses.
+        most.map_or(0, |(_, pool)| pool.compress_some(pages))
+    }
+
     /// Evicts ephemeral pages until there is some room; whether effort ended first.
-    pub(crate) fn evict_some(&self, effort: &mut Effort) -> bool {
+    fn evict_some(&self, effort: &mut Effort) -> bool {
         let patient = effort.is_patient();
-        while !self.has_room_for(ROOM) {
-            let victim = heaviest(&self.accounts());
+        while !self.budget.has_room_for(ROOM) {
+            let victim = heaviest(&self.members());
             let evicted = victim.is_some_and(|victim| victim.give_up(effort, patient));
             if !effort.is_left() {
                 return true;
@@ -298,15 +233,21 @@ impl Shared {
 }
 
 /// Of the clients with ephemeral pages, the one that holds most for its weight.
-fn heaviest(accounts: &[Arc<Account>]) -> Option<Arc<Account>> {
-    let with_pages = accounts.iter().filter(|other| other.can_evict());
-    with_pages.max_by_key(|other| other.load()).cloned()
+fn heaviest(members: &[Arc<Member>]) -> Option<Arc<Member>> {
+    let with_pages = members.iter().filter(|other| other.budget.can_evict());
+    with_pages.max_by_key(|other| other.budget.load()).cloned()
 }
 
-/// The part of `limit` that is due to `account` among `all`. The weights are added up
+/// The part of `limit` that is due to `member` among `all`. The weights are added up
 /// each time, so those of clients that are gone can't be left in the sum.
-fn share(limit: u64, account: &Account, all: &[Arc<Account>]) -> u64 {
-    let sum: u128 = all.iter().map(|other| u128::from(other.weight())).sum();
-    let share = u128::from(limit) * u128::from(account.weight()) / sum.max(1);
+fn share(limit: u64, member: &Member, all: &[Arc<Member>]) -> u64 {
+    let sum: u128 = all
+        .iter()
+        .map(|other| u128::from(other.budget.weight()))
+        .sum();
+    let share = u128::from(limit) * u128::from(member.budget.weight()) / sum.max(1);
     u64::try_from(share).unwrap_or(limit)
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,11 +141,11 @@ pub fn client(store: &Store, quota: u64) -> Client {
         .unwrap()
 }
 
-pub fn pool(client: &Client, id: u32, kind: PoolKind) -> Arc<Pool> {
+pub fn pool(client: &Client, id: u32, kind: PoolKind) -> Pool {
     pool_with_quota(client, id, kind, None)
 }
 
-pub fn pool_with_quota(client: &Client, id: u32, kind: PoolKind, quota: Option<u64>) -> Arc<Pool> {
+pub fn pool_with_quota(client: &Client, id: u32, kind: PoolKind, quota: Option<u64>) -> Pool {
     let created = client.create_pool(id, PoolConfig::new(kind).with_quota(quota));
     assert_eq!(created, Ok(Created::New));
     client.pool(id).unwrap()

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! From a chain's bytes to its answer: parse, run against the store, answer.
 
-use std::sync::Arc;
-
 use tmem_store::{
     Created, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, Put, Refused,
 };
@@ -397,7 +395,7 @@ impl Tally {
     }
 }
 
-fn pool(device: &Device, id: u32) -> Result<Arc<Pool>, Fault> {
+fn pool(device: &Device, id: u32) -> Result<Pool, Fault> {
     device.client.pool(id).ok_or(Fault::UnknownPool)
 }
 

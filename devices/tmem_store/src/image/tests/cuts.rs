@@ -29,7 +29,7 @@ proptest! {
     #[test]
     fn every_cut_is_a_state_that_was_there(ops in prop::collection::vec(op(), 1..120)) {
         let mut world = World::new(LIMIT);
-        world.store.shared().arena.journal().begin();
+        world.store.arena().journal().begin();
         let mut memory = Memory::default();
         for op in &ops {
             let before = world.pages.clone();
@@ -105,7 +105,7 @@ fn cuts_while_threads_are_at_it_are_states_that_were_there() {
     const ROOMY: u64 = 8 * LIMIT;
     let world = World::new(ROOMY);
     let pool = world.pool(0, 0);
-    let journal = world.store.shared().arena.journal();
+    let journal = world.store.arena().journal();
     // Something to move.
     for index in 100..160 {
         let _ = pool.put(&object(0), index, &page(2 + index * 4));
@@ -142,8 +142,8 @@ fn cuts_while_threads_are_at_it_are_states_that_were_there() {
         let cleaner = scope.spawn(|| {
             while !ended.load(Relaxed) {
                 world.store.compress_some(2);
-                let account = world.clients[0].account();
-                let _ = account.clean(&mut crate::reclaim::Effort::run(), true);
+                let member = world.clients[0].member();
+                let _ = member.clean(&mut crate::reclaim::Effort::run(), true);
             }
         });
         for actor in actors {

@@ -119,8 +119,8 @@ proptest! {
                     pool.flush(&object(at % 3), u64::from(at / 3), 1);
                 }
             }
-            let account = client.account();
-            let _ = account.clean(&mut crate::reclaim::Effort::run(), true);
+            let member = client.member();
+            let _ = member.clean(&mut crate::reclaim::Effort::run(), true);
         }
         check_end(&store, clients);
     }

@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    fn pool(&self, client: u8, pool: u32) -> std::sync::Arc<Pool> {
+    fn pool(&self, client: u8, pool: u32) -> crate::Pool {
         let config = crate::PoolConfig {
             kind: KINDS[pool as usize],
             quota: None,
@@ -174,15 +174,15 @@ impl World {
             }
             Op::Clean => {
                 for client in &self.clients {
-                    let account = client.account();
-                    let _ = account.clean(&mut crate::reclaim::Effort::run(), true);
+                    let member = client.member();
+                    let _ = member.clean(&mut crate::reclaim::Effort::run(), true);
                 }
             }
         }
     }
 
     fn notes(&self) -> Vec<Note> {
-        self.store.shared().arena.journal().take()
+        self.store.arena().journal().take()
     }
 }
 

@@ -14,10 +14,8 @@
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{MutexGuard, PoisonError};
 
-use super::{Account, Shortage};
+use super::{Budget, Shortage, charge};
 use crate::codec;
-use crate::ledger::charge;
-use crate::reclaim::Effort;
 use crate::tier::{Content, Entry, LARGEST, Owner, Payload, SEGMENT, Temperature};
 use crate::types::Page;
 
@@ -29,30 +27,7 @@ const PER_PAGE: u64 = SEGMENT.div_ceil(SEGMENT / LARGEST - 1) as u64;
 /// that is begun.
 const PER_CLIENT: u64 = SEGMENT as u64;
 
-/// Looks for pages to compress while some wait: one whose put is about to end
-/// is not found yet. Whether any were found.
-pub(crate) fn look(
-    effort: &mut Effort,
-    wait: impl Fn() -> bool,
-    compress_now: impl Fn(&mut Effort) -> bool,
-) -> bool {
-    const LOOKS: u32 = 64;
-    for _ in 0..LOOKS {
-        if !wait() || !effort.may_compress() {
-            return false;
-        }
-        if compress_now(effort) {
-            return true;
-        }
-        if !effort.look() {
-            return false;
-        }
-        crate::sync::thread::yield_now();
-    }
-    false
-}
-
-impl Account {
+impl Budget {
     fn deferred(&self) -> MutexGuard<'_, u64> {
         self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,12 +36,12 @@ impl Account {
     /// has to be compressed at once, because too many wait already or because
     /// memory is short.
     pub(crate) fn keep_deferred(&self, owner: &Owner<'_>, page: &Page) -> Option<Content> {
-        let shared = &self.shared;
-        if !charge(&shared.deferred_pages, shared.most_deferred, 1) {
+        let store = &self.store;
+        if !charge(&store.deferred_pages, store.most_deferred, 1) {
             return None;
         }
         if !self.set_aside() {
-            shared.deferred_pages.fetch_sub(1, Relaxed);
+            store.deferred_pages.fetch_sub(1, Relaxed);
             return None;
         }
         let charge = |bytes| self.charge(bytes);
@@ -83,7 +58,7 @@ impl Account {
         if !self.ledger.set_aside(self.quota(), bytes) {
             return false;
         }
-        if !self.shared.ledger.set_aside(self.shared.limit(), bytes) {
+        if !self.store.ledger.set_aside(self.store.limit(), bytes) {
             self.ledger.release(bytes);
             return false;
         }
@@ -97,9 +72,9 @@ impl Account {
         *pages -= 1;
         let bytes = PER_PAGE + if *pages == 0 { PER_CLIENT } else { 0 };
         self.ledger.release(bytes);
-        self.shared.ledger.release(bytes);
+        self.store.ledger.release(bytes);
         drop(pages);
-        self.shared.deferred_pages.fetch_sub(1, Relaxed);
+        self.store.deferred_pages.fetch_sub(1, Relaxed);
     }
 
     /// Whether pages of the client wait.
@@ -110,11 +85,11 @@ impl Account {
     /// Whether memory that is set aside for deferred pages, the client's or
     /// anybody's, is in use: they have to be compressed first.
     pub(super) fn is_overdrawn(&self) -> Option<Shortage> {
-        let shared = &self.shared;
-        if shared.deferred_pages.load(Relaxed) == 0 {
+        let store = &self.store;
+        if store.deferred_pages.load(Relaxed) == 0 {
             return None;
         }
-        if shared.ledger.is_beyond(shared.limit()) {
+        if store.ledger.is_beyond(store.limit()) {
             return Some(Shortage::Store);
         }
         let beyond = self.ledger.is_beyond(self.quota()) && self.has_deferred();
@@ -128,32 +103,11 @@ impl Account {
         // Room for it was set aside within quota and limit; if these were lowered
         // since, this is the way back to them.
         let charge = |bytes: u64| {
-            let held = self.shared.ledger.held();
-            let room = held.saturating_add(bytes) <= self.shared.most;
+            let held = self.store.ledger.held();
+            let room = held.saturating_add(bytes) <= self.store.most();
             room.then(|| self.charge_anyway(bytes))
                 .ok_or(Shortage::Store)
         };
         self.append(Temperature::Warm, owner, payload, charge).ok()
-    }
-
-    /// Compresses some of the client's deferred pages; whether it is worth
-    /// looking for memory again. Only the `patient` wait for a shard's lock.
-    pub(crate) fn compress_now(&self, effort: &mut Effort, patient: bool) -> bool {
-        look(
-            effort,
-            || self.has_deferred(),
-            |effort| {
-                let pools = self.pools();
-                pools
-                    .values()
-                    .any(|pool| pool.compress_now(effort, patient) > 0)
-            },
-        )
-    }
-
-    /// Whether more is held, or set aside for deferred pages, than the quota.
-    pub(super) fn is_beyond_quota(&self) -> bool {
-        let quota = self.quota();
-        self.held() > quota || (self.ledger.is_beyond(quota) && self.has_deferred())
     }
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Page memory of a client: charged before it is taken, credited once it came back.
+
+use super::{Budget, Shortage};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::tier::{Content, Entry, EntryRef, Owner, Payload, Pin, Short, Temperature};
+
+impl Budget {
+    /// Finds room for a page. Takes new memory only within quota and limit.
+    pub(crate) fn keep(
+        &self,
+        owner: &Owner<'_>,
+        payload: Payload<'_>,
+        replaces: bool,
+    ) -> Result<Content, Shortage> {
+        // A client over its quota (which was lowered) gets no new page kept,
+        // not even in memory that it holds already.
+        if !replaces && self.held() > self.quota() {
+            return Err(Shortage::Client);
+        }
+        if let Some(shortage) = self.is_overdrawn() {
+            return Err(shortage);
+        }
+        let charge = |bytes| self.charge(bytes);
+        let warm = self.append(Temperature::Warm, owner, payload, charge);
+        warm.or_else(|shortage| {
+            // Room that is there is better than the right place.
+            let none = |_| Err(shortage);
+            self.append(Temperature::Cold, owner, payload, none)
+        })
+        .map(Content::Entry)
+    }
+
+    /// Appends an entry to the client's log; `charge` is asked for the memory that
+    /// it takes.
+    pub(crate) fn append(
+        &self,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        payload: Payload<'_>,
+        mut charge: impl FnMut(u64) -> Result<(), Shortage>,
+    ) -> Result<Entry, Shortage> {
+        let arena = self.arena();
+        let mut grant = 0;
+        let entry = loop {
+            match self
+                .log
+                .append(arena, temperature, owner, payload, &mut grant)
+            {
+                Ok(entry) => break Ok(entry),
+                Err(Short::System) => break Err(Shortage::System),
+                Err(Short::Memory(needed)) => {
+                    let more = needed.saturating_sub(grant);
+                    if let Err(shortage) = charge(more) {
+                        break Err(shortage);
+                    }
+                    grant += more;
+                }
+            }
+        };
+        // Somebody else may have taken memory for this one, too.
+        self.credit_some(grant);
+        entry
+    }
+
+    /// Makes an entry what is kept of its page, also for who makes the index anew.
+    /// To be called with the lock of its shard held, before what it replaces is
+    /// buried.
+    pub(crate) fn publish(&self, entry: EntryRef<'_>) {
+        self.arena().publish(entry);
+    }
+
+    /// Makes sure that an entry is not found again by who makes the index anew. To be
+    /// called before the lock of its shard is let go of: others may keep a newer page
+    /// then.
+    pub(crate) fn bury(&self, entry: EntryRef<'_>) {
+        self.arena().bury(entry);
+    }
+
+    /// Gives the memory of a page back.
+    pub(crate) fn free(&self, content: Content) {
+        self.freed_since_refusal.fetch_add(1, Relaxed);
+        let is_deferred = matches!(content, Content::Deferred(_));
+        self.free_entry(content.into_entry());
+        if is_deferred {
+            self.end_deferred();
+        }
+    }
+
+    /// Gives the memory of an entry back.
+    pub(crate) fn free_entry(&self, entry: Entry) {
+        self.credit_some(self.log.free(self.arena(), entry));
+        if self.is_sparse() {
+            self.store.wake_up.wake();
+        }
+    }
+
+    /// The payload behind a pin; `None` if its codec is not known.
+    pub(crate) fn pinned<'a>(&'a self, pin: &'a Pin) -> Option<Payload<'a>> {
+        // Others may do anything by now; the scheduler has no other place to see that.
+        #[cfg(shuttle)]
+        crate::sync::thread::yield_now();
+        self.arena().pinned(pin)
+    }
+
+    /// Ends a pin.
+    pub(crate) fn unpin(&self, pin: Pin) {
+        self.credit_some(self.log.unpin(self.arena(), pin));
+    }
+
+    /// Gives unused page memory back to the system; whether there was any.
+    pub(crate) fn trim(&self) -> bool {
+        let bytes = self.log.retire(self.arena());
+        self.credit_some(bytes);
+        bytes > 0
+    }
+
+    /// Credits what came back, if anything did.
+    pub(crate) fn credit_some(&self, bytes: u64) {
+        if bytes > 0 {
+            self.credit(bytes);
+        }
+    }
+}

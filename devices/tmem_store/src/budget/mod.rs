@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Who may hold how much: what is held for a client and for all of them, in bytes, and
+//! its limits. A budget knows no pools; who makes room is above it.
+//!
+//! What a client holds is counted in bytes that the host really spends on it:
+//! the memory behind its segments, the index of its pools, and the pools. Every
+//! byte is charged to the client and to the store before it is taken, and
+//! credited after it was given back.
+
+mod deferred;
+mod ledger;
+mod memory;
+mod store;
+mod wake_up;
+
+pub(crate) use ledger::charge;
+pub(crate) use store::{LOAN, StoreBudget};
+pub(crate) use wake_up::WakeUp;
+
+use crate::config::{ClientConfig, Compression};
+use crate::counters::Counters;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex};
+use crate::tier::{Arena, Log, PIECE, SEGMENT};
+use crate::types::{Identity, Refused};
+use ledger::Ledger;
+
+/// What ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// The pool's quota.
+    Pool,
+    /// The client's quota.
+    Client,
+    /// The store's memory limit.
+    Store,
+    /// The system's memory.
+    System,
+}
+
+impl Shortage {
+    /// What a put that met it is told.
+    pub(crate) fn refusal(self) -> Refused {
+        match self {
+            Self::Pool | Self::Client => Refused::Quota,
+            Self::Store | Self::System => Refused::Memory,
+        }
+    }
+}
+
+/// The budget of a client, and its page memory.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pub(crate) store: Arc<StoreBudget>,
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+    quota: AtomicU64,
+    weight: AtomicU32,
+    ledger: Ledger,
+    frozen: AtomicBool,
+    /// The place of the setting in [`Compression::ALL`].
+    compression: AtomicUsize,
+    pub(crate) counters: Counters,
+    pub(crate) log: Log,
+    /// Counts puts to ephemeral pools: the time by which blocks age.
+    clock: AtomicU64,
+    /// Frees since a put of a new persistent page was last refused for want
+    /// of quota or memory.
+    freed_since_refusal: AtomicU64,
+    /// Deferred pages.
+    deferred: Mutex<u64>,
+}
+
+impl Budget {
+    pub(crate) fn new(store: Arc<StoreBudget>, identity: Identity, config: ClientConfig) -> Self {
+        Self {
+            store,
+            name: config.name,
+            identity,
+            quota: AtomicU64::new(config.quota),
+            weight: AtomicU32::new(config.weight.max(1)),
+            ledger: Ledger::default(),
+            frozen: AtomicBool::new(false),
+            compression: AtomicUsize::new(0),
+            counters: Counters::default(),
+            log: Log::new(identity),
+            clock: AtomicU64::new(0),
+            freed_since_refusal: AtomicU64::new(u64::MAX / 2),
+            deferred: Mutex::new(0),
+        }
+    }
+
+    /// The memory of all clients' pages.
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.store.arena
+    }
+
+    pub(crate) fn quota(&self) -> u64 {
+        self.quota.load(Relaxed)
+    }
+
+    pub(crate) fn set_quota(&self, bytes: u64) {
+        self.quota.store(bytes, Relaxed);
+    }
+
+    /// At least 1.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    pub(crate) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight.max(1), Relaxed);
+    }
+
+    /// Bytes held for each unit of weight, in 2^-32: by this clients are compared.
+    pub(crate) fn load(&self) -> u128 {
+        (u128::from(self.held()) << 32) / u128::from(self.weight().max(1))
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.ledger.held()
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.load(Relaxed)
+    }
+
+    pub(crate) fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Relaxed);
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        let [first, ..] = Compression::ALL;
+        let nth = self.compression.load(Relaxed);
+        Compression::ALL.get(nth).copied().unwrap_or(first)
+    }
+
+    pub(crate) fn set_compression(&self, compression: Compression) {
+        let nth = Compression::ALL.iter().position(|it| *it == compression);
+        self.compression.store(nth.unwrap_or(0), Relaxed);
+    }
+
+    /// Now, for blocks that age.
+    pub(crate) fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Relaxed)
+    }
+
+    /// Charges `bytes` to the client and the store.
+    pub(crate) fn charge(&self, bytes: u64) -> Result<(), Shortage> {
+        if !self.ledger.charge(self.quota(), bytes) {
+            return Err(Shortage::Client);
+        }
+        if !self.store.charge(bytes) {
+            self.ledger.credit(bytes);
+            return Err(Shortage::Store);
+        }
+        Ok(())
+    }
+
+    /// Charges `bytes` for entries that are moved, whatever the client's quota:
+    /// what they are moved from comes back. Whether the store has room.
+    pub(crate) fn charge_for_moving(&self, bytes: u64) -> bool {
+        let charged = self.store.charge(bytes);
+        if charged {
+            self.ledger.charge_anyway(bytes);
+        }
+        charged
+    }
+
+    /// Charges `bytes` that are held already.
+    pub(crate) fn charge_anyway(&self, bytes: u64) {
+        self.ledger.charge_anyway(bytes);
+        self.store.ledger.charge_anyway(bytes);
+    }
+
+    /// Credits `bytes` that were charged before.
+    pub(crate) fn credit(&self, bytes: u64) {
+        self.ledger.credit(bytes);
+        self.store.ledger.credit(bytes);
+    }
+
+    /// Whether more is held, or set aside for deferred pages, than the quota.
+    pub(crate) fn is_beyond_quota(&self) -> bool {
+        let quota = self.quota();
+        self.held() > quota || (self.ledger.is_beyond(quota) && self.has_deferred())
+    }
+
+    /// Whether the client has ephemeral pages.
+    pub(crate) fn can_evict(&self) -> bool {
+        self.counters.ephemeral_pages.get() > 0
+    }
+
+    /// Whether the quota leaves room for a piece of page memory.
+    pub(crate) fn has_room(&self) -> bool {
+        self.held().saturating_add(PIECE as u64) <= self.quota()
+    }
+
+    /// Whether so much memory holds nothing that it is worth being cleaned in the
+    /// background.
+    pub(crate) fn is_sparse(&self) -> bool {
+        let dead = self.log.dead_bytes();
+        dead > (self.log.backed_bytes() / 24).max(4 * PIECE as u64)
+    }
+
+    /// Whether a put of a new persistent page was refused not long ago, and it is not worth trying
+    /// again: little was freed since, or nothing that was freed is to be had.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        /// Freed pages after which a put is worth trying again.
+        const WORTHWHILE: u64 = 16;
+        self.log.dead_bytes() < SEGMENT as u64
+            || self.held() > self.quota()
+            || self.freed_since_refusal.load(Relaxed) < WORTHWHILE
+    }
+
+    /// Remembers that a put of a new persistent page was refused.
+    pub(crate) fn note_refusal(&self) {
+        self.freed_since_refusal.store(0, Relaxed);
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! How much one operation may do to make room.
+
+/// What an operation may still do to make room.
+#[derive(Debug)]
+pub(crate) struct Effort {
+    /// Looks for a block to evict; each costs about a microsecond.
+    looks: u32,
+    /// Pages moved that are not yet paid for.
+    moves: u32,
+    /// Pages to compress in line; each costs about ten.
+    pages: u64,
+    /// May wait for locks in pools of other clients.
+    patient: bool,
+    /// Memory is short.
+    urgent: bool,
+    /// Little is worth being done, too.
+    thorough: bool,
+}
+
+impl Effort {
+    /// For the put of one page, or the creation of a pool.
+    pub(crate) fn one() -> Self {
+        Self {
+            looks: 1024,
+            pages: 128,
+            ..Self::run()
+        }
+    }
+
+    /// For a run of pages.
+    pub(crate) fn run() -> Self {
+        Self {
+            looks: 8192,
+            pages: 1024,
+            patient: false,
+            ..Self::background()
+        }
+    }
+
+    /// For a piece of the background thread's work.
+    pub(crate) fn background() -> Self {
+        Self {
+            looks: 4096,
+            moves: 0,
+            pages: 512,
+            patient: true,
+            urgent: true,
+            thorough: true,
+        }
+    }
+
+    /// For what is done because there is time for it.
+    pub(crate) fn tidying() -> Self {
+        Self {
+            urgent: false,
+            thorough: false,
+            ..Self::background()
+        }
+    }
+
+    /// For what is done only when a client is at rest.
+    pub(crate) fn at_rest() -> Self {
+        Self {
+            thorough: true,
+            ..Self::tidying()
+        }
+    }
+
+    /// Whether memory is short.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// Whether little is worth being done, too.
+    pub(crate) fn is_thorough(&self) -> bool {
+        self.thorough
+    }
+
+    /// Whether locks in pools of other clients may be waited for.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.patient
+    }
+
+    /// Whether blocks may still be looked for.
+    pub(crate) fn is_left(&self) -> bool {
+        self.looks > 0
+    }
+
+    /// Whether pages may still be compressed.
+    pub(crate) fn may_compress(&self) -> bool {
+        self.pages > 0
+    }
+
+    /// Pays for a look; whether it may be done.
+    pub(crate) fn look(&mut self) -> bool {
+        let may = self.is_left();
+        self.looks = self.looks.saturating_sub(1);
+        may
+    }
+
+    /// Pages that may be moved, each of which costs a part of a look.
+    pub(crate) fn moves(&self) -> u32 {
+        self.looks.saturating_mul(Self::MOVES)
+    }
+
+    /// Pays for a page that was moved.
+    pub(crate) fn moved(&mut self) {
+        self.moves += 1;
+        if self.moves == Self::MOVES {
+            self.moves = 0;
+            self.look();
+        }
+    }
+
+    /// Pages that are moved in the time of a look.
+    const MOVES: u32 = 8;
+
+    /// Lets others run for a moment; whether it may be done.
+    pub(crate) fn wait(&mut self) -> bool {
+        /// Looks that take as long.
+        const COST: u32 = 32;
+        let may = self.is_left();
+        if may {
+            self.looks = self.looks.saturating_sub(COST);
+            crate::sync::thread::yield_now();
+        }
+        may
+    }
+
+    /// Pays for pages that were compressed.
+    pub(crate) fn compressed(&mut self, pages: u64) {
+        self.pages = self.pages.saturating_sub(pages);
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A client and its pools: what it gives up itself.
+
+use std::collections::BTreeMap;
+
+use super::cleaner::Cleaner;
+use super::{Effort, Reclaimer};
+use crate::budget::Budget;
+use crate::pool::Pages;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::tier::PoolTag;
+use crate::types::PoolKind;
+
+/// A client among all those that share a store's memory.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) budget: Arc<Budget>,
+    pub(super) reclaimer: Arc<Reclaimer>,
+    pools: RwLock<BTreeMap<u32, Arc<Pages>>>,
+    /// Pools that were made.
+    made: AtomicU64,
+    pub(super) cleaner: Mutex<Cleaner>,
+    /// Changes when it was last seen to have changed, and when that was, by the arena's
+    /// clock in milliseconds.
+    pub(super) seen: Mutex<(u64, u64)>,
+    /// The quota was changed, and what is held was not yet brought within it.
+    shrinks: AtomicBool,
+}
+
+impl Member {
+    pub(crate) fn new(reclaimer: Arc<Reclaimer>, budget: Arc<Budget>) -> Self {
+        Self {
+            budget,
+            reclaimer,
+            pools: RwLock::default(),
+            made: AtomicU64::new(0),
+            cleaner: Mutex::default(),
+            seen: Mutex::default(),
+            shrinks: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn pools(&self) -> RwLockReadGuard<'_, BTreeMap<u32, Arc<Pages>>> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn pools_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<u32, Arc<Pages>>> {
+        self.pools.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tag of a pool that is made now.
+    pub(crate) fn tag(&self, id: u32, kind: PoolKind) -> PoolTag {
+        PoolTag::new(id, kind, self.made.fetch_add(1, Relaxed))
+    }
+
+    /// Pools that are made from now on come after one with this tag.
+    pub(crate) fn made_after(&self, tag: PoolTag) {
+        self.made.fetch_max(tag.made() + 1, Relaxed);
+    }
+
+    /// Forgets the client, whose pools are gone.
+    pub(crate) fn leave(self: &Arc<Self>) {
+        let mut members = self.reclaimer.members_mut();
+        members.retain(|other| !Arc::ptr_eq(other, self));
+    }
+
+    /// Whether a put of a new persistent page would be refused now.
+    pub(crate) fn is_full(&self) -> bool {
+        let budget = &self.budget;
+        if budget.is_frozen() {
+            return true;
+        }
+        let has_room = budget.has_room();
+        if (has_room && budget.store.has_room()) || budget.can_evict() {
+            return false;
+        }
+        // The others' ephemeral pages come last: asking takes a lock.
+        budget.is_hopeless() && !(has_room && self.reclaimer.can_evict())
+    }
+
+    /// Compresses some of the client's deferred pages; whether it is worth
+    /// looking for memory again. Only the `patient` wait for a shard's lock.
+    pub(super) fn compress_now(&self, effort: &mut Effort, patient: bool) -> bool {
+        let deferred = || self.budget.has_deferred();
+        compress_while(effort, deferred, || {
+            let pools = self.pools();
+            let mut done = pools.values().map(|pool| pool.compress_now(patient));
+            done.find(|done| *done > 0).unwrap_or(0)
+        })
+    }
+
+    /// Makes room within the client's quota; whether it is worth trying again.
+    pub(super) fn make_own_room(&self, effort: &mut Effort) -> bool {
+        self.budget.trim() || self.give_up(effort, true)
+    }
+
+    /// Gives up what holds nothing, or else some ephemeral pages; whether there was any.
+    pub(super) fn give_up(&self, effort: &mut Effort, patient: bool) -> bool {
+        self.clean(effort, patient).is_memory() || self.evict(effort, patient) > 0
+    }
+
+    /// Evicts the oldest block of the client's ephemeral pools and returns
+    /// how many pages it had. Only the `patient` wait for a shard's lock.
+    pub(crate) fn evict(&self, effort: &mut Effort, patient: bool) -> u64 {
+        /// Looks for a block that was not used, before any will do.
+        const SPARING: u32 = 64;
+        let mut looks = 0;
+        // A shard may be emptied between the look and the eviction, or all its
+        // blocks may be in use; those that are spared are spared once.
+        while self.budget.can_evict() && effort.look() {
+            let Some((shard, pool)) = self.oldest() else {
+                return 0;
+            };
+            match pool.evict(shard, looks < SPARING, patient) {
+                Some(0) => {}
+                Some(pages) => return pages,
+                None => crate::sync::thread::yield_now(),
+            }
+            looks += 1;
+        }
+        0
+    }
+
+    /// The pool with the oldest block, and the shard that it is in.
+    fn oldest(&self) -> Option<(usize, Arc<Pages>)> {
+        let pools = self.pools();
+        let ephemeral = pools.values().filter(|p| p.kind() == PoolKind::Ephemeral);
+        let oldest = ephemeral
+            .filter_map(|pool| pool.oldest().map(|(stamp, shard)| (stamp, shard, pool)))
+            .min_by_key(|(stamp, ..)| *stamp);
+        oldest.map(|(_, shard, pool)| (shard, pool.clone()))
+    }
+
+    /// Changes the quota. The client is brought within it in the background, or
+    /// at once if nobody works there.
+    pub(crate) fn change_quota(&self, bytes: u64) {
+        self.budget.set_quota(bytes);
+        self.shrinks.store(true, Relaxed);
+        if self.reclaimer.helpers.load(Relaxed) > 0 {
+            self.reclaimer.shrinks.store(true, Relaxed);
+            self.budget.store.wake_up.wake();
+            return;
+        }
+        while self.shrink(&mut Effort::background()) {}
+    }
+
+    /// Brings a client whose quota was changed within it, as far as it can be;
+    /// whether there is more to do.
+    pub(super) fn shrink(&self, effort: &mut Effort) -> bool {
+        if !self.shrinks.swap(false, Relaxed) {
+            return false;
+        }
+        while self.budget.is_beyond_quota() {
+            if !effort.is_left() || !effort.may_compress() {
+                self.shrinks.store(true, Relaxed);
+                return true;
+            }
+            if !self.compress_now(effort, true) && !self.make_own_room(effort) {
+                // Unless the effort has just ended, what is left has to stay.
+                if effort.is_left() && effort.may_compress() {
+                    return false;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Compresses pages while some are deferred: one whose put is about to end is not found yet.
+/// Whether any were found.
+pub(super) fn compress_while(
+    effort: &mut Effort,
+    deferred: impl Fn() -> bool,
+    compress_now: impl Fn() -> u64,
+) -> bool {
+    const LOOKS: u32 = 64;
+    for _ in 0..LOOKS {
+        if !deferred() || !effort.may_compress() {
+            return false;
+        }
+        let pages = compress_now();
+        effort.compressed(pages);
+        if pages > 0 {
+            return true;
+        }
+        if !effort.look() {
+            return false;
+        }
+        crate::sync::thread::yield_now();
+    }
+    false
+}
