@@ -3,6 +3,8 @@
 //! says; whoever exports statistics takes them from `metrics`. The names are stable:
 //! reports use them as keys.
 
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -93,46 +95,95 @@ const fn ends_with(mut name: &[u8], mut end: &[u8]) -> bool {
     end.is_empty()
 }
 
-/// Declares structures of metrics. Those in `common` are in each of them.
+/// A number that any thread adds to, and that only statistics read.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Relaxed);
+    }
+
+    pub(crate) fn sub(&self, by: u64) {
+        self.0.fetch_sub(by, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Declares [`Counters`], and the statistics that are made of them: `gauges` and
+/// `counters` are in both, `of_client` in those of a client. What a structure has of
+/// its own is not counted but looked up.
 macro_rules! counters {
     (
-        common $common:tt
-        $($(#[$meta:meta])* pub struct $Name:ident ( $($plain:tt)* ) $own:tt)*
+        gauges { $($gauge:ident: $gunit:ident, $ghelp:literal;)* }
+        counters { $($counter:ident: $cunit:ident, $chelp:literal;)* }
+        of_client { $($own:ident: $ounit:ident, $ohelp:literal;)* }
+        $(#[$smeta:meta])* pub struct $Store:ident () $store:tt
+        $(#[$cmeta:meta])* pub struct $Client:ident ($($plain:tt)*) $client:tt
     ) => {
-        $(counters!(@one [$(#[$meta])*] $Name ( $($plain)* ) $own $common);)*
+        /// What is counted of a client. Cache lines are shared by counters that change
+        /// together.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $gauge: Counter,)*
+            $(pub(crate) $counter: Counter,)*
+            $(pub(crate) $own: Counter,)*
+        }
+
+        impl Counters {
+            /// Adds them to the store's sums.
+            pub(crate) fn add_to(&self, sum: &mut $Store) {
+                $(sum.$gauge += self.$gauge.get();)*
+                $(sum.$counter += self.$counter.get();)*
+            }
+
+            /// Fills in what is counted.
+            pub(crate) fn fill(&self, stats: &mut $Client) {
+                $(stats.$gauge = self.$gauge.get();)*
+                $(stats.$counter = self.$counter.get();)*
+                $(stats.$own = self.$own.get();)*
+            }
+
+            /// Hands what was done on to `heir`, so that sums do not fall when a client
+            /// goes.
+            pub(crate) fn bequeath(&self, heir: &Self) {
+                $(heir.$counter.add(self.$counter.get());)*
+            }
+        }
+
+        counters!(@stats [$(#[$smeta])*] $Store () $store
+            { $($gauge: $gunit, $ghelp;)* } { $($counter: $cunit, $chelp;)* });
+        counters!(@stats [$(#[$cmeta])*] $Client ($($plain)*) $client
+            { $($gauge: $gunit, $ghelp;)* }
+            { $($counter: $cunit, $chelp;)* $($own: $ounit, $ohelp;)* });
     };
     (
-        @one [$(#[$meta:meta])*] $Name:ident ( $($plain:tt)* )
-        { $($own:ident: $otype:ty, $okind:ident, $ounit:ident, $ohelp:literal;)* }
-        { $($both:ident: $btype:ty, $bkind:ident, $bunit:ident, $bhelp:literal;)* }
+        @stats [$(#[$meta:meta])*] $Name:ident ($($plain:tt)*)
+        { $($own:ident: $otype:ty, $ounit:ident, $ohelp:literal;)* }
+        { $($gauge:ident: $gunit:ident, $ghelp:literal;)* }
+        { $($counter:ident: $cunit:ident, $chelp:literal;)* }
     ) => {
         $(#[$meta])*
         #[non_exhaustive]
         pub struct $Name {
             $($plain)*
             $(#[doc = $ohelp] pub $own: $otype,)*
-            $(#[doc = $bhelp] pub $both: $btype,)*
+            $(#[doc = $ghelp] pub $gauge: u64,)*
+            $(#[doc = $chelp] pub $counter: u64,)*
         }
 
         impl $Name {
             /// All numbers, with their names.
             #[allow(clippy::useless_conversion, reason = "one of them is a bool")]
             pub fn metrics(&self) -> Vec<Metric> {
+                let metric = |name, kind, unit, help, value| Metric { name, kind, unit, help, value };
                 vec![
-                    $(Metric {
-                        name: stringify!($own),
-                        kind: MetricKind::$okind,
-                        unit: Unit::$ounit,
-                        help: $ohelp,
-                        value: self.$own.into(),
-                    },)*
-                    $(Metric {
-                        name: stringify!($both),
-                        kind: MetricKind::$bkind,
-                        unit: Unit::$bunit,
-                        help: $bhelp,
-                        value: self.$both.into(),
-                    },)*
+                    $(metric(stringify!($own), MetricKind::Gauge, Unit::$ounit, $ohelp, self.$own.into()),)*
+                    $(metric(stringify!($gauge), MetricKind::Gauge, Unit::$gunit, $ghelp, self.$gauge),)*
+                    $(metric(stringify!($counter), MetricKind::Counter, Unit::$cunit, $chelp, self.$counter),)*
                 ]
             }
         }
@@ -140,30 +191,53 @@ macro_rules! counters {
 }
 
 counters! {
-    common {
-        persistent_pages: u64, Gauge, Pages, "Pages in persistent pools.";
-        ephemeral_pages: u64, Gauge, Pages, "Pages in ephemeral pools.";
-        same_filled_pages: u64, Gauge, Pages, "Pages kept as one repeated word.";
-        compressed_pages: u64, Gauge, Pages, "Pages kept compressed.";
-        compressed_bytes: u64, Gauge, Bytes, "Bytes of the compressed pages, without headers and padding.";
-        zstd_pages: u64, Gauge, Pages, "Of the compressed pages, those that were not used for long and are kept with zstd.";
-        zstd_bytes: u64, Gauge, Bytes, "Bytes of the pages kept with zstd.";
-        raw_pages: u64, Gauge, Pages, "Pages kept as they are because they compress poorly.";
-        deferred_pages: u64, Gauge, Pages, "Pages kept as they are until they are compressed (deferred).";
+    gauges {
+        persistent_pages: Pages, "Pages in persistent pools.";
+        ephemeral_pages: Pages, "Pages in ephemeral pools.";
+        same_filled_pages: Pages, "Pages kept as one repeated word.";
+        compressed_pages: Pages, "Pages kept compressed.";
+        compressed_bytes: Bytes, "Bytes of the compressed pages, without headers and padding.";
+        zstd_pages: Pages, "Of the compressed pages, those that were not used for long and are kept with zstd.";
+        zstd_bytes: Bytes, "Bytes of the pages kept with zstd.";
+        raw_pages: Pages, "Pages kept as they are because they compress poorly.";
+        deferred_pages: Pages, "Pages kept as they are until they are compressed (deferred).";
+    }
+
+    counters {
+        evicted_pages: Pages, "Ephemeral pages evicted to make room.";
+        cleaned_segments: Segments, "Segments out of which live entries were moved.";
+        moved_bytes: Bytes, "Bytes of live entries that were moved out of segments.";
+        recompressed_pages: Pages, "Pages recompressed with zstd because they were not used for long.";
+        recompression_microseconds: Microseconds, "Time that recompression took, whether or not pages got smaller.";
+    }
+
+    of_client {
+        puts: Pages, "Pages offered by puts.";
+        puts_replaced: Pages, "Puts that replaced an older page.";
+        puts_refused_quota: Pages, "Puts refused because a quota was used up.";
+        puts_refused_memory: Pages, "Puts refused because the store's memory was used up.";
+        puts_refused_frozen: Pages, "Puts refused because the client was frozen.";
+        puts_refused_pool_gone: Pages, "Puts refused because the pool had been destroyed.";
+        puts_refused_unreadable: Pages, "Puts refused because the caller could not read the data.";
+        puts_refused_prior_removed: Pages, "Refused puts that removed an older page.";
+        gets: Pages, "Pages asked for by gets.";
+        get_hits: Pages, "Gets that found the page.";
+        get_misses: Pages, "Gets that found nothing.";
+        get_lost: Pages, "Gets that found a page whose bytes could not be brought back.";
+        compressed_in_line_pages: Pages, "Pages whose compression was tried while they were put.";
+        compressed_deferred_pages: Pages, "Deferred pages whose compression was tried.";
+        flushed_pages: Pages, "Pages removed by flushes.";
+        taken_pages: Pages, "Pages removed by gets that remove.";
+        destroyed_pages: Pages, "Pages removed with their pool.";
     }
 
     /// What a store holds and did, over all clients.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct StoreStats () {
-        memory_limit_bytes: u64, Gauge, Bytes, "Most bytes that the store holds: page memory and bookkeeping.";
-        held_bytes: u64, Gauge, Bytes, "Bytes charged to clients: their segments of page memory and bookkeeping.";
-        mapped_bytes: u64, Gauge, Bytes, "Bytes of page memory that the system reports behind the mapping.";
-        evicted_pages: u64, Counter, Pages, "Ephemeral pages that were evicted to make room.";
-        cleaned_segments: u64, Gauge, Segments, "Segments out of which live entries were moved, of the clients that are there now.";
-        moved_bytes: u64, Gauge, Bytes, "Bytes of live entries that were moved out of segments.";
-        recompressed_pages: u64, Gauge, Pages, "Pages recompressed with zstd because they were not used for long.";
-        recompression_microseconds: u64, Gauge, Microseconds, "Time that recompression took, whether or not pages got smaller.";
-        clients: u64, Gauge, One, "Clients.";
+        memory_limit_bytes: u64, Bytes, "Most bytes that the store holds: page memory and bookkeeping.";
+        held_bytes: u64, Bytes, "Bytes charged to clients: their segments of page memory and bookkeeping.";
+        mapped_bytes: u64, Bytes, "Bytes of page memory that the system reports behind the mapping.";
+        clients: u64, One, "Clients.";
     }
 
     /// What a client holds and did.
@@ -172,33 +246,11 @@ counters! {
         /// The name given to the client.
         pub name: String,
     ) {
-        quota_bytes: u64, Gauge, Bytes, "Most bytes that the store holds for this client.";
-        weight: u64, Gauge, One, "Its part of the store's memory when that is short, in relation to others.";
-        held_bytes: u64, Gauge, Bytes, "Bytes that it holds now: segments of page memory and bookkeeping.";
-        pools: u64, Gauge, One, "Pools.";
-        frozen: bool, Gauge, One, "Whether the client is frozen: puts of new pages are refused.";
-        puts: u64, Counter, Pages, "Pages offered by puts.";
-        puts_replaced: u64, Counter, Pages, "Puts that replaced an older page.";
-        puts_refused_quota: u64, Counter, Pages, "Puts refused because a quota was used up.";
-        puts_refused_memory: u64, Counter, Pages, "Puts refused because the store's memory was used up.";
-        puts_refused_frozen: u64, Counter, Pages, "Puts refused because the client was frozen.";
-        puts_refused_pool_gone: u64, Counter, Pages, "Puts refused because the pool had been destroyed.";
-        puts_refused_unreadable: u64, Counter, Pages, "Puts refused because the caller could not read the data.";
-        puts_refused_prior_removed: u64, Counter, Pages, "Refused puts that removed an older page.";
-        gets: u64, Counter, Pages, "Pages asked for by gets.";
-        get_hits: u64, Counter, Pages, "Gets that found the page.";
-        get_misses: u64, Counter, Pages, "Gets that found nothing.";
-        get_lost: u64, Counter, Pages, "Gets that found a page whose bytes could not be brought back.";
-        compressed_in_line_pages: u64, Counter, Pages, "Pages whose compression was tried while they were put.";
-        compressed_deferred_pages: u64, Counter, Pages, "Deferred pages whose compression was tried.";
-        flushed_pages: u64, Counter, Pages, "Pages removed by flushes.";
-        taken_pages: u64, Counter, Pages, "Pages removed by gets that remove.";
-        destroyed_pages: u64, Counter, Pages, "Pages removed with their pool.";
-        evicted_pages: u64, Counter, Pages, "Ephemeral pages evicted to make room.";
-        cleaned_segments: u64, Counter, Segments, "Segments out of which live entries were moved.";
-        moved_bytes: u64, Counter, Bytes, "Bytes of live entries that were moved out of segments.";
-        recompressed_pages: u64, Counter, Pages, "Pages recompressed with zstd because they were not used for long.";
-        recompression_microseconds: u64, Counter, Microseconds, "Time that recompression took, whether or not pages got smaller.";
+        quota_bytes: u64, Bytes, "Most bytes that the store holds for this client.";
+        weight: u64, One, "Its part of the store's memory when that is short, in relation to others.";
+        held_bytes: u64, Bytes, "Bytes that it holds now: segments of page memory and bookkeeping.";
+        pools: u64, One, "Pools.";
+        frozen: bool, One, "Whether the client is frozen: puts of new pages are refused.";
     }
 }
 

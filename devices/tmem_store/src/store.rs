@@ -168,19 +168,6 @@ impl Store {
 
     /// What the store holds now.
     pub fn stats(&self) -> StoreStats {
-        let budget = &self.reclaimer.budget;
-        let members = self.reclaimer.members();
-        let mut stats = StoreStats {
-            memory_limit_bytes: budget.most(),
-            held_bytes: budget.held(),
-            mapped_bytes: budget.arena.backed_bytes().unwrap_or(0),
-            evicted_pages: budget.evicted_pages.get(),
-            clients: members.len() as u64,
-            ..StoreStats::default()
-        };
-        for member in members.iter() {
-            member.budget.counters.add_to(&mut stats);
-        }
-        stats
+        self.reclaimer.stats()
     }
 }

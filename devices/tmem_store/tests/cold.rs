@@ -50,9 +50,13 @@ fn cold_pages_take_less_and_come_back() {
     assert_eq!(pool.flush_object(&OBJECT), PAGES);
     let stats = client.stats();
     assert_eq!((stats.zstd_pages, stats.zstd_bytes), (0, 0));
+    let done = client.stats().recompression_microseconds;
     drop((pool, client));
-    assert_eq!(store.stats().held_bytes, 0);
-    assert_eq!(store.stats().mapped_bytes, 0);
+    let stats = store.stats();
+    assert_eq!((stats.held_bytes, stats.mapped_bytes), (0, 0));
+    // What was done is not undone by the client's leaving.
+    assert_eq!(stats.recompressed_pages, PAGES);
+    assert_eq!(stats.recompression_microseconds, done);
 }
 
 #[test]

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The store's rooms, and which may know which.
 
-use super::modules::Arrows;
 use super::modules::arrows;
 use crate::project;
 use std::collections::BTreeSet;
 
-/// The crate.
-pub(super) const PACKAGE: &str = "tmem-store";
-
-/// Its rooms, and who plays each today. What is in none is either below them all
+/// Its rooms, and the modules of each. What is in none is either below them all
 /// ([`BELOW`]) or may know them all.
 const ROOMS: &[(&str, &[&str])] = &[
     ("index", &["index"]),
@@ -31,25 +27,6 @@ const MAY: &[(&str, &[&str])] = &[
 /// What every room may know.
 const BELOW: &[&str] = &["types", "config", "stats", "counters", "sync"];
 
-/// Arrows that should not be there, each with the reason why it is. One that is there no
-/// more is to be removed from here.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[(
-    "counters",
-    "tier",
-    "pages are counted by their content, which is a type of the tier",
-)];
-
-/// Removes the exceptions.
-pub(super) fn take_exceptions(arrows: &mut Arrows) {
-    for (from, to, why) in EXCEPTIONS {
-        let taken = arrows.get_mut(*from).is_some_and(|known| known.remove(*to));
-        assert!(
-            taken,
-            "{from} does not name {to} any more: remove the exception '{why}'"
-        );
-    }
-}
-
 fn room(module: &str) -> Option<&'static str> {
     let (room, _) = ROOMS
         .iter()
@@ -59,8 +36,7 @@ fn room(module: &str) -> Option<&'static str> {
 
 #[test]
 fn a_room_of_the_store_knows_only_those_that_it_may() {
-    let mut arrows = arrows(&project::root().join("devices/tmem_store/src"));
-    take_exceptions(&mut arrows);
+    let arrows = arrows(&project::root().join("devices/tmem_store/src"));
     let rooms: BTreeSet<_> = arrows.keys().filter_map(|module| room(module)).collect();
     assert_eq!(rooms.len(), ROOMS.len(), "a room is empty");
     for (from, known) in &arrows {

@@ -18,7 +18,7 @@ pub(crate) use store::{LOAN, StoreBudget};
 pub(crate) use wake_up::WakeUp;
 
 use crate::config::{ClientConfig, Compression};
-use crate::counters::Counters;
+use crate::stats::Counters;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex};
 use crate::tier::{Arena, Log, PIECE, SEGMENT};

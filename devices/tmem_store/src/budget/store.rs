@@ -3,7 +3,6 @@
 
 use super::WakeUp;
 use super::ledger::Ledger;
-use crate::counters::Counter;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::tier::{Arena, PIECE, SEGMENT};
 
@@ -31,7 +30,6 @@ pub(crate) struct StoreBudget {
     pub(super) most_deferred: u64,
     pub(crate) wake_up: WakeUp,
     pub(crate) arena: Arena,
-    pub(crate) evicted_pages: Counter,
 }
 
 impl StoreBudget {
@@ -44,7 +42,6 @@ impl StoreBudget {
             most_deferred,
             wake_up: WakeUp::default(),
             arena,
-            evicted_pages: Counter::default(),
         }
     }
 

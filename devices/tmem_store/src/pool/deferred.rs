@@ -155,7 +155,7 @@ impl Pages {
     /// Keeps `payload` in place of the page that they were made of.
     fn settled(&self, owner: &Owner<'_>, old: Content, payload: Payload<'_>) -> Content {
         let counters = &self.budget.counters;
-        counters.compressed_deferred.add(1);
+        counters.compressed_deferred_pages.add(1);
         counters.no_longer_as(&old);
         self.deferred.fetch_sub(1, Relaxed);
         let new = match (self.budget.keep_settled(owner, payload), old) {

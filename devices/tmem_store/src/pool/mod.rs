@@ -235,7 +235,7 @@ impl Pages {
             return Err(new);
         }
         let counters = &self.budget.counters;
-        counters.kept_entry(&new);
+        counters.kept_as(&new);
         let mut new = Some(new);
         let moved = self.change_if(key.shard(), patient, |change| {
             let new = new.take()?;
@@ -248,7 +248,7 @@ impl Pages {
             (Some(Ok(old)), _) => {
                 let less = (old.footprint() as u64).saturating_sub(bytes);
                 self.credit_self(less);
-                counters.no_longer_entry(&old);
+                counters.no_longer_as(&old);
                 self.budget.free_entry(old);
                 return Ok(());
             }
@@ -256,7 +256,7 @@ impl Pages {
             (None, None) => return Ok(()),
         };
         self.credit_self(more);
-        counters.no_longer_entry(&new);
+        counters.no_longer_as(&new);
         Err(new)
     }
 
@@ -310,7 +310,6 @@ impl Pages {
                 change.shard.evict(stamp, spare_used, free)
             })?;
             self.budget.counters.evicted_pages.add(pages);
-            self.budget.store.evicted_pages.add(pages);
             Some(pages)
         };
         let mut found = evict(shard);

@@ -107,7 +107,7 @@ impl Pages {
             return put;
         }
         codec::compress(page, |payload| {
-            self.budget.counters.compressed_in_line.add(1);
+            self.budget.counters.compressed_in_line_pages.add(1);
             find(payload)
         })
     }

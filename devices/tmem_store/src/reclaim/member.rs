@@ -61,8 +61,7 @@ impl Member {
 
     /// Forgets the client, whose pools are gone.
     pub(crate) fn leave(self: &Arc<Self>) {
-        let mut members = self.reclaimer.members_mut();
-        members.retain(|other| !Arc::ptr_eq(other, self));
+        self.reclaimer.remove(self);
     }
 
     /// Whether a put of a new persistent page would be refused now.

@@ -21,6 +21,7 @@ pub(crate) use recompress::Recompressor;
 pub(crate) use retry::Request;
 
 use crate::budget::StoreBudget;
+use crate::stats::{Counters, StoreStats};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::tier::SEGMENT;
@@ -35,6 +36,8 @@ const ROOM: u64 = 4 * SEGMENT as u64;
 pub(crate) struct Reclaimer {
     pub(crate) budget: Arc<StoreBudget>,
     members: RwLock<Vec<Arc<Member>>>,
+    /// What clients did that are gone.
+    gone: Counters,
     /// Threads that do in the background what operations leave undone.
     pub(crate) helpers: AtomicUsize,
     /// For who moves entries when there is no other room.
@@ -51,6 +54,7 @@ impl Reclaimer {
         Self {
             budget,
             members: RwLock::default(),
+            gone: Counters::default(),
             helpers: AtomicUsize::new(0),
             reserve: Mutex::new(()),
             shrinks: AtomicBool::new(false),
@@ -71,6 +75,30 @@ impl Reclaimer {
     /// may be missed if others come or go.
     fn each_member(&self) -> impl Iterator<Item = Arc<Member>> {
         (0..).map_while(|nth| self.members().get(nth).cloned())
+    }
+
+    /// Forgets a client whose pools are gone.
+    pub(crate) fn remove(&self, member: &Arc<Member>) {
+        let mut members = self.members_mut();
+        members.retain(|other| !Arc::ptr_eq(other, member));
+        member.budget.counters.bequeath(&self.gone);
+    }
+
+    /// What all clients hold and did, those that are gone included.
+    pub(crate) fn stats(&self) -> StoreStats {
+        let members = self.members();
+        let mut stats = StoreStats {
+            memory_limit_bytes: self.budget.most(),
+            held_bytes: self.budget.held(),
+            mapped_bytes: self.budget.arena.backed_bytes().unwrap_or(0),
+            clients: members.len() as u64,
+            ..StoreStats::default()
+        };
+        let counted = members.iter().map(|member| &member.budget.counters);
+        for counters in counted.chain([&self.gone]) {
+            counters.add_to(&mut stats);
+        }
+        stats
     }
 
     /// Whether any client has ephemeral pages.

@@ -3,6 +3,8 @@
 
 use crate::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
+use crate::counters::Form;
+
 use super::entry::{Entry, EntryRef, Location};
 
 /// What is kept of a page.
@@ -29,6 +31,15 @@ impl Content {
     pub(crate) fn into_entry(self) -> Entry {
         let (Self::Entry(entry) | Self::Deferred(entry)) = self;
         entry
+    }
+}
+
+impl From<&Content> for Form {
+    fn from(content: &Content) -> Self {
+        match content {
+            Content::Deferred(_) => Self::Deferred,
+            Content::Entry(entry) => entry.into(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use super::MAX_SEGMENTS;
 use super::format::{ALIGN, Word, footprint};
+use crate::counters::Form;
 use crate::types::{ObjectId, PoolKind};
 
 /// A pool, among all that a client has or had: its number, its kind, and how many
@@ -195,6 +196,18 @@ impl Entry {
     /// Bytes of page memory that it takes, its header included.
     pub(crate) fn footprint(&self) -> usize {
         footprint(self.len())
+    }
+}
+
+impl From<&Entry> for Form {
+    fn from(entry: &Entry) -> Self {
+        let bytes = entry.len() as u64;
+        match entry.codec() {
+            Some(Codec::Raw) => Self::Raw,
+            Some(Codec::Same) => Self::Same,
+            Some(Codec::Zstd) => Self::Zstd(bytes),
+            Some(Codec::Lz4) | None => Self::Lz4(bytes),
+        }
     }
 }
 
