@@ -85,7 +85,7 @@ impl Backend {
         let queues = (0..).take(personality.queue_sizes().len());
         Ok(Self {
             name: name.to_owned(),
-            mem: Served::new(mem, device.memory_lost()),
+            mem: Served::new(mem, device.memory_lost().clone()),
             room,
             device,
             handlers: queues

@@ -59,7 +59,7 @@ impl Served {
         }
         // A wish. A line in the log would be the front end's to repeat.
         dumps::leave_out(&memory);
-        match Watch::new(memory.clone(), self.lost) {
+        match Watch::new(memory.clone(), &self.lost) {
             Ok(watch) => {
                 publish(&self.memory, &memory)?;
                 let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);

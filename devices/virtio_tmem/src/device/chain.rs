@@ -82,7 +82,7 @@ impl Chain {
     pub(super) fn source<'a, M: GuestMemory + ?Sized>(
         &'a self,
         mem: &'a M,
-        lost: Lost,
+        lost: &'a Lost,
     ) -> Cursor<'a, M> {
         let (readable, _) = self.segments.split_at(self.readable);
         Cursor::new(mem, readable, lost)
@@ -91,7 +91,7 @@ impl Chain {
     pub(super) fn sink<'a, M: GuestMemory + ?Sized>(
         &'a self,
         mem: &'a M,
-        lost: Lost,
+        lost: &'a Lost,
     ) -> Cursor<'a, M> {
         let (_, writable) = self.segments.split_at(self.readable);
         Cursor::new(mem, writable, lost)
@@ -102,7 +102,7 @@ impl Chain {
 #[derive(Debug)]
 pub(super) struct Cursor<'a, M: ?Sized> {
     mem: &'a M,
-    lost: Lost,
+    lost: &'a Lost,
     /// Segments not wholly passed.
     segments: &'a [Segment],
     /// Bytes of the first segment that are passed.
@@ -111,7 +111,7 @@ pub(super) struct Cursor<'a, M: ?Sized> {
 }
 
 impl<'a, M: GuestMemory + ?Sized> Cursor<'a, M> {
-    fn new(mem: &'a M, segments: &'a [Segment], lost: Lost) -> Self {
+    fn new(mem: &'a M, segments: &'a [Segment], lost: &'a Lost) -> Self {
         Self {
             mem,
             lost,

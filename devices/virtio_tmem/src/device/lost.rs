@@ -30,26 +30,33 @@ const MOST: usize = 1024;
 /// Regions that room is made for at once.
 const ROOM: usize = 16;
 
-/// Whether a VM's memory was lost. What is behind it is never freed: the signal handler
-/// may look at it at any time. There is one for each device.
-#[derive(Clone, Copy, Debug)]
-pub struct Lost(&'static Vm);
-
-impl Default for Lost {
-    fn default() -> Self {
-        Self(Box::leak(Box::default()))
-    }
-}
+/// Whether a VM's memory was lost. There is one for each device. Once memory is watched,
+/// what is behind it is never freed: the signal handler may look at it at any time.
+#[derive(Clone, Debug, Default)]
+pub struct Lost(Arc<OnceLock<&'static Vm>>);
 
 impl Lost {
     /// Whether an access met memory that is gone.
-    pub fn is_lost(self) -> bool {
-        self.0.is_lost.load(SeqCst)
+    pub fn is_lost(&self) -> bool {
+        self.0.get().is_some_and(|vm| vm.is_lost.load(SeqCst))
     }
 
     /// Forgets it: the VM's memory was mapped anew.
-    pub fn reset(self) {
-        self.0.is_lost.store(false, SeqCst);
+    pub fn reset(&self) {
+        if let Some(vm) = self.0.get() {
+            vm.is_lost.store(false, SeqCst);
+        }
+    }
+
+    /// The VM, in the list; only with [`CHANGES`] locked.
+    fn vm(&self) -> &'static Vm {
+        self.0.get_or_init(|| {
+            let vm = Box::leak(Box::default());
+            let end = vms().last().map_or(&FIRST, |vm| &vm.next);
+            // Nobody else changes the list.
+            let _ = end.set(vm);
+            vm
+        })
     }
 }
 
@@ -58,7 +65,6 @@ impl Lost {
 #[derive(Debug, Default)]
 struct Vm {
     is_lost: AtomicBool,
-    is_listed: AtomicBool,
     slots: OnceLock<Box<Slots>>,
     next: OnceLock<&'static Vm>,
 }
@@ -99,16 +105,6 @@ impl Vm {
     fn slots(&'static self) -> impl Iterator<Item = &'static Slot> {
         let all = successors(self.slots.get(), |slots| slots.more.get());
         all.flat_map(|slots| &slots.slots)
-    }
-
-    /// Puts it at the end of the list; only with [`CHANGES`] locked.
-    fn list(&'static self) {
-        if self.is_listed.swap(true, SeqCst) {
-            return;
-        }
-        let end = vms().last().map_or(&FIRST, |vm| &vm.next);
-        // Nobody else changes the list.
-        let _ = end.set(self);
     }
 
     /// The slot of a region that is watched already; only with [`CHANGES`] locked.
@@ -191,7 +187,7 @@ impl Watch {
     /// # Errors
     /// When the handler cannot be installed, a region is longer than its file,
     /// or too many regions of the VM are watched.
-    pub fn new(memory: Arc<GuestMemoryMmap>, lost: Lost) -> io::Result<Self> {
+    pub fn new(memory: Arc<GuestMemoryMmap>, lost: &Lost) -> io::Result<Self> {
         install()?;
         let mut watch = Self {
             slots: Vec::new(),
@@ -199,7 +195,7 @@ impl Watch {
         };
         // Dropped before an incomplete watch, which locks it.
         let _changes = changes();
-        lost.0.list();
+        let vm = lost.vm();
         for region in watch.memory.iter() {
             let start = region
                 .get_host_address(MemoryRegionAddress(0))
@@ -209,7 +205,7 @@ impl Watch {
                 .ok()
                 .and_then(|len| start.checked_add(len))
                 .ok_or(io::ErrorKind::InvalidInput)?;
-            let slot = match lost.0.watched(start, end) {
+            let slot = match vm.watched(start, end) {
                 // Mapped by an earlier table of regions, too.
                 Some(slot) => {
                     slot.share();
@@ -217,7 +213,7 @@ impl Watch {
                 }
                 None => {
                     let page = page(region)?;
-                    let slot = lost.0.free().ok_or_else(|| {
+                    let slot = vm.free().ok_or_else(|| {
                         io::Error::other(format!("a VM has at most {MOST} regions of memory"))
                     })?;
                     slot.take(start, end, page);
@@ -355,8 +351,8 @@ mod tests {
         let (lost, other) = (Lost::default(), Lost::default());
         let truncated = Arc::new(truncated);
         let whole = Arc::new(whole);
-        let _watch = Watch::new(truncated.clone(), lost).unwrap();
-        let _other = Watch::new(whole.clone(), other).unwrap();
+        let _watch = Watch::new(truncated.clone(), &lost).unwrap();
+        let _other = Watch::new(whole.clone(), &other).unwrap();
         file.set_len(4096).unwrap();
 
         truncated.write_slice(&[1; 100], GuestAddress(0)).unwrap();
@@ -382,13 +378,13 @@ mod tests {
     fn a_vm_has_its_own_share_of_regions() {
         let (greedy, other) = (Lost::default(), Lost::default());
         let most = MOST as u64;
-        let full = Watch::new(regions(most), greedy).unwrap();
-        assert!(Watch::new(regions(1), greedy).is_err());
-        Watch::new(regions(most), other).unwrap();
+        let full = Watch::new(regions(most), &greedy).unwrap();
+        assert!(Watch::new(regions(1), &greedy).is_err());
+        Watch::new(regions(most), &other).unwrap();
         drop(full);
         // What is refused takes nothing.
-        assert!(Watch::new(regions(most + 1), greedy).is_err());
-        Watch::new(regions(most), greedy).unwrap();
+        assert!(Watch::new(regions(most + 1), &greedy).is_err());
+        Watch::new(regions(most), &greedy).unwrap();
     }
 
     #[test]
@@ -396,22 +392,22 @@ mod tests {
         let (file, memory) = memory(2);
         let lost = Lost::default();
         let memory = Arc::new(memory);
-        let first = Watch::new(memory.clone(), lost).unwrap();
-        let second = Watch::new(memory.clone(), lost).unwrap();
-        assert_eq!(lost.0.slots().filter(|slot| slot.is_used()).count(), 1);
+        let first = Watch::new(memory.clone(), &lost).unwrap();
+        let second = Watch::new(memory.clone(), &lost).unwrap();
+        assert_eq!(lost.vm().slots().filter(|slot| slot.is_used()).count(), 1);
         drop(first);
         file.set_len(4096).unwrap();
         memory.write_slice(&[1], GuestAddress(4096)).unwrap();
         assert!(lost.is_lost());
         drop(second);
-        assert_eq!(lost.0.slots().filter(|slot| slot.is_used()).count(), 0);
+        assert_eq!(lost.vm().slots().filter(|slot| slot.is_used()).count(), 0);
     }
 
     #[test]
     fn a_region_longer_than_its_file_is_refused() {
         let (file, memory) = memory(4);
         file.set_len(3 * 4096).unwrap();
-        let error = Watch::new(Arc::new(memory), Lost::default()).unwrap_err();
+        let error = Watch::new(Arc::new(memory), &Lost::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }

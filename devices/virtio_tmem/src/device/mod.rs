@@ -137,8 +137,8 @@ impl Device {
 
     /// Whether the VM's memory was lost. Nothing is completed then.
     #[cfg(feature = "virtqueue")]
-    pub fn memory_lost(&self) -> Lost {
-        self.memory_lost
+    pub fn memory_lost(&self) -> &Lost {
+        &self.memory_lost
     }
 
     /// What was counted.
