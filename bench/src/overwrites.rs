@@ -8,6 +8,7 @@ use tmem_store::{ClientConfig, ObjectId, Page, PoolConfig, PoolKind, Store, Stor
 
 use crate::corpus::is_same_filled;
 use crate::report::Report;
+use crate::samples::median;
 
 const LIMIT: u64 = 128 << 20;
 
@@ -48,7 +49,10 @@ pub(crate) fn run(sort: &str, pages: &[Page], report: &mut Report) -> Result<()>
     }
     for (nth, percent) in FULL.into_iter().enumerate() {
         let of = format!("{sort}: overwrites at {percent} % of the limit");
-        let rate = rates.get(nth).map_or(0.0, |rates| median(rates));
+        let rate = rates
+            .get(nth)
+            .and_then(|rates| median(rates.iter().copied()));
+        let rate = rate.unwrap_or(f64::NAN);
         report.figure(format!("{of}, puts per second, median"), rate, "");
         let count = refused.get(nth).copied().unwrap_or(0);
         report.figure(
@@ -59,19 +63,13 @@ pub(crate) fn run(sort: &str, pages: &[Page], report: &mut Report) -> Result<()>
         let bytes = moved.get(nth).copied().unwrap_or(0.0);
         report.figure(format!("{of}, moved per byte kept, at most"), bytes, "");
     }
-    let [half, full] = rates.map(|rates| median(&rates));
+    let [half, full] = rates.map(|rates| median(rates).unwrap_or(f64::NAN));
     let target = if full >= 0.8 * half { "met" } else { "missed" };
     report.note(format!(
         "{sort}: overwrites at 90 % beside those at 50 %: {:.2}x, target at least 0.8x: {target}",
         full / half
     ));
     Ok(())
-}
-
-fn median(rates: &[f64]) -> f64 {
-    let mut sorted = rates.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn round(pages: &[&Page], percent: u64) -> Result<Round> {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Samples of one operation, and what is said of them.
+//! Samples, and what is said of them.
 
 use std::time::Instant;
+use tmem_work::histogram::Histogram;
 
-/// Times of single operations, in nanoseconds.
+/// Times of single operations.
 #[derive(Default)]
-pub(crate) struct Samples(Vec<u64>);
+pub(crate) struct Samples(Histogram);
 
 impl Samples {
     /// Runs `operation` once and keeps how long it took.
@@ -18,32 +19,38 @@ impl Samples {
 
     /// Keeps the time since `start`.
     pub(crate) fn push(&mut self, start: Instant) {
-        self.0
-            .push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.0.add(start.elapsed());
     }
 
-    /// The smallest sample that `percent` of all do not exceed, in microseconds.
-    pub(crate) fn percentile(&self, percent: usize) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-        sorted.get(rank).map_or(f64::NAN, |ns| *ns as f64 / 1e3)
+    /// The time that `permille` of a thousand samples did not exceed, in microseconds.
+    pub(crate) fn permille(&self, permille: u16) -> f64 {
+        let time = self.0.quantile(permille);
+        time.map_or(f64::NAN, |time| time.as_nanos() as f64 / 1e3)
     }
 
     /// Median in microseconds.
     pub(crate) fn median(&self) -> f64 {
-        self.percentile(50)
+        self.permille(500)
     }
 
     /// 99th percentile in microseconds.
     pub(crate) fn p99(&self) -> f64 {
-        self.percentile(99)
+        self.permille(990)
     }
 
     /// Whether there is nothing to say.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.count() == 0
     }
+}
+
+/// The value in the middle, or halfway between the two that are; `None` if there are none.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let upper = values.get(values.len() / 2)?;
+    let lower = values.get((values.len() - 1) / 2)?;
+    Some(lower.midpoint(*upper))
 }
 
 #[cfg(test)]
@@ -51,10 +58,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_samples() {
-        let samples = Samples((1..=100).map(|us| us * 1000).rev().collect());
-        assert_eq!(samples.median(), 50.0);
-        assert_eq!(samples.p99(), 99.0);
+    fn medians_are_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([1.0, 4.0]), Some(2.5));
+        assert_eq!(median([]), None);
         assert!(Samples::default().median().is_nan());
     }
 }

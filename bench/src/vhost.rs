@@ -19,7 +19,7 @@ use tmem_store::{PAGE_SIZE, Page};
 
 use crate::corpus::Corpus;
 use crate::report::Report;
-use crate::samples::Samples;
+use crate::samples::{Samples, median};
 
 use self::blk::Blk;
 use self::driver::Driver;
@@ -138,10 +138,8 @@ fn one_round<P: Protocol>(
     Ok(())
 }
 
-fn median(rates: &[f64]) -> f64 {
-    let mut sorted = rates.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+fn median_of(rates: &[f64]) -> f64 {
+    median(rates.iter().copied()).unwrap_or(f64::NAN)
 }
 
 fn say(depth: usize, ours: &Figures, peer: Option<&Figures>, report: &mut Report) {
@@ -159,13 +157,13 @@ fn say(depth: usize, ours: &Figures, peer: Option<&Figures>, report: &mut Report
         let name = format!("depth {depth}: {name}");
         let Some((other, other_rates, other_latency)) = peers.as_ref().and_then(|p| p.get(row))
         else {
-            report.figure(format!("{name}, pages per second"), median(rates), "1/s");
+            report.figure(format!("{name}, pages per second"), median_of(rates), "1/s");
             report.figure(format!("{name}, latency median"), latency.median(), "us");
             report.figure(format!("{name}, latency p99"), latency.p99(), "us");
             continue;
         };
         let other = format!("vhost-user-blk {other}");
-        let (rate, other_rate) = (median(rates), median(other_rates));
+        let (rate, other_rate) = (median_of(rates), median_of(other_rates));
         report.against(
             format!("{name}, pages per second"),
             rate,

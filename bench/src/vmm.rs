@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use self::guest::{Requests, Said};
-use self::process::{Running, median};
+use self::process::Running;
 use crate::report::Report;
+use crate::samples;
 
 /// Guests that are started for a median.
 const STARTS: usize = 9;
@@ -77,9 +78,9 @@ pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
         starts.push(millis(start.elapsed()));
         resident.push(running.resident_mib()?);
     }
-    let start = median(&mut starts)?;
+    let start = median(starts)?;
     report.figure("tmem-vmm, start to a guest's first word", start, "ms");
-    let memory = median(&mut resident)?;
+    let memory = median(resident)?;
     match process::qemu_resident_mib(&args.qemu, GUEST_MIB) {
         Ok(peer) => report.against(
             "tmem-vmm, resident without guest memory",
@@ -97,6 +98,10 @@ pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
     serve(vmm, dir.path(), report)
 }
 
+fn median(values: Vec<f64>) -> Result<f64> {
+    samples::median(values).context("nothing was measured")
+}
+
 /// Start to the first line of a stock kernel.
 fn first_line(args: &Args, vmm: &Path, report: &mut Report) -> Result<()> {
     if let Some(kernel) = &args.stock_kernel {
@@ -104,19 +109,19 @@ fn first_line(args: &Args, vmm: &Path, report: &mut Report) -> Result<()> {
         for _ in 0..STARTS {
             starts.push(millis(tmem_agent::first_line::time(vmm, kernel)?));
         }
-        let start = median(&mut starts)?;
+        let start = median(starts)?;
         report.figure("tmem-vmm, start to the first kernel line", start, "ms");
         report.limit("tmem-vmm, first kernel line", start, "ms", MOST_START_MS);
         return Ok(());
     }
-    let mut starts = args.nested_start.clone();
-    let nested = match median(&mut starts) {
-        Ok(start) => {
+    let starts = args.nested_start.clone();
+    let nested = match samples::median(starts) {
+        Some(start) => {
             report.figure("tmem-vmm, first kernel line, nested", start, "ms");
             "nested: KVM inside QEMU's TCG, which is many times slower; compare no times with other \
              machines"
         }
-        Err(_) => "the time to the first kernel line is left out",
+        None => "the time to the first kernel line is left out",
     };
     report.note(format!(
         "{nested}. The target below {MOST_START_MS} ms needs a KVM with hardware behind it, which \
@@ -145,7 +150,7 @@ fn serve(vmm: &Path, dir: &Path, report: &mut Report) -> Result<()> {
             }
             ensure!(running.ends_well()?, "the guest did not find its page");
         }
-        rates.push((median(&mut puts)?, median(&mut gets)?));
+        rates.push((median(puts)?, median(gets)?));
     }
     if let [vcpu, thread] = rates[..] {
         for (what, here, there) in [("put", vcpu.0, thread.0), ("get", vcpu.1, thread.1)] {

@@ -31,7 +31,6 @@ mod man;
 mod mirror;
 mod modules;
 mod outer;
-mod pictures;
 mod programs;
 mod project;
 mod roots;
@@ -84,8 +83,6 @@ enum Command {
     Checkers(checkers::Options),
     /// Render the programs' man pages.
     Man,
-    /// Draw the pictures of the documentation.
-    Pictures,
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
@@ -102,7 +99,6 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Soak(options) => soak::command(options),
         Command::Checkers(options) => checkers::command(options),
         Command::Man => man::command(),
-        Command::Pictures => pictures::run(project::root()),
     }
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
             .with_context(|| format!("cannot make {}", pictures.display()))?;
         for (path, text) in [
             (out.join("density.md"), report.text()),
-            (pictures.join("density.svg"), report.picture()),
+            (pictures.join("density.svg"), report.picture()?),
         ] {
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }

@@ -1,184 +1,125 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The host's memory over time, as a picture.
+//! The host's memory over time, as a plot.
 
 use crate::density::outcome::Outcome;
 use crate::density::plan::Plan;
 use crate::density::way::Way;
-use std::fmt::Write;
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
 
-/// The picture, and the plot in it, in pixels.
-const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 480.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 20.0;
-const TOP: f64 = 70.0;
-const BOTTOM: f64 = 80.0;
-
-/// Width of a line's key, without its name, and of a letter of that.
-const KEY: f64 = 50.0;
-const LETTER: f64 = 7.0;
+/// The plot's size in pixels.
+const SIZE: (u32, u32) = (960, 480);
 
 /// Between two points of a line, in seconds.
 const STEP: f64 = 1.0;
 
 /// An SVG.
-pub(crate) fn draw(plan: &Plan, outcomes: &[Outcome], emulated: bool) -> String {
-    let ends = outcomes
-        .iter()
-        .filter_map(|outcome| outcome.samples.last())
-        .map(|sample| sample.seconds);
-    let scale = Scale {
-        seconds: ends.fold(60.0, f64::max),
-        mib: plan.budget_mib as f64 * 1.1,
-    };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         width=\"{WIDTH}\" font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+///
+/// # Errors
+/// When the plot cannot be drawn.
+pub(crate) fn draw(plan: &Plan, outcomes: &[Outcome], emulated: bool) -> Result<String> {
+    let mut svg = String::new();
+    // Its errors borrow what they are about.
+    draw_to(&mut svg, plan, outcomes, emulated)
+        .map_err(|error| anyhow!("cannot draw the host's memory: {error}"))?;
+    Ok(svg)
+}
+
+fn draw_to(
+    svg: &mut String,
+    plan: &Plan,
+    outcomes: &[Outcome],
+    emulated: bool,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let title = format!(
+        "Host memory held by {} guests of {} MiB, of {} MiB that there are",
+        plan.guests, plan.memory_mib, plan.budget_mib
     );
     let note = if emulated {
         "; times are those of emulated CPUs"
     } else {
         ""
     };
-    let _ = writeln!(
-        svg,
-        "<text x=\"{LEFT}\" y=\"26\" font-size=\"16\" font-weight=\"bold\">Host memory held by {} \
-         guests of {} MiB, of {} MiB that there are</text>\n\
-         <text x=\"{LEFT}\" y=\"46\" fill=\"#555\">control group of daemon and guests, by the \
-         host's kernel; × is where a guest was found to be lost{note}</text>",
-        plan.guests, plan.memory_mib, plan.budget_mib
+    let note = format!(
+        "control group of daemon and guests, by the host's kernel; × is where a guest was found \
+         to be lost{note}"
     );
-    axes(&mut svg, &scale);
-    let y = scale.y(plan.budget_mib as f64);
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\" stroke=\"#b00\" \
-         stroke-dasharray=\"6 4\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" \
-         fill=\"#b00\">limit</text>",
-        WIDTH - RIGHT,
-        WIDTH - RIGHT,
-        y - 5.0
-    );
-    let mut x = LEFT;
+    let area = root.titled(&title, ("sans-serif", 16))?;
+    let area = area.titled(&note, ("sans-serif", 12))?;
+    let ends = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.samples.last())
+        .map(|sample| sample.seconds);
+    let seconds = ends.fold(60.0, f64::max);
+    let budget = plan.budget_mib as f64;
+    let mut chart = ChartBuilder::on(&area)
+        .margin(10)
+        .x_label_area_size(30)
+        .y_label_area_size(70)
+        .build_cartesian_2d(0.0..seconds, 0.0..budget * 1.1)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .max_light_lines(0)
+        .x_label_formatter(&|seconds| format!("{seconds:.0} s"))
+        .y_label_formatter(&|mib| format!("{mib:.0} MiB"))
+        .draw()?;
+    let limit = DashedLineSeries::new([(0.0, budget), (seconds, budget)], 6, 4, RED.into());
+    chart
+        .draw_series(limit)?
+        .label("limit")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 20, y)], RED));
     for outcome in outcomes {
-        line(&mut svg, &scale, outcome);
-        let y = HEIGHT - 18.0;
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{x:.0}\" y1=\"{:.0}\" x2=\"{:.0}\" y2=\"{:.0}\" stroke=\"{}\" \
-             stroke-width=\"3\"/>\n<text x=\"{:.0}\" y=\"{y:.0}\">{}</text>",
-            y - 4.0,
-            x + 20.0,
-            y - 4.0,
-            colour(outcome.way),
-            x + 25.0,
-            outcome.way.name()
-        );
-        x += KEY + LETTER * outcome.way.name().len() as f64;
+        let colour = colour(outcome.way);
+        let style = colour.stroke_width(2);
+        chart
+            .draw_series(LineSeries::new(points(outcome), style))?
+            .label(outcome.way.name())
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], style));
+        let losses = outcome.losses.iter().map(|loss| {
+            let held = held_at(outcome, loss.seconds);
+            Cross::new((loss.seconds, held), 5, colour.stroke_width(3))
+        });
+        chart.draw_series(losses)?;
     }
-    svg.push_str("</svg>\n");
-    svg
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK)
+        .draw()?;
+    root.present()?;
+    Ok(())
 }
 
-struct Scale {
-    seconds: f64,
-    mib: f64,
+/// What is held over time, in seconds and MiB.
+fn points(outcome: &Outcome) -> impl Iterator<Item = (f64, f64)> {
+    let mut next = 0.0;
+    outcome.samples.iter().filter_map(move |sample| {
+        let is_next = sample.seconds >= next;
+        is_next.then(|| {
+            next = sample.seconds + STEP;
+            (sample.seconds, mib(sample.held))
+        })
+    })
 }
 
-impl Scale {
-    fn x(&self, seconds: f64) -> f64 {
-        LEFT + (WIDTH - LEFT - RIGHT) * seconds / self.seconds
-    }
-
-    fn y(&self, mib: f64) -> f64 {
-        HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * mib / self.mib
-    }
+fn held_at(outcome: &Outcome, seconds: f64) -> f64 {
+    let mut samples = outcome.samples.iter();
+    let before = samples.rfind(|sample| sample.seconds <= seconds);
+    before.map_or(0.0, |sample| mib(sample.held))
 }
 
 /// For the eye, also one that does not tell red from green (Okabe and Ito).
-fn colour(way: Way) -> &'static str {
+fn colour(way: Way) -> RGBColor {
     match way {
-        Way::Nothing => "#999999",
-        Way::Reporting => "#e69f00",
-        Way::Zram => "#56b4e9",
-        Way::Disk => "#cc79a7",
-        Way::Tmem => "#009e73",
-    }
-}
-
-fn axes(svg: &mut String, scale: &Scale) {
-    let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-    for mib in (0..)
-        .step_by(256)
-        .take_while(|mib| f64::from(*mib) <= scale.mib)
-    {
-        let y = scale.y(f64::from(mib));
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#e5e5e5\"/>\n\
-             <text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{mib} MiB</text>",
-            LEFT - 6.0,
-            y + 4.0
-        );
-    }
-    // About ten of them, at whole minutes or parts of one.
-    let step = [15, 30, 60, 120, 300, 600, 1800];
-    let step = step
-        .into_iter()
-        .find(|step| scale.seconds / f64::from(*step) <= 12.0);
-    let step = usize::try_from(step.unwrap_or(3600)).unwrap_or(3600);
-    for seconds in (0..)
-        .step_by(step)
-        .take_while(|s| f64::from(*s) <= scale.seconds)
-    {
-        let x = scale.x(f64::from(seconds));
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{x:.1}\" y1=\"{bottom}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"#222\"/>\n\
-             <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{seconds} s</text>",
-            bottom + 4.0,
-            bottom + 18.0
-        );
-    }
-    let _ = writeln!(
-        svg,
-        "<path d=\"M{LEFT} {TOP}V{bottom}H{right}\" fill=\"none\" stroke=\"#222\"/>"
-    );
-}
-
-fn line(svg: &mut String, scale: &Scale, outcome: &Outcome) {
-    let mut points = String::new();
-    let mut next = 0.0;
-    for sample in &outcome.samples {
-        if sample.seconds >= next {
-            next = sample.seconds + STEP;
-            let (x, y) = (scale.x(sample.seconds), scale.y(mib(sample.held)));
-            let _ = write!(points, "{x:.1},{y:.1} ");
-        }
-    }
-    let colour = colour(outcome.way);
-    let _ = writeln!(
-        svg,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\"/>",
-        points.trim_end()
-    );
-    for loss in &outcome.losses {
-        let before = outcome
-            .samples
-            .iter()
-            .rfind(|sample| sample.seconds <= loss.seconds);
-        let (x, y) = (
-            scale.x(loss.seconds),
-            before.map_or(0.0, |sample| mib(sample.held)),
-        );
-        let y = scale.y(y);
-        let _ = writeln!(
-            svg,
-            "<path d=\"M{:.1} {:.1}l10 10m0 -10l-10 10\" stroke=\"{colour}\" stroke-width=\"3\"/>",
-            x - 5.0,
-            y - 5.0
-        );
+        Way::Nothing => RGBColor(0x99, 0x99, 0x99),
+        Way::Reporting => RGBColor(0xe6, 0x9f, 0x00),
+        Way::Zram => RGBColor(0x56, 0xb4, 0xe9),
+        Way::Disk => RGBColor(0xcc, 0x79, 0xa7),
+        Way::Tmem => RGBColor(0x00, 0x9e, 0x73),
     }
 }
 
@@ -194,10 +135,18 @@ mod tests {
 
     #[test]
     fn each_variant_has_a_line_and_each_loss_a_mark() {
-        let svg = draw(&Plan::WHOLE, &[lossy(), outcome(Way::Tmem, 4, 100.0)], true);
-        assert_eq!(svg.matches("<polyline").count(), 2);
-        assert_eq!(svg.matches("l10 10m0 -10l-10 10").count(), 1);
+        let outcomes = [lossy(), outcome(Way::Tmem, 4, 100.0)];
+        let svg = draw(&Plan::WHOLE, &outcomes, true).unwrap();
+        let without = |lossy: Outcome| Outcome {
+            losses: Vec::new(),
+            ..lossy
+        };
+        let outcomes = [without(lossy()), outcome(Way::Tmem, 4, 100.0)];
+        let unmarked = draw(&Plan::WHOLE, &outcomes, true).unwrap();
+        let lines = |svg: &str| svg.matches("<line").count();
+        // A cross is two lines.
+        assert_eq!(lines(&svg), lines(&unmarked) + 2);
         assert!(svg.contains("emulated"));
-        assert!(svg.contains(">virtio-tmem</text>"));
+        assert!(svg.contains("virtio-tmem"));
     }
 }

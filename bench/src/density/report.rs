@@ -36,8 +36,11 @@ impl Report<'_> {
         )
     }
 
-    /// The picture.
-    pub(crate) fn picture(&self) -> String {
+    /// The plot.
+    ///
+    /// # Errors
+    /// When it cannot be drawn.
+    pub(crate) fn picture(&self) -> anyhow::Result<String> {
         plot::draw(self.plan, self.outcomes, self.emulated())
     }
 

@@ -4,6 +4,7 @@
 use crate::guest::limit::Limit;
 use crate::guest::pieces::Piece;
 use crate::guest::session::Way;
+use crate::samples::median;
 use std::fmt::Write;
 
 /// What each column says.
@@ -64,7 +65,7 @@ impl Row {
     fn of(pieces: &[&Piece], name: &str, way: Way) -> Option<Self> {
         let figure = |of: &dyn Fn(&Piece) -> Option<f64>| {
             let same = pieces.iter().filter(|p| p.name == name && p.way == way);
-            median(same.filter_map(|piece| of(piece)).collect())
+            median(same.filter_map(|piece| of(piece)))
         };
         let least = |piece: &Piece| {
             let m = &piece.did.measured;
@@ -124,14 +125,6 @@ fn different<T, V: PartialEq>(all: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
     found
 }
 
-/// The value in the middle, or halfway between the two that are.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    let lower = *values.get((values.len() - 1) / 2)?;
-    Some(lower.midpoint(upper))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +172,5 @@ mod tests {
         let text = tables(&pieces);
         assert_eq!(text.matches("| files |").count(), 1);
         assert!(text.contains("| files | disk alone | 5.0 s |"), "{text}");
-        assert_eq!(median(vec![1.0, 4.0]), Some(2.5));
-        assert_eq!(median(Vec::new()), None);
     }
 }

@@ -138,12 +138,3 @@ fn resident_mib(pid: u32) -> Result<f64> {
     }
     Ok(kib / 1024.0)
 }
-
-/// The middle one.
-pub(super) fn median(values: &mut [f64]) -> Result<f64> {
-    values.sort_by(f64::total_cmp);
-    values
-        .get(values.len() / 2)
-        .copied()
-        .context("nothing was measured")
-}

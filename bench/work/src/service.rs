@@ -18,7 +18,7 @@ use std::process::Command;
 const SCRIPT: &str = include_str!("service.py");
 
 /// What one use of all documents came to.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Use {
     /// Documents that were used: all.
     pub documents: u64,
