@@ -6,6 +6,7 @@
 //! own. A stretch of [`STRIPE_BLOCKS`] blocks of an object lies in one shard.
 
 mod claim;
+mod deferred;
 mod dense;
 mod key;
 mod list;

@@ -29,7 +29,7 @@
 //! sequence, and the offset there. So what an earlier use of the segment has left
 //! is never taken for an entry.
 
-use super::entry::{Codec, PoolTag};
+use super::owner::{Codec, PoolTag};
 use crate::types::{Identity, ObjectId, PAGE_SIZE};
 
 /// Bytes of an entry's header.

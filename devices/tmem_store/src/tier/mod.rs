@@ -12,7 +12,8 @@
 //! Rumble, Kejriwal and Ousterhout, "Log-structured Memory for DRAM-based
 //! Storage", FAST 2014.)
 //!
-//! Layers, each knowing only those before it: [`entry`] (names of places), [`format`] (what is in the file),
+//! Layers, each knowing only those before it: [`owner`] (what an entry says), [`format`] (what is in the
+//! file), [`entry`] (names of places),
 //! [`mapping`] (bytes; the only `unsafe`), [`segments`] (which segments are used),
 //! [`log`] (the segments of one client), [`cells`] (entries at rest in an index).
 
@@ -23,10 +24,11 @@ mod format;
 mod journal;
 mod log;
 mod mapping;
+mod owner;
 mod segments;
 
 pub(crate) use cells::{Cells, Content};
-pub(crate) use entry::{Codec, Entry, EntryRef, Location, Owner, Payload, Pin, PoolTag, Victim};
+pub(crate) use entry::{Entry, EntryRef, Location, Pin, Victim};
 pub(crate) use format::Found;
 #[cfg(test)]
 pub(crate) use format::{Place, SegmentHeader, State, Word, footprint};
@@ -34,6 +36,7 @@ pub(crate) use format::{Place, SegmentHeader, State, Word, footprint};
 pub(crate) use journal::Note;
 pub(crate) use log::{Log, Moved, Short, Temperature};
 pub use mapping::PageMemory;
+pub(crate) use owner::{Codec, Owner, Payload, PoolTag};
 pub(crate) use segments::{Arena, Left};
 
 use crate::types::PAGE_SIZE;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Entries by their places: what they are in, and their payloads.
 
-use super::super::entry::{EntryRef, Location, Payload, Pin, Victim};
+use super::super::entry::{EntryRef, Location, Pin, Victim};
 use super::super::format::{Place, State, Word};
+use super::super::owner::Payload;
 use super::super::segments::Arena;
 use crate::sync::atomic::Ordering::Relaxed;
 

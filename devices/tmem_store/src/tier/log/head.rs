@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Segments that are appended to.
 
-use super::super::entry::{Codec, Draft, Location, Owner, PoolTag};
+use super::super::entry::{Draft, Location};
 use super::super::format::{ALIGN, MAX_NAMES, NAME, Place, State, Word, footprint};
+use super::super::owner::{Codec, Owner, PoolTag};
 use super::super::segments::{Arena, Segment};
 use super::super::{PIECE, SEGMENT};
 use super::Short;

@@ -12,8 +12,9 @@ mod victim;
 pub(crate) use victim::Moved;
 
 use super::PIECE;
-use super::entry::{Codec, Draft, Entry, EntryRef, Owner, Payload, Pin};
+use super::entry::{Draft, Entry, EntryRef, Pin};
 use super::format::{ALIGN, NAME, SegmentHeader, footprint};
+use super::owner::{Codec, Owner, Payload};
 use super::segments::{Arena, Segment};
 use crate::sync::atomic::{AtomicU64, Ordering::*, fence};
 use crate::sync::{Mutex, MutexGuard, PoisonError};

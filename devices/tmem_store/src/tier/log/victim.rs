@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Segments that are cleaned: which is next, and what is in them.
 
-use super::super::entry::{Location, PoolTag, Victim};
+use super::super::entry::{Location, Victim};
 use super::super::format::{ALIGN, HEADER, SegmentHeader, State, Word, footprint};
+use super::super::owner::PoolTag;
 use super::super::segments::Arena;
 use super::{Head, Log, Segments, Temperature};
 use crate::sync::MutexGuard;
