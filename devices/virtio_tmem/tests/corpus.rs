@@ -5,7 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use virtio_tmem::testing::fuzz::{chains, histories, seeds};
+use proptest::prelude::*;
+use virtio_tmem::testing::fuzz::{chains, histories, page_memory, seeds};
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus")
@@ -32,6 +33,32 @@ fn the_corpus_of_chains_runs() {
 #[test]
 fn the_corpus_of_histories_runs() {
     replay("histories", histories);
+}
+
+#[test]
+fn the_corpus_of_page_memory_runs() {
+    replay("page_memory", page_memory);
+}
+
+proptest! {
+    /// What the fuzzer does all the time, for a moment.
+    #[test]
+    fn page_memory_is_believed_only_if_it_is_right(
+        seed in prop::sample::select(seeds_of("page_memory")),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..40),
+    ) {
+        let mut bytes = seed;
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        page_memory(&bytes);
+    }
+}
+
+fn seeds_of(target: &str) -> Vec<Vec<u8>> {
+    let seeds = seeds().into_iter().filter(|(of, ..)| *of == target);
+    seeds.map(|(.., bytes)| bytes).collect()
 }
 
 /// `TMEM_WRITE_SEEDS=1 cargo test -p virtio-tmem --test corpus` writes them.

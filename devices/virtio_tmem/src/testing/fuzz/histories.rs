@@ -149,7 +149,7 @@ fn last(index: u64, count: u32) -> u64 {
 }
 
 /// Pages that are all the same, compress well, somewhat or not at all.
-fn content(seed: u64) -> Page {
+pub(super) fn content(seed: u64) -> Page {
     let mut page = page_of(seed);
     match seed % 4 {
         0 => page.fill(seed as u8),

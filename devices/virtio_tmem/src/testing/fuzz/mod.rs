@@ -5,14 +5,20 @@
 //! [`chains`] takes the bytes for what a hostile driver does to its rings and
 //! memory: nothing must panic, hang or leak. [`histories`] takes them for what
 //! two well-behaved drivers ask for, and checks every answer against a model.
+//! [`page_memory`] takes them for damage to what a store has left, and checks that
+//! another one believes only what was written.
 
 mod chains;
+mod damage;
 mod histories;
 mod model;
+mod page_memory;
+mod pages;
 mod seeds;
 
 pub use chains::chains;
 pub use histories::histories;
+pub use page_memory::page_memory;
 pub use seeds::seeds;
 
 /// Bytes of the fuzzer, taken from the front; zeros once they are used up.

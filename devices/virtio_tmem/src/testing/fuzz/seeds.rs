@@ -23,7 +23,77 @@ pub fn seeds() -> Vec<Seed> {
     seeds.push(("chains", "event-buffer".into(), event_buffer()));
     seeds.push(("histories", "put-get-flush".into(), put_get_flush()));
     seeds.push(("histories", "fill-two-vms".into(), fill_two_vms()));
+    for (name, signed, steps, damages) in page_memory() {
+        let mut bytes = vec![signed, steps];
+        for step in 0..if steps == 0 { 0 } else { STEPS } {
+            bytes.extend(page_step(step));
+        }
+        bytes.push(damages.len() as u8);
+        bytes.extend(damages.concat());
+        for step in 0..40 {
+            bytes.extend(page_step(step * 5 + 3));
+        }
+        seeds.push(("page_memory", name.into(), bytes));
+    }
     seeds
+}
+
+/// Steps before damage, in seeds.
+const STEPS: u8 = 120;
+
+/// Puts, mostly, and everything else now and then.
+fn page_step(step: u8) -> [u8; 4] {
+    let op = if step % 6 == 5 { step / 6 + 9 } else { 0 };
+    [op, step, step / 3, step]
+}
+
+/// Name, whether it is signed, steps, damages: kind, segment, place, length, bits.
+fn page_memory() -> Vec<(&'static str, u8, u8, Vec<[u8; 9]>)> {
+    let one = |kind, segment, place: u16, len, bits: u32| {
+        let ([a, b], [c, d, e, f]) = (place.to_le_bytes(), bits.to_le_bytes());
+        [kind, segment, a, b, len, c, d, e, f]
+    };
+    vec![
+        ("undamaged", 0, STEPS, vec![]),
+        ("signed-anew", 1, STEPS, vec![]),
+        ("flip-in-header", 0, STEPS, vec![one(0, 0, 6, 0, 3)]),
+        (
+            "flips-in-pages",
+            0,
+            STEPS,
+            vec![one(8, 0, 900, 0, 77), one(1, 1, 400, 0, 5)],
+        ),
+        ("zeros", 0, STEPS, vec![one(2, 1, 300, 200, 0)]),
+        ("noise", 0, STEPS, vec![one(3, 0, 3000, 40, 9)]),
+        ("segment-twice", 0, STEPS, vec![one(4, 1, 0, 0, 0)]),
+        (
+            "entries-elsewhere",
+            0,
+            STEPS,
+            vec![one(4, 0, 300, 90, 8000)],
+        ),
+        ("short", 0, STEPS, vec![one(5, 1, 900, 0, 0)]),
+        ("lies-about-length", 1, STEPS, vec![one(6, 0, 6, 0, 0x1f80)]),
+        (
+            "lies-about-codec",
+            1,
+            STEPS,
+            vec![one(6, 0, 4, 0, 0x18), one(6, 1, 8, 0, 0x8)],
+        ),
+        (
+            "lies-about-pool",
+            1,
+            STEPS,
+            vec![one(6, 0, 0, 2, 1 << 31), one(6, 0, 0, 1, 1)],
+        ),
+        (
+            "lies-about-state",
+            1,
+            STEPS,
+            vec![one(6, 0, 10, 0, 1), one(6, 0, 20, 0, 3)],
+        ),
+        ("only-bytes", 1, 0, vec![]),
+    ]
 }
 
 /// Pools 0 and 1, a put, then requests of one kind.
