@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The event queue: buffers that the device fills when there is news.
+//! The event queue: buffers that the device fills when there is an event.
 
 use super::tuning;
 use crate::sys::{
@@ -30,9 +30,9 @@ impl Carrier for Buffer {
     }
 }
 
-/// News from the device.
+/// Events that the device has told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct News {
+pub(crate) struct Raised {
     /// The limits changed.
     pub(crate) limits: bool,
     /// The operator wants the driver to stop using the device.
@@ -75,19 +75,19 @@ impl Events {
     }
 
     /// Reads what the device has written, and gives the buffers back to it.
-    pub(crate) fn used(&self) -> News {
-        let mut news = News::default();
+    pub(crate) fn used(&self) -> Raised {
+        let mut raised = Raised::default();
         let doorbell = {
             let mut slot = self.vq.lock();
             let Some(vq) = (*slot).as_mut() else {
-                return news;
+                return raised;
             };
             // A device that fills buffers without end is not followed: one round for each call.
             for _ in 0..tuning::EVENTS {
                 let Some((mut buffer, _)) = vq.take_used() else {
                     break;
                 };
-                news.read(buffer.0.answer());
+                raised.read(buffer.0.answer());
                 buffer.0.expect_answer(Event::SIZE, 0);
                 // There was room for it before.
                 let _ = vq.add(buffer);
@@ -97,7 +97,7 @@ impl Events {
         if let Some(doorbell) = doorbell {
             doorbell.ring();
         }
-        news
+        raised
     }
 
     /// The device is gone.
@@ -109,7 +109,7 @@ impl Events {
     }
 }
 
-impl News {
+impl Raised {
     fn read(&mut self, bytes: &[u8]) {
         let Ok(bytes) = bytes.try_into() else {
             return;

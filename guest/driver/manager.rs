@@ -141,7 +141,7 @@ pub(crate) struct Manager {
     #[pin]
     watchdog: DelayedWork<Manager, WATCHDOG>,
     #[pin]
-    news: DelayedWork<Manager, NEWS>,
+    limits: DelayedWork<Manager, LIMITS>,
     #[pin]
     closed: DelayedWork<Manager, CLOSED>,
     #[pin]
@@ -152,7 +152,7 @@ pub(crate) struct Manager {
 
 const TIMEOUT: u64 = 1;
 const WATCHDOG: u64 = 2;
-const NEWS: u64 = 3;
+const LIMITS: u64 = 3;
 const CLOSED: u64 = 4;
 const POSTPONING: u64 = 5;
 const ANSWERED: u64 = 6;
@@ -167,7 +167,7 @@ impl<const ID: u64> Queued<ID> for Manager {
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, TIMEOUT> for Manager { self.timeout }
     impl HasDelayedWork<Self, WATCHDOG> for Manager { self.watchdog }
-    impl HasDelayedWork<Self, NEWS> for Manager { self.news }
+    impl HasDelayedWork<Self, LIMITS> for Manager { self.limits }
     impl HasDelayedWork<Self, CLOSED> for Manager { self.closed }
     impl HasDelayedWork<Self, POSTPONING> for Manager { self.postponing }
     impl HasDelayedWork<Self, ANSWERED> for Manager { self.answered }
@@ -202,7 +202,7 @@ impl WorkItem<WATCHDOG> for Manager {
     }
 }
 
-impl WorkItem<NEWS> for Manager {
+impl WorkItem<LIMITS> for Manager {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
@@ -315,11 +315,11 @@ impl virtio::Driver for Manager {
             }
             return;
         }
-        let news = this.events.used();
-        if news.limits {
-            this.workqueue.schedule::<_, NEWS>(this, 0);
+        let raised = this.events.used();
+        if raised.limits {
+            this.workqueue.schedule::<_, LIMITS>(this, 0);
         }
-        if news.detach {
+        if raised.detach {
             pr_notice!(
                 "the host asks for the pages back: swapoff /dev/tmem0, tmemctl detach --all, then unload virtio_tmem\n"
             );
@@ -438,7 +438,7 @@ impl Manager {
                 timeout <- new_delayed_work!("tmem::timeout"),
                 postponing <- new_delayed_work!("tmem::postponing"),
                 watchdog <- new_delayed_work!("tmem::watchdog"),
-                news <- new_delayed_work!("tmem::news"),
+                limits <- new_delayed_work!("tmem::limits"),
                 closed <- new_delayed_work!("tmem::closed"),
                 answered <- new_delayed_work!("tmem::answered"),
                 bereft <- new_delayed_work!("tmem::bereft"),
@@ -613,7 +613,7 @@ impl Manager {
         self.workqueue.cancel_sync::<_, TIMEOUT>(self);
         self.workqueue.cancel_sync::<_, POSTPONING>(self);
         self.workqueue.cancel_sync::<_, WATCHDOG>(self);
-        self.workqueue.cancel_sync::<_, NEWS>(self);
+        self.workqueue.cancel_sync::<_, LIMITS>(self);
         self.workqueue.cancel_sync::<_, CLOSED>(self);
         self.workqueue.cancel_sync::<_, ANSWERED>(self);
         self.workqueue.cancel_sync::<_, BEREFT>(self);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tmem_agent::protocol::Account;
 use tmem_agent::protocol::Answer;
 use tmem_agent::protocol::Command;
-use tmem_agent::protocol::News;
+use tmem_agent::protocol::Event;
 use tmem_agent::protocol::Order;
 use tmem_agent::protocol::Workload;
 
@@ -131,7 +131,7 @@ impl Job {
     /// It ended, or makes none.
     pub fn moves(&mut self) -> Result<()> {
         match self.replies.next("the workload", STALL)? {
-            Answer::Workload(News::Progress { .. }) => Ok(()),
+            Answer::Workload(Event::Progress { .. }) => Ok(()),
             other => bail!("the workload made no progress but said {other:?}"),
         }
     }
@@ -139,8 +139,8 @@ impl Job {
     fn account(&mut self) -> Result<std::result::Result<Account, Ended>> {
         loop {
             match self.replies.next("the workload", STALL)? {
-                Answer::Workload(News::Progress { pages, of }) => (self.progress)(pages, of),
-                Answer::Workload(News::Filled(account) | News::Checked(account)) => {
+                Answer::Workload(Event::Progress { pages, of }) => (self.progress)(pages, of),
+                Answer::Workload(Event::Filled(account) | Event::Checked(account)) => {
                     return Ok(Ok(account));
                 }
                 Answer::Exited { code, signal } => return Ok(Err(Ended { code, signal })),

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tmem_agent::protocol::Answer;
 use tmem_agent::protocol::Command;
-use tmem_load::report::News;
+use tmem_load::report::Event;
 use tmem_load::report::Report;
 
 /// The program.
@@ -65,8 +65,8 @@ impl<M: Machine> Guest<M> {
         // A signal before it heeds them would end it.
         until(&load.what.clone(), STARTS, || {
             load.goes_on()?;
-            let started = |news: &News| matches!(news, News::Started { .. });
-            Ok(load.news()?.iter().any(started).then_some(()))
+            let started = |event: &Event| matches!(event, Event::Started { .. });
+            Ok(load.events()?.iter().any(started).then_some(()))
         })?;
         Ok(load)
     }
@@ -101,13 +101,13 @@ impl Load {
         let what = format!("a check of {}", self.what);
         let bytes = until(&what, CHECK, || {
             let ended = self.program.ended()?;
-            let news = self.news()?;
-            let found = news.iter().find_map(|news| match news {
-                News::Checked { round, bytes } if *round == wanted => Some(*bytes),
+            let events = self.events()?;
+            let found = events.iter().find_map(|event| match event {
+                Event::Checked { round, bytes } if *round == wanted => Some(*bytes),
                 _ => None,
             });
             match (found, ended) {
-                (None, Some(ended)) => bail!("{}", self.verdict(&news, &format!("{ended:?}"))),
+                (None, Some(ended)) => bail!("{}", self.verdict(&events, &format!("{ended:?}"))),
                 (found, _) => Ok(found),
             }
         })?;
@@ -122,7 +122,7 @@ impl Load {
     pub fn goes_on(&mut self) -> Result<()> {
         match self.program.ended()? {
             None => Ok(()),
-            Some(ended) => bail!("{}", self.verdict(&self.news()?, &format!("{ended:?}"))),
+            Some(ended) => bail!("{}", self.verdict(&self.events()?, &format!("{ended:?}"))),
         }
     }
 
@@ -148,10 +148,10 @@ impl Load {
     /// It does not end.
     pub fn outcome(&mut self) -> Result<std::result::Result<Report, String>> {
         let ended = self.program.wait(CHECK)?;
-        let news = self.news()?;
-        Ok(match (news.last(), ended.code) {
-            (Some(News::Done(report)), Some(0)) => Ok(report.clone()),
-            _ => Err(self.verdict(&news, &format!("{ended:?}"))),
+        let events = self.events()?;
+        Ok(match (events.last(), ended.code) {
+            (Some(Event::Done(report)), Some(0)) => Ok(report.clone()),
+            _ => Err(self.verdict(&events, &format!("{ended:?}"))),
         })
     }
 
@@ -160,17 +160,17 @@ impl Load {
     /// # Errors
     /// The guest does not answer.
     pub fn progress(&self) -> Result<Option<Report>> {
-        let news = self.news()?;
-        Ok(news.into_iter().rev().find_map(|news| match news {
-            News::Progress(report) | News::Done(report) => Some(report),
+        let events = self.events()?;
+        Ok(events.into_iter().rev().find_map(|event| match event {
+            Event::Progress(report) | Event::Done(report) => Some(report),
             _ => None,
         }))
     }
 
-    fn verdict(&self, news: &[News], ended: &str) -> String {
-        let found = news.iter().find_map(|news| match news {
-            News::Wrong(text) => Some(format!("WRONG BYTES: {text}")),
-            News::Failed(text) => Some(text.clone()),
+    fn verdict(&self, events: &[Event], ended: &str) -> String {
+        let found = events.iter().find_map(|event| match event {
+            Event::Wrong(text) => Some(format!("WRONG BYTES: {text}")),
+            Event::Failed(text) => Some(text.clone()),
             _ => None,
         });
         let found = found.unwrap_or_else(|| self.text().unwrap_or_default());
@@ -187,7 +187,7 @@ impl Load {
         }
     }
 
-    fn news(&self) -> Result<Vec<News>> {
+    fn events(&self) -> Result<Vec<Event>> {
         let text = self.text()?;
         let lines = text.lines().filter(|line| line.starts_with('{'));
         lines

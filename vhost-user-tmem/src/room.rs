@@ -89,9 +89,9 @@ impl Room {
         let plan = Plan::of(limit, room, self.store.held_bytes());
         self.store.limit_for_now(plan.store);
         self.requests.store(plan.requests, Relaxed);
-        let is_news = plan.is_short && !last.is_short;
+        let is_new = plan.is_short && !last.is_short;
         last.is_short = plan.is_short;
-        if is_news && last.line.is_none_or(|line| line.elapsed() >= QUIET) {
+        if is_new && last.line.is_none_or(|line| line.elapsed() >= QUIET) {
             last.line = Some(Instant::now());
             log::warn!(
                 "the control group of the daemon has {} left of {}: puts are refused and ephemeral pages given back; give the group more, or a smaller --memory-limit",

@@ -551,7 +551,7 @@ impl Limits {
     }
 }
 
-/// News on the event queue (spec section 7). Events of one kind may be merged.
+/// An event, on the event queue (spec section 7). Events of one kind may be merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// An [`EventKind`], or a number to be ignored.

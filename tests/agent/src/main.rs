@@ -13,7 +13,7 @@ use anyhow::Result;
 use std::io::Write;
 use std::path::Path;
 use tmem_agent::pages::Corpus;
-use tmem_agent::protocol::News;
+use tmem_agent::protocol::Event;
 use tmem_agent::protocol::Order;
 use tmem_agent::protocol::Workload;
 use tmem_agent::workload::Memory;
@@ -33,12 +33,12 @@ fn main() -> Result<()> {
 }
 
 /// The child that fills memory: first line of its input is the [`Workload`],
-/// each other an [`Order`]; each line of its output is [`News`].
+/// each other an [`Order`]; each line of its output is [`Event`].
 fn workload() -> Result<()> {
     let mut lines = std::io::stdin().lines();
     let mut next = || -> Result<Option<String>> { Ok(lines.next().transpose()?) };
-    let mut report = |news: News| -> Result<()> {
-        let mut line = serde_json::to_string(&news)?;
+    let mut report = |event: Event| -> Result<()> {
+        let mut line = serde_json::to_string(&event)?;
         line.push('\n');
         std::io::stdout().write_all(line.as_bytes())?;
         Ok(())

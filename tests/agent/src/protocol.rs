@@ -37,8 +37,8 @@ pub enum Command {
         /// Its new content.
         text: String,
     },
-    /// Start the workload. Answered with [`Answer::Workload`] for each piece
-    /// of news and with [`Answer::Exited`] at the end.
+    /// Start the workload. Answered with [`Answer::Workload`] for each
+    /// event and with [`Answer::Exited`] at the end.
     Start(Workload),
     /// Give a running workload an order; answered with [`Answer::Done`].
     Tell {
@@ -135,8 +135,8 @@ pub enum Answer {
         /// What it wrote to standard output and standard error.
         output: String,
     },
-    /// News from a workload.
-    Workload(News),
+    /// An event of a workload.
+    Workload(Event),
     /// A program runs.
     Started {
         /// Its process id.
@@ -162,7 +162,7 @@ pub enum Answer {
 
 /// What a workload reports.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub enum News {
+pub enum Event {
     /// Part of an order, or of the first filling, is done.
     Progress {
         /// Pages done.

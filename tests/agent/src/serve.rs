@@ -27,7 +27,7 @@ use tmem_agent::first_line;
 use tmem_agent::http;
 use tmem_agent::protocol::Answer;
 use tmem_agent::protocol::Command;
-use tmem_agent::protocol::News;
+use tmem_agent::protocol::Event;
 use tmem_agent::protocol::Order;
 use tmem_agent::protocol::READY;
 use tmem_agent::protocol::Reply;
@@ -157,9 +157,9 @@ impl Shared {
             .context("the workload does not listen")?;
         self.jobs().insert(id, input);
         for line in BufReader::new(output).lines() {
-            let news: News = serde_json::from_str(&line.context("the workload is gone")?)
+            let event: Event = serde_json::from_str(&line.context("the workload is gone")?)
                 .context("the workload does not report")?;
-            self.reply(id, Answer::Workload(news))?;
+            self.reply(id, Answer::Workload(event))?;
         }
         self.jobs().remove(&id);
         let status = child.wait().context("the workload is lost")?;

@@ -9,7 +9,7 @@ use crate::pages::PageName;
 use crate::pages::describe;
 use crate::pages::mix;
 use crate::protocol::Account;
-use crate::protocol::News;
+use crate::protocol::Event;
 use crate::protocol::Order;
 use crate::protocol::Workload;
 use anyhow::Context;
@@ -57,11 +57,11 @@ impl<'a> Memory<'a> {
         })
     }
 
-    /// Fills the pages; calls `report` with the news on the way.
+    /// Fills the pages; calls `report` with the events on the way.
     ///
     /// # Errors
     /// The real content cannot be read, or a report cannot be made.
-    pub fn fill(&mut self, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
+    pub fn fill(&mut self, report: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
         let of = self.generations.len() as u64;
         let watch = Watch::start()?;
         let mut page = [0; PAGE_SIZE];
@@ -71,14 +71,18 @@ impl<'a> Memory<'a> {
             self.push(page);
             progress(number + 1, of, report)?;
         }
-        report(News::Filled(watch.stop(of, Account::default())?))
+        report(Event::Filled(watch.stop(of, Account::default())?))
     }
 
     /// Carries out `order`.
     ///
     /// # Errors
     /// As [`Memory::fill`].
-    pub fn obey(&mut self, order: Order, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
+    pub fn obey(
+        &mut self,
+        order: Order,
+        report: &mut dyn FnMut(Event) -> Result<()>,
+    ) -> Result<()> {
         let of = self.generations.len() as u64;
         let watch = Watch::start()?;
         let mut account = Account::default();
@@ -119,7 +123,7 @@ impl<'a> Memory<'a> {
             progress(turn + 1, of, report)?;
         }
         account.lost = salvage.map_or(0, |salvage| salvage.lost.len() as u64);
-        report(News::Checked(watch.stop(of, account)?))
+        report(Event::Checked(watch.stop(of, account)?))
     }
 
     fn push(&mut self, page: Page) {
@@ -154,10 +158,10 @@ fn scattered(turn: u64, of: u64) -> u64 {
     (turn / RUN).wrapping_mul(STEP) % runs * RUN + turn % RUN
 }
 
-fn progress(done: u64, of: u64, report: &mut dyn FnMut(News) -> Result<()>) -> Result<()> {
+fn progress(done: u64, of: u64, report: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
     let part = (of / REPORTS).max(1);
     if done.is_multiple_of(part) {
-        report(News::Progress { pages: done, of })?;
+        report(Event::Progress { pages: done, of })?;
     }
     Ok(())
 }
@@ -255,8 +259,8 @@ mod tests {
     fn last(memory: &mut Memory<'_>, order: Order) -> Account {
         let mut account = None;
         memory
-            .obey(order, &mut |news| {
-                if let News::Checked(found) = news {
+            .obey(order, &mut |event| {
+                if let Event::Checked(found) = event {
                     account = Some(found);
                 }
                 Ok(())

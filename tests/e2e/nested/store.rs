@@ -13,7 +13,7 @@ use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
 
 /// For the guest to hear of a new quota.
-const NEWS: Duration = Duration::from_secs(60);
+const EVENT: Duration = Duration::from_secs(60);
 
 #[test]
 fn guests_swap_into_the_store_of_the_vmm() -> Result<()> {
@@ -46,7 +46,7 @@ fn pages_come_back_also_after_a_pause(host: &Arc<Host>) -> Result<()> {
     };
     // The device finishes what the guest had asked for.
     let mut before = moved()?;
-    until("the device to be done", NEWS, || {
+    until("the device to be done", EVENT, || {
         let last = std::mem::replace(&mut before, moved()?);
         Ok((last == before).then_some(()))
     })?;
@@ -88,7 +88,7 @@ fn the_quota_changes_under_load(host: &Arc<Host>) -> Result<()> {
     assert_eq!(guest.counter("quota_bytes")?, 512 << 20);
     let learns = |mib: u64| {
         guest.set_quota(mib << 20)?;
-        until("the guest to hear of its quota", NEWS, || {
+        until("the guest to hear of its quota", EVENT, || {
             Ok((guest.counter("quota_bytes")? == mib << 20).then_some(()))
         })
     };

@@ -3,7 +3,7 @@
 
 use crate::report;
 use crate::report::Counters;
-use crate::report::News;
+use crate::report::Event;
 use anyhow::Result;
 use std::sync::Arc;
 use std::sync::Barrier;
@@ -136,17 +136,17 @@ impl Meeting {
                 self.barrier.wait();
                 let bytes = counters.verified_bytes() - before;
                 let round = counters.checked();
-                report::say(&News::Checked { round, bytes });
+                report::say(&Event::Checked { round, bytes });
                 if last {
                     let seconds = start.elapsed().as_secs();
-                    report::say(&News::Done(counters.report(seed, seconds)));
+                    report::say(&Event::Done(counters.report(seed, seconds)));
                     return Ok(());
                 }
             }
             if now >= next {
                 next = now + PROGRESS;
                 let seconds = start.elapsed().as_secs();
-                report::say(&News::Progress(counters.report(seed, seconds)));
+                report::say(&Event::Progress(counters.report(seed, seconds)));
             }
             std::thread::sleep(PAUSE);
         }
@@ -176,7 +176,7 @@ pub fn run(
                 }
             });
         }
-        report::say(&News::Started { seed });
+        report::say(&Event::Started { seed });
         meeting
             .lead(orders, seed, seconds, counters, between)
             .unwrap_or_else(|error| fail(&error));
@@ -201,10 +201,10 @@ pub fn fail(error: &anyhow::Error) -> ! {
     let text = format!("{error:#}");
     eprintln!("load: {text}");
     if error.downcast_ref::<WrongBytes>().is_some() {
-        report::say(&News::Wrong(text));
+        report::say(&Event::Wrong(text));
         std::process::exit(report::WRONG);
     }
-    report::say(&News::Failed(text));
+    report::say(&Event::Failed(text));
     std::process::exit(report::FAILED);
 }
 

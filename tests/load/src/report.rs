@@ -17,7 +17,7 @@ pub const FAILED: i32 = 2;
 
 /// A line of output.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub enum News {
+pub enum Event {
     /// It works, and heeds signals.
     Started {
         /// From which everything follows.
@@ -122,9 +122,9 @@ impl Counters {
 }
 
 /// Writes a line of output.
-pub fn say(news: &News) {
+pub fn say(event: &Event) {
     // Whoever listens has gone; the exit code is left.
-    if let Ok(line) = serde_json::to_string(news) {
+    if let Ok(line) = serde_json::to_string(event) {
         println!("{line}");
     }
 }

@@ -44,8 +44,8 @@ pub(super) struct Backend {
     room: Option<Arc<Room>>,
     /// By queue.
     handlers: Vec<Mutex<Box<dyn Handler>>>,
-    /// Readable when there is news for the driver.
-    news: EventFd,
+    /// Readable when there is an event for the driver.
+    raised: EventFd,
     /// Readable when the connection has ended.
     end: EventFd,
     /// The same, for threads that are busy.
@@ -92,7 +92,7 @@ impl Backend {
                 .map(|queue| Mutex::new(personality.clone().handler(queue)))
                 .collect(),
             personality,
-            news: EventFd::new(EFD_NONBLOCK)?,
+            raised: EventFd::new(EFD_NONBLOCK)?,
             end: EventFd::new(EFD_NONBLOCK)?,
             ended: AtomicBool::new(false),
             shutdown: OnceLock::new(),
@@ -106,16 +106,16 @@ impl Backend {
     }
 
     /// Event numbers up to the number of queues belong to the crate.
-    fn news_event(&self) -> u16 {
+    fn raised_event(&self) -> u16 {
         let queues = u16::try_from(self.num_queues()).unwrap_or(u16::MAX);
         queues.saturating_add(1)
     }
 
     fn end_event(&self) -> u16 {
-        self.news_event().saturating_add(1)
+        self.raised_event().saturating_add(1)
     }
 
-    /// Lets the queues' threads hear of news and of the end.
+    /// Lets the queues' threads hear of events and of the end.
     pub(super) fn attach(&self, threads: &[Arc<VringEpollHandler<Arc<Self>>>]) -> io::Result<()> {
         for thread in threads {
             let event = u64::from(self.end_event());
@@ -123,13 +123,13 @@ impl Backend {
         }
         let woken = self.personality.woken_queue().map(usize::from);
         if let Some(thread) = woken.and_then(|queue| threads.get(queue)) {
-            let event = u64::from(self.news_event());
-            thread.register_listener(self.news.as_raw_fd(), EventSet::IN, event)?;
+            let event = u64::from(self.raised_event());
+            thread.register_listener(self.raised.as_raw_fd(), EventSet::IN, event)?;
         }
-        let news = self.news.try_clone()?;
+        let raised = self.raised.try_clone()?;
         self.personality.set_wake(Some(Box::new(move || {
             // Fails only when it is readable already.
-            let _ = news.write(1);
+            let _ = raised.write(1);
         })));
         Ok(())
     }
@@ -442,9 +442,9 @@ impl VhostUserBackend for Backend {
             // file descriptor.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        if event == self.news_event() {
+        if event == self.raised_event() {
             // Fails only when it was read already.
-            let _ = self.news.read();
+            let _ = self.raised.read();
         }
         // Each thread has one vring.
         if let Some(vring) = vrings.first() {

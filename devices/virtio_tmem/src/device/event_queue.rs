@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The event queue: buffers that the driver posts and the device fills when
-//! there is news.
+//! there is an event.
 
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
@@ -31,7 +31,7 @@ impl Default for EventQueue {
 }
 
 impl EventQueue {
-    /// Fills one buffer, if there is news and the driver has posted one.
+    /// Fills one buffer, if there is an event and the driver has posted one.
     pub fn step<M: GuestMemory>(&mut self, device: &Device, mem: &M, queue: &mut Queue) -> Step {
         let Some(kind) = device.events.first() else {
             return Step::Idle;
@@ -40,7 +40,7 @@ impl EventQueue {
             Ok(taken) => taken,
             Err(step) => return step,
         };
-        // Before it is written: news that comes now is told once more.
+        // Before it is written: an event that comes now is told once more.
         device.events.clear(kind);
         let event = Event { kind: kind as u32 }.encode();
         let mut sink = self.chain.sink(mem, device.memory_lost());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! News for the driver.
+//! Events for the driver.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,7 +10,7 @@ const KINDS: [EventKind; 2] = [EventKind::Limits, EventKind::Detach];
 /// Calls whoever serves the event queue.
 type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// News that the driver has not got yet; events of one kind are merged.
+/// Events that the driver has not got yet; those of one kind are merged.
 #[derive(Default)]
 pub struct Events {
     /// Bit `1 << kind` for every kind of event.
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    /// Notes news for the driver and wakes whoever serves the event queue.
+    /// Notes an event for the driver and wakes whoever serves the event queue.
     pub fn raise(&self, kind: EventKind) {
         self.pending.fetch_or(1 << kind as u32, Ordering::Release);
         let wake = self.wake.lock().unwrap_or_else(|e| e.into_inner());
@@ -36,13 +36,13 @@ impl Events {
         }
     }
 
-    /// Sets what is called when there is news; `None` when nobody serves the
+    /// Sets what is called when there is an event; `None` when nobody serves the
     /// event queue any more. It must not block.
     pub fn set_wake(&self, wake: Option<Wake>) {
         *self.wake.lock().unwrap_or_else(|e| e.into_inner()) = wake;
     }
 
-    /// Whether there is news.
+    /// Whether there is an event.
     pub fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire) != 0
     }
@@ -54,7 +54,7 @@ impl Events {
         self.pending.fetch_or(1 << kind as u32, Ordering::Release);
     }
 
-    /// News that the driver has not got yet, if there is any.
+    /// An event that the driver has not got yet, if there is any.
     pub fn first(&self) -> Option<EventKind> {
         let pending = self.pending.load(Ordering::Acquire);
         KINDS

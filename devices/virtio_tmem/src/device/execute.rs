@@ -470,7 +470,7 @@ fn put_status(put: Put) -> Status {
         Err(Refused::Frozen) => Status::FROZEN,
         Err(Refused::PoolGone) => Status::NO_POOL,
         Err(Refused::Unreadable) => Status::IO_ERROR,
-        // No memory, or a reason that is news here.
+        // No memory, or a reason that is not known here.
         Err(_) => Status::NO_MEMORY,
     };
     status.with_prior_removed(put.prior_removed)

@@ -146,7 +146,7 @@ impl Device {
         &self.metrics
     }
 
-    /// News for the driver.
+    /// Events for the driver.
     pub fn events(&self) -> &Events {
         &self.events
     }

@@ -56,12 +56,12 @@ impl Served {
     ) -> io::Result<Self> {
         let queues = u16::try_from(personality.queue_sizes().len()).unwrap_or(u16::MAX);
         let lanes = Arc::new(Lanes::new(&personality, queues));
-        let news = Arc::new(EventFd::new(EFD_NONBLOCK)?);
-        let raised = news.clone();
-        personality.set_wake(Some(Box::new(move || event::set(&raised))));
+        let raised = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+        let wake = raised.clone();
+        personality.set_wake(Some(Box::new(move || event::set(&wake))));
         let woken = personality.woken_queue();
         let per_thread: Vec<Vec<u16>> = match serve {
-            // One thread for news, and for what a vCPU leaves because it would
+            // One thread for events, and for what a vCPU leaves because it would
             // be busy with it for too long.
             Serve::Vcpu => vec![(0..queues).collect()],
             Serve::Thread => (0..queues).map(|queue| vec![queue]).collect(),
@@ -69,9 +69,9 @@ impl Served {
         let mut workers = Vec::new();
         for (nth, queues) in per_thread.into_iter().enumerate() {
             let backend = LaneBackend {
-                news: woken
+                raised: woken
                     .filter(|woken| queues.contains(woken))
-                    .map(|woken| (woken, news.clone())),
+                    .map(|woken| (woken, raised.clone())),
                 queues,
                 lanes: lanes.clone(),
                 kicks: Vec::new(),
@@ -150,11 +150,11 @@ struct LaneBackend {
     /// Notifications, beside their queues' indexes.
     kicks: Vec<(u16, Arc<EventFd>)>,
     /// The queue that is to be served when this is readable.
-    news: Option<(u16, Arc<EventFd>)>,
+    raised: Option<(u16, Arc<EventFd>)>,
 }
 
 /// The number of the source that says that a queue has work of the device's.
-const NEWS: usize = usize::MAX;
+const RAISED: usize = usize::MAX;
 
 impl Backend for LaneBackend {
     fn start(&mut self, _: Activation) {
@@ -163,7 +163,7 @@ impl Backend for LaneBackend {
             .iter()
             .filter_map(|queue| Some((*queue, self.lanes.kick(*queue)?)))
             .collect();
-        // What came before the driver was ready, and news that it has not got.
+        // What came before the driver was ready, and events that it has not got.
         for queue in &self.queues {
             self.lanes.ring(*queue);
         }
@@ -178,17 +178,17 @@ impl Backend for LaneBackend {
             file: event::fd(kick),
             number: usize::from(*queue),
         });
-        let news = self.news.as_ref().map(|(_, news)| Source {
-            file: event::fd(news),
-            number: NEWS,
+        let raised = self.raised.as_ref().map(|(_, raised)| Source {
+            file: event::fd(raised),
+            number: RAISED,
         });
-        kicks.chain(news).collect()
+        kicks.chain(raised).collect()
     }
 
     fn ready(&mut self, number: usize) {
-        if number == NEWS {
-            if let Some((woken, news)) = &self.news {
-                event::take(news);
+        if number == RAISED {
+            if let Some((woken, raised)) = &self.raised {
+                event::take(raised);
                 self.lanes.ring(*woken);
             }
             return;

@@ -59,7 +59,7 @@ impl<'m> Rig<'m> {
 }
 
 #[test]
-fn news_waits_for_a_buffer_and_is_told_once() {
+fn an_event_waits_for_a_buffer_and_is_told_once() {
     let mem = memory();
     let mut rig = Rig::new(&mem);
     rig.device.set_quota(2 * MIB);
@@ -71,11 +71,11 @@ fn news_waits_for_a_buffer_and_is_told_once() {
 }
 
 #[test]
-fn a_buffer_waits_for_news() {
+fn a_buffer_waits_for_an_event() {
     let mem = memory();
     let mut rig = Rig::new(&mem);
     rig.post(64);
-    assert_eq!(rig.step(), Step::Idle, "no news");
+    assert_eq!(rig.step(), Step::Idle, "no event");
     rig.device.events().raise(EventKind::Detach);
     assert_eq!(rig.got(), [EventKind::Detach as u32]);
 }
@@ -122,7 +122,7 @@ fn a_buffer_that_is_too_short_or_outside_is_used_with_0_and_costs_no_event() {
 }
 
 #[test]
-fn hints_that_change_are_news() {
+fn hints_that_change_are_an_event() {
     let mem = memory();
     let rig = Rig::new(&mem);
     rig.device.watch_hints();

@@ -27,7 +27,7 @@ const EVENTS: u64 = 0x1000;
 /// | 4 | kick |
 /// | 5 | request header in memory: address u32, op u8, flags u8, pool u8, object u8, index u64, count u32 |
 /// | 6 | event buffer: address u32, length u16 |
-/// | 7 | news: kind u8 |
+/// | 7 | event: kind u8 |
 /// | 8 | quota in KiB u16 |
 /// | 9 | a whole request: op u8, pool u8, index u8, count u8, at the request's address u32 |
 pub fn chains(data: &[u8]) {

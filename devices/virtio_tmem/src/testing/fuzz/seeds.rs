@@ -117,7 +117,7 @@ fn looping_chain() -> Vec<u8> {
     bytes
 }
 
-/// A good and a short buffer, and news for both.
+/// A good and a short buffer, and an event for both.
 fn event_buffer() -> Vec<u8> {
     let mut bytes = vec![1];
     for len in [8u16, 32] {
