@@ -2,7 +2,6 @@
 //! Clients of a store, and the pages that they must find there.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tmem_store::{
@@ -91,7 +90,7 @@ impl World {
     }
 
     /// The pool of a page, of the kind that it has; `None` if there is no room for it.
-    fn pool(&self, at: Handle) -> Option<Arc<Pool>> {
+    fn pool(&self, at: Handle) -> Option<Pool> {
         let client = self.client(at.client);
         let kind = KINDS[usize::from(at.pool)];
         let _ = client.create_pool(at.pool.into(), PoolConfig::new(kind));
