@@ -31,6 +31,7 @@ mod man;
 mod mirror;
 mod modules;
 mod outer;
+mod package;
 mod programs;
 mod project;
 mod roots;
@@ -81,8 +82,10 @@ enum Command {
     /// Run the guest module on a kernel with lockdep and KASAN. Builds that
     /// kernel first, which takes long.
     Checkers(checkers::Options),
-    /// Render the programs' man pages.
+    /// Render the programs' man pages and completions for shells.
     Man,
+    /// Make Debian packages of the programs and the guest module.
+    Package(package::Options),
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
@@ -99,6 +102,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Soak(options) => soak::command(options),
         Command::Checkers(options) => checkers::command(options),
         Command::Man => man::command(),
+        Command::Package(options) => package::command(options),
     }
 }
 

@@ -67,6 +67,17 @@ pub(crate) fn tmemctl() -> Result<PathBuf> {
     Ok(linked_statically("release", &["tmemctl"])?.join("tmemctl"))
 }
 
+/// Builds the programs as packages have them: tmemctl also goes into guests whose system
+/// is another.
+pub(crate) fn packaged() -> Result<Vec<PathBuf>> {
+    let mut programs = vec![daemon(Profile::Release)?];
+    let vmm = ["build", "--release", "--package", "tmem-vmm"];
+    exec::shown(project::cargo().args(vmm))?;
+    programs.push(project::target()?.join("release/tmem-vmm"));
+    programs.push(tmemctl()?);
+    Ok(programs)
+}
+
 /// Builds the VMM and the daemon for an outer guest.
 pub(crate) fn outer_programs(profile: Profile) -> Result<Programs> {
     let profile = match profile {

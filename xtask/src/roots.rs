@@ -21,6 +21,7 @@ const GUEST_REVISION: u32 = 1;
 const TOOLS_REVISION: u32 = 3;
 const CHECKERS_REVISION: u32 = 1;
 const PYTHON_REVISION: u32 = 1;
+const PACKAGER_REVISION: u32 = 1;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
@@ -29,6 +30,7 @@ pub(crate) const QEMU_SIZE: &str = "0.2 GB on disk, 60 MB download";
 const GUEST_SIZE: &str = "0.2 GB on disk, 60 MB download";
 const TOOLS_SIZE: &str = "0.1 GB on disk, 20 MB download";
 const PYTHON_SIZE: &str = "40 MB on disk, 10 MB download";
+const PACKAGER_SIZE: &str = "0.4 GB on disk, 90 MB download";
 const CHECKERS_SIZE: &str = "1.6 GB on disk, 450 MB download";
 
 /// Beside the kernel's packages: compilers, what checks the module's sources,
@@ -61,6 +63,9 @@ const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmset
 
 /// A service in a guest is run by it.
 const PYTHON_PACKAGES: &[&str] = &["python3-minimal"];
+
+/// What makes Debian packages.
+const PACKAGER_PACKAGES: &[&str] = &["debhelper", "dh-dkms", "dpkg-dev"];
 
 /// What a whole kernel is built with: KASAN and Rust go together with clang only.
 const CHECKERS_PACKAGES: &[&str] = &[
@@ -180,6 +185,24 @@ pub(crate) fn python(cache: &Cache, versions: &Versions) -> Result<Root> {
     announce(cache, &name, "Python for guests", PYTHON_SIZE);
     let packages = owned(PYTHON_PACKAGES);
     make(cache, versions, &name, "Python root", UNPACKED, &packages)
+}
+
+/// The cache's name of the root to make Debian packages in.
+pub(crate) fn packager_name() -> String {
+    format!("packager-trixie-{PACKAGER_REVISION}")
+}
+
+/// The root to make Debian packages in, made if it is not there.
+pub(crate) fn packager(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let name = packager_name();
+    announce(
+        cache,
+        &name,
+        "a root to make Debian packages in",
+        PACKAGER_SIZE,
+    );
+    let packages = owned(PACKAGER_PACKAGES);
+    make(cache, versions, &name, "packager root", MINIMAL, &packages)
 }
 
 /// The cache's name of the root to build the kernel for `checkers` in.

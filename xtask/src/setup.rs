@@ -73,6 +73,7 @@ fn prune(setup: &Setup) -> Result<()> {
         roots::guest_name(versions),
         roots::tools_name(),
         roots::python_name(),
+        roots::packager_name(),
         roots::checkers_name(versions),
         kernel::name(versions),
         deny::name(),
