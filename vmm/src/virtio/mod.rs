@@ -13,7 +13,6 @@ mod interrupt;
 pub mod mmio;
 pub mod net;
 mod notice;
-mod one_queue;
 pub mod personality;
 mod queue;
 pub mod rng;
@@ -26,6 +25,7 @@ mod worker;
 
 pub use counters::Counter;
 pub use interrupt::Interrupt;
+use queue::Chains;
 pub use queue::{Chain, QueueError, ServedQueue, total};
 pub use worker::{Backend, Source, Worker};
 

@@ -3,10 +3,11 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tmem_host::personality::{self, GoOn, Handler, Lane, Step};
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use virtio_tmem::device::wants_notification;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
@@ -18,7 +19,7 @@ use crate::event;
 /// How long chains are served before others get their turn: a driver that
 /// never stops could otherwise hold up its own reset. Also how long used
 /// buffers can wait for the driver to be told, beside the last chain.
-pub(super) const TURN: Duration = Duration::from_millis(2);
+const TURN: Duration = Duration::from_millis(2);
 
 /// What a driver did wrong with a chain. The chain is used with length 0.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -168,53 +169,34 @@ impl ServedQueue {
         event::fd(&self.kick)
     }
 
+    /// The same, to be kept.
+    pub(super) fn kick_file(&self) -> Arc<EventFd> {
+        self.kick.clone()
+    }
+
     /// Takes the notification.
     pub fn kicked(&self) {
         event::take(&self.kick);
     }
 
-    /// Serves each available chain with `serve`, which returns the bytes it
-    /// wrote, until there is none; then tells the driver, if it wants to hear.
-    /// Chains that make no sense are used with length 0.
-    pub fn serve(&mut self, mut serve: impl FnMut(&mut Chain<'_>) -> u32) {
-        let memory = self.memory.clone();
-        self.quiet();
-        let began = Instant::now();
-        let mut more = false;
-        loop {
-            match self.next(&memory) {
-                Some(chain) => {
-                    more = false;
-                    let (head, written) = match chain {
-                        Ok(mut chain) => (chain.head, serve(&mut chain)),
-                        Err(head) => (head, 0),
-                    };
-                    self.complete(head, written);
-                }
-                // Twice in a row there are more, and they cannot be had: the
-                // ring makes no sense, until the driver notifies again.
-                None => {
-                    if !self.wait_for_more() || more {
-                        break;
-                    }
-                    more = true;
-                    self.quiet();
-                }
-            }
-            if began.elapsed() >= TURN {
-                event::set(&self.kick);
-                break;
-            }
+    /// Has `handler` work through the queue for a turn, for as long as it may `go_on`.
+    pub(super) fn turn(&mut self, handler: &mut dyn Handler, go_on: &dyn Fn() -> bool) {
+        let mut turn = Turn {
+            queue: self,
+            go_on,
+            began: Instant::now(),
+        };
+        if personality::serve(handler, &mut turn) {
+            // For the thread that hears of notifications.
+            event::set(&self.kick);
         }
-        self.signal();
     }
 
     /// Takes the next available chain; `Err`: the head of one that makes no
     /// sense. `None` when there is none, or when the rings make no sense.
     pub fn next<'a>(&mut self, memory: &'a GuestMemoryMmap) -> Option<Result<Chain<'a>, u16>> {
-        let chain = self.queue.iter(memory).ok()?.next()?;
-        let head = chain.head_index();
-        Some(Chain::new(memory, chain).map_err(|_| head))
+        let (head, chain) = next(&mut self.queue, memory)?;
+        Some(chain.map_err(|_| head))
     }
 
     /// Descriptors of the queue.
@@ -288,4 +270,59 @@ impl ServedQueue {
             self.interrupt.used();
         }
     }
+}
+
+/// A queue in use.
+struct Turn<'a> {
+    queue: &'a mut ServedQueue,
+    go_on: &'a dyn Fn() -> bool,
+    began: Instant,
+}
+
+impl Lane for Turn<'_> {
+    fn with<R>(&mut self, with: impl FnOnce(&GuestMemoryMmap, &mut Queue, GoOn<'_>) -> R) -> R {
+        // Not after a turn: what starts over each time would never end.
+        let mut go_on = self.go_on;
+        with(&self.queue.memory, &mut self.queue.queue, &mut go_on)
+    }
+
+    fn signal(&mut self) {
+        self.queue.interrupt.used();
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.began.elapsed() >= TURN || !(self.go_on)()
+    }
+}
+
+/// A handler of chains, one after the other, by a function that returns how many bytes it
+/// wrote there. Chains that make no sense are used with length 0.
+pub(super) struct Chains<F>(pub(super) F);
+
+impl<F: FnMut(&mut Chain<'_>) -> u32 + Send> Handler for Chains<F> {
+    fn step(&mut self, memory: &GuestMemoryMmap, queue: &mut Queue, _go_on: GoOn<'_>) -> Step {
+        let there = queue.avail_idx(memory, Acquire);
+        if there.is_ok_and(|there| there.0 == queue.next_avail()) {
+            return Step::Idle;
+        }
+        let Some((head, chain)) = next(queue, memory) else {
+            return Step::Broken;
+        };
+        let written = chain.map_or(0, |mut chain| (self.0)(&mut chain));
+        if queue.add_used(memory, head, written).is_err() {
+            return Step::Skipped;
+        }
+        Step::Used {
+            notify: wants_notification(memory, queue),
+        }
+    }
+}
+
+/// Takes the next available chain, and its head.
+fn next<'a>(
+    queue: &mut Queue,
+    memory: &'a GuestMemoryMmap,
+) -> Option<(u16, Result<Chain<'a>, QueueError>)> {
+    let chain = queue.iter(memory).ok()?.next()?;
+    Some((chain.head_index(), Chain::new(memory, chain)))
 }

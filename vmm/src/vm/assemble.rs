@@ -99,8 +99,9 @@ fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reporte
     for (letter, disk) in ('a'..='z').zip(disks) {
         // As the guest's kernel calls it.
         let name = format!("vd{letter}");
-        let device = Block::new(&name, disk).context("cannot make a disk")?;
+        let device = Block::new(&name, disk);
         let stats = device.stats();
+        let device = device.virtio().context("cannot make a disk")?;
         reported.push(Reported::new("disk", name, move || stats.metrics()));
         machine.add_virtio(Box::new(device))?;
     }
@@ -136,8 +137,10 @@ fn add_cards(
 }
 
 fn add_rng(machine: &mut Machine, reported: &mut Vec<Reported>) -> Result<()> {
-    let device = Rng::new().context("cannot make the random number device")?;
+    let device = Rng::default();
     let stats = device.stats();
+    let device = device.virtio();
+    let device = device.context("cannot make the random number device")?;
     reported.push(Reported::new("rng", "rng0".into(), move || stats.metrics()));
     machine.add_virtio(Box::new(device))?;
     Ok(())

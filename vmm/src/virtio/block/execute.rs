@@ -12,17 +12,14 @@ use vm_memory::VolatileSlice;
 
 use super::layout::{DISCARD, Limits, MAX_DATA, WRITE_ZEROES};
 use super::request::{HEADER, RANGE, Range, Request};
-use super::stats::BlockStats;
-use super::{Disk, SECTOR};
+use super::{Block, SECTOR};
 use crate::virtio::notice::Notices;
 use crate::virtio::{Chain, total};
 
-/// A disk with what its driver has agreed to.
+/// Runs requests, and says now and then what goes wrong.
 #[derive(Debug)]
 pub(super) struct Executor {
-    disk: Disk,
-    features: u64,
-    stats: Arc<BlockStats>,
+    block: Arc<Block>,
     notices: Notices,
 }
 
@@ -44,34 +41,20 @@ impl From<io::Error> for Failure {
 }
 
 impl Executor {
-    pub(super) fn new(name: &str, disk: Disk, stats: Arc<BlockStats>) -> Self {
-        Self {
-            disk,
-            features: 0,
-            stats,
-            notices: Notices::new(format!("disk {name}")),
-        }
-    }
-
-    /// From now on `features` are negotiated.
-    pub(super) fn set_features(&mut self, features: u64) {
-        self.features = features;
-    }
-
-    fn has(&self, bit: u32) -> bool {
-        self.features & (1 << bit) != 0
+    pub(super) fn new(block: Arc<Block>, notices: Notices) -> Self {
+        Self { block, notices }
     }
 
     /// Runs the request in `chain`, and says how many bytes were written there.
     pub(super) fn answer(&mut self, chain: &mut Chain<'_>) -> u32 {
         let Some(status) = chain.split_last_writable() else {
-            self.stats.malformed.add(1);
+            self.block.stats.malformed.add(1);
             return 0;
         };
         let room = total(&chain.writable);
         let sent = total(&chain.readable);
         let (value, filled) = if room > MAX_DATA || sent > MAX_DATA + HEADER as u64 {
-            self.stats.refused.add(1);
+            self.block.stats.refused.add(1);
             (VIRTIO_BLK_S_IOERR, false)
         } else {
             let value = match self.run(chain) {
@@ -94,16 +77,16 @@ impl Executor {
     fn count(&mut self, failure: &Failure) -> u32 {
         match failure {
             Failure::Host(error) => {
-                self.stats.host_errors.add(1);
+                self.block.stats.host_errors.add(1);
                 self.notices.failed("a request", error);
                 VIRTIO_BLK_S_IOERR
             }
             Failure::Refused => {
-                self.stats.refused.add(1);
+                self.block.stats.refused.add(1);
                 VIRTIO_BLK_S_IOERR
             }
             Failure::Unsupported => {
-                self.stats.unsupported.add(1);
+                self.block.stats.unsupported.add(1);
                 VIRTIO_BLK_S_UNSUPP
             }
         }
@@ -119,30 +102,30 @@ impl Executor {
             Request::Read(sector) => {
                 let len = total(&chain.writable);
                 let offset = self.place(sector, len)?;
-                self.disk.read(&chain.writable, offset)?;
+                self.block.disk.read(&chain.writable, offset)?;
                 chain.writable.clear();
-                self.stats.reads.add(1);
-                self.stats.read_bytes.add(len);
+                self.block.stats.reads.add(1);
+                self.block.stats.read_bytes.add(len);
                 Ok(())
             }
             Request::Write(sector) => {
                 let len = total(&chain.readable);
                 self.check_writable()?;
                 let offset = self.place(sector, len)?;
-                self.disk.write(&chain.readable, offset)?;
+                self.block.disk.write(&chain.readable, offset)?;
                 self.settle()?;
-                self.stats.writes.add(1);
-                self.stats.written_bytes.add(len);
+                self.block.stats.writes.add(1);
+                self.block.stats.written_bytes.add(len);
                 Ok(())
             }
             Request::Flush => {
-                self.disk.sync()?;
-                self.stats.flushes.add(1);
+                self.block.disk.sync()?;
+                self.block.stats.flushes.add(1);
                 Ok(())
             }
             Request::Id => {
                 let mut id = [0; VIRTIO_BLK_ID_BYTES as usize];
-                for (to, from) in id.iter_mut().zip(self.disk.id().bytes()) {
+                for (to, from) in id.iter_mut().zip(self.block.disk.id().bytes()) {
                     *to = from;
                 }
                 chain.write(&id);
@@ -161,24 +144,24 @@ impl Executor {
         }
         for range in ranges {
             let (offset, len) = bytes(range);
-            if !self.disk.discard(offset, len)? {
+            if !self.block.disk.discard(offset, len)? {
                 return Err(Failure::Unsupported);
             }
-            self.stats.discarded_bytes.add(len);
+            self.block.stats.discarded_bytes.add(len);
         }
         self.settle()?;
-        self.stats.discards.add(1);
+        self.block.stats.discards.add(1);
         Ok(())
     }
 
     fn write_zeroes(&mut self, chain: &mut Chain<'_>) -> Result<(), Failure> {
         for range in self.ranges(chain, VIRTIO_BLK_F_WRITE_ZEROES, WRITE_ZEROES)? {
             let (offset, len) = bytes(range);
-            self.disk.zero(offset, len, range.unmap)?;
-            self.stats.zeroed_bytes.add(len);
+            self.block.disk.zero(offset, len, range.unmap)?;
+            self.block.stats.zeroed_bytes.add(len);
         }
         self.settle()?;
-        self.stats.zeroings.add(1);
+        self.block.stats.zeroings.add(1);
         Ok(())
     }
 
@@ -191,7 +174,7 @@ impl Executor {
         limits: Limits,
     ) -> Result<Vec<Range>, Failure> {
         self.check_writable()?;
-        if !self.has(bit) {
+        if !self.block.has(bit) {
             return Err(Failure::Unsupported);
         }
         let len = total(&chain.readable);
@@ -217,7 +200,7 @@ impl Executor {
     }
 
     fn check_writable(&self) -> Result<(), Failure> {
-        if self.disk.is_read_only() {
+        if self.block.disk.is_read_only() {
             return Err(Failure::Refused);
         }
         Ok(())
@@ -228,7 +211,7 @@ impl Executor {
     fn place(&self, sector: u64, len: u64) -> Result<u64, Failure> {
         let begin = sector.checked_mul(SECTOR).ok_or(Failure::Refused)?;
         let end = begin.checked_add(len).ok_or(Failure::Refused)?;
-        if !len.is_multiple_of(SECTOR) || end > self.disk.size() {
+        if !len.is_multiple_of(SECTOR) || end > self.block.disk.size() {
             return Err(Failure::Refused);
         }
         Ok(begin)
@@ -237,9 +220,9 @@ impl Executor {
     /// Makes what was written stable at once if the driver will not ask for it
     /// (virtio 1.2, section 5.2.6.2).
     fn settle(&self) -> Result<(), Failure> {
-        if !self.has(VIRTIO_BLK_F_FLUSH) {
-            self.disk.sync()?;
-            self.stats.flushes.add(1);
+        if !self.block.has(VIRTIO_BLK_F_FLUSH) {
+            self.block.disk.sync()?;
+            self.block.stats.flushes.add(1);
         }
         Ok(())
     }

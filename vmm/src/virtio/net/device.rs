@@ -108,7 +108,9 @@ impl VirtioDevice for Net {
         };
         let [low, high, ..] = status.to_le_bytes();
         let [a, b, c, d, e, f] = self.mac.0;
-        config::read(&[a, b, c, d, e, f, low, high], offset, data);
+        let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+        let len = u32::try_from(data.len()).unwrap_or_default();
+        data.copy_from_slice(&config::read(&[a, b, c, d, e, f, low, high], offset, len));
     }
 
     fn activate(&mut self, activation: Activation) {

@@ -5,7 +5,7 @@ use super::stats::NetStats;
 use super::tap::Tap;
 use super::{header, receive::MAX_PACKET};
 use crate::virtio::notice::Notices;
-use crate::virtio::{Chain, ServedQueue, total};
+use crate::virtio::{Chain, Chains, ServedQueue, total};
 
 /// Least bytes of a frame: addresses and type.
 const MIN_FRAME: u64 = 14;
@@ -24,11 +24,12 @@ impl Transmitter {
     /// Sends what the driver has made available. `None`: the tap is gone.
     pub(super) fn run(&mut self, tap: Option<&Tap>, stats: &NetStats, notices: &mut Notices) {
         let features = self.features;
-        self.queue.serve(|chain| {
+        let send = |chain: &mut Chain<'_>| {
             send(chain, features, tap, stats, notices);
             // The driver has nothing to read.
             0
-        });
+        };
+        self.queue.turn(&mut Chains(send), &|| true);
     }
 }
 

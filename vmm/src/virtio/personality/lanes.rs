@@ -4,16 +4,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use tmem_host::personality::{GoOn, Handler, Lane, Personality, serve};
-use virtio_queue::Queue;
-use vm_memory::GuestMemoryMmap;
+use tmem_host::personality::{Handler, Personality};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::event;
-use crate::virtio::queue::TURN;
-use crate::virtio::{Activation, ActiveQueue, Doorbell, Interrupt, Memory};
+use crate::virtio::{Activation, ActiveQueue, Doorbell, ServedQueue};
 
 /// All queues of a device.
 pub(super) struct Lanes {
@@ -25,17 +20,9 @@ pub(super) struct Lanes {
 
 struct OneLane {
     /// There while the driver is.
-    open: Option<Open>,
+    open: Option<ServedQueue>,
     /// Keeps its memory from one driver to the next.
     handler: Box<dyn Handler>,
-}
-
-#[derive(Debug)]
-struct Open {
-    queue: Queue,
-    kick: Arc<EventFd>,
-    memory: Memory,
-    interrupt: Arc<Interrupt>,
 }
 
 impl Lanes {
@@ -56,12 +43,11 @@ impl Lanes {
     pub(super) fn open(&self, activation: &Activation, queues: Vec<ActiveQueue>) {
         for active in queues {
             if let Some(mut lane) = self.lock(active.index) {
-                lane.open = Some(Open {
-                    queue: active.queue,
-                    kick: active.kick,
-                    memory: activation.memory.clone(),
-                    interrupt: activation.interrupt.clone(),
-                });
+                lane.open = Some(ServedQueue::new(
+                    active,
+                    activation.memory.clone(),
+                    activation.interrupt.clone(),
+                ));
             }
         }
         self.closing.store(false, SeqCst);
@@ -83,7 +69,7 @@ impl Lanes {
     /// Where the driver notifies of `queue`, if it has enabled it.
     pub(super) fn kick(&self, queue: u16) -> Option<Arc<EventFd>> {
         let lane = self.lock(queue)?;
-        lane.open.as_ref().map(|open| open.kick.clone())
+        lane.open.as_ref().map(ServedQueue::kick_file)
     }
 
     fn lock(&self, queue: u16) -> Option<MutexGuard<'_, OneLane>> {
@@ -100,49 +86,12 @@ impl Doorbell for Lanes {
         let Some(mut lane) = self.lock(queue) else {
             return;
         };
-        let OneLane {
+        if let OneLane {
             open: Some(open),
             handler,
         } = &mut *lane
-        else {
-            return;
-        };
-        let more = serve(
-            &mut **handler,
-            &mut Serving {
-                closing: &self.closing,
-                open,
-                began: Instant::now(),
-            },
-        );
-        if more {
-            // For the thread that hears of notifications.
-            event::set(&open.kick);
+        {
+            open.turn(&mut **handler, &|| !self.closing.load(SeqCst));
         }
-    }
-}
-
-/// A lane whose lock is held.
-struct Serving<'a> {
-    closing: &'a AtomicBool,
-    open: &'a mut Open,
-    began: Instant,
-}
-
-impl Lane for Serving<'_> {
-    fn with<R>(&mut self, with: impl FnOnce(&GuestMemoryMmap, &mut Queue, GoOn<'_>) -> R) -> R {
-        // Not after a turn: what starts over each time would never end.
-        let mut go_on = || !self.closing.load(SeqCst);
-        with(&self.open.memory, &mut self.open.queue, &mut go_on)
-    }
-
-    fn signal(&mut self) {
-        self.open.interrupt.used();
-    }
-
-    fn is_wanted(&mut self) -> bool {
-        // With several vCPUs a driver could keep one in here for ever, and out of
-        // reach of a pause.
-        self.began.elapsed() >= TURN || self.closing.load(SeqCst)
     }
 }

@@ -8,12 +8,13 @@ use std::io;
 use std::sync::Arc;
 
 use rustix::rand::GetRandomFlags;
+use tmem_host::personality::{Handler, Personality};
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
 use super::counters::counters;
 use super::notice::Notices;
-use super::one_queue::{OneQueue, Serve};
-use super::{Activation, COMMON_FEATURES, Chain, VirtioDevice, Worker, total};
+use super::personality::{Serve, Served};
+use super::{Chain, Chains, config, total};
 use crate::confine::Role;
 
 /// Descriptors of the queue.
@@ -33,42 +34,33 @@ counters! {
 }
 
 /// A virtio-rng device.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rng {
     stats: Arc<RngStats>,
-    worker: Worker,
 }
 
 impl Rng {
-    /// Makes the device and starts its thread.
-    ///
-    /// # Errors
-    /// When the system has no thread or file descriptor to give.
-    pub fn new() -> io::Result<Self> {
-        let stats = Arc::<RngStats>::default();
-        let backend = OneQueue::new(Filler {
-            stats: stats.clone(),
-            notices: Notices::new("rng".into()),
-        });
-        Ok(Self {
-            stats,
-            worker: Worker::new("rng", Role::Device, backend)?,
-        })
-    }
-
     /// What the device counts.
     pub fn stats(&self) -> Arc<RngStats> {
         self.stats.clone()
     }
+
+    /// The device with its thread, for a machine.
+    ///
+    /// # Errors
+    /// When the system has no thread or file descriptor to give.
+    pub fn virtio(self) -> io::Result<Served> {
+        Served::new("rng", Role::Device, Arc::new(self), Serve::Thread)
+    }
 }
 
-impl VirtioDevice for Rng {
+impl Personality for Rng {
     fn id(&self) -> u32 {
         VIRTIO_ID_RNG
     }
 
     fn features(&self) -> u64 {
-        COMMON_FEATURES
+        0
     }
 
     fn queue_sizes(&self) -> Vec<u16> {
@@ -76,16 +68,16 @@ impl VirtioDevice for Rng {
     }
 
     /// There is no configuration space.
-    fn read_config(&self, _offset: u64, data: &mut [u8]) {
-        data.fill(0);
+    fn read_config(&self, _offset: u32, size: u32) -> Vec<u8> {
+        config::read(&[], 0, size)
     }
 
-    fn activate(&mut self, activation: Activation) {
-        self.worker.start(activation);
-    }
-
-    fn reset(&mut self) {
-        self.worker.stop();
+    fn handler(self: Arc<Self>, _queue: u16) -> Box<dyn Handler> {
+        let mut filler = Filler {
+            stats: self.stats(),
+            notices: Notices::new("rng".into()),
+        };
+        Box::new(Chains(move |chain: &mut Chain<'_>| filler.fill(chain)))
     }
 }
 
@@ -95,8 +87,8 @@ struct Filler {
     notices: Notices,
 }
 
-impl Serve for Filler {
-    fn serve(&mut self, chain: &mut Chain<'_>) -> u32 {
+impl Filler {
+    fn fill(&mut self, chain: &mut Chain<'_>) -> u32 {
         let wanted = usize::try_from(total(&chain.writable)).unwrap_or(MAX_BYTES);
         let mut bytes = [0; MAX_BYTES];
         let (random, _) = bytes.split_at_mut(wanted.min(MAX_BYTES));

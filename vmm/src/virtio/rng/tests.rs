@@ -10,7 +10,7 @@ use crate::virtio::testing::{Guest, Queue, cut, hostile, memory};
 
 /// A guest whose driver runs.
 fn started<'m>(memory: &'m crate::virtio::Memory, rng: Rng) -> (Guest<'m>, Queue<'m>) {
-    let guest = Guest::new(memory, rng);
+    let guest = Guest::new(memory, rng.virtio().unwrap());
     assert_eq!(guest.negotiate(guest.features()), 0xb);
     let queue = guest.queue(0, 64, true);
     assert_eq!(guest.run(), 0xf);
@@ -20,7 +20,7 @@ fn started<'m>(memory: &'m crate::virtio::Memory, rng: Rng) -> (Guest<'m>, Queue
 #[test]
 fn requests_get_different_random_bytes() {
     let memory = memory();
-    let rng = Rng::new().unwrap();
+    let rng = Rng::default();
     let stats = rng.stats();
     let (guest, mut queue) = started(&memory, rng);
     let spaces = [guest.space(64), guest.space(64)];
@@ -41,7 +41,7 @@ fn requests_get_different_random_bytes() {
 #[test]
 fn a_large_request_gets_some_bytes_and_no_more() {
     let memory = memory();
-    let (guest, mut queue) = started(&memory, Rng::new().unwrap());
+    let (guest, mut queue) = started(&memory, Rng::default());
     let space = guest.space(1 << 20);
     queue.add(&[], &[space]).unwrap();
     guest.kick(0, &mut queue);
@@ -53,7 +53,7 @@ fn a_large_request_gets_some_bytes_and_no_more() {
 #[test]
 fn a_request_without_room_is_given_back() {
     let memory = memory();
-    let rng = Rng::new().unwrap();
+    let rng = Rng::default();
     let stats = rng.stats();
     let (guest, mut queue) = started(&memory, rng);
     let text = guest.put(b"give me nothing");
@@ -67,7 +67,7 @@ fn a_request_without_room_is_given_back() {
 #[test]
 fn the_registers_say_what_is_there() {
     let memory = memory();
-    let guest = Guest::new(&memory, Rng::new().unwrap());
+    let guest = Guest::new(&memory, Rng::default().virtio().unwrap());
     assert_eq!(guest.read(register::VIRTIO_MMIO_DEVICE_ID), 4);
     assert_eq!(guest.read(register::VIRTIO_MMIO_QUEUE_NUM_MAX), 64);
     assert_eq!(guest.features(), 1 << 32 | 1 << 29 | 1 << 28);
@@ -98,7 +98,7 @@ proptest! {
     #[test]
     fn registers_may_be_used_in_any_way(accesses in hostile::accesses()) {
         let memory = memory();
-        let guest = Guest::new(&memory, Rng::new().unwrap());
+        let guest = Guest::new(&memory, Rng::default().virtio().unwrap());
         hostile::misuse_registers(&guest, &accesses);
         check_alive(&guest);
     }
@@ -106,7 +106,7 @@ proptest! {
     #[test]
     fn chains_may_be_anything(ring in hostile::rings(16)) {
         let memory = memory();
-        let guest = Guest::new(&memory, Rng::new().unwrap());
+        let guest = Guest::new(&memory, Rng::default().virtio().unwrap());
         hostile::misuse_queue(&guest, 0, &ring);
         check_alive(&guest);
     }

@@ -25,7 +25,7 @@ proptest! {
     #[test]
     fn registers_may_be_used_in_any_way(accesses in hostile::accesses()) {
         let (image, memory) = (Image::new(), memory());
-        let guest = Guest::new(&memory, Block::new("vda", image.disk()).unwrap());
+        let guest = Guest::new(&memory, Block::new("vda", image.disk()).virtio().unwrap());
         hostile::misuse_registers(&guest, &accesses);
         check_alive(&guest);
     }
@@ -33,7 +33,7 @@ proptest! {
     #[test]
     fn chains_may_be_anything(ring in hostile::rings(16)) {
         let (image, memory) = (Image::new(), memory());
-        let guest = Guest::new(&memory, Block::new("vda", image.disk()).unwrap());
+        let guest = Guest::new(&memory, Block::new("vda", image.disk()).virtio().unwrap());
         hostile::misuse_queue(&guest, 0, &ring);
         prop_assert_eq!(image.file.metadata().unwrap().len(), SIZE);
         check_alive(&guest);

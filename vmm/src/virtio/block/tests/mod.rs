@@ -110,9 +110,9 @@ const fn done(status: u8, len: u32) -> Done {
 impl<'m> Driver<'m> {
     /// With all features but those in `without`.
     fn new(memory: &'m Memory, disk: Disk, without: u64) -> Self {
-        let block = Block::new("vda", disk).unwrap();
+        let block = Block::new("vda", disk);
         let stats = block.stats();
-        let guest = Guest::new(memory, block);
+        let guest = Guest::new(memory, block.virtio().unwrap());
         let features = guest.features() & !without;
         assert_eq!(guest.negotiate(features), 0xb);
         let event_idx = features & (1 << 29) != 0;

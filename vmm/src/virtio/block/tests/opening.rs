@@ -134,7 +134,7 @@ fn a_disk_has_one_writer_or_many_readers() {
 #[test]
 fn a_disk_stays_locked_while_its_device_exists() {
     let image = Image::new();
-    let block = Block::new("vda", image.disk()).unwrap();
+    let block = Block::new("vda", image.disk()).virtio().unwrap();
     assert!(told(&image.path, false).contains("in use"));
     drop(block);
     drop(image.disk());

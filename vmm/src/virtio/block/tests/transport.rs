@@ -11,7 +11,7 @@ use crate::bus::BusDevice;
 #[test]
 fn the_registers_say_what_is_there() {
     let (image, memory) = (Image::new(), memory());
-    let guest = Guest::new(&memory, Block::new("vda", image.disk()).unwrap());
+    let guest = Guest::new(&memory, Block::new("vda", image.disk()).virtio().unwrap());
     assert_eq!(guest.read(register::VIRTIO_MMIO_MAGIC_VALUE), 0x7472_6976);
     assert_eq!(guest.read(register::VIRTIO_MMIO_VERSION), 2);
     assert_eq!(guest.read(register::VIRTIO_MMIO_DEVICE_ID), 2);
@@ -27,7 +27,7 @@ fn the_registers_say_what_is_there() {
 #[test]
 fn the_configuration_reads_alike_at_every_offset_and_width() {
     let (image, memory) = (Image::new(), memory());
-    let guest = Guest::new(&memory, Block::new("vda", image.disk()).unwrap());
+    let guest = Guest::new(&memory, Block::new("vda", image.disk()).virtio().unwrap());
     let piece = image.file.metadata().unwrap().blksize();
     let mut expected = vec![0; 0x100];
     let fields: [(usize, u64, usize); 10] = [
@@ -67,7 +67,7 @@ fn the_configuration_reads_alike_at_every_offset_and_width() {
 #[test]
 fn features_that_are_not_offered_are_not_accepted() {
     let (image, memory) = (Image::new(), memory());
-    let guest = Guest::new(&memory, Block::new("vda", image.disk()).unwrap());
+    let guest = Guest::new(&memory, Block::new("vda", image.disk()).virtio().unwrap());
     assert_eq!(guest.negotiate(guest.features() | 1 << 12), 3, "MQ");
     assert_eq!(guest.negotiate(1 << 9), 3, "without VERSION_1");
     assert_eq!(guest.negotiate(1 << 32), 0xb);
@@ -83,7 +83,7 @@ fn rings_outside_memory_do_not_start_the_device() {
     ] {
         for (high, value) in [(0, 0xffff_f000), (0x7fff_ffff, 0), (0, 0x00ff_fff0)] {
             let image = Image::new();
-            let guest = Guest::new(&memory, Block::new("vda", image.disk()).unwrap());
+            let guest = Guest::new(&memory, Block::new("vda", image.disk()).virtio().unwrap());
             guest.negotiate(guest.features());
             let _ = guest.queue(0, 256, true);
             guest.write(low, value);
@@ -141,7 +141,7 @@ fn a_reset_under_load_leaves_memory_alone_and_the_device_usable() {
 #[test]
 fn a_queue_that_is_not_enabled_is_not_served() {
     let (image, memory) = (Image::new(), memory());
-    let guest = Guest::new(&memory, Block::new("vda", image.disk()).unwrap());
+    let guest = Guest::new(&memory, Block::new("vda", image.disk()).virtio().unwrap());
     guest.negotiate(guest.features());
     assert_eq!(guest.run(), 0xf);
     for index in [0, 1, 0xffff, u32::MAX] {
