@@ -8,6 +8,7 @@ mod aging;
 mod codecs;
 mod corpus;
 mod density;
+mod document;
 mod guest;
 mod overwrites;
 mod report;
@@ -45,6 +46,10 @@ struct Args {
     /// Less of everything, to see that it works: of aging, guest and density.
     #[arg(long)]
     quick: bool,
+    /// Of aging and density: the directory of the document, density.md, in which a section
+    /// is made anew, and of its pictures.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     aging: aging::Args,
     #[command(flatten)]
@@ -76,13 +81,15 @@ enum What {
 fn main() -> Result<()> {
     let args = Args::parse();
     if args.only == Some(What::Aging) {
-        return aging::run(&args.aging, args.pages, args.quick, args.json.as_deref());
+        let (out, json) = (args.out.as_deref(), args.json.as_deref());
+        return aging::run(&args.aging, args.pages, args.quick, out, json);
     }
     if args.only == Some(What::Guest) {
         return guest::run(&args.guest, args.quick, args.json.as_deref());
     }
     if args.only == Some(What::Density) {
-        return density::run(&args.density, args.quick, args.json.as_deref());
+        let (out, json) = (args.out.as_deref(), args.json.as_deref());
+        return density::run(&args.density, args.quick, out, json);
     }
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);

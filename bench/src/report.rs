@@ -115,6 +115,11 @@ impl Report {
         self.print_verdicts();
     }
 
+    /// Each target, and whether it was met.
+    pub(crate) fn verdicts(&self) -> &[String] {
+        &self.verdicts
+    }
+
     /// Prints all notes and verdicts to standard output.
     pub(crate) fn print_verdicts(&self) {
         for line in self.notes.iter().chain(&self.verdicts) {

@@ -18,6 +18,7 @@ use tmem_e2e::Host;
 use tmem_e2e::HostOptions;
 use tmem_e2e::Job;
 use tmem_e2e::Machine;
+use tmem_e2e::Stats;
 use tmem_e2e::VmOptions;
 use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
@@ -28,11 +29,13 @@ const KILLED: i32 = 9;
 /// The VM's name at the daemon.
 const VM: &str = "demo";
 
-/// For the daemon to compress at most 64 MiB.
-const COMPRESSED: Duration = Duration::from_secs(30);
+/// For the daemon to compress at most 64 MiB, and to clean what pages that came and went
+/// have left.
+const SETTLED: Duration = Duration::from_secs(120);
 
-/// Pages that the daemon leaves as they are until more come.
-const FEW: u64 = 64;
+/// What is held for pages is at most so much more than their content takes, in percent:
+/// headers, index, and room at the end of segments.
+const OVERHEAD: u64 = 8;
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -130,12 +133,13 @@ fn show<M: Machine>(guest: Guest<M>, daemon: &Daemon, start: Instant, memory: u6
     let checked = job.checked()?;
     let time = start.elapsed();
 
-    // What was put last is compressed a moment later.
-    until("the daemon to compress what was put", COMPRESSED, || {
-        let waiting = daemon.stats()?.number("/store/deferred_pages")?;
-        Ok((waiting < FEW).then_some(()))
+    // What was put last is compressed a moment later, and then what is dead is cleaned.
+    let (stats, content) = until("the daemon to hold what the content takes", SETTLED, || {
+        let stats = daemon.stats()?;
+        let content = content(&stats)?;
+        let held = stats.number(&format!("/vms/{VM}/held_bytes"))?;
+        Ok((held <= content + content * OVERHEAD / 100).then_some((stats, content)))
     })?;
-    let stats = daemon.stats()?;
     let vm = |name: &str| stats.number(&format!("/vms/{VM}/{name}"));
     let pages = vm("persistent_pages")?;
     let held = vm("held_bytes")?;
@@ -151,7 +155,14 @@ fn show<M: Machine>(guest: Guest<M>, daemon: &Daemon, start: Instant, memory: u6
             "host memory held for them",
             format!("{}, bookkeeping included", mib(held)),
         ),
-        ("compression ratio", ratio(pages * 4096, held)),
+        (
+            "compression ratio",
+            format!(
+                "{}; {} without bookkeeping",
+                ratio(pages * 4096, held),
+                ratio(pages * 4096, content)
+            ),
+        ),
         (
             "guest major faults",
             (filled.major_faults + checked.major_faults).to_string(),
@@ -172,6 +183,13 @@ fn show<M: Machine>(guest: Guest<M>, daemon: &Daemon, start: Instant, memory: u6
     println!();
     job.end().context("the program did not end well")?;
     guest.power_off()
+}
+
+/// Bytes of the pages as they are kept, without headers, index and room.
+fn content(stats: &Stats) -> Result<u64> {
+    let vm = |name: &str| stats.number(&format!("/vms/{VM}/{name}"));
+    let whole = vm("raw_pages")? + vm("deferred_pages")?;
+    Ok(vm("compressed_bytes")? + vm("same_filled_pages")? * 8 + whole * 4096)
 }
 
 /// Shows how far the program is, each tenth of the way.

@@ -10,8 +10,10 @@ mod content;
 mod heap;
 mod layout;
 mod pattern;
+mod plot;
 mod row;
 mod run;
+mod section;
 mod settle;
 mod state;
 mod steps;
@@ -23,6 +25,8 @@ use crate::aging::pattern::Codecs;
 use crate::aging::pattern::PATTERNS;
 use crate::aging::row::Row;
 use crate::aging::run::Run;
+use crate::aging::section::About;
+use crate::document;
 use crate::report::Report;
 use crate::report::load;
 use crate::report::write_json;
@@ -47,8 +51,15 @@ pub(crate) struct Args {
     seed: u64,
 }
 
-/// Runs all patterns with up to `pages` pages each, and writes the rows to `json`, too.
-pub(crate) fn run(args: &Args, pages: Option<u64>, quick: bool, json: Option<&Path>) -> Result<()> {
+/// Runs all patterns with up to `pages` pages each; writes a section of the document in
+/// `docs`, and the rows to `json`, too.
+pub(crate) fn run(
+    args: &Args,
+    pages: Option<u64>,
+    quick: bool,
+    docs: Option<&Path>,
+    json: Option<&Path>,
+) -> Result<()> {
     let start = Instant::now();
     let pages = pages.unwrap_or(if quick { QUICK_PAGES } else { PAGES });
     let pages = usize::try_from(pages)?;
@@ -61,6 +72,7 @@ pub(crate) fn run(args: &Args, pages: Option<u64>, quick: bool, json: Option<&Pa
     );
     let content = Content::collect(pages)?;
     println!("{}", content.describe());
+    let about = About::new(args.seed, content.describe());
     let mut report = Report::default();
     // Tried once, so that all patterns are beside it or none is.
     let zram = Zram::create(1).map(drop);
@@ -101,6 +113,10 @@ pub(crate) fn run(args: &Args, pages: Option<u64>, quick: bool, json: Option<&Pa
         "every page of the store was right; {} s in all",
         start.elapsed().as_secs()
     );
+    if let Some(docs) = docs {
+        let text = about.text(&rows, report.verdicts());
+        document::update(docs, "aging", &text, &plot::draw(&rows)?)?;
+    }
     match json {
         Some(path) => write_json(path, &rows),
         None => Ok(()),

@@ -55,7 +55,7 @@ fn or_nothing<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::aging::pattern::Codecs;
     use crate::aging::pattern::Pattern;
@@ -95,18 +95,21 @@ mod tests {
         Row::new(1, (&pattern, Codecs::Lz4), "fill", &measured, zram)
     }
 
-    #[test]
-    fn each_pattern_has_a_table_and_each_step_a_line() {
+    pub(in crate::aging) fn rows() -> Vec<Row> {
         let zram = Peer {
             before_compaction: 4120.0,
             after_compaction: 2000.0,
         };
-        let rows = [
+        vec![
             row(1, Some(zram), Some(3 << 20)),
             row(1, Some(zram), None),
             row(8, None, None),
-        ];
-        let text = tables(&rows);
+        ]
+    }
+
+    #[test]
+    fn each_pattern_has_a_table_and_each_step_a_line() {
+        let text = tables(&rows());
         assert_eq!(text.matches("| after |").count(), 2);
         let lines = [
             "files, one client:\n\n",

@@ -27,10 +27,10 @@ use crate::density::member::Expected;
 use crate::density::plan::Plan;
 use crate::density::report::Report;
 use crate::density::way::Way;
+use crate::document;
 use crate::report::write_json;
 use anyhow::Context;
 use anyhow::Result;
-use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -43,16 +43,19 @@ pub(crate) struct Args {
     /// A directory on a disk, for swap disks.
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
-    /// A directory for the report, density.md, and its picture, pictures/density.svg.
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
     /// Only these variants: nothing, reporting, zram, disk, tmem.
     #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
     ways: Vec<Way>,
 }
 
-/// Runs all variants, and writes the figures to `json`, too.
-pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
+/// Runs all variants; writes a section of the document in `docs`, and the metrics to `json`,
+/// too.
+pub(crate) fn run(
+    args: &Args,
+    quick: bool,
+    docs: Option<&Path>,
+    json: Option<&Path>,
+) -> Result<()> {
     // Before anything takes time.
     budget::Budget::new(1 << 30)?.end()?;
     let assets = Assets::from_environment()?;
@@ -88,16 +91,8 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
         seconds: start.elapsed().as_secs(),
     };
     println!("\n{}", report.summary());
-    if let Some(out) = args.out.as_deref() {
-        let pictures = out.join("pictures");
-        fs::create_dir_all(&pictures)
-            .with_context(|| format!("cannot make {}", pictures.display()))?;
-        for (path, text) in [
-            (out.join("density.md"), report.text()),
-            (pictures.join("density.svg"), report.picture()?),
-        ] {
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
+    if let Some(docs) = docs {
+        document::update(docs, "guests", &report.text(), &report.picture()?)?;
     }
     match json {
         Some(path) => write_json(path, &outcomes),

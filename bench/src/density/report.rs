@@ -81,9 +81,7 @@ impl Report<'_> {
             "The guests run on hardware virtualisation."
         };
         format!(
-            "<!-- SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause -->\n\
-             # Density\n\n\
-             Made by `cargo xtask bench density`; do not edit. {warning}{cpu}\n\n\
+            "Made by `cargo xtask bench density`; do not edit. {warning}{cpu}\n\n\
              {guests} guests of {memory_mib} MiB each run within {budget_mib} MiB of the host's \
              memory: a control group's limit over QEMU's processes and the daemon, without swap. \
              Each guest has a service in Python with {heap_mib} MiB of documents in memory, of \
@@ -91,7 +89,7 @@ impl Report<'_> {
              {database_mib} MiB is made in memory, read, checked and thrown away, and all documents \
              are used again. One guest is busy at a time, {lull_s} s pass between two. Busy phases of \
              each guest after its service was filled: {rounds}.\n\n\
-             ![Host memory over time](pictures/density.svg)\n\n\
+             ![Host memory over time](pictures/guests.svg)\n\n\
              {tables}\n\
              * Every byte of documents and rows was compared with what it must be in every use, \
              and once more in the end: all were right, also in variants in which guests were lost.\n\

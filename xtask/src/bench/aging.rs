@@ -28,6 +28,9 @@ pub(super) fn run(options: &bench::Options) -> Result<()> {
     if let Some(pages) = options.pages {
         bench.args(["--pages", &pages.to_string()]);
     }
+    if let Some(out) = &options.out {
+        bench.arg("--out").arg(out);
+    }
     if let Some(json) = &options.json {
         bench.arg("--json").arg(json);
     }

@@ -48,6 +48,10 @@ pub(crate) struct Options {
     /// Of `guest`: only the limited disk, and no builds, in half of the time.
     #[arg(long, conflicts_with = "quick")]
     reads: bool,
+    /// Of `aging` and `density`: the directory of density.md, in which a section is made
+    /// anew, and of its pictures [default of `density`: docs].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     aging: aging::Options,
     #[command(flatten)]
@@ -63,7 +67,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         return guest::run(options.quick, options.reads, options.json.as_deref());
     }
     if options.only.as_deref() == Some("density") {
-        return density::run(&options.density, options.quick, options.json.as_deref());
+        return density::run(options);
     }
     // First, because it sets up for itself.
     let wanted = options.only.as_deref().is_none_or(|only| only == "vmm");
