@@ -21,8 +21,8 @@
 //!    reservation all the same.
 //! 6. *Nobody else writes to the file*: it is the store's own, or comes as a
 //!    [`PageMemory`], whose maker has said so.
-//! 7. *The file never shrinks* (it is sealed), so that mapped bytes of a used
-//!    segment can always be accessed.
+//! 7. *The file never shrinks* (it is sealed, or comes as a [`PageMemory`] whose maker
+//!    has said so), so that mapped bytes of a used segment can always be accessed.
 
 #![expect(unsafe_code, reason = "maps a file and lends its bytes")]
 
@@ -44,7 +44,11 @@ use super::format::{ALIGN, HEADER};
 
 /// The file behind the page memory of a store that is no more.
 #[derive(Debug)]
-pub struct PageMemory(OwnedFd);
+pub struct PageMemory {
+    file: OwnedFd,
+    /// Its maker vouches that it does not shrink: a file with a name cannot be sealed.
+    stays: bool,
+}
 
 impl PageMemory {
     /// Takes over a duplicate of a store's [`page_memory`](crate::Store::page_memory).
@@ -54,7 +58,16 @@ impl PageMemory {
     /// bytes are lent as they are in memory. So the earlier store is no more, or does
     /// nothing more.
     pub unsafe fn new(file: OwnedFd) -> Self {
-        Self(file)
+        Self { file, stays: false }
+    }
+
+    /// Takes over a file on tmpfs that an earlier store had, or an empty one.
+    ///
+    /// # Safety
+    /// As [`PageMemory::new`]; and nobody makes the file shorter, as long as the store
+    /// is there. So it is a private file of this user's, and locked.
+    pub unsafe fn named(file: OwnedFd) -> Self {
+        Self { file, stays: true }
     }
 
     /// Bytes of the file.
@@ -62,7 +75,7 @@ impl PageMemory {
     /// # Errors
     /// When the system does not tell.
     pub(super) fn len(&self) -> Result<u64, (&'static str, io::Error)> {
-        let stat = rustix::fs::fstat(&self.0).map_err(|error| ("see its size", error.into()))?;
+        let stat = rustix::fs::fstat(&self.file).map_err(|error| ("see its size", error.into()))?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 }
@@ -104,7 +117,7 @@ impl Mapping {
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK)
             .map_err(|error| ("seal a memfd", error.into()))?;
         // Nobody else has it.
-        Ok(PageMemory(file))
+        Ok(PageMemory { file, stays: false })
     }
 
     /// Reserves `reserved` bytes of address space over a file that never shrinks.
@@ -113,10 +126,10 @@ impl Mapping {
         reserved: usize,
     ) -> Result<Self, (&'static str, io::Error)> {
         let file_len = memory.len()?;
-        let PageMemory(file) = memory;
+        let PageMemory { file, stays } = memory;
         let sealed = rustix::fs::fcntl_get_seals(&file)
             .map_err(|error| ("see whether the file can shrink", error.into()))?;
-        if !sealed.contains(SealFlags::SHRINK) {
+        if !stays && !sealed.contains(SealFlags::SHRINK) {
             return Err((
                 "use a file that can shrink",
                 io::ErrorKind::InvalidInput.into(),

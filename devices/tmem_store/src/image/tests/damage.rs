@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Memory that is not as it was written, and what else is given to be taken over.
 
+use rustix::fs::{Mode, OFlags};
+
 use super::*;
 
 /// Page memory with all that there can be, and what was in it.
@@ -182,9 +184,21 @@ fn files_that_are_no_page_memory_are_errors() {
     let unsealed = rustix::fs::memfd_create("other", MemfdFlags::CLOEXEC).unwrap();
     let recovery = Store::recover(unused(unsealed), other.clone());
     assert!(matches!(recovery, Err(Error::PageMemory { .. })));
+    // One with a name cannot be sealed.
+    let named = tempfile("/dev/shm");
+    assert!(Store::recover(named, other.clone()).is_ok());
     // An empty one is an empty store, and a short one ends early.
     assert!(Store::recover(unused(file(&[])), other.clone()).is_ok());
     assert!(Store::recover(unused(file(&[0; 100])), other).is_ok());
+}
+
+/// A file on the file system there, which nobody else opens.
+#[expect(unsafe_code, reason = "it is the test's own file")]
+fn tempfile(folder: &str) -> PageMemory {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).unwrap();
+    // SAFETY: it has no name, and this is its only descriptor.
+    unsafe { PageMemory::named(file) }
 }
 
 /// No store counts so far; its own would begin anew.
