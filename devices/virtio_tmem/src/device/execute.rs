@@ -417,7 +417,10 @@ fn destroy_pool(device: &Device, id: u32, go_on: GoOn<'_>) -> Result<Done, Undon
     let drained = pool(device, id)?.drain_while(go_on);
     let drained = drained.ok_or(Undone::Stopped)?;
     // Another queue may have destroyed it meanwhile.
-    let pages = drained + device.client.destroy_pool(id).unwrap_or(0);
+    let pages = drained
+        + device
+            .change_pools(|client| client.destroy_pool(id).unwrap_or(0))
+            .0;
     device.metrics.destroyed(pages);
     Ok(Done::ok(pages))
 }
@@ -449,7 +452,12 @@ fn create_pool(device: &Device, id: u32, kind: PoolKind) -> Result<Done, Fault> 
         PoolKind::Persistent => tmem_store::PoolKind::Persistent,
         PoolKind::Ephemeral => tmem_store::PoolKind::Ephemeral,
     });
-    let status = match device.client.create_pool(id, config) {
+    let (created, is_noted) = device.change_pools(|client| client.create_pool(id, config));
+    let status = match created {
+        Ok(Created::New) if !is_noted => {
+            device.change_pools(|client| client.destroy_pool(id));
+            Status::NO_MEMORY
+        }
         Ok(Created::New) => Status::OK,
         Ok(Created::Existing) => Status::EXISTS,
         Err(PoolError::Conflict) => return Err(Fault::PoolConflict),

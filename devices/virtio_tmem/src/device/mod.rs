@@ -71,6 +71,18 @@ pub struct Device {
     account: credit::Account,
     /// Hints of the last [`Device::watch_hints`].
     watched_hints: AtomicU8,
+    /// Told of the pools that there are, while they do not change.
+    pool_log: Mutex<Option<PoolLog>>,
+}
+
+/// Notes which pools there are, after each change and before it is answered; whether it
+/// could.
+pub struct PoolLog(pub Box<dyn Fn(&Client) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for PoolLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PoolLog")
+    }
 }
 
 impl Device {
@@ -89,7 +101,24 @@ impl Device {
             #[cfg(feature = "virtqueue")]
             memory_lost: Lost::default(),
             watched_hints: AtomicU8::new(0),
+            pool_log: Mutex::new(None),
         }
+    }
+
+    /// The same device, whose pools are noted in `log`.
+    pub fn with_pool_log(self, log: PoolLog) -> Self {
+        Self {
+            pool_log: Mutex::new(Some(log)),
+            ..self
+        }
+    }
+
+    /// Makes or destroys a pool for the driver; and whether that could be noted.
+    fn change_pools<T>(&self, change: impl FnOnce(&Client) -> T) -> (T, bool) {
+        let log = self.pool_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = change(&self.client);
+        let is_noted = log.as_ref().is_none_or(|PoolLog(log)| log(&self.client));
+        (outcome, is_noted)
     }
 
     /// The same device, with a choice of the memory that goes back to the host.
