@@ -3,13 +3,14 @@
 //! machines: the HTTP of their control sockets ([`http`]), the memory that a
 //! process has and may have ([`heap`], [`group`]) and that of the host ([`memory`]), what is left out of its core
 //! dumps ([`dumps`]), the devices that they serve and the loop around a
-//! queue ([`personality`]), and the metrics of a store and its devices ([`metrics`]), as
+//! queue ([`personality`]), what outlives a process ([`keeper`]), and the metrics of a store and its devices ([`metrics`]), as
 //! JSON ([`stats`]) and as Prometheus text ([`prometheus`]).
 
 pub mod dumps;
 pub mod group;
 pub mod heap;
 pub mod http;
+pub mod keeper;
 pub mod memory;
 pub mod metrics;
 pub mod personality;
