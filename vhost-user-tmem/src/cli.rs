@@ -53,8 +53,9 @@ pub struct Options {
     pub fd: Option<i32>,
 
     /// Virtual machine with settings of its own; may be given many times:
-    /// socket=PATH[,name=NAME][,quota=QUOTA][,weight=N][,swap-size=SIZE]
+    /// socket=PATH[,name=NAME][,identity=UUID][,quota=QUOTA][,weight=N][,swap-size=SIZE]
     ///   [,codec=auto|lz4|none][,give-back=certain|any]
+    /// identity is who it is for the next daemon, too [made from its name];
     /// weight is its part of the memory when that is short, to that of others [100];
     /// codec=auto compresses pages with lz4, and with zstd once they were not used
     /// for half a minute, lz4 with that alone, none not at all [auto];
@@ -101,6 +102,22 @@ pub struct Options {
     /// gone, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub grace: Duration,
+
+    /// Folder on tmpfs for the pages, made if it is not there: they outlive the daemon,
+    /// however it ends, and the next one with the same folder takes them over. It is
+    /// to be this user's alone, and nobody else may change what is in it
+    #[arg(long, value_name = "FOLDER")]
+    pub store: Option<PathBuf>,
+
+    /// Socket of a process that was started with --holder and keeps pages until the
+    /// next daemon takes them over. Where the service manager does that
+    /// (FileDescriptorStoreMax= in the unit), it is not needed
+    #[arg(long, value_name = "PATH")]
+    pub keep_in: Option<PathBuf>,
+
+    /// Serve nothing, but keep what daemons with --keep-in=PATH leave for the next
+    #[arg(long, value_name = "PATH")]
+    pub holder: Option<PathBuf>,
 
     /// Unix socket for metrics and settings at run time, over HTTP: GET
     /// /metrics, GET /v1/stats, PUT /v1/vms/NAME with {"quota": BYTES},

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use tmem_cli::signals::Signals;
 use tmem_cli::socket::{self, Access, Socket};
 use tmem_cli::{ready, size};
 use tmem_host::heap::Trimmer;
-use tmem_store::{Store, StoreConfig};
+use tmem_host::keeper::holder;
+use tmem_store::StoreConfig;
 use vhost::vhost_user::Listener;
 
 use crate::cli::Options;
@@ -25,6 +27,7 @@ use crate::inherited;
 use crate::room::Room;
 use crate::settings::{self, Place, VmSettings};
 use crate::stop::Stop;
+use crate::takeover::Takeover;
 use crate::vhost_user;
 use crate::vm::Vm;
 
@@ -44,17 +47,20 @@ pub fn run(options: &Options) -> Result<()> {
     let settings = settings::vms(options)?;
     let memory_limit = settings::memory_limit(options)?;
     let access = access(options)?;
-    let store = Store::new(StoreConfig::with_limit(memory_limit))?;
+    let config = StoreConfig::with_limit(memory_limit);
+    let takeover = Takeover::begin(options.store.as_deref(), options.keep_in.as_deref(), config)?;
+    let store = takeover.store().clone();
     let compressor = store.start_compressor();
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
     let room = Arc::new(Room::new(store.clone()));
     let mut machines = Vec::new();
     for settings in &settings {
-        let vm = Vm::new(&store, settings, options.request_queues, options.grace)?;
+        let vm = Vm::new(&takeover, settings, options.request_queues, options.grace)?;
         let vm = vm.within(room.clone());
         machines.push((Arc::new(vm), Entry::open(settings, access, &mut inherited)?));
     }
+    takeover.end();
     let control_socket = options.control_socket.as_deref();
     let control_socket = control_socket
         .map(|path| Socket::bind(path, Access::OWNER_ONLY))
@@ -98,6 +104,33 @@ pub fn run(options: &Options) -> Result<()> {
         stop.ask();
         started
     })
+}
+
+/// Keeps for daemons what they leave, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A sentence about what keeps it from running.
+pub fn hold(path: &Path) -> Result<()> {
+    let signals = signals().context("cannot listen for signals")?;
+    let listener = holder::listener(path)?;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let most = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| limit.maximum);
+    /// Its own descriptors.
+    const OWN: u64 = 32;
+    let most = most.unwrap_or(u64::MAX).saturating_sub(OWN);
+    ready::tell();
+    holder::run(
+        &listener,
+        usize::try_from(most).unwrap_or(usize::MAX),
+        signals.as_fd(),
+    )?;
+    // Who starts next would remove it as well.
+    let _ = std::fs::remove_file(path);
+    Ok(())
 }
 
 /// Has the daemon use as many file descriptors as it may, and says when these are too few for

@@ -4,7 +4,8 @@
 //!
 //! [`cli`] says what is wanted, [`settings`] judges it, [`daemon`] runs it:
 //! a [`vm::Vm`] and a thread per machine, each serving one front end after
-//! the other over [`vhost_user`], and optionally [`control`].
+//! the other over [`vhost_user`], and optionally [`control`]. [`takeover`] is what one
+//! daemon has from the one before it.
 
 pub mod cli;
 pub mod control;
@@ -13,6 +14,7 @@ pub mod inherited;
 pub mod room;
 pub mod settings;
 pub mod stop;
+pub mod takeover;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;

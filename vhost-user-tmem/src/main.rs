@@ -24,6 +24,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = daemon::run(&options).map(|()| ExitCode::SUCCESS);
+    let result = match &options.holder {
+        Some(path) => daemon::hold(path),
+        None => daemon::run(&options),
+    };
+    let result = result.map(|()| ExitCode::SUCCESS);
     exit::code("vhost-user-tmem", result)
 }

@@ -9,9 +9,11 @@ use tmem_cli::settings::Settings;
 use tmem_cli::size;
 use tmem_host::group::Group;
 use tmem_store::{ClientConfig, Compression};
+use uuid::Uuid;
 use virtio_tmem::device::{GiveBack, Quota};
 
 use crate::cli::Options;
+use crate::takeover::identity_of;
 use crate::values::{quota, weight};
 
 /// Bytes in a page.
@@ -35,6 +37,8 @@ pub enum Place {
 pub struct VmSettings {
     /// Its name: in log lines, statistics and the control API.
     pub name: String,
+    /// Who it is for the next daemon, too.
+    pub identity: Uuid,
     /// Where its front end connects.
     pub place: Place,
     /// Most bytes held for it.
@@ -94,8 +98,9 @@ fn own(options: &Options, text: &str) -> Result<VmSettings> {
 }
 
 /// The settings of `--vm`.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "name",
+    "identity",
     "socket",
     "quota",
     "weight",
@@ -108,6 +113,7 @@ const KEYS: [&str; 7] = [
 #[derive(Default)]
 struct Own {
     name: Option<String>,
+    identity: Option<Uuid>,
     quota: Option<Quota>,
     weight: Option<u32>,
     swap: Option<u64>,
@@ -119,6 +125,9 @@ impl Own {
     fn read(settings: &Settings<'_>) -> Result<Self, String> {
         Ok(Self {
             name: settings.get("name").map(str::to_owned),
+            identity: settings.get_as("identity", |text| {
+                Uuid::try_parse(text).map_err(|_| format!("'{text}' is not a UUID"))
+            })?,
             quota: settings.get_as("quota", quota)?,
             weight: settings.get_as("weight", weight)?,
             swap: settings.get_as("swap-size", size::parse)?,
@@ -161,6 +170,7 @@ fn vm(options: &Options, place: Place, own: Own) -> Result<VmSettings> {
         10 * PAGE
     );
     Ok(VmSettings {
+        identity: own.identity.unwrap_or_else(|| identity_of(&name)),
         name,
         place,
         quota,

@@ -15,12 +15,13 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// Which file it is, among all that there are or were. A number of an inode may be
 /// used again, but hardly at the same time of birth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct FileId {
     device: u64,
     inode: u64,
@@ -40,7 +41,7 @@ impl FileId {
 }
 
 /// A region of guest memory, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Region {
     start: u64,
     len: u64,
@@ -66,7 +67,7 @@ impl Region {
 }
 
 /// How far a queue was when the device last worked on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Ring {
     /// Where its used ring is.
     used_ring: u64,
@@ -78,8 +79,29 @@ struct Ring {
     is_anew: bool,
     /// Whether it was worked on in this connection.
     is_here: bool,
+    /// Whether the device may have used one buffer more: the daemon ended between that and
+    /// its note.
+    #[serde(default)]
+    may_be_ahead: bool,
     /// The memory, by its number, that a thread works on it with now.
+    #[serde(skip)]
     at_work: Option<u64>,
+}
+
+impl Ring {
+    /// Whether the device has left the used index so.
+    fn was_left_at(&self, used: u16) -> bool {
+        used == self.used || self.may_be_ahead && used == self.used.wrapping_add(1)
+    }
+
+    /// What a later daemon is to know, apart from how far it is.
+    fn outline(&self) -> Self {
+        Self {
+            used: 0,
+            at_work: None,
+            ..*self
+        }
+    }
 }
 
 /// What there is in guest memory for a queue.
@@ -129,12 +151,15 @@ pub(super) enum Verdict {
 }
 
 /// What is known of a machine's memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Trace {
     regions: Vec<Region>,
     rings: Vec<Option<Ring>>,
     /// Whether all rings that are not known yet begin at 0: those of a new driver.
     is_anew: bool,
+    /// Whether a later daemon is to know something else than before.
+    #[serde(skip)]
+    has_changed: bool,
 }
 
 impl Trace {
@@ -158,7 +183,7 @@ impl Trace {
     }
 
     /// Whether nothing is known yet.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.regions.is_empty() && self.rings.is_empty()
     }
 
@@ -178,11 +203,37 @@ impl Trace {
 
     /// Takes over the memory of `other`.
     pub(super) fn set_memory(&mut self, other: Self) {
+        self.has_changed |= self.regions != other.regions;
         self.regions = other.regions;
+    }
+
+    /// Whether a later daemon is to know something else than when this was asked last.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// An earlier daemon has left the rings like this, or one further: by their numbers.
+    pub(crate) fn left_at(&mut self, used: impl Fn(usize) -> Option<u16>) {
+        for (at, ring) in self.rings.iter_mut().enumerate() {
+            if let Some(ring) = ring {
+                ring.used = used(at).unwrap_or(ring.used);
+                ring.may_be_ahead = true;
+            }
+        }
+        self.leave();
+    }
+
+    /// How far each ring is that nobody works on, by its number.
+    pub(crate) fn used(&self) -> impl Iterator<Item = (usize, u16)> {
+        let rings = self.rings.iter().enumerate();
+        let rings = rings.filter_map(|(at, ring)| Some((at, (*ring)?)));
+        let idle = rings.filter(|(_, ring)| ring.at_work.is_none());
+        idle.map(|(at, ring)| (at, ring.used))
     }
 
     /// The front end has left: what it did not stop was not stopped.
     pub(super) fn leave(&mut self) {
+        self.has_changed = true;
         for ring in self.rings.iter_mut().flatten() {
             ring.is_here = false;
             ring.at_work = None;
@@ -191,6 +242,7 @@ impl Trace {
 
     /// Nothing is known of the queues.
     pub(super) fn forget(&mut self) {
+        self.has_changed = true;
         self.rings.clear();
         self.is_anew = false;
     }
@@ -201,6 +253,7 @@ impl Trace {
             && ring.is_here
         {
             ring.is_stopped = true;
+            self.has_changed = true;
         }
     }
 
@@ -216,8 +269,11 @@ impl Trace {
             is_stopped: false,
             is_anew,
             is_here: true,
+            may_be_ahead: false,
             at_work: Some(epoch),
         };
+        let before = self.rings.get(at).copied().flatten();
+        self.has_changed |= before.map(|before| before.outline()) != Some(ring.outline());
         self.set_ring(at, ring);
     }
 
@@ -277,11 +333,12 @@ impl Trace {
             };
         };
         let is_where_left = match this {
-            Some(left) => left.used_ring == found.used_ring && left.used == found.used,
+            Some(left) => left.used_ring == found.used_ring && left.was_left_at(found.used),
             None => !self.is_anew || found.used == 0,
         };
         let has_moved = |ring: &Ring| {
-            ring.at_work.is_none() && used_index(mem, ring.used_ring) != Some(ring.used)
+            let used = used_index(mem, ring.used_ring);
+            ring.at_work.is_none() && !used.is_some_and(|used| ring.was_left_at(used))
         };
         // All were stopped, but for those that a new driver has begun with meanwhile.
         let may_be_anew = others
@@ -295,6 +352,7 @@ impl Trace {
             for ring in &mut self.rings {
                 *ring = ring.filter(|ring| !ring.is_stopped);
             }
+            self.has_changed = true;
             self.is_anew = true;
             return Verdict::Anew;
         }

@@ -23,8 +23,9 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::served::Served;
 use super::vring::Vring;
 use crate::room::Room;
+use crate::takeover::Note;
 use crate::trace::{Found, Trace, Verdict};
-use crate::vm::Memory;
+use crate::vm::{Memory, Vm};
 
 /// How soon to look again when others still work with earlier memory, or have to show
 /// which driver this is.
@@ -42,6 +43,8 @@ pub(super) struct Backend {
     personality: Arc<dyn Personality>,
     mem: Served,
     room: Option<Arc<Room>>,
+    /// For the next daemon.
+    note: Option<Arc<Note>>,
     /// By queue.
     handlers: Vec<Mutex<Box<dyn Handler>>>,
     /// Readable when there is an event for the driver.
@@ -73,20 +76,16 @@ struct Past {
 }
 
 impl Backend {
-    /// `mem` is where queues find their memory; `earlier`, what the last front end left.
-    pub(super) fn new(
-        name: &str,
-        device: Arc<Device>,
-        mem: Memory,
-        room: Option<Arc<Room>>,
-        earlier: Option<Trace>,
-    ) -> io::Result<Self> {
+    /// `mem` is where queues find their memory.
+    pub(super) fn new(vm: &Vm, mem: Memory) -> io::Result<Self> {
+        let (device, earlier) = (vm.device().clone(), vm.trace());
         let personality: Arc<dyn Personality> = device.clone();
         let queues = (0..).take(personality.queue_sizes().len());
         Ok(Self {
-            name: name.to_owned(),
+            name: vm.name().to_owned(),
             mem: Served::new(mem, device.memory_lost().clone()),
-            room,
+            room: vm.room(),
+            note: vm.note(),
             device,
             handlers: queues
                 .map(|queue| Mutex::new(personality.clone().handler(queue)))
@@ -221,6 +220,7 @@ impl Backend {
             &mut **handler,
             &mut VringLane {
                 backend: self,
+                queue,
                 vring,
                 state: &mut state,
                 epoch,
@@ -285,20 +285,33 @@ impl Backend {
             *unclear = None;
         }
         trace.begin(at, Found::as_set(queue), epoch);
+        if let Some(note) = &self.note {
+            note.set_used(at, queue.next_used());
+        }
+        if !self.take_note(trace) {
+            self.fail("cannot note for the next daemon which machine this is".to_owned());
+            return Verdict::Other;
+        }
         Verdict::Same
+    }
+
+    /// Notes for the next daemon what has changed; whether it could.
+    fn take_note(&self, trace: &mut Trace) -> bool {
+        let has_changed = trace.take_changed();
+        let note = self.note.as_ref().filter(|_| has_changed);
+        note.is_none_or(|note| note.set_trace(trace))
     }
 
     /// This is another machine: has it begin without pools; `false` if it cannot be served.
     fn renew(&self, trace: &mut Trace, is_said: &mut bool) -> bool {
-        let instance = match crate::vm::instance() {
-            Ok(instance) => instance,
+        let pages = match crate::vm::renew(&self.device, self.note.as_deref()) {
+            Ok(pages) => pages,
             Err(error) => {
                 self.fail(format!("{error:#}"));
                 return false;
             }
         };
         trace.forget();
-        let pages = self.device.renew(instance);
         // A guest could have this written again and again.
         if !std::mem::replace(is_said, true) {
             log::warn!(
@@ -321,6 +334,8 @@ impl Backend {
 /// A vring whose lock is held.
 struct VringLane<'a> {
     backend: &'a Backend,
+    /// Its number.
+    queue: usize,
     vring: &'a Vring<Memory>,
     state: &'a mut VringState<Memory>,
     /// The memory that its rings were compared in.
@@ -344,7 +359,11 @@ impl Lane for VringLane<'_> {
         let (backend, epoch) = (self.backend, self.epoch);
         let mut go_on =
             || !self.vring.is_wanted() && !backend.has_ended() && backend.epoch() == epoch;
-        handler.step(&mem, self.state.get_queue_mut(), &mut go_on)
+        let step = handler.step(&mem, self.state.get_queue_mut(), &mut go_on);
+        if let Some(note) = &backend.note {
+            note.set_used(self.queue, self.state.get_queue().next_used());
+        }
+        step
     }
 
     fn begin(&mut self) {
@@ -421,7 +440,9 @@ impl VhostUserBackend for Backend {
 
     fn stop_vring(&self, queue: u32) -> io::Result<()> {
         if let Ok(queue) = usize::try_from(queue) {
-            self.past().trace.stopped(queue);
+            let trace = &mut self.past().trace;
+            trace.stopped(queue);
+            self.take_note(trace);
         }
         Ok(())
     }

@@ -34,9 +34,7 @@ pub fn run(
     // What the front end announces; queues use it only when it is watched over.
     let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
-    let (device, room) = (vm.device().clone(), vm.room());
-    let backend = Backend::new(vm.name(), device, mem.clone(), room, vm.trace())?;
-    let backend = Arc::new(backend);
+    let backend = Arc::new(Backend::new(vm, mem.clone())?);
     let mut daemon =
         VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), announced).map_err(sentence)?;
     vm.set_memory(Some(mem));

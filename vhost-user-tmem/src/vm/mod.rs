@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use tmem_store::{ClientConfig, Store};
-use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
+use anyhow::{Context, Result, bail};
+use tmem_store::ClientConfig;
+use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS, PoolLog};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::room::Room;
 use crate::settings::VmSettings;
+use crate::takeover::{Note, Takeover};
 use crate::trace::Trace;
 use lines::Lines;
 
@@ -32,6 +33,8 @@ pub struct Vm {
     memory: Mutex<Option<Memory>>,
     /// How its memory was when the last front end left, if pools are kept.
     trace: Mutex<Option<Trace>>,
+    /// For the next daemon.
+    note: Option<Arc<Note>>,
     /// That of the daemon's control group, if it is to be kept.
     room: Option<Arc<Room>>,
     connections: AtomicU64,
@@ -51,40 +54,54 @@ enum FrontEnd {
 }
 
 impl Vm {
-    /// Makes the device of one virtual machine, with a new instance id.
+    /// Makes the device of one virtual machine: with the pools that it had, or a new
+    /// instance id.
     ///
     /// # Errors
     /// When the store has no room or the system no random numbers.
     pub fn new(
-        store: &Store,
+        takeover: &Takeover,
         settings: &VmSettings,
         request_queues: u32,
         grace: Duration,
     ) -> Result<Self> {
         let name = &settings.name;
-        let client = store
-            .add_client(
-                ClientConfig::new(name.clone(), settings.quota.bytes(None))
-                    .with_max_pools(MAX_POOLS)
-                    .with_weight(settings.weight),
-            )
+        let config = ClientConfig::new(name.clone(), settings.quota.bytes(None))
+            .with_max_pools(MAX_POOLS)
+            .with_weight(settings.weight);
+        let taken = takeover
+            .machine(name, settings.identity, config)
             .with_context(|| format!("cannot serve '{name}'"))?;
-        client.set_compression(settings.codec);
-        let config = DeviceConfig::new(name.clone(), instance()?)
+        taken.client.set_compression(settings.codec);
+        let config = DeviceConfig::new(name.clone(), taken.instance)
             .with_swap_pages(settings.swap_pages)
             .with_request_queues(request_queues);
-        let device = Device::new(client, config)
+        let device = Device::new(taken.client, config)
             .with_give_back(settings.give_back)
             .with_report(Box::new(|line| log::warn!("{line}")));
+        let device = match taken.note.clone() {
+            Some(note) => {
+                let log = move |client: &_| note.set_pools(client);
+                device.with_pool_log(PoolLog(Box::new(log)))
+            }
+            None => device,
+        };
+        let device = Arc::new(device);
+        takeover.hold(name, device.clone());
         device.set_quota_as(settings.quota);
+        let front_end = match &taken.trace {
+            Some(_) => FrontEnd::GoneSince(Instant::now()),
+            None => FrontEnd::Awaited,
+        };
         Ok(Self {
             name: name.clone(),
-            device: Arc::new(device),
+            device,
             memory: Mutex::new(None),
-            trace: Mutex::new(None),
+            trace: Mutex::new(taken.trace),
+            note: taken.note,
             room: None,
             grace,
-            front_end: Mutex::new(FrontEnd::Awaited),
+            front_end: Mutex::new(front_end),
             connections: AtomicU64::new(0),
             expiries: AtomicU64::new(0),
             lines: Mutex::default(),
@@ -153,7 +170,16 @@ impl Vm {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where what changes is noted for the next daemon.
+    pub(crate) fn note(&self) -> Option<Arc<Note>> {
+        self.note.clone()
+    }
+
+    /// How its memory was left, by the last front end.
     pub(crate) fn set_trace(&self, trace: Option<Trace>) {
+        if let Some(note) = &self.note {
+            note.set_trace(&trace.clone().unwrap_or_default());
+        }
         *self.trace.lock().unwrap_or_else(PoisonError::into_inner) = trace;
     }
 
@@ -201,9 +227,8 @@ impl Vm {
     /// Frees the pools of a front end that did not come back.
     pub(crate) fn expire(&self) {
         *self.lock() = FrontEnd::Awaited;
-        match instance() {
-            Ok(instance) => {
-                let pages = self.device.renew(instance);
+        match renew(&self.device, self.note.as_deref()) {
+            Ok(pages) => {
                 self.set_trace(None);
                 self.expiries.fetch_add(1, Relaxed);
                 log::info!(
@@ -216,6 +241,19 @@ impl Vm {
             Err(error) => log::error!("{}: cannot free its pages: {error:#}", self.name),
         }
     }
+}
+
+/// Destroys all pools of a device and gives it a new instance id, before any driver can
+/// reach it; the pages removed.
+///
+/// # Errors
+/// When nothing was changed.
+pub(crate) fn renew(device: &Device, note: Option<&Note>) -> Result<u64> {
+    let instance = instance()?;
+    if note.is_some_and(|note| !note.renew(instance)) {
+        bail!("cannot note its new instance id");
+    }
+    Ok(device.renew(instance))
 }
 
 /// A new instance id.

@@ -15,6 +15,7 @@ mod memory;
 mod pool;
 mod protocol;
 mod request;
+mod restart;
 mod restored;
 mod rings;
 mod signals;

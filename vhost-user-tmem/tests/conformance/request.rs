@@ -77,6 +77,11 @@ pub(crate) fn destroy_pool(front_end: &mut FrontEnd, pool: u32) -> u8 {
 /// Puts a page that repeats a byte.
 pub(crate) fn put(front_end: &mut FrontEnd, pool: u32, index: u64, byte: u8) -> u8 {
     front_end.write(DATA, &[byte; 4096]);
+    put_there(front_end, pool, index)
+}
+
+/// Puts the page that is at [`DATA`].
+pub(crate) fn put_there(front_end: &mut FrontEnd, pool: u32, index: u64) -> u8 {
     let rest = [(DATA, 4096, false), (ANSWER, 17, true)];
     run(front_end, &header(PUT, pool, index, 1), &rest)
 }

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a daemon takes over from the one before it: the store's page memory, and for each
+//! virtual machine a note of what the pages alone do not say.
+
+mod note;
+
+pub(crate) use note::Note;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use tmem_host::keeper::Outside;
+use tmem_store::{Client, ClientConfig, Error, Identity, PageMemory, Recovery, Store, StoreConfig};
+use uuid::Uuid;
+use virtio_tmem::device::{Device, MAX_POOLS};
+
+use crate::trace::Trace;
+use note::{FileId, State, restore_pools};
+
+/// Names of page memory and of a machine's note, outside.
+const PAGES: &str = "pages";
+
+/// Namespace of identities that are made from names.
+const NAMES: Uuid = Uuid::from_u128(0x6f1f_7c0e_3f5a_4b0c_9a35_52e4_5e0c_1d3b);
+
+/// Who a machine with this name is, if nothing else is said.
+pub fn identity_of(name: &str) -> Uuid {
+    Uuid::new_v5(&NAMES, name.as_bytes())
+}
+
+/// The store, and what an earlier one has left that no machine has yet.
+#[derive(Debug)]
+pub struct Takeover {
+    store: Store,
+    outside: Option<Arc<Outside>>,
+    /// The file of the page memory.
+    pages: FileId,
+    left: Mutex<Option<Recovery>>,
+    /// By name. A client that is dropped loses its pages, and these are to stay.
+    served: Mutex<BTreeMap<String, Arc<Device>>>,
+}
+
+impl Drop for Takeover {
+    fn drop(&mut self) {
+        if self.keeps_memory() {
+            // The next daemon's.
+            std::mem::forget(self.left().take());
+            std::mem::forget(std::mem::take(&mut *self.served()));
+        }
+    }
+}
+
+/// What becomes of a machine that is served again, or for the first time.
+pub(crate) struct Taken {
+    pub(crate) client: Client,
+    /// Names its set of pools.
+    pub(crate) instance: [u8; 16],
+    /// How its memory was when it was served last.
+    pub(crate) trace: Option<Trace>,
+    /// Where what changes is noted.
+    pub(crate) note: Option<Arc<Note>>,
+}
+
+impl Takeover {
+    /// A store that does not outlive the process.
+    ///
+    /// # Errors
+    /// As [`Store::new`].
+    pub fn nothing(config: StoreConfig) -> Result<Self> {
+        Ok(Self {
+            store: Store::new(config)?,
+            outside: None,
+            pages: FileId::default(),
+            left: Mutex::new(None),
+            served: Mutex::default(),
+        })
+    }
+
+    /// The store of the daemon before this one, or a new one that outlives this.
+    ///
+    /// # Errors
+    /// A sentence, when it cannot be had.
+    pub fn begin(store: Option<&Path>, holder: Option<&Path>, config: StoreConfig) -> Result<Self> {
+        let outside = Outside::open(store, holder)?;
+        if !outside.keeps_memory() {
+            return Self::nothing(config);
+        }
+        let is_named = store.is_some();
+        let file = outside.memory(PAGES)?;
+        let mut pages = FileId::of(&file)?;
+        let mut recovered = Store::recover(page_memory(file, is_named), config.clone());
+        if matches!(recovered, Err(Error::Damaged)) {
+            log::error!(
+                "the page memory of the daemon before this one is damaged or of another version: \
+                 all pages are lost, and drivers are told so"
+            );
+            outside.forget_memory(PAGES)?;
+            let file = outside.memory(PAGES)?;
+            pages = FileId::of(&file)?;
+            recovered = Store::recover(page_memory(file, is_named), config);
+        }
+        let recovery = recovered?;
+        Ok(Self {
+            store: recovery.store().clone(),
+            outside: Some(Arc::new(outside)),
+            pages,
+            left: Mutex::new(Some(recovery)),
+            served: Mutex::default(),
+        })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether the store outlives the process.
+    pub fn keeps_memory(&self) -> bool {
+        self.outside.is_some()
+    }
+
+    fn left(&self) -> MutexGuard<'_, Option<Recovery>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn served(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Device>>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pages of a machine that is served now stay when the daemon ends.
+    pub(crate) fn hold(&self, name: &str, device: Arc<Device>) {
+        if self.keeps_memory() {
+            self.served().insert(name.to_owned(), device);
+        }
+    }
+
+    /// Forgets a machine that is served no more, with its pages.
+    pub fn forget(&self, name: &str) {
+        let device = self.served().remove(name);
+        if let (Some(_), Some(outside)) = (device, &self.outside)
+            && let Err(error) = outside.forget_memory(&note_name(name))
+        {
+            log::warn!("{name}: {error:#}");
+        }
+    }
+
+    /// Frees the pages of machines that are not served any more.
+    pub fn end(&self) {
+        let left = self.left().take();
+        let Some(left) = left else {
+            return;
+        };
+        let count = left.identities().count();
+        if count > 0 {
+            log::info!("freed the pages of {count} virtual machines that are not served any more");
+        }
+    }
+
+    /// The machine's client with the pages that it had, if these are all there.
+    ///
+    /// # Errors
+    /// When the store has no room, the system no random numbers or memory, or another
+    /// process uses the machine's note.
+    pub(crate) fn machine(
+        &self,
+        name: &str,
+        identity: Uuid,
+        config: ClientConfig,
+    ) -> Result<Taken> {
+        let identity = Identity::new(identity.into_bytes());
+        let Some(outside) = &self.outside else {
+            return Ok(Taken {
+                client: self.store.add_client(config)?,
+                instance: crate::vm::instance()?,
+                trace: None,
+                note: None,
+            });
+        };
+        let (note, earlier) = Note::open(outside, name)?;
+        let is_of_these =
+            |state: &State| state.pages == self.pages && state.identity == identity.bytes();
+        let earlier = earlier.filter(is_of_these);
+        let client = self.client(name, identity, config)?;
+        let (client, is_whole) = client;
+        let earlier = earlier.filter(|_| is_whole);
+        let begun = match &earlier {
+            Some(state) => go_on(name, &client, &note, state),
+            None => begin_anew(&client, &note, self.pages, identity),
+        };
+        match begun {
+            Ok((instance, trace)) => Ok(Taken {
+                client,
+                instance,
+                trace,
+                note: Some(Arc::new(note)),
+            }),
+            Err(error) => {
+                // Its pages are for a daemon that can serve it.
+                std::mem::forget(client);
+                Err(error)
+            }
+        }
+    }
+
+    /// The client with what it had, and whether that is all that it had.
+    fn client(
+        &self,
+        name: &str,
+        identity: Identity,
+        config: ClientConfig,
+    ) -> Result<(Client, bool)> {
+        let mut left = self.left();
+        let Some(recovery) = left.as_mut() else {
+            let client = self.store.add_client(config.with_identity(identity))?;
+            return Ok((client, false));
+        };
+        match recovery.client(identity, config.clone()) {
+            Ok(client) => Ok((client, true)),
+            Err(Error::Damaged) => {
+                log::error!("{name}: its pages are damaged: all of them are lost");
+                let client = self.store.add_client(config.with_identity(identity))?;
+                Ok((client, false))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn note_name(name: &str) -> String {
+    format!("vm+{name}")
+}
+
+/// Goes on with what the machine had: the name of its set of pools, and how its memory was.
+fn go_on(
+    name: &str,
+    client: &Client,
+    note: &Note,
+    state: &State,
+) -> Result<([u8; 16], Option<Trace>)> {
+    restore_pools(client, state).with_context(|| format!("{name}: a pool cannot be made again"))?;
+    note.begin(state.clone())?;
+    let stats = client.stats();
+    let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
+    log::info!("{name}: took over {pages} pages in {} pools", stats.pools);
+    Ok((state.instance, note.trace(state)))
+}
+
+/// Begins with another set of pools.
+fn begin_anew(
+    client: &Client,
+    note: &Note,
+    pages: FileId,
+    identity: Identity,
+) -> Result<([u8; 16], Option<Trace>)> {
+    let instance = crate::vm::instance()?;
+    // First: pools that are there count no more.
+    note.begin(State::new(pages, identity, instance))?;
+    for id in 0..MAX_POOLS {
+        client.destroy_pool(id);
+    }
+    Ok((instance, None))
+}
+
+/// Page memory in a file from outside.
+#[expect(unsafe_code, reason = "vouches for a file that nobody else writes to")]
+fn page_memory(file: OwnedFd, is_named: bool) -> PageMemory {
+    if is_named {
+        // SAFETY: the file is in a folder and of a mode by which other users cannot write
+        // to it, and this process holds its lock: the daemon before this one is no more.
+        // That the same user leaves it alone is a condition of --store.
+        unsafe { PageMemory::named(file) }
+    } else {
+        // SAFETY: only daemons have ever had the file, and this process holds its lock:
+        // the one before it is no more.
+        unsafe { PageMemory::new(file) }
+    }
+}

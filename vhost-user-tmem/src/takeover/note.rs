@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the pages of a machine alone do not say, noted before anybody is answered.
+
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tmem_host::keeper::Outside;
+use tmem_host::keeper::record::Record;
+use tmem_store::{Client, Identity, PoolConfig, PoolError, PoolKind};
+use virtio_tmem::device::MAX_POOLS;
+
+use super::note_name;
+use crate::trace::Trace;
+
+/// Version of [`State`]; another one is not read.
+const VERSION: u32 = 1;
+
+/// The words that say how far each queue is begin here: [`IS_KNOWN`] and the used index.
+const USED: usize = 0;
+/// Queues that there can be.
+const QUEUES: usize = 128;
+const IS_KNOWN: u64 = 1 << 32;
+
+/// Which file it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(super) fn of(file: &impl AsFd) -> Result<Self> {
+        let stat = rustix::fs::fstat(file).context("cannot look at page memory")?;
+        Ok(Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+}
+
+/// What is noted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    version: u32,
+    /// The page memory that it goes with.
+    pub(super) pages: FileId,
+    pub(super) identity: [u8; 16],
+    pub(super) instance: [u8; 16],
+    /// Pools that the driver has; whether they are ephemeral. What the store has beside
+    /// them was being destroyed.
+    pools: Vec<(u32, bool)>,
+    trace: Trace,
+}
+
+impl State {
+    pub(super) fn new(pages: FileId, identity: Identity, instance: [u8; 16]) -> Self {
+        Self {
+            version: VERSION,
+            pages,
+            identity: identity.bytes(),
+            instance,
+            pools: Vec::new(),
+            trace: Trace::default(),
+        }
+    }
+}
+
+/// A machine's note, outside of the process.
+#[derive(Debug)]
+pub(crate) struct Note {
+    record: Record,
+    state: Mutex<Option<State>>,
+}
+
+impl Note {
+    /// The note of the machine with this name, and what is in it.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(super) fn open(outside: &Outside, name: &str) -> Result<(Self, Option<State>)> {
+        let of = || format!("{name}: its note for the next daemon");
+        let file = outside.memory(&note_name(name)).with_context(of)?;
+        let (record, state) = Record::open::<State>(file).with_context(of)?;
+        let state = state.filter(|state| state.version == VERSION);
+        let this = Self {
+            record,
+            state: Mutex::new(None),
+        };
+        Ok((this, state))
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes this from now on.
+    pub(super) fn begin(&self, state: State) -> Result<()> {
+        let mut current = self.state();
+        self.record
+            .write(&state)
+            .context("cannot write a note for the next daemon")?;
+        *current = Some(state);
+        Ok(())
+    }
+
+    /// Changes what is noted; whether it is.
+    fn change(&self, change: impl FnOnce(&mut State)) -> bool {
+        let mut current = self.state();
+        let Some(state) = current.as_mut() else {
+            return false;
+        };
+        let before = state.clone();
+        change(state);
+        match self.record.write(state) {
+            Ok(()) => true,
+            Err(error) => {
+                log::error!("cannot write a note for the next daemon: {error}");
+                *state = before;
+                false
+            }
+        }
+    }
+
+    /// Notes the pools that there are; whether it could. Nobody changes them meanwhile.
+    pub(crate) fn set_pools(&self, client: &Client) -> bool {
+        let pools = (0..MAX_POOLS).filter_map(|id| {
+            let pool = client.pool(id)?;
+            Some((id, pool.kind() == PoolKind::Ephemeral))
+        });
+        let pools: Vec<_> = pools.collect();
+        if self
+            .state()
+            .as_ref()
+            .is_some_and(|state| state.pools == pools)
+        {
+            return true;
+        }
+        self.change(|state| state.pools = pools)
+    }
+
+    /// Notes that there are no pools any more, but another set of them; whether it could.
+    /// To be called before they are destroyed.
+    pub(crate) fn renew(&self, instance: [u8; 16]) -> bool {
+        self.change(|state| {
+            state.instance = instance;
+            state.pools.clear();
+        })
+    }
+
+    /// Notes what is known of the machine; whether it could.
+    pub(crate) fn set_trace(&self, trace: &Trace) -> bool {
+        for (queue, used) in trace.used() {
+            self.set_used(queue, used);
+        }
+        self.change(|state| state.trace = trace.clone())
+    }
+
+    /// Notes how far a queue is: one store.
+    pub(crate) fn set_used(&self, queue: usize, used: u16) {
+        if queue < QUEUES {
+            self.record
+                .set_word(USED.saturating_add(queue), IS_KNOWN | u64::from(used));
+        }
+    }
+
+    /// How the machine's memory was left.
+    pub(super) fn trace(&self, state: &State) -> Option<Trace> {
+        let mut trace = state.trace.clone();
+        trace.left_at(|queue| {
+            let word = self.record.word(USED.saturating_add(queue));
+            let used = u16::try_from(word & 0xffff).unwrap_or(0);
+            (queue < QUEUES && word & IS_KNOWN != 0).then_some(used)
+        });
+        (!trace.is_empty()).then_some(trace)
+    }
+}
+
+/// Gives a client the pools that are noted, and no others.
+pub(super) fn restore_pools(client: &Client, state: &State) -> Result<(), PoolError> {
+    for id in 0..MAX_POOLS {
+        let noted = state.pools.iter().find(|(noted, _)| *noted == id);
+        let kind = noted.map(|(_, is_ephemeral)| kind(*is_ephemeral));
+        if client
+            .pool(id)
+            .is_some_and(|pool| Some(pool.kind()) != kind)
+        {
+            client.destroy_pool(id);
+        }
+        if let Some(kind) = kind {
+            client.create_pool(id, PoolConfig::new(kind))?;
+        }
+    }
+    Ok(())
+}
+
+fn kind(is_ephemeral: bool) -> PoolKind {
+    if is_ephemeral {
+        PoolKind::Ephemeral
+    } else {
+        PoolKind::Persistent
+    }
+}

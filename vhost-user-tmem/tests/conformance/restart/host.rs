@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A host on which one daemon serves the machine `a` after the other.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// What outlives a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// A folder on tmpfs.
+    Store,
+    /// A holder.
+    Holder,
+}
+
+pub(crate) struct Host {
+    outside: Outside,
+    folder: TempDir,
+    holder: Option<Child>,
+    daemon: Option<Child>,
+    /// More of the command line.
+    options: Vec<String>,
+}
+
+impl Host {
+    /// Starts a daemon.
+    pub(crate) fn start(outside: Outside) -> Self {
+        Self::start_with(outside, &[])
+    }
+
+    pub(crate) fn start_with(outside: Outside, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let mut this = Self {
+            outside,
+            folder,
+            holder: None,
+            daemon: None,
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+        };
+        if outside == Outside::Holder {
+            let program = env!("CARGO_BIN_EXE_vhost-user-tmem");
+            let mut holder = Command::new(program);
+            holder.arg("--holder").arg(this.path("holder"));
+            this.holder = Some(holder.spawn().unwrap());
+            wait_for(|| this.path("holder").exists());
+        }
+        this.start_daemon();
+        this
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where the machine connects.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("a.sock")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.path("log")
+    }
+
+    /// What all daemons have logged.
+    pub(crate) fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap()
+    }
+
+    /// The command line of a daemon.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .open(self.log())
+            .unwrap();
+        let mut command = Command::new(program);
+        command
+            .args(["--memory-limit", "64M", "--quota", "32M"])
+            .arg("--socket-path")
+            .arg(self.socket())
+            .args(&self.options)
+            .stderr(Stdio::from(log));
+        match self.outside {
+            Outside::Store => command.arg("--store").arg(self.path("store")),
+            Outside::Holder => command.arg("--keep-in").arg(self.path("holder")),
+        };
+        command
+    }
+
+    /// Starts the next daemon, and waits until it serves.
+    pub(crate) fn start_daemon(&mut self) {
+        let before = self.starts();
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem")));
+        self.daemon = Some(command.spawn().unwrap());
+        wait_for(|| self.starts() > before);
+    }
+
+    /// Daemons that said that they serve.
+    fn starts(&self) -> usize {
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        log.matches("serving 1 virtual machines").count()
+    }
+
+    /// Ends the daemon by this signal, and waits until it has ended.
+    pub(crate) fn end(&mut self, signal: Signal) {
+        let mut daemon = self.daemon.take().unwrap();
+        kill_process(Pid::from_child(&daemon), signal).unwrap();
+        daemon.wait().unwrap();
+    }
+
+    /// Ends the daemon and starts the next.
+    pub(crate) fn restart(&mut self, signal: Signal) {
+        self.end(signal);
+        self.start_daemon();
+    }
+
+    /// The holder goes, and what it keeps.
+    pub(crate) fn end_holder(&mut self) {
+        let mut holder = self.holder.take().unwrap();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for child in [&mut self.daemon, &mut self.holder].into_iter().flatten() {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!(
+                "{}",
+                std::fs::read_to_string(self.log()).unwrap_or_default()
+            );
+        }
+    }
+}
+
+/// Waits until it is so.
+pub(crate) fn wait_for(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it does not come to that");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

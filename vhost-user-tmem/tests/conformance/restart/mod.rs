@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A daemon that is killed, and the next one.
+
+mod host;
+mod pages;

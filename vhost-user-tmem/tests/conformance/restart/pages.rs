@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The pages of a machine whose front end connects anew.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rustix::process::Signal;
+
+use super::host::{Host, Outside};
+use crate::front_end::FrontEnd;
+use crate::request::{EPHEMERAL, EXISTS, OK, create_pool, create_pool_of, get, put};
+
+const MEMORY: u64 = 1 << 20;
+const BOTH: [Outside; 2] = [Outside::Store, Outside::Holder];
+/// The pool is not there.
+const NO_POOL: u8 = 0x42;
+/// A page is not there.
+const MISS: u8 = 16;
+
+fn connect(host: &Host) -> FrontEnd {
+    let mut a = FrontEnd::connect(&host.socket(), MEMORY);
+    assert_eq!(a.share_memory(MEMORY), Some(0));
+    a.start();
+    a
+}
+
+fn connect_again(host: &Host, memory: &File) -> FrontEnd {
+    let memory = memory.try_clone().unwrap();
+    let mut a = FrontEnd::connect_with(&host.socket(), memory);
+    assert_eq!(a.share_memory(MEMORY), Some(0));
+    a.start();
+    a
+}
+
+#[test]
+fn pages_and_pools_outlive_the_daemon() {
+    for outside in BOTH {
+        let mut host = Host::start(outside);
+        let mut a = connect(&host);
+        let memory = a.memory.try_clone().unwrap();
+        assert_eq!(create_pool(&mut a, 0), OK);
+        assert_eq!(create_pool_of(&mut a, 1, EPHEMERAL), OK);
+        assert_eq!(create_pool(&mut a, 2), OK, "one without pages");
+        for round in 0..4u8 {
+            for index in 0..100u64 {
+                let byte = round
+                    .wrapping_mul(7)
+                    .wrapping_add(u8::try_from(index).unwrap());
+                assert_eq!(put(&mut a, 0, index, byte), OK);
+            }
+            assert_eq!(put(&mut a, 1, 5, round), OK);
+            drop(a);
+            let signals = [Signal::KILL, Signal::TERM];
+            host.restart(*signals.get(usize::from(round % 2)).unwrap());
+            a = connect_again(&host, &memory);
+            for index in 0..100u64 {
+                let byte = round
+                    .wrapping_mul(7)
+                    .wrapping_add(u8::try_from(index).unwrap());
+                assert_eq!(get(&mut a, 0, index), (OK, OK, byte), "{outside:?} {index}");
+            }
+            assert_eq!(get(&mut a, 0, 100).1, MISS);
+            assert_eq!(get(&mut a, 1, 5), (OK, OK, round));
+            assert_eq!(create_pool(&mut a, 2), EXISTS);
+        }
+    }
+}
+
+/// While no daemon is there, a snapshot is restored to the same memory.
+#[test]
+fn a_machine_that_was_restored_meanwhile_does_not_meet_its_future() {
+    for outside in BOTH {
+        for (signal, in_place) in [
+            (Signal::KILL, true),
+            (Signal::TERM, true),
+            (Signal::KILL, false),
+        ] {
+            let mut host = Host::start(outside);
+            let mut a = connect(&host);
+            let mut memory = a.memory.try_clone().unwrap();
+            assert_eq!(create_pool(&mut a, 0), OK);
+            assert_eq!(put(&mut a, 0, 3, 1), OK);
+            let mut snapshot = vec![0; usize::try_from(MEMORY).unwrap()];
+            memory.read_exact_at(&mut snapshot, 0).unwrap();
+            for _ in 0..3 {
+                assert_eq!(put(&mut a, 0, 3, 2), OK);
+            }
+            drop(a);
+            host.end(signal);
+            if !in_place {
+                memory = tempfile::tempfile().unwrap();
+            }
+            memory.write_all_at(&snapshot, 0).unwrap();
+            host.start_daemon();
+            let mut a = connect_again(&host, &memory);
+            assert_eq!(
+                get(&mut a, 0, 3).0,
+                NO_POOL,
+                "{outside:?} {signal:?} {in_place}"
+            );
+        }
+    }
+}
+
+/// A file that is no page memory, and one of a page of which something is not as it was.
+#[test]
+fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
+    for (at, bytes, says) in [
+        (0, [0xff; 8].as_slice(), "damaged or of another version"),
+        (3000, [0x5a; 64].as_slice(), "its pages are damaged"),
+    ] {
+        let mut host = Host::start(Outside::Store);
+        let mut a = connect(&host);
+        let memory = a.memory.try_clone().unwrap();
+        assert_eq!(create_pool(&mut a, 0), OK);
+        for index in 0..20 {
+            a.write(crate::request::DATA, &noise(index));
+            assert_eq!(crate::request::put_there(&mut a, 0, index), OK);
+        }
+        drop(a);
+        host.end(Signal::KILL);
+        let pages = host.path("store/pages");
+        let file = File::options().write(true).open(pages).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+        host.start_daemon();
+        assert!(host.logged().contains(says), "{says}");
+        let mut a = connect_again(&host, &memory);
+        assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
+        assert_eq!(create_pool(&mut a, 0), OK);
+        assert_eq!(get(&mut a, 0, 3).1, MISS);
+        assert_eq!(put(&mut a, 0, 3, 9), OK);
+        assert_eq!(get(&mut a, 0, 3), (OK, OK, 9));
+    }
+}
+
+/// A page that cannot be compressed.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next).take(512).flatten().collect()
+}
+
+#[test]
+fn a_store_is_one_daemons_at_a_time() {
+    for outside in BOTH {
+        let host = Host::start(outside);
+        let mut a = connect(&host);
+        assert_eq!(create_pool(&mut a, 0), OK);
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+        let mut other = host.command(program);
+        other
+            .arg("--vm")
+            .arg(format!("socket={}", host.path("b.sock").display()));
+        assert!(!other.status().unwrap().success());
+        assert_eq!(put(&mut a, 0, 3, 2), OK);
+        assert_eq!(get(&mut a, 0, 3), (OK, OK, 2));
+    }
+}
+
+#[test]
+fn the_holders_end_is_the_end_of_the_pages() {
+    let mut host = Host::start(Outside::Holder);
+    let mut a = connect(&host);
+    assert_eq!(create_pool(&mut a, 0), OK);
+    host.end_holder();
+    // The daemon goes on without it.
+    assert_eq!(put(&mut a, 0, 3, 2), OK);
+    assert_eq!(get(&mut a, 0, 3), (OK, OK, 2));
+}
