@@ -179,7 +179,7 @@ impl Takeover {
                 note: None,
             });
         };
-        let (note, earlier) = Note::open(outside, name)?;
+        let (note, earlier) = Note::open(outside.clone(), name)?;
         let is_of_these =
             |state: &State| state.pages == self.pages && state.identity == identity.bytes();
         let earlier = earlier.filter(is_of_these);

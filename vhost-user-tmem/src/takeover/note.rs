@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the pages of a machine alone do not say, noted before anybody is answered.
 
-use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tmem_host::keeper::Outside;
 use tmem_host::keeper::record::Record;
@@ -22,6 +26,8 @@ const USED: usize = 0;
 /// Queues that there can be.
 const QUEUES: usize = 128;
 const IS_KNOWN: u64 = 1 << 32;
+/// The word that says whether a message of the front end is worked on.
+const AT_WORK: usize = USED + QUEUES;
 
 /// Which file it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +58,9 @@ pub(super) struct State {
     /// them was being destroyed.
     pools: Vec<(u32, bool)>,
     trace: Trace,
+    /// Of its front end, if that outlives the daemon.
+    #[serde(default)]
+    session: Option<serde_json::Value>,
 }
 
 impl State {
@@ -63,6 +72,7 @@ impl State {
             instance,
             pools: Vec::new(),
             trace: Trace::default(),
+            session: None,
         }
     }
 }
@@ -70,8 +80,12 @@ impl State {
 /// A machine's note, outside of the process.
 #[derive(Debug)]
 pub(crate) struct Note {
+    name: String,
+    outside: Arc<Outside>,
     record: Record,
     state: Mutex<Option<State>>,
+    /// File descriptors of the front end that are kept.
+    fds: Mutex<BTreeSet<u64>>,
 }
 
 impl Note {
@@ -79,12 +93,18 @@ impl Note {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub(super) fn open(outside: &Outside, name: &str) -> Result<(Self, Option<State>)> {
+    pub(super) fn open(outside: Arc<Outside>, name: &str) -> Result<(Self, Option<State>)> {
         let of = || format!("{name}: its note for the next daemon");
         let file = outside.memory(&note_name(name)).with_context(of)?;
         let (record, state) = Record::open::<State>(file).with_context(of)?;
         let state = state.filter(|state| state.version == VERSION);
+        let prefix = fd_name(name, "");
+        let left = outside.left(&prefix).into_iter();
+        let fds = left.filter_map(|name| name.strip_prefix(&prefix)?.parse().ok());
         let this = Self {
+            name: name.to_owned(),
+            fds: Mutex::new(fds.collect()),
+            outside,
             record,
             state: Mutex::new(None),
         };
@@ -157,6 +177,82 @@ impl Note {
         self.change(|state| state.trace = trace.clone())
     }
 
+    /// The machine's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether file descriptors outlive the daemon.
+    pub(crate) fn keeps_fds(&self) -> bool {
+        self.outside.keeps_fds()
+    }
+
+    fn fds(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a file descriptor of the front end kept.
+    pub(crate) fn keep_fd(&self, id: u64, fd: BorrowedFd<'_>) -> io::Result<()> {
+        // Perhaps it is kept even if that fails.
+        self.fds().insert(id);
+        self.outside.keep(&fd_name(&self.name, id), fd)
+    }
+
+    /// Takes one that an earlier daemon had kept. It stays kept.
+    pub(crate) fn take_fd(&self, id: u64) -> Option<OwnedFd> {
+        self.outside.take(&fd_name(&self.name, id))
+    }
+
+    /// Has one forgotten.
+    pub(crate) fn forget_fd(&self, id: u64) {
+        self.fds().remove(&id);
+        if let Err(error) = self.outside.forget(&fd_name(&self.name, id)) {
+            log::warn!("{}: a file descriptor stays kept: {error}", self.name);
+        }
+    }
+
+    /// Has all forgotten but these.
+    pub(crate) fn forget_fds_but(&self, stay: &BTreeSet<u64>) {
+        let go: Vec<_> = self.fds().difference(stay).copied().collect();
+        for id in go {
+            self.forget_fd(id);
+        }
+    }
+
+    /// What the front end has set up, as an earlier daemon has noted it.
+    pub(crate) fn session<T: DeserializeOwned>(&self) -> Option<T> {
+        let session = self.state().as_ref()?.session.clone()?;
+        serde_json::from_value(session).ok()
+    }
+
+    /// Notes what the front end has set up; whether it could.
+    pub(crate) fn set_session(&self, session: &impl Serialize) -> bool {
+        let session = serde_json::to_value(session);
+        session.is_ok_and(|session| self.change(|state| state.session = Some(session)))
+    }
+
+    /// Notes that no front end outlives the daemon, and has its file descriptors forgotten.
+    pub(crate) fn forget_session(&self) {
+        let is_noted = self
+            .state()
+            .as_ref()
+            .is_some_and(|state| state.session.is_none());
+        if !is_noted && !self.change(|state| state.session = None) {
+            self.set_at_work(true);
+        }
+        self.forget_fds_but(&BTreeSet::new());
+    }
+
+    /// Notes whether a message of the front end is worked on.
+    pub(crate) fn set_at_work(&self, is_at_work: bool) {
+        self.record.set_word(AT_WORK, is_at_work.into());
+    }
+
+    /// Whether the daemon before this one has ended within a message.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.record.word(AT_WORK) != 0
+    }
+
     /// Notes how far a queue is: one store.
     pub(crate) fn set_used(&self, queue: usize, used: u16) {
         if queue < QUEUES {
@@ -193,6 +289,10 @@ pub(super) fn restore_pools(client: &Client, state: &State) -> Result<(), PoolEr
         }
     }
     Ok(())
+}
+
+fn fd_name(name: &str, id: impl Display) -> String {
+    format!("fd+{name}+{id}")
 }
 
 fn kind(is_ephemeral: bool) -> PoolKind {

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One front end's connection, from its acceptance to its end.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error, VhostUserDaemon};
 use vm_memory::GuestMemoryMmap;
 
 use super::backend::Backend;
 use super::others::turn_away;
+use super::session::{Front, Relay, pair};
 use crate::stop::Stop;
 use crate::vm::{Memory, Vm};
 
@@ -31,6 +34,56 @@ pub fn run(
     socket: &(impl AsFd + Sync),
     stop: &Stop,
 ) -> Result<Result<()>> {
+    let Some(note) = vm.note().filter(|note| note.keeps_fds()) else {
+        return serve(vm, id, Way::Direct(listener), socket, stop);
+    };
+    match listener.accept()? {
+        Some(stream) => {
+            let front = Front::connected(stream, note);
+            serve(vm, id, Way::Relayed(front), socket, stop)
+        }
+        None => Ok(Ok(())),
+    }
+}
+
+/// Goes on with the front end that the daemon before this one has left, until it leaves or
+/// the daemon stops; `None` if there is none. As [`run`].
+pub fn go_on(
+    vm: &Vm,
+    id: u64,
+    socket: &(impl AsFd + Sync),
+    stop: &Stop,
+) -> Option<Result<Result<()>>> {
+    let note = vm.note().filter(|note| note.keeps_fds())?;
+    match Front::left(&note) {
+        Some(Ok(front)) => {
+            vm.connected();
+            vm.say(|| log::info!("{}: took over its front end", vm.name()));
+            let ended = serve(vm, id, Way::Relayed(front), socket, stop);
+            vm.disconnected();
+            Some(ended)
+        }
+        Some(Err(error)) => Some(Ok(Err(error))),
+        None => {
+            note.forget_session();
+            None
+        }
+    }
+}
+
+/// How messages come from the front end to the crate.
+enum Way<'a> {
+    Direct(&'a mut Listener),
+    Relayed(Front),
+}
+
+fn serve(
+    vm: &Vm,
+    id: u64,
+    way: Way<'_>,
+    socket: &(impl AsFd + Sync),
+    stop: &Stop,
+) -> Result<Result<()>> {
     // What the front end announces; queues use it only when it is watched over.
     let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
@@ -38,28 +91,50 @@ pub fn run(
     let mut daemon =
         VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), announced).map_err(sentence)?;
     vm.set_memory(Some(mem));
-    let served = backend
+    let mut relay = None;
+    let started = backend
         .attach(&daemon.get_epoll_handlers())
         .map_err(anyhow::Error::from)
-        .and_then(|()| daemon.start(listener).map_err(sentence))
-        .and_then(|()| {
-            let handle = daemon.shutdown_handle();
-            backend.connected(handle.clone());
-            let say = || {
-                vm.say(|| log::warn!("{}: another front end was turned away", vm.name()));
-            };
-            let wait = || stop.guard(id, handle, || daemon.wait());
-            let ended = turn_away(socket, stop, say, wait)?;
-            if stop.is_asked() {
-                return Ok(Ok(()));
+        .and_then(|()| match way {
+            Way::Direct(listener) => daemon.start(listener).map_err(sentence),
+            Way::Relayed(front) => {
+                let begun = begin(&mut daemon, stop);
+                let (inner, stop) = begun.inspect_err(|_| front.end())?;
+                let thread = thread::Builder::new().name(format!("relay {}", vm.name()));
+                let run = move || Relay::new(front, inner, stop).run();
+                relay = Some(thread.spawn(run).context("cannot start a thread")?);
+                Ok(())
             }
-            Ok(judge(ended))
         });
+    let served = started.and_then(|()| {
+        let handle = daemon.shutdown_handle();
+        backend.connected(handle.clone());
+        let say = || {
+            vm.say(|| log::warn!("{}: another front end was turned away", vm.name()));
+        };
+        // A relay hears of the end itself, and works on no message then.
+        let handle = handle.filter(|_| relay.is_none());
+        let wait = || stop.guard(id, handle, || daemon.wait());
+        let ended = turn_away(socket, stop, say, wait)?;
+        if stop.is_asked() {
+            return Ok(Ok(()));
+        }
+        Ok(judge(ended))
+    });
     // Dropping the daemon joins the queues' threads.
     backend.end();
     drop(daemon);
     vm.set_trace(backend.trace());
     vm.set_memory(None);
+    let relayed = relay.map_or(Ok(()), |relay| {
+        let front = relay
+            .join()
+            .map_err(|_| anyhow!("its relay has failed"))??;
+        if !stop.is_asked() {
+            front.end();
+        }
+        Ok(())
+    });
     // The next front end maps its memory anew.
     let lost = vm.device().memory_lost();
     if lost.is_lost() {
@@ -71,7 +146,15 @@ pub fn run(
     if let Some(trouble) = backend.trouble() {
         return Ok(Err(anyhow!("{trouble}")));
     }
-    served
+    served.map(|served| relayed.and(served))
+}
+
+/// Has the crate serve this process; our end of that connection, and when the daemon stops.
+fn begin(daemon: &mut VhostUserDaemon<Arc<Backend>>, stop: &Stop) -> Result<(UnixStream, OwnedFd)> {
+    let (mut listener, inner) = pair().context("cannot connect to itself")?;
+    let stop = stop.as_fd().try_clone_to_owned()?;
+    daemon.start(&mut listener).map_err(sentence)?;
+    Ok((inner, stop))
 }
 
 /// A front end may leave at any time, in the middle of a message as well.

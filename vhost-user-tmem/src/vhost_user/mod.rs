@@ -6,6 +6,7 @@ pub mod connection;
 mod others;
 mod serve;
 mod served;
+mod session;
 mod vring;
 
 pub use serve::serve;

@@ -5,6 +5,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vhost::vhost_user::Listener;
 
@@ -19,6 +20,9 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 /// Serves `vm` on `listener` until the daemon stops. `id` tells the machine
 /// from the others.
 pub fn serve(vm: &Vm, id: u64, listener: &mut Listener, socket: &(impl AsFd + Sync), stop: &Stop) {
+    if let Some(ended) = connection::go_on(vm, id, socket, stop) {
+        say(vm, ended, stop);
+    }
     while !stop.is_asked() {
         match wait(socket, stop, vm.keeps_for()) {
             Event::Nothing => {}
@@ -29,17 +33,25 @@ pub fn serve(vm: &Vm, id: u64, listener: &mut Listener, socket: &(impl AsFd + Sy
                 vm.say(|| log::info!("{name}: a front end connected"));
                 let ended = connection::run(vm, id, listener, socket, stop);
                 vm.disconnected();
-                match ended {
-                    Ok(Ok(())) => vm.say(|| log::info!("{name}: the front end left")),
-                    Ok(Err(error)) => {
-                        vm.say(|| log::warn!("{name}: the connection ended: {error:#}"));
-                    }
-                    Err(error) => {
-                        vm.say(|| log::warn!("{name}: a front end cannot be served: {error:#}"));
-                        stop.wait(BACK_OFF);
-                    }
-                }
+                say(vm, ended, stop);
             }
+        }
+    }
+}
+
+/// Has the log tell how a connection ended.
+fn say(vm: &Vm, ended: Result<Result<()>>, stop: &Stop) {
+    let name = vm.name();
+    match ended {
+        // It goes on with the next daemon, perhaps.
+        Ok(Ok(())) if stop.is_asked() => {}
+        Ok(Ok(())) => vm.say(|| log::info!("{name}: the front end left")),
+        Ok(Err(error)) => {
+            vm.say(|| log::warn!("{name}: the connection ended: {error:#}"));
+        }
+        Err(error) => {
+            vm.say(|| log::warn!("{name}: a front end cannot be served: {error:#}"));
+            stop.wait(BACK_OFF);
         }
     }
 }

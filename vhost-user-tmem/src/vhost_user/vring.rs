@@ -19,7 +19,7 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// The file if it is an eventfd, made not to block. Anything else, a full pipe
 /// for example, could hold a queue's thread up.
-fn event(file: File) -> Option<File> {
+pub(super) fn event(file: File) -> Option<File> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let is_event =
         std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == "anon_inode:[eventfd]");

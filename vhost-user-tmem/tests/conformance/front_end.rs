@@ -28,6 +28,7 @@ pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
 pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
 pub(crate) const ADD_MEM_REG: u32 = 37;
+pub(crate) const REM_MEM_REG: u32 = 38;
 pub(crate) const SET_DEVICE_STATE_FD: u32 = 42;
 
 pub(crate) const F_VERSION_1: u64 = 1 << 32;
@@ -289,6 +290,25 @@ impl FrontEnd {
         let mut index = [0; 2];
         self.memory.read_exact_at(&mut index, ring + 2).unwrap();
         u16::from_le_bytes(index)
+    }
+
+    /// Bytes that the buffer used last has.
+    pub(crate) fn used_bytes(&self) -> u32 {
+        let last = u64::from(self.index(self.parts + USED).wrapping_sub(1) % self.size);
+        let mut bytes = [0; 4];
+        let entry = self.parts + USED + 4 + 8 * last;
+        self.memory.read_exact_at(&mut bytes, entry + 4).unwrap();
+        u32::from_le_bytes(bytes)
+    }
+
+    /// The event by which the driver is notified.
+    pub(crate) fn call_event(&self) -> OwnedFd {
+        self.call.try_clone().unwrap()
+    }
+
+    /// Whether the driver was notified since this was asked last.
+    pub(crate) fn is_called(&self) -> bool {
+        rustix::io::read(&self.call, &mut [0; 8]).is_ok()
     }
 
     /// Whether all that was offered is used.

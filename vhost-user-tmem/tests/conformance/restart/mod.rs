@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A daemon that is killed, and the next one.
 
+mod connection;
 mod host;
 mod pages;

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Stands between a front end and the vhost-user-backend crate.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::event::PollFlags;
+
+use super::super::vring::event;
+use super::message::{Ended, GET_PROTOCOL_FEATURES, Message, wait};
+use super::state::{FdId, Ring, State};
+use crate::takeover::Note;
+
+/// A front end, with what it has set up so far.
+#[derive(Debug)]
+pub(in crate::vhost_user) struct Front {
+    socket: UnixStream,
+    note: Arc<Note>,
+    state: State,
+    /// Descriptors of a front end that was taken over.
+    fds: BTreeMap<FdId, OwnedFd>,
+    /// Whether it outlives the daemon.
+    is_kept: bool,
+}
+
+impl Front {
+    /// One that has connected now.
+    pub(in crate::vhost_user) fn connected(socket: UnixStream, note: Arc<Note>) -> Self {
+        let mut this = Self {
+            socket,
+            note,
+            state: State::new(),
+            fds: BTreeMap::new(),
+            is_kept: true,
+        };
+        this.note.forget_session();
+        let begun = this.socket.try_clone().and_then(|socket| {
+            let new = this.state.begin(socket.into());
+            this.keep(new)
+        });
+        if let Err(error) = begun {
+            this.lose(&error);
+        }
+        this
+    }
+
+    /// The one that an earlier daemon has left, if there is one and it is clear what it has
+    /// set up.
+    pub(in crate::vhost_user) fn left(note: &Arc<Note>) -> Option<Result<Self>> {
+        let state: State = note.session()?;
+        let mut fds = BTreeMap::new();
+        for id in state.fds() {
+            if let Some(fd) = note.take_fd(id) {
+                fds.insert(id, fd);
+            }
+        }
+        let socket = fds.remove(&state.socket)?;
+        let this = Self {
+            socket: socket.into(),
+            note: note.clone(),
+            fds,
+            is_kept: true,
+            state,
+        };
+        Some(if this.note.is_at_work() {
+            this.end();
+            Err(anyhow::anyhow!(
+                "the daemon ended while it worked on a message of the front end"
+            ))
+        } else {
+            this.note.forget_fds_but(&this.state.fds().collect());
+            Ok(this)
+        })
+    }
+
+    /// Ends the connection for the front end as well.
+    pub(in crate::vhost_user) fn end(&self) {
+        // It may be gone.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        self.note.forget_session();
+    }
+
+    /// Has descriptors kept, and then what there is noted.
+    fn keep(&self, new: Vec<(FdId, OwnedFd)>) -> io::Result<()> {
+        for (id, fd) in new {
+            self.note.keep_fd(id, fd.as_fd())?;
+        }
+        if self.note.set_session(&self.state) {
+            Ok(())
+        } else {
+            Err(io::Error::other("it cannot be noted"))
+        }
+    }
+
+    /// From now on the front end does not outlive the daemon.
+    fn lose(&mut self, error: &io::Error) {
+        log::warn!(
+            "{}: its connection does not outlive the daemon: {error}",
+            self.note.name()
+        );
+        self.is_kept = false;
+        self.note.forget_session();
+    }
+}
+
+/// Relays messages between a front end and the crate.
+#[derive(Debug)]
+pub(in crate::vhost_user) struct Relay {
+    front: Front,
+    /// To the crate.
+    inner: UnixStream,
+    /// Readable when the daemon ends.
+    stop: OwnedFd,
+}
+
+impl Relay {
+    pub(in crate::vhost_user) fn new(front: Front, inner: UnixStream, stop: OwnedFd) -> Self {
+        Self { front, inner, stop }
+    }
+
+    /// Relays until the front end, the crate or the daemon ends; the front end.
+    pub(in crate::vhost_user) fn run(mut self) -> Result<Front> {
+        let outcome = self.set_up();
+        if outcome.is_ok() {
+            while self.relay() {}
+        }
+        // Ends the crate's side, too.
+        let _ = self.inner.shutdown(Shutdown::Both);
+        if let Err(error) = outcome {
+            self.front.end();
+            return Err(error.context("cannot go on with the front end of the daemon before"));
+        }
+        Ok(self.front)
+    }
+
+    /// Sets up what a front end that was taken over had set up.
+    fn set_up(&mut self) -> Result<()> {
+        let fds = std::mem::take(&mut self.front.fds);
+        if fds.is_empty() && self.front.state.rings.is_empty() {
+            return self.replay(&fds);
+        }
+        self.replay(&fds)?;
+        // Buffers may have come, and been used, meanwhile.
+        for ring in self.front.state.rings.values() {
+            for id in [ring.kick, ring.call].into_iter().flatten().flatten() {
+                if let Some(fd) = fds.get(&id) {
+                    let file = File::from(fd.try_clone().context("cannot copy an event")?);
+                    if let Some(event) = event(file) {
+                        // Fails only if it is readable already.
+                        let _ = rustix::io::write(&event, &1u64.to_ne_bytes());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replay(&self, fds: &BTreeMap<FdId, OwnedFd>) -> Result<()> {
+        let state = &self.front.state;
+        let stop = [self.stop.as_fd()];
+        let base = |ring: &Ring| used_index(state, ring, fds);
+        for ring in state.rings.values() {
+            ensure!(
+                !ring.is_started() || ring.used_ring().is_none() || base(ring).is_some(),
+                "a used ring cannot be read"
+            );
+        }
+        let mut script = state.script(base);
+        // All is done when this is answered.
+        script.push((Message::new(GET_PROTOCOL_FEATURES, Vec::new()), Vec::new()));
+        for (message, ids) in script {
+            let found: Option<Vec<BorrowedFd<'_>>> =
+                ids.iter().map(|id| Some(fds.get(id)?.as_fd())).collect();
+            let found = found.context("a file descriptor was not kept")?;
+            message
+                .send(&self.inner, &found, &stop)
+                .context("the device does not take a message")?;
+            if message.is_answered(false) && Message::receive(&self.inner, &stop).is_err() {
+                bail!("the device refuses what was set up");
+            }
+        }
+        Ok(())
+    }
+
+    /// Relays a message of the front end's and its answer; `false` at the end.
+    fn relay(&mut self) -> bool {
+        let (socket, inner, stop) = (&self.front.socket, &self.inner, self.stop.as_fd());
+        if !wait(socket, PollFlags::IN, &[inner.as_fd(), stop]) {
+            return false;
+        }
+        let is_kept = self.front.is_kept;
+        if is_kept {
+            self.front.note.set_at_work(true);
+        }
+        let mut message = match Message::receive(socket, &[inner.as_fd(), stop]) {
+            Ok(message) => message,
+            Err(Ended::Before) => {
+                self.front.note.set_at_work(false);
+                return false;
+            }
+            Err(Ended::Within) => return false,
+        };
+        if message.send(inner, &message.fds(), &[]).is_err() {
+            return false;
+        }
+        let answer = if message.is_answered(self.front.state.acks()) {
+            match Message::receive(inner, &[]) {
+                Ok(answer) => Some(answer),
+                Err(_) => return false,
+            }
+        } else {
+            None
+        };
+        if is_kept {
+            self.note(&mut message, answer.as_ref());
+        }
+        let until = [self.inner.as_fd(), self.stop.as_fd()];
+        if let Some(answer) = answer
+            && answer
+                .send(&self.front.socket, &answer.fds(), &until)
+                .is_err()
+        {
+            return false;
+        }
+        self.front.note.set_at_work(false);
+        true
+    }
+
+    /// Notes what a message has set up.
+    fn note(&mut self, message: &mut Message, answer: Option<&Message>) {
+        let front = &mut self.front;
+        let before = front.state.clone();
+        let Some(new) = front.state.apply(message, answer) else {
+            front.state = before;
+            return;
+        };
+        if front.state == before {
+            return;
+        }
+        if let Err(error) = front.keep(new) {
+            front.lose(&error);
+            return;
+        }
+        let now: std::collections::BTreeSet<_> = front.state.fds().collect();
+        for id in before.fds().filter(|id| !now.contains(id)) {
+            front.note.forget_fd(id);
+        }
+    }
+}
+
+/// The used index of a ring in guest memory.
+fn used_index(state: &State, ring: &Ring, fds: &BTreeMap<FdId, OwnedFd>) -> Option<u16> {
+    let at = ring.used_ring()?.checked_add(2)?;
+    let region = state.regions.iter().find(|region| {
+        at.checked_sub(region.user)
+            .is_some_and(|inside| inside < region.bytes)
+    })?;
+    let offset = region.offset.checked_add(at.checked_sub(region.user)?)?;
+    let file = File::from(fds.get(&region.fd)?.try_clone().ok()?);
+    let mut index = [0; 2];
+    file.read_exact_at(&mut index, offset).ok()?;
+    Some(u16::from_le_bytes(index))
+}
