@@ -9,10 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tmem_store::{ClientConfig, Compression, Store, StoreConfig};
+use tmem_store::{ClientConfig, Compression, StoreConfig};
 use vhost::vhost_user::Listener;
 use vhost_user_tmem::settings::{Place, VmSettings};
 use vhost_user_tmem::stop::Stop;
+use vhost_user_tmem::takeover::{Takeover, identity_of};
 use vhost_user_tmem::vhost_user;
 use vhost_user_tmem::vm::Vm;
 use virtio_tmem::device::{GiveBack, Quota};
@@ -22,14 +23,14 @@ const QUOTA: u64 = 256 << 20;
 /// A place where daemons come and go.
 pub(crate) struct Host {
     dir: TempDir,
-    store: Store,
+    takeover: Takeover,
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
         Self {
             dir: TempDir::new().unwrap(),
-            store: Store::new(StoreConfig::with_limit(2 * QUOTA)).unwrap(),
+            takeover: Takeover::nothing(StoreConfig::with_limit(2 * QUOTA)).unwrap(),
         }
     }
 
@@ -48,9 +49,10 @@ impl Host {
             swap_pages: QUOTA / 4096,
             codec: Compression::default(),
             give_back: GiveBack::default(),
+            identity: identity_of("vm"),
         };
         let grace = Duration::from_secs(3600);
-        Arc::new(Vm::new(&self.store, &settings, request_queues, grace).unwrap())
+        Arc::new(Vm::new(&self.takeover, &settings, request_queues, grace).unwrap())
     }
 
     /// Starts a daemon that serves `pools`.
