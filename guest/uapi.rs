@@ -185,7 +185,7 @@ pub struct Filter {
     /// Pages that the host was asked for and did not have any more.
     pub vanished: u64,
     /// Pages written back to the disk.
-    pub brought_home: u64,
+    pub written_back: u64,
     /// Pages that were lost with the host, or could not be read or written.
     pub errors: u64,
 }
@@ -225,7 +225,7 @@ impl Filter {
             skipped: count(5),
             invalidates: count(6),
             vanished: count(7),
-            brought_home: count(8),
+            written_back: count(8),
             errors: count(9),
         }
     }
@@ -240,7 +240,7 @@ impl Filter {
             self.skipped,
             self.invalidates,
             self.vanished,
-            self.brought_home,
+            self.written_back,
             self.errors,
         ]
     }

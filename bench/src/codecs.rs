@@ -37,7 +37,7 @@ pub(crate) fn run(sort: &str, pages: &[Page], report: &mut Report) -> Result<()>
     let pages: Vec<&Page> = pages.iter().filter(|page| !is_same_filled(page)).collect();
     let mut training = Samples::default();
     let dictionary = training.time(|| train(&pages))?;
-    report.figure(
+    report.metric(
         format!("{sort}: training of a dictionary, a page"),
         training.median() / TRAINED_ON as f64,
         "us",
@@ -91,9 +91,9 @@ fn one(
         kept += len.min(PAGE_SIZE);
     }
     let per_page = kept as f64 / pages.len() as f64;
-    report.figure(format!("{name}, bytes a page"), per_page, "B");
-    report.figure(format!("{name}, compress, median"), compress.median(), "us");
-    report.figure(
+    report.metric(format!("{name}, bytes a page"), per_page, "B");
+    report.metric(format!("{name}, compress, median"), compress.median(), "us");
+    report.metric(
         format!("{name}, decompress, median"),
         decompress.median(),
         "us",

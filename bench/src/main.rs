@@ -37,7 +37,7 @@ struct Args {
     /// 24576].
     #[arg(long, value_parser = clap::value_parser!(u64).range(64..=1_000_000))]
     pages: Option<u64>,
-    /// Also write the figures to this file, as a JSON list.
+    /// Also write the metrics to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// What to measure; if not given, everything but aging, guest and density.

@@ -53,15 +53,15 @@ pub(crate) fn run(sort: &str, pages: &[Page], report: &mut Report) -> Result<()>
             .get(nth)
             .and_then(|rates| median(rates.iter().copied()));
         let rate = rate.unwrap_or(f64::NAN);
-        report.figure(format!("{of}, puts per second, median"), rate, "");
+        report.metric(format!("{of}, puts per second, median"), rate, "");
         let count = refused.get(nth).copied().unwrap_or(0);
-        report.figure(
+        report.metric(
             format!("{of}, refused"),
             f64::from(u32::try_from(count)?),
             "",
         );
         let bytes = moved.get(nth).copied().unwrap_or(0.0);
-        report.figure(format!("{of}, moved per byte kept, at most"), bytes, "");
+        report.metric(format!("{of}, moved per byte kept, at most"), bytes, "");
     }
     let [half, full] = rates.map(|rates| median(rates).unwrap_or(f64::NAN));
     let target = if full >= 0.8 * half { "met" } else { "missed" };

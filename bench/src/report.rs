@@ -8,9 +8,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// One figure, beside what it is compared with.
+/// One metric, beside what it is compared with.
 #[derive(Serialize)]
-struct Figure {
+struct Metric {
     name: String,
     value: f64,
     unit: &'static str,
@@ -24,18 +24,18 @@ enum Target {
     AtLeast(f64),
 }
 
-/// Collects figures and prints them.
+/// Collects metrics and prints them.
 #[derive(Default)]
 pub(crate) struct Report {
-    figures: Vec<Figure>,
+    metrics: Vec<Metric>,
     verdicts: Vec<String>,
     notes: Vec<String>,
 }
 
 impl Report {
-    /// A figure on its own.
-    pub(crate) fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
-        self.figures.push(Figure {
+    /// A metric on its own.
+    pub(crate) fn metric(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
+        self.metrics.push(Metric {
             name: name.into(),
             value,
             unit,
@@ -44,7 +44,7 @@ impl Report {
         });
     }
 
-    /// A figure beside another one in the same unit.
+    /// A metric beside another one in the same unit.
     pub(crate) fn against(
         &mut self,
         name: impl Into<String>,
@@ -53,7 +53,7 @@ impl Report {
         baseline: impl Into<String>,
         other: f64,
     ) {
-        self.figures.push(Figure {
+        self.metrics.push(Metric {
             name: name.into(),
             value,
             unit,
@@ -80,7 +80,7 @@ impl Report {
         ));
     }
 
-    /// Something a reader of the figures must know.
+    /// Something a reader of the metrics must know.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
     }
@@ -97,18 +97,18 @@ impl Report {
             .push(format!("{what}: {ratio:.digits$}x, target {words}: {word}"));
     }
 
-    /// Prints all figures, notes and verdicts to standard output.
+    /// Prints all metrics, notes and verdicts to standard output.
     pub(crate) fn print(&self) {
         println!(
             "\n{:<44} {:>12} {:<8} {:>8}  beside",
-            "figure", "value", "unit", "ratio"
+            "metric", "value", "unit", "ratio"
         );
-        for figure in &self.figures {
-            let ratio = figure.ratio.map_or(String::new(), |r| format!("{r:.2}x"));
-            let baseline = figure.baseline.as_deref().unwrap_or("");
+        for metric in &self.metrics {
+            let ratio = metric.ratio.map_or(String::new(), |r| format!("{r:.2}x"));
+            let baseline = metric.baseline.as_deref().unwrap_or("");
             println!(
                 "{:<44} {:>12.2} {:<8} {ratio:>8}  {baseline}",
-                figure.name, figure.value, figure.unit
+                metric.name, metric.value, metric.unit
             );
         }
         println!();
@@ -127,17 +127,17 @@ impl Report {
         }
     }
 
-    /// Writes all figures as a JSON list.
+    /// Writes all metrics as a JSON list.
     pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        write_json(path, &self.figures)
+        write_json(path, &self.metrics)
     }
 }
 
-/// Writes `figures` to the file `path`.
-pub(crate) fn write_json(path: &Path, figures: &impl Serialize) -> Result<()> {
+/// Writes `metrics` to the file `path`.
+pub(crate) fn write_json(path: &Path, metrics: &impl Serialize) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut file = BufWriter::new(file);
-    serde_json::to_writer_pretty(&mut file, figures)
+    serde_json::to_writer_pretty(&mut file, metrics)
         .map_err(Into::into)
         .and_then(|()| file.flush())
         .with_context(|| format!("cannot write {}", path.display()))

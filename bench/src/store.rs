@@ -90,12 +90,12 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     }
     say(sort, &times, report);
     let held = client.stats().held_bytes as f64;
-    report.figure(
+    report.metric(
         format!("{sort}: bytes put per byte held"),
         (varied.len() * PAGE_SIZE) as f64 / held,
         "",
     );
-    report.figure(
+    report.metric(
         format!("{sort}: same-filled pages left out"),
         (pages.len() - varied.len()) as f64 / pages.len() as f64 * 100.0,
         "%",
@@ -219,8 +219,8 @@ fn say(sort: &str, times: &Times, report: &mut Report) {
         ("zram read (lz4, O_DIRECT)", &times.zram_read),
     ];
     for (name, samples) in peers.iter().filter(|(_, samples)| !samples.is_empty()) {
-        report.figure(format!("{sort}: {name}, median"), samples.median(), "us");
-        report.figure(format!("{sort}: {name}, p99"), samples.p99(), "us");
+        report.metric(format!("{sort}: {name}, median"), samples.median(), "us");
+        report.metric(format!("{sort}: {name}, p99"), samples.p99(), "us");
     }
     let puts = [
         ("lz4_flex compress", &times.flex_compress),
@@ -247,7 +247,7 @@ fn say(sort: &str, times: &Times, report: &mut Report) {
         report,
     );
     compare(
-        &format!("{sort}: put, compressed later"),
+        &format!("{sort}: put, deferred"),
         &times.put_deferred,
         &puts,
         report,
@@ -293,7 +293,7 @@ fn compare(name: &str, ours: &Samples, peers: &[(&str, &Samples)], report: &mut 
     if ours.is_empty() {
         return;
     }
-    report.figure(format!("{name}, p99"), ours.p99(), "us");
+    report.metric(format!("{name}, p99"), ours.p99(), "us");
     for (peer, samples) in peers.iter().filter(|(_, samples)| !samples.is_empty()) {
         report.against(
             format!("{name}, median"),

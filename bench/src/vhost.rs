@@ -79,7 +79,7 @@ enum Direction {
 
 /// What was measured of one device at one depth.
 #[derive(Default)]
-struct Figures {
+struct Measured {
     write_rate: Vec<f64>,
     read_rate: Vec<f64>,
     write_latency: Samples,
@@ -98,23 +98,23 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
         None => None,
     };
     for depth in DEPTHS {
-        let mut our_figures = Figures::default();
-        let mut peer_figures = Figures::default();
+        let mut our_metrics = Measured::default();
+        let mut peer_metrics = Measured::default();
         for _ in 0..ROUNDS {
-            one_round(&mut ours, &pages, depth, &mut our_figures)?;
+            one_round(&mut ours, &pages, depth, &mut our_metrics)?;
             if let Some(peer) = &mut peer {
-                one_round(peer, &pages, depth, &mut peer_figures)?;
+                one_round(peer, &pages, depth, &mut peer_metrics)?;
             }
         }
         say(
             depth,
-            &our_figures,
-            peer.is_some().then_some(&peer_figures),
+            &our_metrics,
+            peer.is_some().then_some(&peer_metrics),
             report,
         );
     }
     if peer.is_none() {
-        report.note("no storage daemon given: nothing stands beside these figures");
+        report.note("no storage daemon given: nothing stands beside these metrics");
     }
     Ok(())
 }
@@ -123,15 +123,15 @@ fn one_round<P: Protocol>(
     driver: &mut Driver<P>,
     pages: &[Page],
     depth: usize,
-    figures: &mut Figures,
+    measured: &mut Measured,
 ) -> Result<()> {
     let rate = |start: Instant| pages.len() as f64 / start.elapsed().as_secs_f64();
     let start = Instant::now();
-    driver.write_all(pages, depth, &mut figures.write_latency)?;
-    figures.write_rate.push(rate(start));
+    driver.write_all(pages, depth, &mut measured.write_latency)?;
+    measured.write_rate.push(rate(start));
     let start = Instant::now();
-    let wrong = driver.read_all(pages, depth, &mut figures.read_latency)?;
-    figures.read_rate.push(rate(start));
+    let wrong = driver.read_all(pages, depth, &mut measured.read_latency)?;
+    measured.read_rate.push(rate(start));
     if wrong > 0 {
         bail!("{wrong} pages came back other than they were put");
     }
@@ -142,7 +142,7 @@ fn median_of(rates: &[f64]) -> f64 {
     median(rates.iter().copied()).unwrap_or(f64::NAN)
 }
 
-fn say(depth: usize, ours: &Figures, peer: Option<&Figures>, report: &mut Report) {
+fn say(depth: usize, ours: &Measured, peer: Option<&Measured>, report: &mut Report) {
     let rows = [
         ("put", &ours.write_rate, &ours.write_latency),
         ("get", &ours.read_rate, &ours.read_latency),
@@ -157,9 +157,9 @@ fn say(depth: usize, ours: &Figures, peer: Option<&Figures>, report: &mut Report
         let name = format!("depth {depth}: {name}");
         let Some((other, other_rates, other_latency)) = peers.as_ref().and_then(|p| p.get(row))
         else {
-            report.figure(format!("{name}, pages per second"), median_of(rates), "1/s");
-            report.figure(format!("{name}, latency median"), latency.median(), "us");
-            report.figure(format!("{name}, latency p99"), latency.p99(), "us");
+            report.metric(format!("{name}, pages per second"), median_of(rates), "1/s");
+            report.metric(format!("{name}, latency median"), latency.median(), "us");
+            report.metric(format!("{name}, latency p99"), latency.p99(), "us");
             continue;
         };
         let other = format!("vhost-user-blk {other}");

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
         resident.push(running.resident_mib()?);
     }
     let start = median(starts)?;
-    report.figure("tmem-vmm, start to a guest's first word", start, "ms");
+    report.metric("tmem-vmm, start to a guest's first word", start, "ms");
     let memory = median(resident)?;
     match process::qemu_resident_mib(&args.qemu, GUEST_MIB) {
         Ok(peer) => report.against(
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
             peer,
         ),
         Err(error) => {
-            report.figure("tmem-vmm, resident without guest memory", memory, "MiB");
+            report.metric("tmem-vmm, resident without guest memory", memory, "MiB");
             report.note(format!("QEMU is left out: {error:#}"));
         }
     }
@@ -110,14 +110,14 @@ fn first_line(args: &Args, vmm: &Path, report: &mut Report) -> Result<()> {
             starts.push(millis(tmem_agent::first_line::time(vmm, kernel)?));
         }
         let start = median(starts)?;
-        report.figure("tmem-vmm, start to the first kernel line", start, "ms");
+        report.metric("tmem-vmm, start to the first kernel line", start, "ms");
         report.limit("tmem-vmm, first kernel line", start, "ms", MOST_START_MS);
         return Ok(());
     }
     let starts = args.nested_start.clone();
     let nested = match samples::median(starts) {
         Some(start) => {
-            report.figure("tmem-vmm, first kernel line, nested", start, "ms");
+            report.metric("tmem-vmm, first kernel line, nested", start, "ms");
             "nested: KVM inside QEMU's TCG, which is many times slower; compare no times with other \
              machines"
         }

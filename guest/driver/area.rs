@@ -95,7 +95,7 @@ pub(crate) struct Counts {
     pub(crate) invalidates: Counter,
     pub(crate) vanished: Counter,
     pub(crate) forgotten: Counter,
-    pub(crate) brought_home: Counter,
+    pub(crate) written_back: Counter,
     pub(crate) errors: Counter,
 }
 
@@ -138,7 +138,7 @@ impl Area {
                     invalidates: Counter::new(),
                     vanished: Counter::new(),
                     forgotten: Counter::new(),
-                    brought_home: Counter::new(),
+                    written_back: Counter::new(),
                     errors: Counter::new(),
                 },
             }),

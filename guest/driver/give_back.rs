@@ -88,7 +88,7 @@ impl GiveBack {
         drop(reporting);
     }
 
-    /// What there is to tell; the host's figures are those of when it was last asked.
+    /// What there is to tell; the host's limits are those of when it was last asked.
     pub(crate) fn status(&self) -> GivenBack {
         let counters = &self.engine.shared.counters;
         let is_able = self.engine.is_open() && self.engine.most_ranges.load(Relaxed) > 0;

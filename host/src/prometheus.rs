@@ -172,7 +172,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_figure_has_its_own_help() {
+    fn every_metric_has_its_own_help() {
         let mut page = Page::default();
         page.add_store(&StoreStats::default());
         page.add_device("vm", &device());

@@ -167,7 +167,7 @@ fn schedules_lead_everywhere() {
         let counts = &world.filter.area.counts;
         let counts = [
             &counts.hits,
-            &counts.brought_home,
+            &counts.written_back,
             &counts.refused,
             &seen.deferred,
             &seen.lost,

@@ -243,7 +243,7 @@ fn the_quota_is_changed_at_run_time_and_the_driver_hears_of_it() {
     let mem = guest_memory(MEMORY);
     let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
     let buffer = mem_end_page();
-    let (mut events, bell) = front_end.queue(0);
+    let (mut events, notifier) = front_end.queue(0);
     events
         .add(
             &[],
@@ -253,8 +253,8 @@ fn the_quota_is_changed_at_run_time_and_the_driver_hears_of_it() {
             }],
         )
         .unwrap();
-    let mut bell = bell;
-    virtio_tmem::testing::Transport::kick(&mut bell);
+    let mut notifier = notifier;
+    virtio_tmem::testing::Transport::kick(&mut notifier);
     let mut driver = front_end.driver(1);
     driver.create_pool(0, PoolKind::Persistent);
     let pages: Vec<_> = (0..256).map(page_of).collect();
@@ -277,7 +277,7 @@ fn the_quota_is_changed_at_run_time_and_the_driver_hears_of_it() {
                 }],
             )
             .unwrap();
-        virtio_tmem::testing::Transport::kick(&mut bell);
+        virtio_tmem::testing::Transport::kick(&mut notifier);
     }
 
     let body = format!("{{\"quota\": {}}}", 64 << 20);
@@ -288,7 +288,7 @@ fn the_quota_is_changed_at_run_time_and_the_driver_hears_of_it() {
     let mut event = [0; Event::SIZE];
     mem.read_slice(&mut event, GuestAddress(buffer)).unwrap();
     assert_eq!(Event::decode(&event).kind, EventKind::Limits as u32);
-    assert!(bell.rings_within(Duration::from_secs(30)));
+    assert!(notifier.rings_within(Duration::from_secs(30)));
     assert_eq!(driver.limits().quota_bytes, 64 << 20);
     let put = driver.put(0, &[8; 24], 0, &pages);
     assert_eq!(put.pages(256), [Status::OK; 256]);
@@ -343,7 +343,7 @@ fn stop_beside_a_relinquish(daemon: &Daemon, heard: bool) {
         &header(Op::Relinquish, 0, &[0; 24], 0, 1),
         &[&range.encode()],
     );
-    let (mut queue, mut bell) = front_end.queue(2);
+    let (mut queue, mut notifier) = front_end.queue(2);
     let area = front_end.free_memory();
     mem.write_slice(&bytes, GuestAddress(area)).unwrap();
     let len = u32::try_from(bytes.len()).unwrap();
@@ -357,7 +357,7 @@ fn stop_beside_a_relinquish(daemon: &Daemon, heard: bool) {
     );
     queue.add(&[readable], &[writable]).unwrap();
     if heard {
-        virtio_tmem::testing::Transport::kick(&mut bell);
+        virtio_tmem::testing::Transport::kick(&mut notifier);
     }
     // A queue is looked at when it is started too, so that even a request of
     // which nobody told may have been answered.
@@ -366,7 +366,7 @@ fn stop_beside_a_relinquish(daemon: &Daemon, heard: bool) {
     assert_eq!(content(), if served { 0 } else { 0x5a5a_5a5a });
     // From here on the page is the front end's.
     mem.write_obj(0xa5a5_a5a5_u32, page).unwrap();
-    virtio_tmem::testing::Transport::kick(&mut bell);
+    virtio_tmem::testing::Transport::kick(&mut notifier);
     // Whatever the daemon had to do, it has done before this is answered.
     let mut driver = front_end.driver(1);
     for _ in 0..100 {
@@ -393,7 +393,7 @@ fn a_front_end_that_leaves_in_the_middle_of_requests_harms_nobody() {
         let mem = guest_memory(MEMORY);
         let mut gone = FrontEnd::connect(&daemon.socket("gone"), &mem, Ask::default()).unwrap();
         gone.driver(1).create_pool(0, PoolKind::Persistent);
-        let (mut queue, mut bell) = gone.queue(2);
+        let (mut queue, mut notifier) = gone.queue(2);
         let area = gone.free_memory();
         let run = request(&header(Op::Put, 0, &OBJECT, round, 64), &[]);
         mem.write_slice(&run, GuestAddress(area)).unwrap();
@@ -403,7 +403,7 @@ fn a_front_end_that_leaves_in_the_middle_of_requests_harms_nobody() {
             let writable = [span(area + (1 << 20) + nth * 4096, 16 + 64)];
             queue.add(&readable, &writable).unwrap();
         }
-        virtio_tmem::testing::Transport::kick(&mut bell);
+        virtio_tmem::testing::Transport::kick(&mut notifier);
         // Connection, memory and eventfds go while the daemon works.
         drop(gone);
     }

@@ -5,7 +5,7 @@ use crate::report;
 use std::time::Duration;
 use std::time::Instant;
 
-/// A load of the last minute above which figures are not worth keeping.
+/// A load of the last minute above which metrics are not worth keeping.
 pub(super) const BUSY: f64 = 1.0;
 
 /// For the load of what came before, such as building this, to be gone.

@@ -44,7 +44,7 @@ impl Report<'_> {
         plot::draw(self.plan, self.outcomes, self.emulated())
     }
 
-    /// What makes the figures worth little.
+    /// What makes the metrics worth little.
     fn warning(&self) -> String {
         let mut text = String::new();
         if self.load_before > quiet::BUSY {

@@ -129,7 +129,7 @@ pub(crate) fn tables(plan: &Plan, outcomes: &[Outcome], emulated: bool) -> Strin
     text
 }
 
-/// A figure of one variant beside that of virtio-tmem.
+/// A metric of one variant beside that of virtio-tmem.
 fn beside(outcome: &Outcome, ours: &Outcome, of: impl Fn(&Outcome) -> f64) -> String {
     let (value, our_value) = (of(outcome), of(ours));
     match outcome.way == Way::Tmem || value <= 0.0 || our_value <= 0.0 {

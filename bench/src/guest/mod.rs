@@ -46,7 +46,7 @@ pub(crate) struct Args {
     reads: bool,
 }
 
-/// Measures it, and writes the figures to `json`, too. If it is to be `quick`, only
+/// Measures it, and writes the metrics to `json`, too. If it is to be `quick`, only
 /// the limited disk, and less of everything.
 pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
     let assets = Assets::from_environment()?;

@@ -63,7 +63,7 @@ struct Row {
 
 impl Row {
     fn of(pieces: &[&Piece], name: &str, way: Way) -> Option<Self> {
-        let figure = |of: &dyn Fn(&Piece) -> Option<f64>| {
+        let metric = |of: &dyn Fn(&Piece) -> Option<f64>| {
             let same = pieces.iter().filter(|p| p.name == name && p.way == way);
             median(same.filter_map(|piece| of(piece)))
         };
@@ -74,13 +74,13 @@ impl Row {
             Some(piece.limit?.least_seconds(operations, bytes))
         };
         Some(Self {
-            seconds: figure(&|p| Some(p.did.seconds))?,
-            cpu_seconds: figure(&|p| Some(p.did.measured.cpu_seconds))?,
-            least_seconds: figure(&least),
-            disk_reads: figure(&|p| Some(p.did.measured.disk_reads as f64))?,
-            disk_read_bytes: figure(&|p| Some(p.did.measured.disk_read_bytes as f64))?,
-            hit_rate: figure(&|p| p.did.measured.hit_rate(way)),
-            host_bytes: figure(&|p| Some(p.did.measured.host_bytes as f64))?,
+            seconds: metric(&|p| Some(p.did.seconds))?,
+            cpu_seconds: metric(&|p| Some(p.did.measured.cpu_seconds))?,
+            least_seconds: metric(&least),
+            disk_reads: metric(&|p| Some(p.did.measured.disk_reads as f64))?,
+            disk_read_bytes: metric(&|p| Some(p.did.measured.disk_read_bytes as f64))?,
+            hit_rate: metric(&|p| p.did.measured.hit_rate(way)),
+            host_bytes: metric(&|p| Some(p.did.measured.host_bytes as f64))?,
         })
     }
 

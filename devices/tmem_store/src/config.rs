@@ -12,14 +12,14 @@ pub struct StoreConfig {
     /// Most bytes that the store holds over all clients: page memory and
     /// bookkeeping.
     pub memory_limit: u64,
-    /// Most bytes of pages that wait, as they are, to be compressed later
-    /// than they were put; 0: each page is compressed when it is put.
+    /// Most bytes of deferred pages, which are kept as they are until they are
+    /// compressed in the background; 0: each page is compressed when it is put.
     pub deferred_limit: u64,
 }
 
 impl StoreConfig {
     /// Settings for a store of `memory_limit` bytes, of which an eighth, at
-    /// most 64 MiB, may hold pages that wait to be compressed.
+    /// most 64 MiB, may hold deferred pages.
     pub fn with_limit(memory_limit: u64) -> Self {
         /// More only delays: once memory is short, pages are compressed
         /// while a guest waits.

@@ -120,9 +120,9 @@ impl Store {
         self.reclaimer.budget.held()
     }
 
-    /// Compresses up to `pages` pages that wait to be compressed, without
+    /// Compresses up to `pages` deferred pages, without
     /// holding up other operations, and returns how many it looked at: 0 if
-    /// none waits or others are at it. May be called from any thread.
+    /// none is deferred or others are at it. May be called from any thread.
     pub fn compress_some(&self, pages: u64) -> u64 {
         self.reclaimer.compress_some(pages)
     }
@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// Starts a thread that compresses deferred pages until its handle is
-    /// dropped. Without one, pages wait until their memory is needed.
+    /// dropped. Without one, they stay so until their memory is needed.
     ///
     /// # Errors
     /// When the system gives no thread.

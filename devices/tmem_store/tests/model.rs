@@ -455,7 +455,7 @@ impl World {
         }
         assert_eq!(stats.clients, 2);
         if mode() == Mode::Background {
-            // Figures that are read one after the other do not add up while
+            // Metrics that are read one after the other do not add up while
             // pages are compressed.
             return;
         }

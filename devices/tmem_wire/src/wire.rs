@@ -564,7 +564,7 @@ pub struct Event {
 pub enum EventKind {
     /// The limits or the hints changed: ask with GET_LIMITS.
     Limits = 1,
-    /// The operator asks the driver to bring its persistent pages home and
+    /// The operator asks the driver to write its persistent pages back and
     /// stop using the device.
     Detach = 2,
 }

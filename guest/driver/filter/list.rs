@@ -514,7 +514,7 @@ impl Entry {
             skipped: counts.skipped.get(),
             invalidates: counts.invalidates.get(),
             vanished: counts.vanished.get(),
-            brought_home: counts.brought_home.get(),
+            written_back: counts.written_back.get(),
             errors: counts.errors.get(),
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ways of a bio: to the disk, to the host, and back to be dealt with later.
+//! The routes of a bio: to the disk, to the host, and back to be dealt with later.
 
 use super::{
     purpose::Purpose,

@@ -253,7 +253,7 @@ impl Filter {
                             handles.free(part.pages.index + i);
                         }
                     });
-                    self.area.counts.brought_home.add(part.pages.count.into());
+                    self.area.counts.written_back.add(part.pages.count.into());
                 }
                 // Some were freed meanwhile, or there was no memory, or no host: see the next round.
                 Some(status) if status.is_again() || status == Status::AGAIN => (),

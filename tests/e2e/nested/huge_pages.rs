@@ -97,12 +97,12 @@ fn giving_back(host: &Arc<Host>, name: &str, tmem: &str) -> Result<Guest<Vmm>> {
     Ok(guest)
 }
 
-/// A figure of the host's pool.
+/// A number of the host's pool.
 fn pool(host: &Arc<Host>, name: &str) -> Result<u64> {
     let text = outer(host)?.read("/proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let figure = line.and_then(|rest| rest.trim_start_matches(':').trim().parse().ok());
-    figure.with_context(|| format!("{name} is not in {text}"))
+    let number = line.and_then(|rest| rest.trim_start_matches(':').trim().parse().ok());
+    number.with_context(|| format!("{name} is not in {text}"))
 }
 
 fn set_pool(host: &Arc<Host>, pages: u64) -> Result<()> {

@@ -39,7 +39,7 @@ pub(crate) struct Counts {
     pub(crate) invalidates: Counter,
     pub(crate) vanished: Counter,
     pub(crate) forgotten: Counter,
-    pub(crate) brought_home: Counter,
+    pub(crate) written_back: Counter,
     pub(crate) errors: Counter,
 }
 

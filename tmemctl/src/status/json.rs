@@ -51,7 +51,7 @@ struct Filter<'a> {
     skipped: u64,
     invalidates: u64,
     vanished: u64,
-    brought_home: u64,
+    written_back: u64,
     errors: u64,
 }
 
@@ -90,7 +90,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
                 skipped: filter.skipped,
                 invalidates: filter.invalidates,
                 vanished: filter.vanished,
-                brought_home: filter.brought_home,
+                written_back: filter.written_back,
                 errors: filter.errors,
             })
             .collect(),

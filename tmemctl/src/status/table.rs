@@ -13,8 +13,21 @@ use crate::uapi::{Filter, Status};
 const TEXT_COLUMNS: usize = 3;
 
 const HEADINGS: [&str; 15] = [
-    "DEVICE", "KIND", "STATE", "PAGES", "SIZE", "HITS", "MISSES", "RATE", "PUTS", "REFUSED",
-    "SKIPPED", "INVALID", "VANISHED", "HOME", "ERRORS",
+    "DEVICE",
+    "KIND",
+    "STATE",
+    "PAGES",
+    "SIZE",
+    "HITS",
+    "MISSES",
+    "RATE",
+    "PUTS",
+    "REFUSED",
+    "SKIPPED",
+    "INVALID",
+    "VANISHED",
+    "WRITEBACK",
+    "ERRORS",
 ];
 
 /// The whole status.
@@ -80,7 +93,7 @@ fn row(name: &str, filter: &Filter) -> [String; HEADINGS.len()] {
         filter.skipped.to_string(),
         filter.invalidates.to_string(),
         filter.vanished.to_string(),
-        filter.brought_home.to_string(),
+        filter.written_back.to_string(),
         filter.errors.to_string(),
     ]
 }

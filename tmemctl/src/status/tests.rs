@@ -18,7 +18,7 @@ fn filter(kind: Kind, state: State) -> Filter {
         skipped: 6,
         invalidates: 7,
         vanished: 8,
-        brought_home: 9,
+        written_back: 9,
         errors: 10,
     }
 }
@@ -56,9 +56,9 @@ fn the_table_has_a_line_for_each_device() {
 host       there, holds 3 MiB of 4 GiB
 swap disk  256 pages (1 MiB)
 
-DEVICE               KIND      STATE    PAGES     SIZE  HITS  MISSES  RATE  PUTS  REFUSED  SKIPPED  INVALID  VANISHED  HOME  ERRORS
-/dev/vda1            precache  active     300  1.1 MiB   150      50  75 %   400        5        6        7         8     9      10
-/dev/mapper/vg-swap  preswap   waiting      0  0 bytes     0       0     -   400        5        6        7         8     9      10
+DEVICE               KIND      STATE    PAGES     SIZE  HITS  MISSES  RATE  PUTS  REFUSED  SKIPPED  INVALID  VANISHED  WRITEBACK  ERRORS
+/dev/vda1            precache  active     300  1.1 MiB   150      50  75 %   400        5        6        7         8          9      10
+/dev/mapper/vg-swap  preswap   waiting      0  0 bytes     0       0     -   400        5        6        7         8          9      10
 "
     );
 }
@@ -114,7 +114,7 @@ fn the_keys_of_the_json_stay_as_they_are() {
                 "skipped": 6,
                 "invalidates": 7,
                 "vanished": 8,
-                "brought_home": 9,
+                "written_back": 9,
                 "errors": 10,
             }],
             "warnings": [],

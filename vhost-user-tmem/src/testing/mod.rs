@@ -57,14 +57,14 @@ impl Default for Ask {
 
 /// Eventfds of one virtqueue.
 #[derive(Debug)]
-pub struct Bell {
+pub struct Notifier {
     kick: EventFd,
     call: EventFd,
     /// Watches `call`.
     epoll: Epoll,
 }
 
-impl Bell {
+impl Notifier {
     /// How long to wait for the device before the test has failed.
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -94,7 +94,7 @@ impl Bell {
     }
 }
 
-impl Transport for Bell {
+impl Transport for Notifier {
     fn kick(&mut self) {
         self.kick.write(1).unwrap();
     }
@@ -112,7 +112,7 @@ pub struct FrontEnd<'m> {
     frontend: Frontend,
     mem: &'m GuestMemoryMmap,
     config: Config,
-    queues: Vec<Option<(DriverQueue<'m, GuestMemoryMmap>, Bell)>>,
+    queues: Vec<Option<(DriverQueue<'m, GuestMemoryMmap>, Notifier)>>,
     /// First address that no queue takes.
     free: u64,
 }
@@ -172,7 +172,7 @@ impl<'m> FrontEnd<'m> {
             let host = self.mem.get_host_address(GuestAddress(addr)).unwrap();
             host as u64
         };
-        let bell = Bell::new();
+        let notifier = Notifier::new();
         let rings = VringConfigData {
             queue_max_size: ask.queue_size,
             queue_size: ask.queue_size,
@@ -185,10 +185,10 @@ impl<'m> FrontEnd<'m> {
         self.frontend.set_vring_num(index, ask.queue_size)?;
         self.frontend.set_vring_addr(index, &rings)?;
         self.frontend.set_vring_base(index, 0)?;
-        self.frontend.set_vring_call(index, &bell.call)?;
-        self.frontend.set_vring_kick(index, &bell.kick)?;
+        self.frontend.set_vring_call(index, &notifier.call)?;
+        self.frontend.set_vring_kick(index, &notifier.kick)?;
         self.frontend.set_vring_enable(index, true)?;
-        self.queues.push(Some((queue, bell)));
+        self.queues.push(Some((queue, notifier)));
         Ok(())
     }
 
@@ -227,22 +227,22 @@ impl<'m> FrontEnd<'m> {
     }
 
     /// Takes queue `index` out, once.
-    pub fn queue(&mut self, index: usize) -> (DriverQueue<'m, GuestMemoryMmap>, Bell) {
+    pub fn queue(&mut self, index: usize) -> (DriverQueue<'m, GuestMemoryMmap>, Notifier) {
         let queue = self.queues.get_mut(index).and_then(Option::take);
         queue.expect("the queue exists and was not taken yet")
     }
 
     /// A driver on queue `index`, which is taken out. Drivers of different
     /// queues use different areas of memory.
-    pub fn driver(&mut self, index: usize) -> Driver<'m, GuestMemoryMmap, Bell> {
-        let (queue, bell) = self.queue(index);
-        let size = Driver::<GuestMemoryMmap, Bell>::AREA;
+    pub fn driver(&mut self, index: usize) -> Driver<'m, GuestMemoryMmap, Notifier> {
+        let (queue, notifier) = self.queue(index);
+        let size = Driver::<GuestMemoryMmap, Notifier>::AREA;
         let area = self.free + size * index as u64;
         assert!(
             area + size <= self.mem.iter().map(GuestMemoryRegion::len).sum(),
             "guest memory has room for the driver"
         );
-        Driver::new(self.mem, queue, area, bell)
+        Driver::new(self.mem, queue, area, notifier)
     }
 }
 

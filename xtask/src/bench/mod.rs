@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// memory, which takes longer.
     #[arg(value_parser = ["store", "aging", "vhost", "vmm", "guest", "density"])]
     only: Option<String>,
-    /// Also write the figures to this file, as a JSON list.
+    /// Also write the metrics to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Of `store`, `aging` and `vhost`: pages of each sort (process memory, files)

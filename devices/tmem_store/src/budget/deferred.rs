@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Pages of a client that wait to be compressed: whether one more may, and
+//! Deferred pages of a client: whether there may be one more, and
 //! that each can be compressed at any later time.
 //!
 //! For that, memory is set aside as if the page were to be copied (the worst
 //! case: it may not compress), and once per client for the segment
-//! that a client has begun, while any page waits. An
+//! that a client has begun, while it has a deferred page. An
 //! ordinary charge or allocation succeeds only while all of this is within
 //! quota and limit, and if it is not, deferred pages are compressed first. So
 //! from every state that ordinary operations leave behind, all deferred pages
 //! can be compressed; then the client holds what it would hold had it never
-//! waited, and only then is a page evicted or a put refused.
+//! deferred, and only then is a page evicted or a put refused.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{MutexGuard, PoisonError};
@@ -19,11 +19,11 @@ use crate::codec;
 use crate::tier::{Content, Entry, LARGEST, Owner, Payload, SEGMENT, Temperature};
 use crate::types::Page;
 
-/// Bytes set aside for a page that waits: its part of a segment, whose end may
+/// Bytes set aside for a deferred page: its part of a segment, whose end may
 /// stay empty.
 const PER_PAGE: u64 = SEGMENT.div_ceil(SEGMENT / LARGEST - 1) as u64;
 
-/// Bytes set aside for a client while any of its pages waits: for the segment
+/// Bytes set aside for a client while any of its pages is deferred: for the segment
 /// that is begun.
 const PER_CLIENT: u64 = SEGMENT as u64;
 
@@ -32,8 +32,8 @@ impl Budget {
         self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a copy of the page that is to be compressed later; `None` if it
-    /// has to be compressed at once, because too many wait already or because
+    /// Keeps a copy of the page, deferred; `None` if it
+    /// has to be compressed at once, because too many are deferred already or because
     /// memory is short.
     pub(crate) fn keep_deferred(&self, owner: &Owner<'_>, page: &Page) -> Option<Content> {
         let store = &self.store;
@@ -66,7 +66,7 @@ impl Budget {
         true
     }
 
-    /// A page no longer waits.
+    /// A page is no longer deferred.
     pub(crate) fn end_deferred(&self) {
         let mut pages = self.deferred();
         *pages -= 1;
@@ -77,7 +77,7 @@ impl Budget {
         self.store.deferred_pages.fetch_sub(1, Relaxed);
     }
 
-    /// Whether pages of the client wait.
+    /// Whether pages of the client are deferred.
     pub(crate) fn has_deferred(&self) -> bool {
         *self.deferred() > 0
     }
@@ -96,7 +96,7 @@ impl Budget {
         beyond.then_some(Shortage::Client)
     }
 
-    /// Memory for what has become of a page that waited, out of what was set
+    /// Memory for what has become of a page that was deferred, out of what was set
     /// aside. `None` if there is none all the same: the page then stays as it
     /// is.
     pub(crate) fn keep_settled(&self, owner: &Owner<'_>, payload: Payload<'_>) -> Option<Entry> {

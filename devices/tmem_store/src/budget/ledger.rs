@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Bytes held, and bytes set aside: the books of a client and of the store.
 //!
-//! A page that waits to be compressed will need memory before it gives its
+//! A deferred page will need memory before it gives its
 //! own back, and must find it however full the store is by then. So bytes are
 //! *set aside* for it: they hold nothing, but ordinary charges cannot have
 //! them.

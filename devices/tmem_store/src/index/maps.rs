@@ -66,8 +66,8 @@ pub(super) struct Maps {
     /// The blocks of an ephemeral pool, oldest first.
     pub(super) ages: List,
     pub(super) has_ages: bool,
-    /// The blocks with pages that wait to be compressed: whose first page has
-    /// waited longest, first.
+    /// The blocks with deferred pages: whose first page has
+    /// been deferred longest, first.
     pub(super) deferred: List,
     /// The page that is being compressed without the lock.
     pub(super) claim: Option<Claim>,
@@ -328,14 +328,14 @@ impl Maps {
         let Some(block) = self.blocks.get(number) else {
             return;
         };
-        let waits = block.cells.first_deferred().is_some();
+        let is_deferred = block.cells.first_deferred().is_some();
         if let Some(object) = self.objects.get_mut(block.object) {
             object.blocks.renumber(&mut self.blocks, siblings, number);
         }
         if self.has_ages {
             self.ages.renumber(&mut self.blocks, age, number);
         }
-        if waits {
+        if is_deferred {
             self.deferred.renumber(&mut self.blocks, line, number);
         }
         if let Some(claim) = &mut self.claim {

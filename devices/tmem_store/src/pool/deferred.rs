@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Compressing later what was put as it is.
+//! Deferred pages: what is put as it is, and compressed by and by.
 
 use crate::sync::PoisonError;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use crate::tier::{Content, EntryRef, LARGEST, Owner, Payload};
 use crate::types::{PAGE_SIZE, Page, Put};
 
 impl Pages {
-    /// Puts a page as it is, to be compressed later; `None` if it has to be
+    /// Puts a page as it is, deferred; `None` if it has to be
     /// compressed at once.
     pub(super) fn put_deferred(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Put> {
         use super::put::{Unpublished, refused};
@@ -49,7 +49,7 @@ impl Pages {
         Some(content)
     }
 
-    /// Pages that wait to be compressed.
+    /// Deferred pages.
     pub(crate) fn deferred(&self) -> u64 {
         self.deferred.load(Relaxed)
     }
@@ -103,7 +103,7 @@ impl Pages {
     /// Copies a page that is kept as it is.
     fn copy_out(&self, shard: &Shard, place: Place, page: &mut Page) {
         if let Some(entry) = shard.view_at(place) {
-            // Whatever waits is a page: it decodes by being copied.
+            // What is deferred is a page: it decodes by being copied.
             let decoded = codec::decode(self.budget.store.arena.payload(entry), page);
             debug_assert_eq!(decoded, Ok(()));
         }

@@ -25,7 +25,7 @@ pub(crate) struct Pages {
     quota: u64,
     /// Bytes of entries and index.
     held: AtomicU64,
-    /// Pages that wait to be compressed.
+    /// Deferred pages.
     deferred: AtomicU64,
     seed: Seed,
     shards: [ShardLock; SHARDS],
@@ -37,7 +37,7 @@ struct ShardLock {
     /// Stamp of the oldest block; [`NONE`] if there is none. Written under
     /// the lock, read without it to find what to evict.
     oldest: AtomicU64,
-    /// Whether pages wait to be compressed. Written and read as `oldest`.
+    /// Whether pages are deferred. Written and read as `oldest`.
     deferred: AtomicBool,
 }
 

@@ -13,7 +13,7 @@ use super::entry::{Entry, EntryRef, Location};
 pub(crate) enum Content {
     /// The page's bytes, as its codec makes them.
     Entry(Entry),
-    /// The page itself, which is to be compressed later.
+    /// The page itself, until it is compressed.
     Deferred(Entry),
 }
 
@@ -48,7 +48,7 @@ impl From<&Content> for Form {
 pub(crate) struct Cells {
     /// One bit per page that is kept.
     kept: u16,
-    /// One bit per page that is kept and waits to be compressed.
+    /// One bit per page that is kept and deferred.
     deferred: u16,
     /// One bit per page that was got since it was put or looked at by who makes
     /// cold pages smaller.
@@ -66,12 +66,12 @@ impl Cells {
         self.kept == 0
     }
 
-    /// The first page that waits to be compressed.
+    /// The first deferred page.
     pub(crate) fn first_deferred(&self) -> Option<usize> {
         (self.deferred != 0).then(|| self.deferred.trailing_zeros() as usize)
     }
 
-    /// Whether page `nth` waits to be compressed.
+    /// Whether page `nth` is deferred.
     fn is_deferred(&self, nth: usize) -> bool {
         nth < Self::COUNT && self.deferred >> nth & 1 != 0
     }
@@ -95,8 +95,8 @@ impl Cells {
         self.used.load(Relaxed) & bit != 0 || self.used.fetch_or(bit, Relaxed) & bit != 0
     }
 
-    /// Whether the entry at `location` is kept for page `nth`, does not wait to be
-    /// compressed, and was used since this was last asked.
+    /// Whether the entry at `location` is kept for page `nth`, is not deferred,
+    /// and was used since this was last asked.
     pub(crate) fn was_used(&self, nth: usize, location: Location) -> Option<bool> {
         let is_there = self.has(nth) && !self.is_deferred(nth);
         let word = *self.words.get(nth)?;
@@ -139,7 +139,7 @@ impl Cells {
     }
 
     /// Keeps `new` for page `nth` instead of the entry at `old`, and returns that;
-    /// or returns `new` if another entry is kept, or one that waits. `publish` has
+    /// or returns `new` if another entry is kept, or a deferred one. `publish` has
     /// `new` first.
     pub(crate) fn move_entry(
         &mut self,
