@@ -35,7 +35,7 @@ impl About {
                 model.unwrap_or_else(|| "an unknown CPU".into()),
                 std::thread::available_parallelism().map_or(1, usize::from),
                 load.split_whitespace().next().unwrap_or("unknown"),
-                kernel.trim(),
+                kernel.trim().split('-').next().unwrap_or_default(),
             ),
             seed,
             content,
