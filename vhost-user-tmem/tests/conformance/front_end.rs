@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -299,6 +299,17 @@ impl FrontEnd {
         let entry = self.parts + USED + 4 + 8 * last;
         self.memory.read_exact_at(&mut bytes, entry + 4).unwrap();
         u32::from_le_bytes(bytes)
+    }
+
+    /// The event by which the device is notified of the queue that requests go to.
+    pub(crate) fn kick_event(&self) -> OwnedFd {
+        self.kick_fd().try_clone().unwrap()
+    }
+
+    /// Whether the back end has not ended the connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() == 0
     }
 
     /// The event by which the driver is notified.

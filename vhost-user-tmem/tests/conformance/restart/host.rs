@@ -95,9 +95,14 @@ impl Host {
     /// Starts the next daemon, and waits until it serves.
     pub(crate) fn start_daemon(&mut self) {
         let before = self.starts();
+        self.spawn_daemon();
+        wait_for(|| self.starts() > before);
+    }
+
+    /// Starts the next daemon, and does not wait.
+    pub(crate) fn spawn_daemon(&mut self) {
         let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem")));
         self.daemon = Some(command.spawn().unwrap());
-        wait_for(|| self.starts() > before);
     }
 
     /// Daemons that said that they serve.

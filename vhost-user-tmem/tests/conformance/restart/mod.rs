@@ -3,4 +3,6 @@
 
 mod connection;
 mod host;
+mod kills;
+mod lane;
 mod pages;

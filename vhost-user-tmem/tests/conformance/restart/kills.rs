@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Kills at random moments under verifying load. The front end never connects anew.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::host::{Host, Outside};
+use super::lane::{BYTES, Lane, Pools};
+use crate::front_end::FrontEnd;
+use crate::request::{EPHEMERAL, OK, create_pool, create_pool_of};
+
+/// What `cargo xtask soak --kills` sets.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn no_page_is_lost_and_no_connection_ends() {
+    let kills = number("TMEM_KILLS").unwrap_or(40);
+    let seed = number("TMEM_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    eprintln!("{kills} kills, seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut host = Host::start(Outside::Holder);
+    let mut a = FrontEnd::connect(&host.socket(), 2 * BYTES);
+    assert_eq!(a.share_memory(2 * BYTES), Some(0));
+    let pools = [(0, 1), (2, 3)].map(|(persistent, ephemeral)| Pools {
+        persistent,
+        ephemeral,
+    });
+    a.turn_to(1, 0);
+    a.start();
+    for pools in pools {
+        assert_eq!(create_pool(&mut a, pools.persistent), OK);
+        assert_eq!(create_pool_of(&mut a, pools.ephemeral, EPHEMERAL), OK);
+    }
+    // The pools were made on the first queue.
+    let made = 2 * u16::try_from(pools.len()).unwrap();
+    a.stop_queue();
+    let mut lanes = [(1, made), (2, 0)].map(|(queue, next)| {
+        let pools = *pools.get(queue as usize - 1).unwrap();
+        let lane = Lane::start(&mut a, queue, pools, random.u64(..));
+        lane.with_next(next)
+    });
+    let over = AtomicBool::new(false);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let loads = lanes.each_mut().map(|lane| {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Relaxed) {
+                    lane.round();
+                }
+            })
+        });
+        for kill in 0..kills {
+            if loads.iter().any(|load| load.is_finished()) {
+                break;
+            }
+            // At any moment of its work, or of its start.
+            if kill % 4 == 3 {
+                host.end(Signal::KILL);
+                host.spawn_daemon();
+                std::thread::sleep(Duration::from_micros(random.u64(..60_000)));
+                host.end(Signal::KILL);
+                host.start_daemon();
+            } else {
+                std::thread::sleep(Duration::from_micros(random.u64(..40_000)));
+                let signal = if kill % 16 == 1 {
+                    Signal::TERM
+                } else {
+                    Signal::KILL
+                };
+                host.restart(signal);
+            }
+        }
+        over.store(true, Relaxed);
+    });
+    for lane in &mut lanes {
+        lane.check_all();
+    }
+    assert!(a.is_connected());
+    assert!(!host.logged().contains("the connection ended"));
+    let answered: u64 = lanes.iter().map(|lane| lane.answered).sum();
+    let seconds = began.elapsed().as_secs();
+    eprintln!("{answered} requests answered in {seconds} s, none wrong");
+}
