@@ -128,6 +128,31 @@ impl Client {
         self.account.set_frozen(frozen);
     }
 
+    /// Evicts ephemeral pages, the oldest first, until `bytes` of what is held have come
+    /// back or none is left. Returns how many went.
+    pub fn evict(&self, bytes: u64) -> u64 {
+        let account = &self.account;
+        let goal = account.held().saturating_sub(bytes);
+        // Others may put pages meanwhile.
+        let most = account.counters.ephemeral_pages.get();
+        let mut evicted = 0;
+        while account.held() > goal {
+            let mut effort = Effort::background();
+            if account.trim() || account.clean(&mut effort, true).is_memory() {
+                continue;
+            }
+            let pages = match evicted < most {
+                true => account.evict(&mut effort, true),
+                false => 0,
+            };
+            if pages == 0 {
+                break;
+            }
+            evicted += pages;
+        }
+        evicted
+    }
+
     /// Whether a put of a new persistent page would be refused now. A hint:
     /// a page that compresses well may still find a place.
     pub fn is_full(&self) -> bool {
