@@ -4,8 +4,10 @@
 //! process has and may have ([`heap`], [`group`]) and that of the host ([`memory`]), what is left out of its core
 //! dumps ([`dumps`]), the devices that they serve and the loop around a
 //! queue ([`personality`]), and the metrics of a store and its devices ([`metrics`]), as
-//! JSON ([`stats`]) and as Prometheus text ([`prometheus`]).
+//! JSON ([`stats`]) and as Prometheus text ([`prometheus`]). Which virtual machines there
+//! are is in the [`registry`]; an operator sees and changes them over the [`api`].
 
+pub mod api;
 pub mod dumps;
 pub mod group;
 pub mod heap;
@@ -14,4 +16,7 @@ pub mod memory;
 pub mod metrics;
 pub mod personality;
 pub mod prometheus;
+pub mod registry;
 pub mod stats;
+#[cfg(test)]
+mod testing;

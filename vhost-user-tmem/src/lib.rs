@@ -3,12 +3,16 @@
 //! maker of its man page share.
 //!
 //! [`cli`] says what is wanted, [`settings`] judges it, [`daemon`] runs it:
-//! a [`vm::Vm`] and a thread per machine, each serving one front end after
-//! the other over [`vhost_user`], and optionally [`control`].
+//! a [`vm::Vm`] per machine, one thread that waits for the front ends of all
+//! ([`doors`]), one for each that is connected, served over [`vhost_user`], and
+//! optionally [`control`].
 
 pub mod cli;
 pub mod control;
 pub mod daemon;
+pub mod door;
+pub mod doors;
+pub mod entry;
 pub mod inherited;
 pub mod room;
 pub mod settings;
@@ -16,6 +20,5 @@ pub mod stop;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
-pub mod values;
 pub mod vhost_user;
 pub mod vm;

@@ -8,4 +8,4 @@ mod serve;
 mod served;
 mod vring;
 
-pub use serve::serve;
+pub use serve::attend;

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use tmem_host::registry::Settings;
 use tmem_store::{ClientConfig, Store};
-use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
+use virtio_tmem::device::{Device, DeviceConfig};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::room::Room;
-use crate::settings::VmSettings;
 use crate::trace::Trace;
 use lines::Lines;
 
@@ -26,7 +26,7 @@ pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 pub struct Vm {
     name: String,
     device: Arc<Device>,
-    grace: Duration,
+    grace: Mutex<Duration>,
     front_end: Mutex<FrontEnd>,
     /// That of the machine, while its front end is connected.
     memory: Mutex<Option<Memory>>,
@@ -57,33 +57,31 @@ impl Vm {
     /// When the store has no room or the system no random numbers.
     pub fn new(
         store: &Store,
-        settings: &VmSettings,
+        name: &str,
+        settings: &Settings,
         request_queues: u32,
-        grace: Duration,
     ) -> Result<Self> {
-        let name = &settings.name;
-        let client = store
-            .add_client(
-                ClientConfig::new(name.clone(), settings.quota.bytes(None))
-                    .with_max_pools(MAX_POOLS)
-                    .with_weight(settings.weight),
-            )
-            .with_context(|| format!("cannot serve '{name}'"))?;
+        let client = store.add_client(
+            ClientConfig::new(name, settings.quota.bytes(None))
+                .with_max_pools(settings.max_pools)
+                .with_weight(settings.weight),
+        )?;
         client.set_compression(settings.codec);
-        let config = DeviceConfig::new(name.clone(), instance()?)
-            .with_swap_pages(settings.swap_pages)
+        let config = DeviceConfig::new(name, instance()?)
+            .with_swap_pages(settings.swap_pages())
+            .with_max_pools(settings.max_pools)
             .with_request_queues(request_queues);
         let device = Device::new(client, config)
             .with_give_back(settings.give_back)
             .with_report(Box::new(|line| log::warn!("{line}")));
         device.set_quota_as(settings.quota);
         Ok(Self {
-            name: name.clone(),
+            name: name.to_owned(),
             device: Arc::new(device),
             memory: Mutex::new(None),
             trace: Mutex::new(None),
             room: None,
-            grace,
+            grace: Mutex::new(settings.grace),
             front_end: Mutex::new(FrontEnd::Awaited),
             connections: AtomicU64::new(0),
             expiries: AtomicU64::new(0),
@@ -126,6 +124,15 @@ impl Vm {
     /// How often the grace period ended without a front end.
     pub fn expiries(&self) -> u64 {
         self.expiries.load(Relaxed)
+    }
+
+    fn grace(&self) -> Duration {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes how long its pages are kept without a front end.
+    pub fn set_grace(&self, grace: Duration) {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
     }
 
     fn lock(&self) -> MutexGuard<'_, FrontEnd> {
@@ -193,7 +200,7 @@ impl Vm {
     /// How long the pools are still kept; `None`: without limit.
     pub(crate) fn keeps_for(&self) -> Option<Duration> {
         match *self.lock() {
-            FrontEnd::GoneSince(then) => Some(self.grace.saturating_sub(then.elapsed())),
+            FrontEnd::GoneSince(then) => Some(self.grace().saturating_sub(then.elapsed())),
             FrontEnd::Awaited | FrontEnd::Connected => None,
         }
     }
@@ -201,19 +208,29 @@ impl Vm {
     /// Frees the pools of a front end that did not come back.
     pub(crate) fn expire(&self) {
         *self.lock() = FrontEnd::Awaited;
+        if let Some(pages) = self.free() {
+            self.expiries.fetch_add(1, Relaxed);
+            log::info!(
+                "{}: no front end for {} s, freed {pages} pages",
+                self.name,
+                self.grace().as_secs()
+            );
+        }
+    }
+
+    /// Destroys its pools, and gives the number of their pages.
+    pub(crate) fn free(&self) -> Option<u64> {
         match instance() {
             Ok(instance) => {
                 let pages = self.device.renew(instance);
                 self.set_trace(None);
-                self.expiries.fetch_add(1, Relaxed);
-                log::info!(
-                    "{}: no front end for {} s, freed {pages} pages",
-                    self.name,
-                    self.grace.as_secs()
-                );
+                Some(pages)
             }
             // Keeping them is the safe side: the id stays as well.
-            Err(error) => log::error!("{}: cannot free its pages: {error:#}", self.name),
+            Err(error) => {
+                log::error!("{}: cannot free its pages: {error:#}", self.name);
+                None
+            }
         }
     }
 }
