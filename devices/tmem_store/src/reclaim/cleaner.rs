@@ -149,9 +149,11 @@ impl Account {
     /// Recompresses the pages of a segment that were not used for long, and returns how many it
     /// looked at.
     fn recompress(&self, cleaner: &mut Cleaner, after: Duration) -> u64 {
-        if self.compression() != Compression::Auto {
-            return 0;
-        }
+        let after = match self.compression() {
+            Compression::Auto => after,
+            Compression::Zstd => Duration::ZERO,
+            Compression::Lz4 | Compression::None => return 0,
+        };
         let arena = &self.shared.arena;
         let age = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         // Not charged meanwhile: puts come first.
