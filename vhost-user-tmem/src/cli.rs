@@ -55,11 +55,12 @@ pub struct Options {
 
     /// Virtual machine with settings of its own; may be given many times:
     /// socket=PATH[,name=NAME][,quota=QUOTA][,weight=N][,swap-size=SIZE]
-    ///   [,codec=auto|lz4|none][,give-back=certain|any]
+    ///   [,codec=auto|lz4|zstd|none][,give-back=certain|any]
     ///   [,domain=NAME][,max-pools=N][,grace=SECONDS]
     /// weight is its part of the memory when that is short, to that of others [100];
     /// codec=auto compresses pages with lz4, and with zstd once they were not used
-    /// for half a minute, lz4 with that alone, none not at all [auto];
+    /// for half a minute, lz4 with that alone, zstd does not wait, none not at all
+    /// [auto];
     /// give-back=any lets it give back huge pages and files of limited file systems,
     /// too: it ends when the host has none left once it needs them [certain]
     #[arg(long, value_name = "SETTINGS", verbatim_doc_comment)]

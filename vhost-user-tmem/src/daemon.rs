@@ -13,6 +13,7 @@ use tmem_cli::signals::Signals;
 use tmem_cli::{ready, size};
 use tmem_host::api::Api;
 use tmem_host::heap::Trimmer;
+use tmem_host::pressure::Pressure;
 use tmem_host::registry::{Origin, Registry, State, files};
 use tmem_store::{Store, StoreConfig};
 
@@ -145,6 +146,7 @@ fn signals() -> std::io::Result<Signals> {
 /// Until a signal; looks after the VMs in between.
 fn wait(signals: &Signals, store: &Store, registry: &Registry, room: &Room) {
     let mut trimmer = Trimmer::default();
+    let mut pressure = Pressure::of_host();
     let interval = Timespec::try_from(WATCH_INTERVAL).unwrap_or_default();
     loop {
         let mut fds = [PollFd::new(signals, PollFlags::IN)];
@@ -157,6 +159,7 @@ fn wait(signals: &Signals, store: &Store, registry: &Registry, room: &Room) {
             }
         }
         room.look();
+        pressure.look(registry);
         for entry in registry.list() {
             entry.machine().look_after();
         }

@@ -5,6 +5,7 @@
 use tmem_store::ClientStats;
 
 use super::Api;
+use crate::stats::freeable;
 
 /// Bytes of the store, in the order in which they can be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -51,17 +52,6 @@ impl Freeable {
         all.promisable_bytes = limit.saturating_sub(all.promised_bytes);
         all
     }
-}
-
-/// Bytes held for a client's ephemeral pages: its pages of both kinds share segments, so
-/// it is their part by number.
-pub(super) fn freeable(client: &ClientStats) -> u64 {
-    let ephemeral = u128::from(client.ephemeral_pages);
-    let pages = ephemeral + u128::from(client.persistent_pages);
-    let bytes = (u128::from(client.held_bytes) * ephemeral).checked_div(pages);
-    bytes
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .unwrap_or(0)
 }
 
 #[cfg(test)]
