@@ -44,7 +44,7 @@ fn a_broken_command_line_is_refused_in_one_sentence() {
     refuses(&["--quota", "credit:"], &["is not a size"]);
     refuses(&["--quota", "credits"], &["credit:SIZE"]);
     refuses(&["--vm", "socket=/x/a,weight=0"], &["above 0"]);
-    refuses(&["--vm", "socket=/x/a,codec=gzip"], &["auto, lz4 or none"]);
+    refuses(&["--vm", "socket=/x/a,codec=gzip"], &["auto, lz4, zstd or none"]);
     refuses(&["--vm", "socket=/x/a,give-back=all"], &["certain or any"]);
     refuses(&["--vm", "socket=/x,color=red"], &["color", "swap-size"]);
     let twice = "socket=/x/a,quota=1G,quota=2G";
