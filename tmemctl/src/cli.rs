@@ -27,6 +27,7 @@ use crate::uapi;
 ///   tmemctl vm add web1 --quota 8G --weight 200 --domain team-a
 ///   tmemctl vm list
 ///   tmemctl freeable
+///   tmemctl top
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tmemctl", version, verbatim_doc_comment)]
 #[command(arg_required_else_help = false)]
@@ -69,6 +70,20 @@ pub enum Command {
     Vm(Vm),
     /// Host: show what the host has left to give
     Freeable(Freeable),
+    /// Host: show the virtual machines live
+    Top(Top),
+}
+
+/// Options of `tmemctl top`.
+#[derive(Clone, Debug, Args)]
+pub struct Top {
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
+    pub interval: Duration,
+
+    /// Where.
+    #[command(flatten)]
+    pub control: Control,
 }
 
 /// Where the daemon is.

@@ -74,6 +74,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             host::freeable(wanted, &mut out)?;
             true
         }
+        Command::Top(wanted) => {
+            // It draws by itself.
+            drop(out);
+            host::top(wanted)?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     out.flush()?;
     Ok(if complete {

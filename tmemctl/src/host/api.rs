@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The daemon's control API.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +19,6 @@ pub(super) struct Api {
 
 /// A virtual machine, as far as it is shown here.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
 pub(super) struct Vm {
     pub(super) name: String,
     pub(super) kept: bool,
@@ -69,6 +69,11 @@ struct Vms {
 }
 
 #[derive(Deserialize)]
+struct Stats<T> {
+    vms: BTreeMap<String, T>,
+}
+
+#[derive(Deserialize)]
 struct Refusal {
     error: String,
 }
@@ -87,6 +92,11 @@ impl Api {
 
     pub(super) fn freeable(&self) -> Result<Freeable> {
         read(self.get("/v1/freeable")?)
+    }
+
+    /// Counters of each virtual machine, by its name.
+    pub(super) fn counters<T: DeserializeOwned>(&self) -> Result<BTreeMap<String, T>> {
+        Ok(read::<Stats<T>>(self.get("/v1/stats")?)?.vms)
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Value> {

@@ -5,6 +5,7 @@ mod api;
 mod http;
 mod show;
 mod table;
+mod top;
 mod vm;
 
 use std::io::Write;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::cli::{Control, Freeable};
 use api::Api;
 
+pub(crate) use top::run as top;
 pub(crate) use vm::run as vm;
 
 /// `tmemctl freeable`.
