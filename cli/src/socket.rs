@@ -2,13 +2,18 @@
 //! Sockets that are made once, and removed at the end.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+
+/// Clients that may wait to be accepted; the kernel has a bound of its own.
+const BACKLOG: i32 = 128;
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +50,12 @@ struct File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+impl File {
+    fn remove(&self) {
         if identity(&self.path).is_ok_and(|now| now == self.identity) {
             // Nobody is left to be told.
             let _ = fs::remove_file(&self.path);
@@ -52,7 +63,7 @@ impl Drop for File {
     }
 }
 
-fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::symlink_metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
 }
@@ -61,20 +72,13 @@ impl Socket {
     /// Makes a listening socket at `path`. A socket file there on which nobody
     /// listens is replaced.
     ///
-    /// The process's file mode mask is another one meanwhile: to be called
-    /// before there are threads that make files.
-    ///
     /// # Errors
     /// When somebody listens there, something else is there, or it cannot be
     /// made.
     pub fn bind(path: &Path, access: Access) -> Result<Self> {
         let at = path.display();
         remove_stale(path)?;
-        // Nobody may connect before the mode is set.
-        let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
-        let bound = UnixListener::bind(path);
-        rustix::process::umask(mask);
-        let listener = bound.with_context(|| format!("cannot make the socket '{at}'"))?;
+        let listener = listen(path).with_context(|| format!("cannot make the socket '{at}'"))?;
         let file = File {
             path: path.to_owned(),
             identity: identity(path)
@@ -98,6 +102,33 @@ impl Socket {
     pub fn path(&self) -> &Path {
         &self.file.path
     }
+
+    /// Has nobody connect any more, and removes the file.
+    pub fn end(&self) {
+        // Fails only if it does not listen any more.
+        let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
+        self.file.remove();
+    }
+}
+
+/// A listening socket whose file nobody may open yet. The mode of the file is that of the
+/// socket, which is set first: the process's mask would be another one for all threads.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::fs::fchmod(&socket, Mode::empty())?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let listening = rustix::net::listen(&socket, BACKLOG);
+    if let Err(error) = listening {
+        // Nobody has seen it.
+        let _ = fs::remove_file(path);
+        return Err(error.into());
+    }
+    Ok(socket.into())
 }
 
 impl AsFd for Socket {

@@ -1,30 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Sockets are made once, with the access that was asked for, and removed.
-//! One test after the other: making a socket changes the process's mode mask.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 use tmem_cli::socket::{Access, Socket, group_id};
 
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// A place for a socket, and the right to make it.
-fn place() -> (MutexGuard<'static, ()>, TempDir, PathBuf) {
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+/// A place for a socket.
+fn place() -> (TempDir, PathBuf) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("a.sock");
-    (alone, dir, path)
+    (dir, path)
 }
 
 #[test]
 fn a_socket_has_its_mode_and_is_removed_at_the_end() {
-    let (_alone, _dir, path) = place();
+    let (_dir, path) = place();
     let access = Access {
         group: Some(rustix::process::getgid().as_raw()),
         mode: 0o660,
@@ -39,8 +34,40 @@ fn a_socket_has_its_mode_and_is_removed_at_the_end() {
 }
 
 #[test]
+fn other_threads_make_files_meanwhile_with_the_mask_that_they_had() {
+    let (dir, path) = place();
+    let file = dir.path().join("file");
+    let made = std::thread::scope(|scope| {
+        let makes = scope.spawn(|| {
+            for _ in 0..500 {
+                drop(Socket::bind(&path, Access::OWNER_ONLY).unwrap());
+            }
+        });
+        let mut modes = Vec::new();
+        while !makes.is_finished() {
+            fs::write(&file, "").unwrap();
+            modes.push(fs::metadata(&file).unwrap().permissions().mode() & 0o600);
+            fs::remove_file(&file).unwrap();
+        }
+        modes
+    });
+    assert!(made.iter().all(|mode| *mode == 0o600));
+}
+
+#[test]
+fn a_socket_that_has_ended_is_gone_for_others() {
+    let (_dir, path) = place();
+    let socket = Socket::bind(&path, Access::OWNER_ONLY).unwrap();
+    let other = path.with_extension("moved");
+    fs::hard_link(&path, &other).unwrap();
+    socket.end();
+    assert!(!path.exists());
+    UnixStream::connect(&other).unwrap_err();
+}
+
+#[test]
 fn what_another_put_in_its_place_is_left_alone() {
-    let (_alone, _dir, path) = place();
+    let (_dir, path) = place();
     let socket = Socket::bind(&path, Access::OWNER_ONLY).unwrap();
     fs::rename(&path, path.with_extension("moved")).unwrap();
     fs::write(&path, "precious").unwrap();
@@ -50,7 +77,7 @@ fn what_another_put_in_its_place_is_left_alone() {
 
 #[test]
 fn only_a_socket_that_nobody_listens_on_is_replaced() {
-    let (_alone, _dir, path) = place();
+    let (_dir, path) = place();
     let refused = || {
         let error = Socket::bind(&path, Access::OWNER_ONLY).unwrap_err();
         format!("{error:#}")

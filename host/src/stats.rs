@@ -2,7 +2,7 @@
 //! The metrics as JSON.
 
 use serde_json::{Map, Value, json};
-use tmem_store::StoreStats;
+use tmem_store::{ClientStats, StoreStats};
 use virtio_tmem::device::{Device, Quota};
 use virtio_tmem::wire::PAGE_SIZE;
 
@@ -66,6 +66,17 @@ pub fn ratio(pages: u64, held_bytes: u64) -> Value {
     let bytes = pages.saturating_mul(PAGE_SIZE as u64);
     let ratio = bytes as f64 / held_bytes as f64;
     json!((ratio * 100.0).round() / 100.0)
+}
+
+/// Bytes held for a client's ephemeral pages: its pages of both kinds share segments, so
+/// it is their part by number.
+pub fn freeable(client: &ClientStats) -> u64 {
+    let ephemeral = u128::from(client.ephemeral_pages);
+    let pages = ephemeral + u128::from(client.persistent_pages);
+    let bytes = (u128::from(client.held_bytes) * ephemeral).checked_div(pages);
+    bytes
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

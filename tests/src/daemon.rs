@@ -154,9 +154,9 @@ impl Daemon {
         let socket = self.place.dir.join("control.sock");
         let body = serde_json::json!({ "quota": bytes }).to_string();
         let path = format!("/v1/vms/{name}");
-        let response = self.place.host.http(&socket, "PUT", &path, &body)?;
+        let response = self.place.host.http(&socket, "PATCH", &path, &body)?;
         if !(200..300).contains(&response.status) {
-            bail!("PUT {path}: {response:?}");
+            bail!("PATCH {path}: {response:?}");
         }
         Ok(())
     }

@@ -8,19 +8,26 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::uapi;
 
-/// Attach transcendent memory to a running guest's disks
+/// Operate transcendent memory, in the guest and on the host
 ///
-/// For the guest, as root, with the module virtio_tmem loaded. A filter on a
+/// Each command is for one side, and says so.
+///
+/// In the guest, as root, with the module virtio_tmem loaded: a filter on a
 /// mounted file system's disk keeps clean blocks in the host's memory, too
 /// (precache); one on an active swap partition swaps to the host first
 /// (preswap).
-///
-/// Example:
 ///
 ///   modprobe virtio_tmem
 ///   tmemctl attach --all
 ///   tmemctl status
 ///   tmemctl detach /dev/vda2
+///
+/// On the host, as root, the daemon's user or a member of its control group:
+///
+///   tmemctl vm add web1 --quota 8G --weight 200 --domain team-a
+///   tmemctl vm list
+///   tmemctl freeable
+///   tmemctl top
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tmemctl", version, verbatim_doc_comment)]
 #[command(arg_required_else_help = false)]
@@ -33,32 +40,207 @@ pub struct Options {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Attach filters to block devices
+    /// Guest: attach filters to block devices
     Attach(Attach),
-    /// Detach filters, writing back first what only the host has
+    /// Guest: detach filters, writing back first what only the host has
     ///
     /// Safe under load. It takes as long as the pages need to be written to the
     /// disk; Ctrl-C ends it, and the filter stays attached.
     Detach(Detach),
-    /// Show what is attached, and what it is good for
+    /// Guest: show what is attached, and what it is good for
     Status(Status),
-    /// Fail if `swapon /dev/tmem0` would be unwise, and say why
+    /// Guest: fail if `swapon /dev/tmem0` would be unwise, and say why
     ///
     /// Beside other swap, /dev/tmem0 is to have the lowest priority: what the host
     /// refuses does not go to an area that is used after it, or in turns with it.
     SwapCheck,
-    /// Give memory that the guest does not need back to the host
+    /// Guest: give memory that is not needed back to the host
     ///
     /// Free memory goes back by itself, a short while after it became free. Cold
     /// memory is found by the kernel, and moved out to swap and to the disks'
     /// filters, as fast as a bound on the time that tasks wait for memory allows.
     GiveBack(GiveBack),
-    /// Move memory out now, the coldest first
+    /// Guest: move memory out now, the coldest first
     Reclaim(Reclaim),
-    /// Bring swapped out pages of programs back into memory
+    /// Guest: bring swapped out pages of programs back into memory
     ///
     /// So that the host may be away for a while without anybody waiting for it.
     Pull(Pull),
+    /// Host: add, list, change and remove virtual machines
+    Vm(Vm),
+    /// Host: show what the host has left to give
+    Freeable(Freeable),
+    /// Host: show the virtual machines live
+    Top(Top),
+}
+
+/// Options of `tmemctl top`.
+#[derive(Clone, Debug, Args)]
+pub struct Top {
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
+    pub interval: Duration,
+
+    /// Where.
+    #[command(flatten)]
+    pub control: Control,
+}
+
+/// Where the daemon is.
+#[derive(Clone, Debug, Args)]
+pub struct Control {
+    /// The daemon's control socket
+    #[arg(
+        long,
+        value_name = "PATH",
+        global = true,
+        default_value = "/run/virtio-tmem/control.sock"
+    )]
+    pub control: PathBuf,
+}
+
+/// Options of `tmemctl vm`.
+#[derive(Clone, Debug, Args)]
+pub struct Vm {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: VmAction,
+
+    /// Where.
+    #[command(flatten)]
+    pub control: Control,
+}
+
+/// What `tmemctl vm` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum VmAction {
+    /// Host: serve another virtual machine, and print the socket for its VMM
+    Add(VmAdd),
+    /// Host: show the virtual machines
+    List(VmList),
+    /// Host: change settings of a virtual machine; its driver is told
+    Set(VmSet),
+    /// Host: end the connection of a virtual machine and destroy its pages
+    ///
+    /// What it has swapped out is lost to it. Bring that back first, with `detach`.
+    Remove(VmName),
+    /// Host: refuse new pages of a virtual machine
+    ///
+    /// What it has can be read, replaced and flushed.
+    Freeze(VmName),
+    /// Host: take new pages of a virtual machine again
+    Thaw(VmName),
+    /// Host: evict ephemeral pages of a virtual machine, the oldest first
+    Flush(VmFlush),
+    /// Host: ask a virtual machine to bring its pages back
+    ///
+    /// Its driver is asked, and the guest's administrator: the host cannot do it alone.
+    Detach(VmName),
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, Args)]
+pub struct VmName {
+    /// Name of the virtual machine
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
+/// Options of `tmemctl vm add`.
+#[derive(Clone, Debug, Args)]
+pub struct VmAdd {
+    /// Name: 1 to 64 letters, digits, '-', '_' and '.'
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// What it may.
+    #[command(flatten)]
+    pub settings: Settings,
+
+    /// Pools that it may have [default: 64]
+    #[arg(long, value_name = "N")]
+    pub max_pools: Option<u32>,
+
+    /// Memory that it may give back: certain (to be had again), or any [default: certain]
+    #[arg(long, value_name = "WHICH")]
+    pub give_back: Option<String>,
+}
+
+/// Options of `tmemctl vm set`.
+#[derive(Clone, Debug, Args)]
+pub struct VmSet {
+    /// Name of the virtual machine
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// What it may.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Settings of a virtual machine that can be changed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Settings {
+    /// Most memory that its pages take on the host: a size as 8G; or credit[:SIZE],
+    /// as much as it has given back, and SIZE more
+    #[arg(long, value_name = "QUOTA")]
+    pub quota: Option<String>,
+
+    /// Its part of the memory when that is short, to that of others [default: 100]
+    #[arg(long, value_name = "N")]
+    pub weight: Option<u32>,
+
+    /// How its pages are compressed: auto, lz4, zstd or none [default: auto]
+    #[arg(long, value_name = "CODEC")]
+    pub codec: Option<String>,
+
+    /// Trust domain that it belongs to; '' for none
+    #[arg(long, value_name = "NAME")]
+    pub domain: Option<String>,
+
+    /// Seconds for which its pages are kept without a front end
+    #[arg(long, value_name = "SECONDS")]
+    pub grace: Option<u64>,
+
+    /// Size of its swap disk [default: twice the quota]
+    #[arg(long, value_name = "SIZE", value_parser = tmem_cli::size::parse)]
+    pub swap_size: Option<u64>,
+}
+
+/// Options of `tmemctl vm list`.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct VmList {
+    /// Show all there is to say of each
+    #[arg(long)]
+    pub long: bool,
+
+    /// Print JSON
+    #[arg(long, conflicts_with = "long")]
+    pub json: bool,
+}
+
+/// Options of `tmemctl vm flush`.
+#[derive(Clone, Debug, Args)]
+pub struct VmFlush {
+    /// Name of the virtual machine
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// How much of what the host holds is to come back, as 2G
+    #[arg(long, value_name = "SIZE", value_parser = tmem_cli::size::parse)]
+    pub bytes: u64,
+}
+
+/// Options of `tmemctl freeable`.
+#[derive(Clone, Debug, Args)]
+pub struct Freeable {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where.
+    #[command(flatten)]
+    pub control: Control,
 }
 
 /// Options of `tmemctl give-back`.

@@ -5,7 +5,8 @@
 //! [`cli`] says what is wanted. `attach`, `detach` and `status` do it with a
 //! `module::Module`, which is `/dev/tmem` or, in tests, a fake one; `system`
 //! reads what there is to attach. `give_back` and `reclaim` have the kernel's own
-//! parts do the work: free page reporting, DAMON, memory.reclaim.
+//! parts do the work: free page reporting, DAMON, memory.reclaim. `host` is the other side:
+//! it speaks to the daemon.
 
 pub mod cli;
 
@@ -14,6 +15,7 @@ mod detach;
 mod disk;
 mod failure;
 mod give_back;
+mod host;
 mod module;
 mod progress;
 mod pull;
@@ -64,6 +66,20 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
         Command::Reclaim(wanted) => reclaim::run(wanted, &mut out)?,
         Command::Pull(wanted) => pull::run(wanted, &mut out)?,
+        Command::Vm(wanted) => {
+            host::vm(wanted, &mut out)?;
+            true
+        }
+        Command::Freeable(wanted) => {
+            host::freeable(wanted, &mut out)?;
+            true
+        }
+        Command::Top(wanted) => {
+            // It draws by itself.
+            drop(out);
+            host::top(wanted)?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     out.flush()?;
     Ok(if complete {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `tmemctl`: attaches transcendent memory to a running guest's disks.
+//! `tmemctl`: operates transcendent memory, in the guest and on the host.
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ use tmem_cli::args::Exit;
 use tmem_cli::size;
 use virtio_tmem::device::Quota;
 
-use crate::values;
+use tmem_host::registry::values;
 
 /// What `--print-capabilities` prints, after QEMU's conventions for
 /// vhost-user back ends. QEMU's schema has no type for tmem.
@@ -22,7 +22,8 @@ pub const CAPABILITIES: &str = r#"{
 /// Serve transcendent memory to virtual machines over vhost-user
 ///
 /// Holds cold pages of virtual machines in one compressed store. Each virtual
-/// machine connects to a socket of its own; the socket is its identity.
+/// machine connects to a socket of its own; the socket is its identity. They are
+/// given here, in files of the administrator, or by `tmemctl vm add`.
 ///
 /// Example, with QEMU:
 ///
@@ -54,11 +55,13 @@ pub struct Options {
 
     /// Virtual machine with settings of its own; may be given many times:
     /// socket=PATH[,name=NAME][,identity=UUID][,quota=QUOTA][,weight=N][,swap-size=SIZE]
-    ///   [,codec=auto|lz4|none][,give-back=certain|any]
+    ///   [,codec=auto|lz4|zstd|none][,give-back=certain|any]
+    ///   [,domain=NAME][,max-pools=N][,grace=SECONDS]
     /// identity is who it is for the next daemon, too [made from its name];
     /// weight is its part of the memory when that is short, to that of others [100];
     /// codec=auto compresses pages with lz4, and with zstd once they were not used
-    /// for half a minute, lz4 with that alone, none not at all [auto];
+    /// for half a minute, lz4 with that alone, zstd does not wait, none not at all
+    /// [auto];
     /// give-back=any lets it give back huge pages and files of limited file systems,
     /// too: it ends when the host has none left once it needs them [certain]
     #[arg(long, value_name = "SETTINGS", verbatim_doc_comment)]
@@ -119,11 +122,32 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub holder: Option<PathBuf>,
 
-    /// Unix socket for metrics and settings at run time, over HTTP: GET
-    /// /metrics, GET /v1/stats, PUT /v1/vms/NAME with {"quota": BYTES},
-    /// {"quota": "credit:64M"}, {"weight": N} or {"codec": "lz4"}
+    /// Unix socket of the control API: tmemctl and Prometheus speak HTTP to it. For
+    /// root and the daemon's own user
     #[arg(long, value_name = "PATH")]
     pub control_socket: Option<PathBuf>,
+
+    /// Group whose members may use the control socket, too: it is theirs, with
+    /// mode 0660
+    #[arg(long, value_name = "GROUP", requires = "control_socket")]
+    pub control_group: Option<String>,
+
+    /// Directory with a file NAME.toml for each virtual machine that the
+    /// administrator sets up; it is read when the daemon starts [default:
+    /// /etc/virtio-tmem, or none if a virtual machine is given here]
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+
+    /// Directory that keeps the virtual machines that were added at run time
+    /// [default: $STATE_DIRECTORY, or /var/lib/virtio-tmem if it is there, or none if a
+    /// virtual machine is given here]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+
+    /// Directory for the sockets of virtual machines that have no path of their own:
+    /// NAME.sock [default: $RUNTIME_DIRECTORY, or /run/tmem]
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
 
     /// What to log to stderr: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]

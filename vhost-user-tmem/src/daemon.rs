@@ -1,35 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The daemon's life: sockets first, then threads, then a signal.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tmem_cli::signals::Signals;
-use tmem_cli::socket::{self, Access, Socket};
 use tmem_cli::{ready, size};
+use tmem_host::api::Api;
 use tmem_host::heap::Trimmer;
 use tmem_host::keeper::holder;
-use tmem_store::StoreConfig;
-use vhost::vhost_user::Listener;
+use tmem_host::pressure::Pressure;
+use tmem_host::registry::{Origin, Registry, State, files};
+use tmem_store::{Store, StoreConfig};
 
 use crate::cli::Options;
 use crate::control::Control;
+use crate::door::Door;
+use crate::doors::Doors;
 use crate::inherited;
 use crate::room::Room;
-use crate::settings::{self, Place, VmSettings};
-use crate::stop::Stop;
+use crate::settings::{self, Place, Places};
 use crate::takeover::Takeover;
-use crate::vhost_user;
-use crate::vm::Vm;
 
 /// How often it is looked what a VM has given back, and whether a driver that heard
 /// "full" may try again.
@@ -44,66 +42,77 @@ pub fn run(options: &Options) -> Result<()> {
     let mut inherited = options.fd.map(inherited::take).transpose()?;
     // Before any socket is made, so that it is removed whenever a signal comes.
     let signals = signals().context("cannot listen for signals")?;
-    let settings = settings::vms(options)?;
+    let defaults = settings::defaults(options)?;
+    let machines = settings::machines(options, &defaults)?;
+    let places = Places::of(options, |name| std::env::var(name).ok());
+    let config = places.config.as_deref().map(files::read).transpose()?;
+    let config = config.unwrap_or_default();
     let memory_limit = settings::memory_limit(options)?;
-    let access = access(options)?;
-    let config = StoreConfig::with_limit(memory_limit);
-    let takeover = Takeover::begin(options.store.as_deref(), options.keep_in.as_deref(), config)?;
+    let access = settings::access(options.socket_group.as_deref(), options.socket_mode)?;
+    let state = places.state.as_deref().map(State::open).transpose()?;
+    let limit = StoreConfig::with_limit(memory_limit);
+    let takeover = Takeover::begin(options.store.as_deref(), options.keep_in.as_deref(), limit)?;
+    let takeover = Arc::new(takeover);
     let store = takeover.store().clone();
     let compressor = store.start_compressor();
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
     let room = Arc::new(Room::new(store.clone()));
-    let mut machines = Vec::new();
-    for settings in &settings {
-        let vm = Vm::new(&takeover, settings, options.request_queues, options.grace)?;
-        let vm = vm.within(room.clone());
-        machines.push((Arc::new(vm), Entry::open(settings, access, &mut inherited)?));
-    }
-    takeover.end();
-    let control_socket = options.control_socket.as_deref();
-    let control_socket = control_socket
-        .map(|path| Socket::bind(path, Access::OWNER_ONLY))
-        .transpose()?;
-    let stop = Stop::new().context("cannot make an event")?;
-    raise_file_limit(machines.len(), options.request_queues);
-    log::info!(
-        "serving {} virtual machines, at most {} of host memory",
-        machines.len(),
-        size::show(memory_limit)
-    );
-    let control = Control {
-        store,
-        vms: machines.iter().map(|(vm, _)| vm.clone()).collect(),
+    let doors = Arc::new(Doors::start()?);
+    let door = Door {
+        takeover: takeover.clone(),
+        doors: doors.clone(),
+        room: room.clone(),
+        access,
+        run: places.run,
+        request_queues: options.request_queues,
     };
-    thread::scope(|scope| {
-        let mut started = Ok(());
-        if let Some(socket) = &control_socket {
-            let (control, stop) = (&control, &stop);
-            let thread = thread::Builder::new().name("control".into());
-            let spawned = thread.spawn_scoped(scope, move || control.serve(socket, stop));
-            started = spawned.map(drop).context("cannot start a thread");
-        }
-        for (id, (vm, entry)) in (0u64..).zip(&machines) {
-            let stop = &stop;
-            let thread = thread::Builder::new().name(vm.name().to_owned());
-            let serve = move || -> Result<()> {
-                let mut listener = Listener::from(entry.listener()?);
-                vhost_user::serve(vm, id, &mut listener, entry, stop);
-                Ok(())
-            };
-            if let Err(error) = thread.spawn_scoped(scope, serve) {
-                started = Err(error).context("cannot start a thread");
-                break;
+    let registry = Registry::new(Box::new(door.clone()), defaults.clone(), state);
+    let registry = Arc::new(registry);
+    for machine in machines {
+        let (name, settings) = (machine.name, machine.settings);
+        match machine.place {
+            Place::Path(_) => registry.open(name, settings, Origin::CommandLine)?,
+            Place::Fd(_) => {
+                let listener = inherited.take().context("the inherited socket is in use")?;
+                let machine = door.take(&name, &settings, listener)?;
+                registry.adopt(name, settings, machine)?;
             }
         }
-        if started.is_ok() {
-            ready::tell();
-            wait(&signals, &control, &room);
-        }
-        stop.ask();
-        started
-    })
+    }
+    for (name, path, said) in config {
+        let at = || format!("'{}'", path.display());
+        let settings = said.over(&defaults).map_err(anyhow::Error::msg);
+        registry
+            .open(name, settings.with_context(at)?, Origin::File(path.clone()))
+            .with_context(at)?;
+    }
+    registry.restore()?;
+    // Whoever is served has its pages by now.
+    takeover.end();
+    let served = registry.list().len();
+    ensure!(
+        served > 0 || options.control_socket.is_some(),
+        "no virtual machine to serve; give --socket-path PATH, --vm socket=PATH, --fd N or a file in --config DIR, or --control-socket PATH to add some later"
+    );
+    let control = Control::open(
+        options,
+        Api {
+            store: store.clone(),
+            registry: registry.clone(),
+        },
+    )?;
+    raise_file_limit(served, options.request_queues);
+    log::info!(
+        "serving {served} virtual machines, at most {} of host memory",
+        size::show(memory_limit)
+    );
+    let control = control.map(Control::start).transpose()?;
+    ready::tell();
+    wait(&signals, &store, &registry, &room);
+    doors.end();
+    drop(control);
+    Ok(())
 }
 
 /// Keeps for daemons what they leave, until SIGTERM or SIGINT.
@@ -171,8 +180,9 @@ fn signals() -> std::io::Result<Signals> {
 }
 
 /// Until a signal; looks after the VMs in between.
-fn wait(signals: &Signals, control: &Control, room: &Room) {
+fn wait(signals: &Signals, store: &Store, registry: &Registry, room: &Room) {
     let mut trimmer = Trimmer::default();
+    let mut pressure = Pressure::of_host();
     let interval = Timespec::try_from(WATCH_INTERVAL).unwrap_or_default();
     loop {
         let mut fds = [PollFd::new(signals, PollFlags::IN)];
@@ -185,62 +195,11 @@ fn wait(signals: &Signals, control: &Control, room: &Room) {
             }
         }
         room.look();
-        for vm in &control.vms {
-            vm.look_after();
+        pressure.look(registry);
+        for entry in registry.list() {
+            entry.machine().look_after();
         }
-        let stats = control.store.stats();
+        let stats = store.stats();
         trimmer.look(stats.held_bytes.saturating_sub(stats.mapped_bytes));
-    }
-}
-
-fn access(options: &Options) -> Result<Access> {
-    let group = options
-        .socket_group
-        .as_deref()
-        .map(socket::group_id)
-        .transpose()?;
-    let default = if group.is_some() { 0o660 } else { 0o600 };
-    Ok(Access {
-        group,
-        mode: options.socket_mode.unwrap_or(default),
-    })
-}
-
-/// Where a VM's front ends come in.
-enum Entry {
-    Made(Socket),
-    Inherited(UnixListener),
-}
-
-impl Entry {
-    fn open(
-        settings: &VmSettings,
-        access: Access,
-        inherited: &mut Option<UnixListener>,
-    ) -> Result<Self> {
-        match &settings.place {
-            Place::Path(path) => Ok(Self::Made(Socket::bind(path, access)?)),
-            Place::Fd(_) => inherited
-                .take()
-                .map(Self::Inherited)
-                .context("only one virtual machine can have an inherited socket"),
-        }
-    }
-
-    fn listener(&self) -> Result<UnixListener> {
-        let listener = match self {
-            Self::Made(socket) => socket.listener(),
-            Self::Inherited(listener) => listener,
-        };
-        listener.try_clone().context("cannot copy a socket")
-    }
-}
-
-impl AsFd for Entry {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Made(socket) => socket.as_fd(),
-            Self::Inherited(listener) => listener.as_fd(),
-        }
     }
 }

@@ -3,13 +3,16 @@
 //! maker of its man page share.
 //!
 //! [`cli`] says what is wanted, [`settings`] judges it, [`daemon`] runs it:
-//! a [`vm::Vm`] and a thread per machine, each serving one front end after
-//! the other over [`vhost_user`], and optionally [`control`]. [`takeover`] is what one
-//! daemon has from the one before it.
+//! a [`vm::Vm`] per machine, one thread that waits for the front ends of all
+//! ([`doors`]), one for each that is connected, served over [`vhost_user`], and
+//! optionally [`control`]. [`takeover`] is what one daemon has from the one before it.
 
 pub mod cli;
 pub mod control;
 pub mod daemon;
+pub mod door;
+pub mod doors;
+pub mod entry;
 pub mod inherited;
 pub mod room;
 pub mod settings;
@@ -18,6 +21,5 @@ pub mod takeover;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
-pub mod values;
 pub mod vhost_user;
 pub mod vm;

@@ -5,23 +5,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use tmem_cli::settings::Settings;
+use tmem_cli::settings::Settings as Given;
 use tmem_cli::size;
+use tmem_cli::socket::{self, Access};
 use tmem_host::group::Group;
-use tmem_store::{ClientConfig, Compression};
-use uuid::Uuid;
-use virtio_tmem::device::{GiveBack, Quota};
+use tmem_host::registry::values::weight;
+use tmem_host::registry::{Amount, Defaults, Name, Said, Settings};
 
 use crate::cli::Options;
-use crate::takeover::identity_of;
-use crate::values::{quota, weight};
-
-/// Bytes in a page.
-const PAGE: u64 = virtio_tmem::wire::PAGE_SIZE as u64;
-
-/// The swap disk of a virtual machine on credit, if nothing is said. Pages are
-/// refused when the credit is used up, not when the disk is full.
-const CREDIT_SWAP: u64 = 4 << 30;
 
 /// Where a front end connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,73 +23,78 @@ pub enum Place {
     Fd(i32),
 }
 
-/// One virtual machine.
+/// A virtual machine of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VmSettings {
+pub struct Machine {
     /// Its name: in log lines, statistics and the control API.
-    pub name: String,
-    /// Who it is for the next daemon, too.
-    pub identity: Uuid,
+    pub name: Name,
     /// Where its front end connects.
     pub place: Place,
-    /// Most bytes held for it.
-    pub quota: Quota,
-    /// Its part of the memory when that is short.
-    pub weight: u32,
-    /// Pages of the swap disk that it is granted.
-    pub swap_pages: u64,
-    /// How its pages are compressed.
-    pub codec: Compression,
-    /// Which of its memory goes back to the host.
-    pub give_back: GiveBack,
+    /// What it may.
+    pub settings: Settings,
 }
 
-/// The virtual machines that `options` ask for, in their order.
+/// What holds for virtual machines about which nothing is said.
 ///
 /// # Errors
 /// A sentence about the first mistake.
-pub fn vms(options: &Options) -> Result<Vec<VmSettings>> {
-    let mut vms = Vec::new();
+pub fn defaults(options: &Options) -> Result<Defaults> {
+    let defaults = Defaults {
+        quota: options.quota,
+        swap_size: options.swap_size,
+        grace: options.grace,
+    };
+    defaults.check().map_err(anyhow::Error::msg)?;
+    Ok(defaults)
+}
+
+/// The virtual machines that the command line names, in their order.
+///
+/// # Errors
+/// A sentence about the first mistake.
+pub fn machines(options: &Options, defaults: &Defaults) -> Result<Vec<Machine>> {
+    let mut machines = Vec::new();
     for path in &options.socket_path {
         let place = Place::Path(path.clone());
-        vms.push(vm(options, place, Own::default())?);
+        machines.push(machine(defaults, None, place, &Said::default())?);
     }
     for text in &options.vm {
-        vms.push(own(options, text).with_context(|| format!("--vm {text}"))?);
+        machines.push(own(defaults, text).with_context(|| format!("--vm {text}"))?);
     }
     if let Some(fd) = options.fd {
         ensure!(
-            vms.is_empty(),
+            machines.is_empty(),
             "--fd cannot be combined with --socket-path or --vm"
         );
-        vms.push(vm(options, Place::Fd(fd), Own::default())?);
+        machines.push(machine(defaults, None, Place::Fd(fd), &Said::default())?);
     }
-    ensure!(
-        !vms.is_empty(),
-        "no virtual machine to serve; give --socket-path PATH, --vm socket=PATH or --fd N"
-    );
     let mut names = BTreeSet::new();
-    for vm in &vms {
+    for machine in &machines {
         ensure!(
-            names.insert(&vm.name),
+            names.insert(&machine.name),
             "two virtual machines are named '{}'; give one of them another name with --vm name=…",
-            vm.name
+            machine.name
         );
     }
-    Ok(vms)
+    Ok(machines)
 }
 
 /// A `--vm` argument.
-fn own(options: &Options, text: &str) -> Result<VmSettings> {
-    let settings = Settings::parse(text, &KEYS, "quota=2G").map_err(anyhow::Error::msg)?;
-    let socket = settings.get("socket");
-    let own = Own::read(&settings).map_err(anyhow::Error::msg)?;
+fn own(defaults: &Defaults, text: &str) -> Result<Machine> {
+    let given = Given::parse(text, &KEYS, "quota=2G").map_err(anyhow::Error::msg)?;
+    let socket = given.get("socket");
+    let said = read(&given).map_err(anyhow::Error::msg)?;
     let socket = socket.context("the setting socket=PATH is missing")?;
-    vm(options, Place::Path(socket.into()), own)
+    machine(
+        defaults,
+        given.get("name"),
+        Place::Path(socket.into()),
+        &said,
+    )
 }
 
 /// The settings of `--vm`.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 11] = [
     "name",
     "identity",
     "socket",
@@ -107,77 +103,48 @@ const KEYS: [&str; 8] = [
     "swap-size",
     "codec",
     "give-back",
+    "domain",
+    "max-pools",
+    "grace",
 ];
 
-/// What is said of one virtual machine.
-#[derive(Default)]
-struct Own {
-    name: Option<String>,
-    identity: Option<Uuid>,
-    quota: Option<Quota>,
-    weight: Option<u32>,
-    swap: Option<u64>,
-    codec: Compression,
-    give_back: GiveBack,
+/// What is said of one virtual machine. Its values are judged with those of files.
+fn read(given: &Given<'_>) -> Result<Said, String> {
+    let text = |key| given.get(key).map(str::to_owned);
+    let amount = |key| given.get(key).map(|text| Amount::Text(text.to_owned()));
+    Ok(Said {
+        quota: amount("quota"),
+        weight: given.get_as("weight", weight)?,
+        swap_size: amount("swap-size"),
+        codec: text("codec"),
+        give_back: text("give-back"),
+        identity: text("identity"),
+        domain: text("domain"),
+        max_pools: given.get_as("max-pools", |text| number(text, "a number of pools"))?,
+        grace: given.get_as("grace", |text| number(text, "a whole number of seconds"))?,
+        ..Said::default()
+    })
 }
 
-impl Own {
-    fn read(settings: &Settings<'_>) -> Result<Self, String> {
-        Ok(Self {
-            name: settings.get("name").map(str::to_owned),
-            identity: settings.get_as("identity", |text| {
-                Uuid::try_parse(text).map_err(|_| format!("'{text}' is not a UUID"))
-            })?,
-            quota: settings.get_as("quota", quota)?,
-            weight: settings.get_as("weight", weight)?,
-            swap: settings.get_as("swap-size", size::parse)?,
-            codec: settings
-                .get_as("codec", Compression::parse)?
-                .unwrap_or_default(),
-            give_back: settings
-                .get_as("give-back", GiveBack::parse)?
-                .unwrap_or_default(),
-        })
-    }
+fn number<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("'{text}' is not {what}"))
 }
 
-fn vm(options: &Options, place: Place, own: Own) -> Result<VmSettings> {
-    let name = match (own.name, &place) {
-        (Some(name), _) => name,
+fn machine(defaults: &Defaults, name: Option<&str>, place: Place, said: &Said) -> Result<Machine> {
+    let name = match (name, &place) {
+        (Some(name), _) => name.to_owned(),
         (None, Place::Path(path)) => stem(path)?,
         (None, Place::Fd(fd)) => format!("fd{fd}"),
     };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    ensure!(
-        !name.is_empty() && name.len() <= 64 && name.chars().all(plain),
-        "'{name}' cannot name a virtual machine; use 1 to 64 letters, digits, '-', '_' and '.'"
-    );
-    let quota = own.quota.unwrap_or(options.quota);
-    if let Quota::Fixed(bytes) = quota {
-        ensure!(
-            bytes >= PAGE,
-            "a quota of {bytes} bytes holds no page; give at least {PAGE} bytes, or a size like \
-             512M"
-        );
+    let name = name.parse().map_err(anyhow::Error::msg)?;
+    let mut settings = said.over(defaults).map_err(anyhow::Error::msg)?;
+    if let Place::Path(path) = &place {
+        settings.socket = Some(path.clone());
     }
-    let swap = own.swap.or(options.swap_size).unwrap_or(match quota {
-        Quota::Fixed(bytes) => bytes.saturating_mul(2),
-        Quota::Credit { .. } => CREDIT_SWAP,
-    });
-    ensure!(
-        swap >= 10 * PAGE,
-        "a swap disk of {swap} bytes is of no use; give at least {} bytes, or a size like 1G",
-        10 * PAGE
-    );
-    Ok(VmSettings {
-        identity: own.identity.unwrap_or_else(|| identity_of(&name)),
+    Ok(Machine {
         name,
         place,
-        quota,
-        weight: own.weight.unwrap_or(ClientConfig::WEIGHT),
-        swap_pages: swap / PAGE,
-        codec: own.codec,
-        give_back: own.give_back,
+        settings,
     })
 }
 
@@ -190,6 +157,68 @@ fn stem(path: &Path) -> Result<String> {
         )
     })?;
     Ok(stem.to_owned())
+}
+
+/// Who may connect to a socket of `group`, or of nobody else.
+///
+/// # Errors
+/// When there is no such group.
+pub fn access(group: Option<&str>, mode: Option<u32>) -> Result<Access> {
+    let group = group.map(socket::group_id).transpose()?;
+    let default = if group.is_some() { 0o660 } else { 0o600 };
+    Ok(Access {
+        group,
+        mode: mode.unwrap_or(default),
+    })
+}
+
+/// Directories of the virtual machines that the command line does not name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Files of the administrator.
+    pub config: Option<PathBuf>,
+    /// What the control API made.
+    pub state: Option<PathBuf>,
+    /// Sockets of both.
+    pub run: PathBuf,
+}
+
+/// Where files of the administrator are, if nothing is said.
+const CONFIG: &str = "/etc/virtio-tmem";
+
+/// Where it is kept what the control API makes, if nothing is said and it is there.
+const STATE: &str = "/var/lib/virtio-tmem";
+
+/// Where sockets are made, if nothing is said.
+const RUN: &str = "/run/tmem";
+
+impl Places {
+    /// As the options say, and `environment` (systemd.exec(5)). A daemon that has virtual machines
+    /// on its command line has others only if their directory is named.
+    pub fn of(options: &Options, environment: impl Fn(&str) -> Option<String>) -> Self {
+        // Several are separated by colons.
+        let first = |name| {
+            let dirs = environment(name)?;
+            let dir = dirs.split(':').next().filter(|dir| !dir.is_empty());
+            dir.map(PathBuf::from)
+        };
+        let is_named =
+            !options.socket_path.is_empty() || !options.vm.is_empty() || options.fd.is_some();
+        let state = || {
+            let state = first("STATE_DIRECTORY");
+            state.or_else(|| Some(STATE.into()).filter(|dir: &PathBuf| dir.is_dir()))
+        };
+        let run = options.run.clone().or_else(|| first("RUNTIME_DIRECTORY"));
+        let own = |own: &Option<PathBuf>, other: &dyn Fn() -> Option<PathBuf>| {
+            own.clone()
+                .or_else(|| if is_named { None } else { other() })
+        };
+        Self {
+            config: own(&options.config, &|| Some(CONFIG.into())),
+            state: own(&options.state, &state),
+            run: run.unwrap_or_else(|| RUN.into()),
+        }
+    }
 }
 
 /// Most bytes that the store may hold.
@@ -215,4 +244,49 @@ pub fn memory_limit(options: &Options) -> Result<u64> {
         );
     }
     Ok(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn places(line: &str, environment: &[(&str, &str)]) -> Places {
+        let args = line.split_whitespace().map(OsString::from);
+        let options = crate::cli::parse(args).unwrap();
+        Places::of(&options, |name| {
+            let found = environment.iter().find(|(is, _)| *is == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn directories_are_those_of_the_options_then_of_systemd() {
+        let systemd = [
+            ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"),
+            ("RUNTIME_DIRECTORY", "/run/a:/run/b"),
+        ];
+        let there = places("x --control-socket c", &systemd);
+        assert_eq!(there.config, Some(CONFIG.into()));
+        assert_eq!(there.state, Some("/var/lib/a".into()));
+        assert_eq!(there.run, PathBuf::from("/run/a"));
+        let said = places("x --config c --state s --run r", &systemd);
+        let expected = ["c", "s", "r"].map(PathBuf::from);
+        assert_eq!(
+            [said.config.unwrap(), said.state.unwrap(), said.run],
+            expected
+        );
+        assert_eq!(places("x", &[]).run, PathBuf::from(RUN));
+    }
+
+    #[test]
+    fn who_names_machines_has_no_others_unless_asked_for() {
+        let systemd = [("STATE_DIRECTORY", "/var/lib/a")];
+        for line in ["x --socket-path a.sock", "x --vm socket=a", "x --fd 3"] {
+            let there = places(line, &systemd);
+            assert_eq!((there.config, there.state), (None, None), "{line}");
+        }
+        let there = places("x --socket-path a.sock --state s", &systemd);
+        assert_eq!((there.config, there.state), (None, Some("s".into())));
+    }
 }

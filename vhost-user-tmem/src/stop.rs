@@ -15,6 +15,8 @@ use vhost_user_backend::ShutdownHandle;
 #[derive(Debug)]
 pub struct Stop {
     asked: AtomicBool,
+    /// Nobody goes on with what is stopped.
+    for_good: AtomicBool,
     /// Becomes readable and stays so.
     event: OwnedFd,
     connections: Connections,
@@ -44,6 +46,7 @@ impl Stop {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             asked: AtomicBool::new(false),
+            for_good: AtomicBool::new(false),
             event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             connections: Connections::default(),
         })
@@ -57,6 +60,17 @@ impl Stop {
         for handle in self.connections.lock().values() {
             handle.shutdown();
         }
+    }
+
+    /// Asks all threads to stop, and the next daemon does not go on with it.
+    pub fn ask_for_good(&self) {
+        self.for_good.store(true, SeqCst);
+        self.ask();
+    }
+
+    /// Whether the next daemon does not go on.
+    pub fn is_for_good(&self) -> bool {
+        self.for_good.load(SeqCst)
     }
 
     /// Whether the daemon stops.

@@ -44,7 +44,10 @@ fn a_broken_command_line_is_refused_in_one_sentence() {
     refuses(&["--quota", "credit:"], &["is not a size"]);
     refuses(&["--quota", "credits"], &["credit:SIZE"]);
     refuses(&["--vm", "socket=/x/a,weight=0"], &["above 0"]);
-    refuses(&["--vm", "socket=/x/a,codec=gzip"], &["auto, lz4 or none"]);
+    refuses(
+        &["--vm", "socket=/x/a,codec=gzip"],
+        &["auto, lz4, zstd or none"],
+    );
     refuses(&["--vm", "socket=/x/a,give-back=all"], &["certain or any"]);
     refuses(&["--vm", "socket=/x,color=red"], &["color", "swap-size"]);
     let twice = "socket=/x/a,quota=1G,quota=2G";
@@ -246,7 +249,7 @@ fn the_control_socket_answers_what_it_knows_and_refuses_the_rest() {
     }
     assert_eq!(status("GET", "/", ""), 404);
     assert_eq!(status("POST", "/metrics", ""), 405);
-    assert_eq!(status("PUT", "/v1/vms/nobody", "{\"quota\": 1}"), 404);
+    assert_eq!(status("PATCH", "/v1/vms/nobody", "{\"quota\": 1}"), 404);
     for body in [
         "",
         "{}",
@@ -256,20 +259,20 @@ fn the_control_socket_answers_what_it_knows_and_refuses_the_rest() {
         "{\"quota\": \"debit\"}",
         "{\"weight\": 0}",
     ] {
-        assert_eq!(status("PUT", "/v1/vms/vm", body), 400, "{body}");
+        assert_eq!(status("PATCH", "/v1/vms/vm", body), 400, "{body}");
     }
-    assert_eq!(status("PUT", "/v1/vms/vm", "{\"quota\": 8192}"), 200);
+    assert_eq!(status("PATCH", "/v1/vms/vm", "{\"quota\": 8192}"), 200);
     assert_eq!(daemon.vm_stats("vm")["quota_bytes"], 8192);
     let body = "{\"quota\": \"credit:3M\", \"weight\": 7}";
-    assert_eq!(status("PUT", "/v1/vms/vm", body), 200);
+    assert_eq!(status("PATCH", "/v1/vms/vm", body), 200);
     let stats = daemon.vm_stats("vm");
     assert_eq!(stats["quota_on_credit"], true);
     // Nobody is there that has given anything back.
     assert_eq!(stats["quota_bytes"], 3 << 20);
     assert_eq!(stats["weight"], 7);
-    assert_eq!(status("PUT", "/v1/vms/vm", "{\"codec\": \"gzip\"}"), 400);
+    assert_eq!(status("PATCH", "/v1/vms/vm", "{\"codec\": \"gzip\"}"), 400);
     assert_eq!(daemon.vm_stats("vm")["codec"], "auto");
-    assert_eq!(status("PUT", "/v1/vms/vm", "{\"codec\": \"none\"}"), 200);
+    assert_eq!(status("PATCH", "/v1/vms/vm", "{\"codec\": \"none\"}"), 200);
     assert_eq!(daemon.vm_stats("vm")["codec"], "none");
 }
 

@@ -281,7 +281,7 @@ fn the_quota_is_changed_at_run_time_and_the_driver_hears_of_it() {
     }
 
     let body = format!("{{\"quota\": {}}}", 64 << 20);
-    let (status, _) = daemon.control("PUT", "/v1/vms/vm", &body).unwrap();
+    let (status, _) = daemon.control("PATCH", "/v1/vms/vm", &body).unwrap();
     assert_eq!(status, 200);
 
     until("the driver got an event", || events.pop_used().is_some());

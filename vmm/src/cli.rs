@@ -77,7 +77,7 @@ pub struct Options {
 
     /// Transcendent memory, from a store in this process or from a daemon:
     /// quota=SIZE[,swap-size=SIZE][,memory-limit=SIZE][,queues=N][,serve=vcpu|thread]
-    ///   [,codec=auto|lz4|none][,give-back=certain|any]
+    ///   [,codec=auto|lz4|zstd|none][,give-back=certain|any]
     /// socket=PATH[,queues=N]
     ///   quota         most memory that the guest's pages take on the host
     ///   swap-size     swap disk that the guest is granted [default: twice the quota]

@@ -124,6 +124,12 @@ impl Client {
         self.member.budget.set_frozen(frozen);
     }
 
+    /// Evicts ephemeral pages, the oldest first, until `bytes` of what is held have come
+    /// back or none is left. Returns how many went.
+    pub fn evict(&self, bytes: u64) -> u64 {
+        self.member.evict_bytes(bytes)
+    }
+
     /// Whether a put of a new persistent page would be refused now. A hint:
     /// a page that compresses well may still find a place.
     pub fn is_full(&self) -> bool {

@@ -111,19 +111,22 @@ pub enum Compression {
     Auto,
     /// With LZ4.
     Lz4,
+    /// With LZ4, and with zstd as soon as there is time for it.
+    Zstd,
     /// Not at all.
     None,
 }
 
 impl Compression {
     /// All settings.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Lz4, Self::None];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Lz4, Self::Zstd, Self::None];
 
     /// What operators call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
             Self::None => "none",
         }
     }
@@ -135,7 +138,7 @@ impl Compression {
     pub fn parse(name: &str) -> Result<Self, String> {
         let mut all = Self::ALL.into_iter();
         all.find(|setting| setting.name() == name)
-            .ok_or_else(|| format!("'{name}' is not a codec; write auto, lz4 or none"))
+            .ok_or_else(|| format!("'{name}' is not a codec; write auto, lz4, zstd or none"))
     }
 }
 

@@ -60,6 +60,21 @@ fn cold_pages_take_less_and_come_back() {
 }
 
 #[test]
+fn whose_codec_is_zstd_does_not_wait_until_pages_are_cold() {
+    let store = store(64 * MIB);
+    store.set_recompression(Recompression {
+        after: Duration::from_secs(3600),
+        ..Recompression::default()
+    });
+    let (client, pool) = filled(&store, Texture::Digits);
+    assert_eq!(recompress(&store), 0);
+    client.set_compression(Compression::Zstd);
+    assert_eq!(recompress(&store), PAGES);
+    assert_eq!(client.stats().zstd_pages, PAGES);
+    check(&pool, 0..PAGES, Texture::Digits);
+}
+
+#[test]
 fn pages_that_do_not_get_smaller_are_tried_once() {
     for texture in [RAW, HALF] {
         let store = store(64 * MIB);
@@ -183,7 +198,7 @@ fn client_says_how_its_pages_are_compressed() {
     assert!(
         Compression::parse("gzip")
             .unwrap_err()
-            .contains("auto, lz4 or none")
+            .contains("auto, lz4, zstd or none")
     );
 }
 

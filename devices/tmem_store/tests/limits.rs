@@ -445,3 +445,33 @@ fn a_limit_for_now_refuses_new_pages_and_gives_ephemeral_ones_back() {
     assert_eq!(store.stats().memory_limit_bytes, 64 * MIB);
     assert_eq!(persistent.put(&OBJECT, 600, &page(1, RAW)), ACCEPTED);
 }
+
+#[test]
+fn ephemeral_pages_are_evicted_by_amount_and_no_others() {
+    let store = store(64 * MIB);
+    let client = client(&store, 32 * MIB);
+    let kept = pool(&client, 0, PoolKind::Persistent);
+    let spare = pool(&client, 1, PoolKind::Ephemeral);
+    for index in 0..1000 {
+        assert_eq!(kept.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+        assert_eq!(spare.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    let before = client.stats();
+    assert_eq!(client.evict(0), 0);
+    let evicted = client.evict(MIB);
+    let after = client.stats();
+    assert!(evicted > 0 && evicted < 1000, "{evicted}");
+    assert_eq!(after.ephemeral_pages, 1000 - evicted);
+    assert_eq!(after.evicted_pages, before.evicted_pages + evicted);
+    let freed = before.held_bytes - after.held_bytes;
+    assert!((MIB..2 * MIB).contains(&freed), "{freed}");
+
+    assert_eq!(client.evict(u64::MAX), 1000 - evicted);
+    assert_eq!(client.evict(u64::MAX), 0);
+    let left = client.stats();
+    assert_eq!((left.persistent_pages, left.ephemeral_pages), (1000, 0));
+    for index in 0..1000 {
+        assert!(*get(&kept, &OBJECT, index).unwrap() == page(index, RAW));
+        assert!(get(&spare, &OBJECT, index).is_none());
+    }
+}

@@ -2,14 +2,16 @@
 //! As much of HTTP/1.1 as a program's own socket needs: one bounded request
 //! per connection, one answer with a length.
 
+mod peer;
 mod request;
 mod response;
 mod serve;
 
 use std::time::Duration;
 
+pub use peer::{Guard, Peer};
 pub use request::{Request, read};
-pub use response::Response;
+pub use response::{JSON, Response};
 pub use serve::serve;
 
 /// How long a client may take to send its request or to read the answer.

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-const JSON: &str = "application/json";
+/// The media type of JSON.
+pub const JSON: &str = "application/json";
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Response {
     pub content_type: &'static str,
     /// What is said.
     pub body: String,
+    /// Another header, and its value.
+    pub header: Option<(&'static str, String)>,
 }
 
 impl Response {
@@ -25,6 +28,7 @@ impl Response {
             status: 200,
             content_type,
             body,
+            header: None,
         }
     }
 
@@ -39,6 +43,34 @@ impl Response {
             status,
             content_type: JSON,
             body: json!({ "error": sentence }).to_string() + "\n",
+            header: None,
+        }
+    }
+
+    /// There is such a path, but only for the methods in `allowed`.
+    pub fn not_allowed(allowed: &str) -> Self {
+        let sentence = format!("only {allowed} can be done here");
+        Self {
+            header: Some(("Allow", allowed.to_owned())),
+            ..Self::error(405, &sentence)
+        }
+    }
+
+    /// It is done, and there is nothing to be said.
+    pub fn no_content() -> Self {
+        Self {
+            status: 204,
+            ..Self::ok(JSON, String::new())
+        }
+    }
+
+    /// The same answer, to a request that made what is at `place` now.
+    #[must_use]
+    pub fn created(self, place: String) -> Self {
+        Self {
+            status: 201,
+            header: Some(("Location", place)),
+            ..self
         }
     }
 
@@ -49,7 +81,10 @@ impl Response {
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let reason = match self.status {
             200 => "OK",
+            201 => "Created",
+            204 => "No Content",
             400 => "Bad Request",
+            403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
@@ -59,14 +94,20 @@ impl Response {
             503 => "Service Unavailable",
             _ => "Error",
         };
-        write!(
-            to,
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
-            self.status,
-            self.content_type,
-            self.body.len(),
-            self.body
-        )?;
+        write!(to, "HTTP/1.1 {} {reason}\r\n", self.status)?;
+        if let Some((name, value)) = &self.header {
+            write!(to, "{name}: {value}\r\n")?;
+        }
+        // An answer without content has no length (RFC 9110, 8.6).
+        if self.status != 204 {
+            let length = self.body.len();
+            write!(
+                to,
+                "Content-Type: {}\r\nContent-Length: {length}\r\n",
+                self.content_type
+            )?;
+        }
+        write!(to, "Connection: close\r\n\r\n{}", self.body)?;
         to.flush()
     }
 }
@@ -83,5 +124,24 @@ mod tests {
         let expected = "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\n\
             Content-Length: 29\r\nConnection: close\r\n\r\n{\"error\":\"there is nothing\"}\n";
         assert_eq!(String::from_utf8(sent).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_answer_may_have_another_header_or_no_body() {
+        let sent = |response: Response| {
+            let mut sent = Vec::new();
+            response.write(&mut sent).unwrap();
+            String::from_utf8(sent).unwrap()
+        };
+        let none = sent(Response::no_content());
+        let expected = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        assert_eq!(none, expected);
+        let not_allowed = sent(Response::not_allowed("GET"));
+        assert!(not_allowed.contains("\r\nAllow: GET\r\n"), "{not_allowed}");
+        let made = sent(Response::json(&json!({})).created("/v1/vms/a".into()));
+        assert!(
+            made.starts_with("HTTP/1.1 201 Created\r\nLocation: /v1/vms/a\r\n"),
+            "{made}"
+        );
     }
 }

@@ -10,13 +10,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::{PATIENCE, Request, Response, read};
+use super::{Guard, PATIENCE, Request, Response, read};
 
 /// Answers one client of `listener` after the other until `stop` becomes
 /// readable, and stays so. A client that has not said all, or not read all, within
-/// [`PATIENCE`] is dropped, however busy it is in between. Whoever may connect is
-/// trusted to the extent of keeping others waiting that long.
-pub fn serve(listener: &UnixListener, stop: &impl AsFd, answer: impl Fn(&Request) -> Response) {
+/// [`PATIENCE`] is dropped, however busy it is in between. Whom `guard` lets in is
+/// trusted to the extent of keeping others waiting that long; who else comes is told so at once.
+pub fn serve(
+    listener: &UnixListener,
+    stop: &impl AsFd,
+    guard: Guard,
+    answer: impl Fn(&Request) -> Response,
+) {
     loop {
         let mut fds = [
             PollFd::new(stop, PollFlags::IN),
@@ -35,7 +40,14 @@ pub fn serve(listener: &UnixListener, stop: &impl AsFd, answer: impl Fn(&Request
             return;
         }
         match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok(stream) => attend(&UnixStream::from(stream), stop, &answer),
+            Ok(stream) => {
+                let stream = UnixStream::from(stream);
+                match guard.judge(&stream) {
+                    Ok(()) => attend(&stream, stop, &answer),
+                    // What fits is sent, and nobody is waited for.
+                    Err(refusal) => drop(refusal.write(&mut &stream)),
+                }
+            }
             Err(error) => {
                 log::warn!("cannot accept a control connection: {error}");
                 rest(stop);
@@ -149,7 +161,7 @@ mod tests {
         let (stop, stopper) = UnixStream::pair().unwrap();
         let echo = |request: &Request| Response::ok("text/plain", request.path.clone());
         thread::scope(|scope| {
-            let serving = scope.spawn(|| serve(&listener, &stop, echo));
+            let serving = scope.spawn(|| serve(&listener, &stop, Guard::own(), echo));
             let said = ask(&path, b"GET /one HTTP/1.1\r\n\r\n");
             assert!(said.ends_with("\r\n\r\n/one"), "{said}");
             // A client that leaves at once is no reason to end.
@@ -169,7 +181,7 @@ mod tests {
         let (stop, stopper) = UnixStream::pair().unwrap();
         let began = Instant::now();
         thread::scope(|scope| {
-            let serving = scope.spawn(|| serve(&listener, &stop, |_| unreachable!()));
+            let serving = scope.spawn(|| serve(&listener, &stop, Guard::own(), |_| unreachable!()));
             let _silent = UnixStream::connect(&path).unwrap();
             drop(stopper);
             serving.join().unwrap();
@@ -185,7 +197,7 @@ mod tests {
         let (stop, stopper) = UnixStream::pair().unwrap();
         let large = |_: &Request| Response::ok("text/plain", "x".repeat(8 << 20));
         thread::scope(|scope| {
-            let serving = scope.spawn(|| serve(&listener, &stop, large));
+            let serving = scope.spawn(|| serve(&listener, &stop, Guard::own(), large));
             client(&path);
             let began = Instant::now();
             drop(stopper);

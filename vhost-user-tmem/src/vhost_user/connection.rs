@@ -130,7 +130,7 @@ fn serve(
         let front = relay
             .join()
             .map_err(|_| anyhow!("its relay has failed"))??;
-        if !stop.is_asked() {
+        if !stop.is_asked() || stop.is_for_good() {
             front.end();
         }
         Ok(())

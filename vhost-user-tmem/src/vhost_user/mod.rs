@@ -9,4 +9,4 @@ mod served;
 mod session;
 mod vring;
 
-pub use serve::serve;
+pub use serve::{attend, go_on};

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tmem_host::registry::Settings;
 use tmem_store::ClientConfig;
-use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS, PoolLog};
+use virtio_tmem::device::{Device, DeviceConfig, PoolLog};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::room::Room;
-use crate::settings::VmSettings;
-use crate::takeover::{Note, Takeover};
+use crate::takeover::{Note, Takeover, identity_of};
 use crate::trace::Trace;
 use lines::Lines;
 
@@ -27,7 +27,9 @@ pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 pub struct Vm {
     name: String,
     device: Arc<Device>,
-    grace: Duration,
+    /// Where it is kept for the next daemon.
+    takeover: Arc<Takeover>,
+    grace: Mutex<Duration>,
     front_end: Mutex<FrontEnd>,
     /// That of the machine, while its front end is connected.
     memory: Mutex<Option<Memory>>,
@@ -60,21 +62,22 @@ impl Vm {
     /// # Errors
     /// When the store has no room or the system no random numbers.
     pub fn new(
-        takeover: &Takeover,
-        settings: &VmSettings,
+        takeover: Arc<Takeover>,
+        name: &str,
+        settings: &Settings,
         request_queues: u32,
-        grace: Duration,
     ) -> Result<Self> {
-        let name = &settings.name;
-        let config = ClientConfig::new(name.clone(), settings.quota.bytes(None))
-            .with_max_pools(MAX_POOLS)
+        let config = ClientConfig::new(name, settings.quota.bytes(None))
+            .with_max_pools(settings.max_pools)
             .with_weight(settings.weight);
+        let identity = settings.identity.unwrap_or_else(|| identity_of(name));
         let taken = takeover
-            .machine(name, settings.identity, config)
+            .machine(name, identity, config)
             .with_context(|| format!("cannot serve '{name}'"))?;
         taken.client.set_compression(settings.codec);
-        let config = DeviceConfig::new(name.clone(), taken.instance)
-            .with_swap_pages(settings.swap_pages)
+        let config = DeviceConfig::new(name, taken.instance)
+            .with_swap_pages(settings.swap_pages())
+            .with_max_pools(settings.max_pools)
             .with_request_queues(request_queues);
         let device = Device::new(taken.client, config)
             .with_give_back(settings.give_back)
@@ -94,13 +97,14 @@ impl Vm {
             None => FrontEnd::Awaited,
         };
         Ok(Self {
-            name: name.clone(),
+            name: name.to_owned(),
             device,
+            takeover,
             memory: Mutex::new(None),
             trace: Mutex::new(taken.trace),
             note: taken.note,
             room: None,
-            grace,
+            grace: Mutex::new(settings.grace),
             front_end: Mutex::new(front_end),
             connections: AtomicU64::new(0),
             expiries: AtomicU64::new(0),
@@ -145,6 +149,15 @@ impl Vm {
         self.expiries.load(Relaxed)
     }
 
+    fn grace(&self) -> Duration {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes how long its pages are kept without a front end.
+    pub fn set_grace(&self, grace: Duration) {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
+    }
+
     fn lock(&self) -> MutexGuard<'_, FrontEnd> {
         self.front_end
             .lock()
@@ -168,6 +181,11 @@ impl Vm {
 
     fn memory(&self) -> MutexGuard<'_, Option<Memory>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the daemon before this one may have left a front end.
+    pub(crate) fn may_have_front_end(&self) -> bool {
+        self.note.as_ref().is_some_and(|note| note.keeps_fds())
     }
 
     /// Where what changes is noted for the next daemon.
@@ -219,7 +237,7 @@ impl Vm {
     /// How long the pools are still kept; `None`: without limit.
     pub(crate) fn keeps_for(&self) -> Option<Duration> {
         match *self.lock() {
-            FrontEnd::GoneSince(then) => Some(self.grace.saturating_sub(then.elapsed())),
+            FrontEnd::GoneSince(then) => Some(self.grace().saturating_sub(then.elapsed())),
             FrontEnd::Awaited | FrontEnd::Connected => None,
         }
     }
@@ -227,18 +245,37 @@ impl Vm {
     /// Frees the pools of a front end that did not come back.
     pub(crate) fn expire(&self) {
         *self.lock() = FrontEnd::Awaited;
+        if let Some(pages) = self.free() {
+            self.expiries.fetch_add(1, Relaxed);
+            log::info!(
+                "{}: no front end for {} s, freed {pages} pages",
+                self.name,
+                self.grace().as_secs()
+            );
+        }
+    }
+
+    /// Forgets it for good: its pools, its front end and what is kept for the next daemon.
+    pub(crate) fn forget(&self) {
+        self.free();
+        if let Some(note) = &self.note {
+            note.forget_session();
+        }
+        self.takeover.forget(&self.name);
+    }
+
+    /// Destroys its pools, and gives the number of their pages.
+    fn free(&self) -> Option<u64> {
         match renew(&self.device, self.note.as_deref()) {
             Ok(pages) => {
                 self.set_trace(None);
-                self.expiries.fetch_add(1, Relaxed);
-                log::info!(
-                    "{}: no front end for {} s, freed {pages} pages",
-                    self.name,
-                    self.grace.as_secs()
-                );
+                Some(pages)
             }
             // Keeping them is the safe side: the id stays as well.
-            Err(error) => log::error!("{}: cannot free its pages: {error:#}", self.name),
+            Err(error) => {
+                log::error!("{}: cannot free its pages: {error:#}", self.name);
+                None
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use tmem_cli::socket::Socket;
-use tmem_host::http;
+use tmem_host::http::{self, Guard};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::confine::{self, Role};
@@ -53,9 +53,12 @@ impl Api {
             if opened.recv().is_err() {
                 return;
             }
-            http::serve(listener.listener(), &event::fd(&stopped), |request| {
-                routes::answer(&vm, request)
-            });
+            http::serve(
+                listener.listener(),
+                &event::fd(&stopped),
+                Guard::own(),
+                |request| routes::answer(&vm, request),
+            );
         };
         let thread =
             confine::spawn("api", Role::Api, body).context("cannot start a thread for the API")?;

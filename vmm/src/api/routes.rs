@@ -115,7 +115,7 @@ fn change(vm: &Vm, request: &Request) -> Response {
         }
         Tmem::Daemon => Response::error(
             409,
-            "the daemon has the quota; set it there, with PUT /v1/vms/NAME on its control socket",
+            "the daemon has the quota; set it there, with tmemctl vm set NAME --quota SIZE",
         ),
         Tmem::None => Response::error(
             409,

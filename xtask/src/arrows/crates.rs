@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tmem-store", &[]),
     ("virtio-tmem", &["tmem-wire", "tmem-store"]),
     ("tmem-cli", &[]),
-    ("tmem-host", &["tmem-store", "virtio-tmem"]),
+    ("tmem-host", &["tmem-cli", "tmem-store", "virtio-tmem"]),
     (
         "vhost-user-tmem",
         &["tmem-cli", "tmem-host", "tmem-store", "virtio-tmem"],

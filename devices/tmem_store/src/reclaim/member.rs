@@ -99,6 +99,30 @@ impl Member {
         self.clean(effort, patient).is_memory() || self.evict(effort, patient) > 0
     }
 
+    /// Evicts ephemeral pages until `bytes` of what is held have come back or none is left;
+    /// how many went.
+    pub(crate) fn evict_bytes(&self, bytes: u64) -> u64 {
+        let budget = &self.budget;
+        let goal = budget.held().saturating_sub(bytes);
+        // Others may put pages meanwhile.
+        let most = budget.counters.ephemeral_pages.get();
+        let mut evicted = 0;
+        while budget.held() > goal {
+            let mut effort = Effort::background();
+            if budget.trim() || self.clean(&mut effort, true).is_memory() {
+                continue;
+            }
+            if evicted >= most {
+                break;
+            }
+            match self.evict(&mut effort, true) {
+                0 => break,
+                pages => evicted += pages,
+            }
+        }
+        evicted
+    }
+
     /// Evicts the oldest block of the client's ephemeral pools and returns
     /// how many pages it had. Only the `patient` wait for a shard's lock.
     pub(crate) fn evict(&self, effort: &mut Effort, patient: bool) -> u64 {

@@ -33,9 +33,11 @@ impl Member {
     /// looked at.
     fn recompress(&self, cleaner: &mut Cleaner, after: Duration) -> u64 {
         let budget = &self.budget;
-        if budget.compression() != Compression::Auto {
-            return 0;
-        }
+        let after = match budget.compression() {
+            Compression::Auto => after,
+            Compression::Zstd => Duration::ZERO,
+            Compression::Lz4 | Compression::None => return 0,
+        };
         let arena = budget.arena();
         let age = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         // Not charged meanwhile: puts come first.

@@ -35,6 +35,8 @@ pub struct DeviceConfig {
     pub swap_pages: u64,
     /// Request queues; the event queue comes on top.
     pub request_queues: u32,
+    /// Pool ids run from 0 to `max_pools - 1`.
+    pub max_pools: u32,
 }
 
 impl DeviceConfig {
@@ -45,7 +47,15 @@ impl DeviceConfig {
             instance,
             swap_pages: 0,
             request_queues: 1,
+            max_pools: MAX_POOLS,
         }
+    }
+
+    /// The same device with so many pools, at most [`MAX_POOLS`].
+    #[must_use]
+    pub fn with_max_pools(mut self, max_pools: u32) -> Self {
+        self.max_pools = max_pools.min(MAX_POOLS);
+        self
     }
 
     /// The same device with a granted swap disk of so many pages.
@@ -77,7 +87,7 @@ impl DeviceConfig {
             page_shift: PAGE_SHIFT,
             max_run: MAX_RUN,
             max_extents: MAX_EXTENTS,
-            max_pools: MAX_POOLS,
+            max_pools: self.max_pools,
             request_queues: self.request_queues,
             max_ranges: MAX_RANGES,
         }

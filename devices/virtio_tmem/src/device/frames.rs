@@ -42,6 +42,14 @@ pub enum GiveBack {
 }
 
 impl GiveBack {
+    /// What operators call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Certain => "certain",
+            Self::Any => "any",
+        }
+    }
+
     /// Reads it.
     ///
     /// # Errors

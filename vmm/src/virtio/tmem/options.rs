@@ -200,7 +200,7 @@ mod tests {
             ("quota=4G,serve=fast", "neither vcpu nor thread"),
             ("quota=4G,memory-limit=1G", "below the quota"),
             ("quota=1G,swap-size=4K", "of no use"),
-            ("quota=4G,codec=gzip", "auto, lz4 or none"),
+            ("quota=4G,codec=gzip", "auto, lz4, zstd or none"),
             ("socket=/s,codec=lz4", "only queues=N"),
             ("quota=4G,give-back=all", "write certain or any"),
             ("socket=/s,swap-size=1G", "only queues=N"),

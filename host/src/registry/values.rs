@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Values that the command line and the control API both take.
+//! Values that the command line, files and the control API take in the same way.
 
 use tmem_cli::size;
 use virtio_tmem::device::Quota;

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The metrics as Prometheus text.
+
+use super::Api;
+use super::freeable::Freeable;
+use crate::metrics::Metric;
+use crate::prometheus::Page;
+use crate::registry::Connection;
+
+/// Every metric.
+pub(super) fn render(api: &Api) -> Page {
+    let mut page = Page::default();
+    page.add_process();
+    page.add_store(&api.store.stats());
+    for metric in of_host(&Freeable::of(api)) {
+        page.add("tmem_host_", &metric, &[]);
+    }
+    for entry in api.registry.list() {
+        let name = entry.name().as_str();
+        page.add_device(name, entry.machine().device());
+        for metric in of_front_end(entry.machine().connection()) {
+            page.add("tmem_vm_", &metric, &[("vm", name)]);
+        }
+    }
+    page
+}
+
+fn of_host(freeable: &Freeable) -> [Metric; 3] {
+    [
+        Metric::gauge(
+            "freeable_bytes",
+            freeable.freeable_bytes,
+            "Bytes held for ephemeral pages, about: what evicting them gives.",
+        ),
+        Metric::gauge(
+            "promised_bytes",
+            freeable.promised_bytes,
+            "What the quotas of all virtual machines add up to.",
+        ),
+        Metric::gauge(
+            "promisable_bytes",
+            freeable.promisable_bytes,
+            "What can be promised to more virtual machines, and kept.",
+        ),
+    ]
+}
+
+fn of_front_end(connection: Connection) -> [Metric; 3] {
+    [
+        Metric::gauge(
+            "connected",
+            connection.connected.into(),
+            "1 while a front end is connected.",
+        ),
+        Metric::counter(
+            "connections",
+            connection.connections,
+            "Front ends that connected.",
+        ),
+        Metric::counter(
+            "expiries",
+            connection.expiries,
+            "Times that the pages were freed because no front end came back.",
+        ),
+    ]
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The control API: what an operator sees and changes of a store and the virtual machines
+//! of a [`Registry`], over HTTP with JSON. `openapi.json` describes it, and tests hold it to that.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/vms` | all virtual machines |
+//! | `POST /v1/vms` with a name and settings | serves another one |
+//! | `GET /v1/vms/NAME` | one |
+//! | `PATCH /v1/vms/NAME` with settings | changes them; the driver is told |
+//! | `DELETE /v1/vms/NAME` | ends its connection and destroys its pools |
+//! | `POST /v1/vms/NAME/flush` with `{"bytes": N}` | evicts ephemeral pages |
+//! | `POST /v1/vms/NAME/detach` | asks its driver to bring its pages back |
+//! | `GET /v1/freeable` | what this host has left to give |
+//! | `GET /v1/stats` | every metric as JSON |
+//! | `GET /v1/openapi.json` | the description of all this |
+//! | `GET /metrics` | every metric as Prometheus text |
+
+mod freeable;
+mod metrics;
+mod routes;
+mod stats;
+mod vm;
+
+use std::sync::Arc;
+
+use tmem_store::Store;
+
+use crate::http::{Request, Response};
+use crate::registry::Registry;
+
+/// The description of the API.
+pub const OPENAPI: &str = include_str!("../../openapi.json");
+
+/// What the control API shows and changes.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The store behind all virtual machines.
+    pub store: Store,
+    /// The virtual machines.
+    pub registry: Arc<Registry>,
+}
+
+impl Api {
+    /// The answer to `request`.
+    pub fn answer(&self, request: &Request) -> Response {
+        routes::answer(self, request)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the control API answers to which request.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use virtio_tmem::wire::EventKind;
+
+use super::freeable::Freeable;
+use super::{Api, OPENAPI, metrics, stats, vm};
+use crate::http::{JSON, Request, Response};
+use crate::prometheus::CONTENT_TYPE;
+use crate::registry::{Refusal, Said};
+
+/// A new virtual machine.
+#[derive(Debug, Deserialize)]
+struct New {
+    name: String,
+    /// `deny_unknown_fields` is that of the settings.
+    #[serde(flatten)]
+    said: Map,
+}
+
+type Map = serde_json::Map<String, Value>;
+
+/// How much is to be flushed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flush {
+    bytes: u64,
+}
+
+/// A request's answer, or why there is none.
+type Answer = Result<Response, Refusal>;
+
+pub(super) fn answer(api: &Api, request: &Request) -> Response {
+    let parts: Vec<_> = request.path.split('/').skip(1).collect();
+    let answer = match (parts.as_slice(), request.method.as_str()) {
+        (["metrics"], "GET") => Ok(Response::ok(CONTENT_TYPE, metrics::render(api).to_string())),
+        (["v1", "openapi.json"], "GET") => Ok(Response::ok(JSON, OPENAPI.to_owned())),
+        (["v1", "stats"], "GET") => Ok(Response::json(&stats::render(api))),
+        (["v1", "freeable"], "GET") => Ok(Response::json(&json!(Freeable::of(api)))),
+        (["v1", "vms"], "GET") => Ok(list(api)),
+        (["v1", "vms"], "POST") => add(api, request),
+        (["v1", "vms", name], "GET") => show(api, name),
+        (["v1", "vms", name], "PATCH") => set(api, name, request),
+        (["v1", "vms", name], "DELETE") => remove(api, name),
+        (["v1", "vms", name, "flush"], "POST") => flush(api, name, request),
+        (["v1", "vms", name, "detach"], "POST") => detach(api, name),
+        (["metrics"] | ["v1", "openapi.json" | "stats" | "freeable"], _) => {
+            return Response::not_allowed("GET");
+        }
+        (["v1", "vms"], _) => return Response::not_allowed("GET, POST"),
+        (["v1", "vms", _], _) => return Response::not_allowed("GET, PATCH, DELETE"),
+        (["v1", "vms", _, "flush" | "detach"], _) => return Response::not_allowed("POST"),
+        _ => {
+            let reason = "there is nothing here; GET /v1/openapi.json lists what there is";
+            return Response::error(404, reason);
+        }
+    };
+    answer.unwrap_or_else(|refusal| Response::error(status(&refusal), refusal.reason()))
+}
+
+fn status(refusal: &Refusal) -> u16 {
+    match refusal {
+        Refusal::Invalid(_) => 400,
+        Refusal::Unknown(_) => 404,
+        Refusal::Conflict(_) => 409,
+        Refusal::Failed(_) => 500,
+    }
+}
+
+fn list(api: &Api) -> Response {
+    let machines = api.registry.list();
+    let vms: Vec<_> = machines
+        .iter()
+        .map(|entry| vm::of(&api.registry, entry))
+        .collect();
+    Response::json(&json!({ "vms": vms }))
+}
+
+fn show(api: &Api, name: &str) -> Answer {
+    let entry = api.registry.get(name)?;
+    Ok(Response::json(&vm::of(&api.registry, &entry)))
+}
+
+fn add(api: &Api, request: &Request) -> Answer {
+    let new: New = object(request, r#"{"name": "web1", "quota": "4G"}"#)?;
+    let said = settings(new.said)?;
+    let entry = api.registry.add(&new.name, &said)?;
+    let place = format!("/v1/vms/{}", new.name);
+    Ok(Response::json(&vm::of(&api.registry, &entry)).created(place))
+}
+
+fn set(api: &Api, name: &str, request: &Request) -> Answer {
+    api.registry.get(name)?;
+    let said = settings(object(request, r#"{"quota": "4G"}"#)?)?;
+    if said == Said::default() {
+        let reason = r#"nothing is to be changed: send a body like {"quota": "4G"}"#;
+        return Err(Refusal::Invalid(reason.into()));
+    }
+    let entry = api.registry.set(name, &said)?;
+    Ok(Response::json(&vm::of(&api.registry, &entry)))
+}
+
+fn remove(api: &Api, name: &str) -> Answer {
+    api.registry.remove(name)?;
+    Ok(Response::no_content())
+}
+
+fn flush(api: &Api, name: &str, request: &Request) -> Answer {
+    let entry = api.registry.get(name)?;
+    let wanted: Flush = object(request, r#"{"bytes": 1073741824}"#)?;
+    let client = entry.machine().device().client();
+    let before = client.stats();
+    let flushed = client.evict(wanted.bytes);
+    let left = client.stats();
+    Ok(Response::json(&json!({
+        "flushed_pages": flushed,
+        "freed_bytes": before.held_bytes.saturating_sub(left.held_bytes),
+        "ephemeral_pages": left.ephemeral_pages,
+    })))
+}
+
+fn detach(api: &Api, name: &str) -> Answer {
+    let entry = api.registry.get(name)?;
+    entry.machine().device().events().raise(EventKind::Detach);
+    log::info!("{name}: its driver is asked to bring its pages back");
+    Ok(Response::json(&vm::of(&api.registry, &entry)))
+}
+
+fn settings(said: Map) -> Result<Said, Refusal> {
+    serde_json::from_value(said.into()).map_err(|error| Refusal::Invalid(error.to_string()))
+}
+
+fn object<T: serde::de::DeserializeOwned>(request: &Request, like: &str) -> Result<T, Refusal> {
+    let object = request.object();
+    object.map_err(|error| Refusal::Invalid(format!("send a body like {like}: {error}")))
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The metrics as JSON.
+
+use serde_json::{Map, Value, json};
+
+use super::Api;
+use crate::registry::Machine;
+use crate::stats;
+
+/// The store's metrics and each virtual machine's, under its name.
+pub(super) fn render(api: &Api) -> Value {
+    let machines = api.registry.list();
+    let mut store = api.store.stats();
+    store.clients = machines.len() as u64;
+    let vms: Map<_, _> = machines
+        .iter()
+        .map(|entry| (entry.name().to_string(), of_vm(&**entry.machine())))
+        .collect();
+    json!({ "store": stats::of_store(&store), "vms": vms })
+}
+
+fn of_vm(machine: &dyn Machine) -> Value {
+    let mut all = stats::of_device(machine.device());
+    let connection = machine.connection();
+    all.insert("connected".into(), connection.connected.into());
+    all.insert("connections".into(), connection.connections.into());
+    all.insert("expiries".into(), connection.expiries.into());
+    all.into()
+}

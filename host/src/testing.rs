@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Virtual machines without front ends, for tests.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tmem_store::{ClientConfig, Store, StoreConfig};
+use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
+
+use crate::registry::{Connection, Door, Machine, Name, Settings};
+
+/// Opens machines that nobody connects to.
+#[derive(Clone, Debug)]
+pub(crate) struct FakeDoor {
+    pub(crate) store: Store,
+    served: Arc<Mutex<Vec<String>>>,
+    refuses: Arc<AtomicBool>,
+}
+
+impl Default for FakeDoor {
+    fn default() -> Self {
+        Self {
+            store: Store::new(StoreConfig::with_limit(64 << 20)).unwrap(),
+            served: Arc::default(),
+            refuses: Arc::default(),
+        }
+    }
+}
+
+impl FakeDoor {
+    /// Names of those that were opened and not ended, in their order.
+    pub(crate) fn served(&self) -> Vec<String> {
+        self.served.lock().unwrap().clone()
+    }
+
+    /// Whether nothing can be opened.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, SeqCst);
+    }
+}
+
+impl Door for FakeDoor {
+    fn open(&self, name: &Name, settings: &Settings) -> anyhow::Result<Arc<dyn Machine>> {
+        anyhow::ensure!(!self.refuses.load(SeqCst), "the door is closed");
+        let quota = settings.quota.bytes(None);
+        let client = ClientConfig::new(name.as_str(), quota)
+            .with_max_pools(MAX_POOLS)
+            .with_weight(settings.weight);
+        let config = DeviceConfig::new(name.as_str(), [7; 16]);
+        self.served.lock().unwrap().push(name.to_string());
+        Ok(Arc::new(FakeMachine {
+            name: name.to_string(),
+            device: Arc::new(Device::new(self.store.add_client(client)?, config)),
+            served: self.served.clone(),
+        }))
+    }
+
+    fn socket(&self, name: &Name, _settings: &Settings) -> Option<PathBuf> {
+        Some(format!("/run/tmem/{name}.sock").into())
+    }
+}
+
+#[derive(Debug)]
+struct FakeMachine {
+    name: String,
+    device: Arc<Device>,
+    served: Arc<Mutex<Vec<String>>>,
+}
+
+impl Machine for FakeMachine {
+    fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    fn connection(&self) -> Connection {
+        Connection::default()
+    }
+
+    fn set_grace(&self, _grace: Duration) {}
+
+    fn look_after(&self) {}
+
+    fn end(&self) {
+        self.served
+            .lock()
+            .unwrap()
+            .retain(|name| *name != self.name);
+    }
+}

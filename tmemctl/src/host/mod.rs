@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The host's side: virtual machines and their memory, by the daemon's control API.
+
+mod api;
+mod http;
+mod show;
+mod table;
+mod top;
+mod vm;
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::cli::{Control, Freeable};
+use api::Api;
+
+pub(crate) use top::run as top;
+pub(crate) use vm::run as vm;
+
+/// `tmemctl freeable`.
+pub(crate) fn freeable(wanted: &Freeable, out: &mut impl Write) -> Result<()> {
+    let api = open(&wanted.control);
+    if wanted.json {
+        return json(&api.get("/v1/freeable")?, out);
+    }
+    out.write_all(show::freeable(&api.freeable()?, &api.vms()?).as_bytes())?;
+    Ok(())
+}
+
+fn open(control: &Control) -> Api {
+    Api::new(&control.control)
+}
+
+fn json(value: &Value, out: &mut impl Write) -> Result<()> {
+    writeln!(out, "{value:#}")?;
+    Ok(())
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `tmemctl vm`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+use tmem_cli::size;
+
+use super::api::{Api, Flushed, Vm};
+use super::{json, open, show};
+use crate::cli::{self, Settings, VmAction};
+use crate::warn;
+
+/// Does it.
+pub(crate) fn run(wanted: &cli::Vm, out: &mut impl Write) -> Result<()> {
+    let api = open(&wanted.control);
+    match &wanted.action {
+        VmAction::Add(add) => {
+            let mut body = settings(&add.settings);
+            body.insert("name".into(), add.name.as_str().into());
+            if let Some(pools) = add.max_pools {
+                body.insert("max_pools".into(), pools.into());
+            }
+            if let Some(give_back) = &add.give_back {
+                body.insert("give_back".into(), give_back.as_str().into());
+            }
+            let vm: Vm = api.change("POST", "/v1/vms", Some(&body.into()))?;
+            if let Some(socket) = &vm.socket {
+                writeln!(out, "{}", socket.display())?;
+            }
+            if !vm.kept {
+                warn(&format!(
+                    "{} is there until the daemon ends: it keeps nothing, for it was started without --state",
+                    vm.name
+                ));
+            }
+        }
+        VmAction::List(list) if list.json => json(&api.get("/v1/vms")?, out)?,
+        VmAction::List(list) => {
+            let vms = api.vms()?;
+            let text = match list.long {
+                true => show::long(&vms),
+                false => show::list(&vms),
+            };
+            out.write_all(text.as_bytes())?;
+        }
+        VmAction::Set(set) => {
+            change(&api, &set.name, &settings(&set.settings).into())?;
+        }
+        VmAction::Remove(remove) => {
+            api.ask("DELETE", &path(&remove.name, ""), None)?;
+        }
+        VmAction::Freeze(freeze) => change(&api, &freeze.name, &json!({ "frozen": true }))?,
+        VmAction::Thaw(thaw) => change(&api, &thaw.name, &json!({ "frozen": false }))?,
+        VmAction::Flush(flush) => {
+            let body = json!({ "bytes": flush.bytes });
+            let flushed: Flushed = api.change("POST", &path(&flush.name, "/flush"), Some(&body))?;
+            writeln!(
+                out,
+                "{} ephemeral pages are gone, {} came back, {} ephemeral pages are left",
+                flushed.flushed_pages,
+                size::show(flushed.freed_bytes),
+                flushed.ephemeral_pages
+            )?;
+        }
+        VmAction::Detach(detach) => {
+            let vm: Vm = api.change("POST", &path(&detach.name, "/detach"), None)?;
+            writeln!(
+                out,
+                "{} is asked to bring its {} pages back; `tmemctl vm list` shows how many are left",
+                vm.name, vm.persistent_pages
+            )?;
+            if !vm.connected {
+                warn(&format!("{} hears of it once it is connected", vm.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn change(api: &Api, name: &str, body: &Value) -> Result<()> {
+    let vm: Vm = api.change("PATCH", &path(name, ""), Some(body))?;
+    if !vm.kept {
+        let reason = match vm.origin.as_str() {
+            "file" => "change its file, too",
+            "command-line" => "change the daemon's command line, too",
+            _ => "it was started without --state",
+        };
+        warn(&format!(
+            "{} keeps this until the daemon ends: {reason}",
+            vm.name
+        ));
+    }
+    Ok(())
+}
+
+/// The path of a machine. A name has nothing in it that means something there; what is not a
+/// name is refused by the daemon, and must not become another path.
+fn path(name: &str, action: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let name: String = name
+        .chars()
+        .map(|c| if plain(c) { c } else { '~' })
+        .collect();
+    format!("/v1/vms/{name}{action}")
+}
+
+fn settings(said: &Settings) -> Map<String, Value> {
+    let mut body = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body.insert(key.into(), value);
+        }
+    };
+    put("quota", said.quota.clone().map(Value::from));
+    put("weight", said.weight.map(Value::from));
+    put("codec", said.codec.clone().map(Value::from));
+    put("domain", said.domain.clone().map(Value::from));
+    put("grace", said.grace.map(Value::from));
+    put("swap_size", said.swap_size.map(Value::from));
+    body
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A virtual machine, its entry, and what is just being done for it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tmem_host::registry::{Connection, Machine};
+use vhost::vhost_user::Listener;
+use virtio_tmem::device::Device;
+
+use super::{BACK_OFF, Shared};
+use crate::entry::Entry;
+use crate::stop::Stop;
+use crate::vhost_user;
+use crate::vm::Vm;
+
+/// A machine whose front ends are served.
+#[derive(Debug)]
+pub struct Served {
+    vm: Arc<Vm>,
+    entry: Entry,
+    stop: Stop,
+    doors: Weak<Shared>,
+    phase: Mutex<Phase>,
+    changed: Condvar,
+}
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing, from then on.
+    IdleFrom(Instant),
+    /// A thread is at work.
+    Busy,
+    /// Nothing any more.
+    Over,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// A front end may be left by the daemon before this one.
+    GoOn,
+    /// Somebody is at the entry.
+    FrontEnd,
+    /// The grace period is over.
+    Expire,
+}
+
+impl Served {
+    pub(super) fn new(vm: Arc<Vm>, entry: Entry, doors: Weak<Shared>) -> io::Result<Self> {
+        Ok(Self {
+            vm,
+            entry,
+            stop: Stop::new()?,
+            doors,
+            phase: Mutex::new(Phase::IdleFrom(Instant::now())),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// The machine.
+    pub fn vm(&self) -> &Arc<Vm> {
+        &self.vm
+    }
+
+    /// When something may be done next; `None` while something is.
+    pub(super) fn idle_from(&self) -> Option<Instant> {
+        match *self.lock() {
+            Phase::IdleFrom(then) => Some(then),
+            Phase::Busy | Phase::Over => None,
+        }
+    }
+
+    /// Begins with `task` in a thread of its own.
+    pub(super) fn begin(self: &Arc<Self>, task: Task) {
+        {
+            let mut phase = self.lock();
+            if !matches!(*phase, Phase::IdleFrom(_)) {
+                return;
+            }
+            *phase = Phase::Busy;
+        }
+        let done = Done {
+            served: self.clone(),
+            rest: BACK_OFF,
+        };
+        let thread = Builder::new().name(self.vm.name().to_owned());
+        let began = thread.spawn(move || done.after(task));
+        if let Err(error) = began {
+            log::warn!("{}: cannot start a thread: {error}", self.vm.name());
+        }
+    }
+
+    /// Does it, and says how long to wait before the next time.
+    fn work(&self, task: Task) -> Duration {
+        match task {
+            Task::Expire => self.vm.expire(),
+            Task::GoOn => return self.rest(vhost_user::go_on(&self.vm, &self.entry, &self.stop)),
+            Task::FrontEnd => return self.rest(self.attend()),
+        }
+        Duration::ZERO
+    }
+
+    /// How long to wait after a front end was served, or could not be.
+    fn rest(&self, served: Result<()>) -> Duration {
+        let Err(error) = served else {
+            return Duration::ZERO;
+        };
+        let name = self.vm.name();
+        let line = || log::warn!("{name}: a front end cannot be served: {error:#}");
+        self.vm.say(line);
+        BACK_OFF
+    }
+
+    fn attend(&self) -> Result<()> {
+        let mut listener = Listener::from(self.entry.listener()?);
+        vhost_user::attend(&self.vm, &mut listener, &self.entry, &self.stop)
+    }
+
+    /// Ends what is being done.
+    pub(super) fn stop(&self) {
+        self.stop.ask();
+        let mut phase = self.lock();
+        if *phase != Phase::Busy {
+            *phase = Phase::Over;
+        }
+    }
+
+    /// Waits until nothing is being done any more, after [`Served::stop`].
+    pub(super) fn wait(&self) {
+        let mut phase = self.lock();
+        while *phase == Phase::Busy {
+            let woken = self.changed.wait(phase);
+            phase = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Served {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.entry.as_fd()
+    }
+}
+
+/// Says when a task is done, or was never begun.
+struct Done {
+    served: Arc<Served>,
+    rest: Duration,
+}
+
+impl Done {
+    fn after(mut self, task: Task) {
+        self.rest = self.served.work(task);
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        let served = &self.served;
+        *served.lock() = if served.stop.is_asked() {
+            Phase::Over
+        } else {
+            Phase::IdleFrom(Instant::now() + self.rest)
+        };
+        served.changed.notify_all();
+        if let Some(doors) = served.doors.upgrade() {
+            doors.wake();
+        }
+    }
+}
+
+impl Machine for Served {
+    fn device(&self) -> &Arc<Device> {
+        self.vm.device()
+    }
+
+    fn connection(&self) -> Connection {
+        Connection {
+            connected: self.vm.is_connected(),
+            connections: self.vm.connections(),
+            expiries: self.vm.expiries(),
+        }
+    }
+
+    fn set_grace(&self, grace: Duration) {
+        self.vm.set_grace(grace);
+        if let Some(doors) = self.doors.upgrade() {
+            doors.wake();
+        }
+    }
+
+    fn look_after(&self) {
+        self.vm.look_after();
+    }
+
+    fn end(&self) {
+        self.entry.end();
+        self.stop.ask_for_good();
+        self.stop();
+        self.wait();
+        if let Some(doors) = self.doors.upgrade() {
+            doors.forget(self);
+        }
+        self.vm.forget();
+    }
+}

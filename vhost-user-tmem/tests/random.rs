@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Random control operations while front ends come, work and go: what each machine has put
+//! persistently is what it gets, and when all are gone, so are file descriptors, threads and memory.
+//!
+//! Some seconds, or as many as TMEM_SOAK_SECONDS says. TMEM_SOAK_SEED repeats a run's choices.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use common::{Daemon, PATIENCE, until};
+use serde_json::Value;
+use tempfile::TempDir;
+use vhost_user_tmem::testing::{Ask, FrontEnd, Notifier, guest_memory};
+use virtio_tmem::testing::{Driver, Transport, page_of};
+use virtio_tmem::wire::PoolKind;
+
+const OBJECT: [u8; 24] = [3; 24];
+
+/// Machines that operations are about; those with a front end come first.
+const MACHINES: u64 = 8;
+const SERVED: u64 = 3;
+
+/// Numbers that follow from a seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % most
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[usize::try_from(self.below(from.len() as u64)).unwrap()]
+    }
+}
+
+fn environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// A random operation; its status must be one of those that can be.
+fn operate(daemon: &Daemon, random: &mut Random) {
+    let name = format!("vm{}", random.below(MACHINES));
+    let path = format!("/v1/vms/{name}");
+    let quota = random.pick(&["1M", "8M", "64M", "credit:1M", "credit"]);
+    let weight = 1 + random.below(1000);
+    let (method, path, body, may): (&str, String, String, &[u16]) = match random.below(11) {
+        0 | 1 => {
+            let body = format!(r#"{{"name": "{name}", "quota": "{quota}", "weight": {weight}}}"#);
+            ("POST", "/v1/vms".into(), body, &[201, 409])
+        }
+        2 => ("DELETE", path, String::new(), &[204, 404]),
+        3 => (
+            "PATCH",
+            path,
+            format!(r#"{{"quota": "{quota}"}}"#),
+            &[200, 404],
+        ),
+        4 => {
+            let codec = random.pick(&["auto", "lz4", "zstd", "none"]);
+            let body = format!(r#"{{"weight": {weight}, "codec": "{codec}"}}"#);
+            ("PATCH", path, body, &[200, 404])
+        }
+        5 => {
+            let body = format!(r#"{{"frozen": {}}}"#, random.below(3) == 0);
+            ("PATCH", path, body, &[200, 404])
+        }
+        6 => {
+            let body = format!(r#"{{"grace": {}}}"#, random.below(3));
+            ("PATCH", path, body, &[200, 404])
+        }
+        7 => {
+            let body = format!(r#"{{"bytes": {}}}"#, random.below(8 << 20));
+            ("POST", path + "/flush", body, &[200, 404])
+        }
+        8 => ("POST", path + "/detach", String::new(), &[200, 404]),
+        9 => (
+            "PATCH",
+            path,
+            random.pick(&["", "[]", "{", r#"{"quota": {}}"#]).into(),
+            &[400, 404],
+        ),
+        _ => (
+            "GET",
+            random
+                .pick(&["/v1/vms", "/v1/freeable", "/v1/stats", "/metrics"])
+                .into(),
+            String::new(),
+            &[200],
+        ),
+    };
+    let (status, said) = daemon.control(method, &path, &body).unwrap();
+    assert!(
+        may.contains(&status),
+        "{method} {path} {body}: {status} {said}"
+    );
+}
+
+/// The notifier of a driver that gives up when its machine's socket is gone, or another.
+struct Patient<'a> {
+    notifier: Notifier,
+    socket: &'a Path,
+    inode: Option<u64>,
+}
+
+/// What a driver ends with that gave up.
+struct Gone;
+
+impl Transport for Patient<'_> {
+    fn kick(&mut self) {
+        self.notifier.kick();
+    }
+
+    fn wait(&mut self) {
+        let began = Instant::now();
+        while !self.notifier.rings_within(Duration::from_millis(100)) {
+            if inode(self.socket) != self.inode {
+                // No panic that anybody has to read.
+                std::panic::resume_unwind(Box::new(Gone));
+            }
+            assert!(began.elapsed() < PATIENCE, "the device does not answer");
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|it| it.ino())
+}
+
+/// A front end that comes and goes until `over`: its pages are those that it put, unless its machine was
+/// removed or its grace period ended, which another instance says.
+fn drive(socket: &Path, seed: u64, over: &AtomicBool, requests: &AtomicU64) {
+    let mut random = Random(seed);
+    while !over.load(Relaxed) {
+        let mem = guest_memory(16 << 20);
+        let inode = inode(socket);
+        // It may not be there, or end at any time.
+        let Ok(mut front_end) = FrontEnd::connect(socket, &mem, Ask::default()) else {
+            std::thread::yield_now();
+            continue;
+        };
+        let (queue, notifier) = front_end.queue(1);
+        let notifier = Patient {
+            notifier,
+            socket,
+            inode,
+        };
+        let mut driver = Driver::new(&mem, queue, 4 << 20, notifier);
+        let rounds = random.below(200);
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..rounds {
+                let kind = [PoolKind::Persistent, PoolKind::Ephemeral][(round % 2) as usize];
+                let pool = u32::from(kind == PoolKind::Ephemeral);
+                driver.create_pool(pool, kind);
+                let index = random.below(64);
+                let put = driver.put(pool, &OBJECT, index, &[page_of(index)]);
+                let got = driver.get(pool, &OBJECT, index, 1);
+                let is_there = got.status().is_ok() && got.pages(1)[0].is_ok();
+                if is_there {
+                    assert_eq!(got.page(1, 0), page_of(index), "a wrong page");
+                }
+                if kind == PoolKind::Persistent && put.status().is_ok() && put.pages(1)[0].is_ok() {
+                    assert!(is_there, "a persistent page is gone");
+                }
+                requests.fetch_add(2, Relaxed);
+            }
+        }));
+        if let Err(panic) = worked
+            && !panic.is::<Gone>()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn count(daemon: &Daemon, what: &str) -> usize {
+    let dir = format!("/proc/{}/{what}", daemon.pid());
+    fs::read_dir(dir).unwrap().count()
+}
+
+/// Resident bytes that are its own.
+fn private(daemon: &Daemon) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{}/statm", daemon.pid())).unwrap();
+    let pages: Vec<u64> = statm
+        .split(' ')
+        .filter_map(|it| it.trim().parse().ok())
+        .collect();
+    (pages[1] - pages[2]) * 4096
+}
+
+fn remove_all(daemon: &Daemon) {
+    let (_, body) = daemon.control("GET", "/v1/vms", "").unwrap();
+    let all: Value = serde_json::from_str(&body).unwrap();
+    for vm in all["vms"].as_array().unwrap() {
+        let path = format!("/v1/vms/{}", vm["name"].as_str().unwrap());
+        assert_eq!(daemon.control("DELETE", &path, "").unwrap().0, 204);
+    }
+}
+
+#[test]
+fn random_operations_leave_nothing_behind() {
+    let seconds = environment("TMEM_SOAK_SECONDS").unwrap_or(4);
+    let seed = environment("TMEM_SOAK_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        u64::from(now.unwrap().subsec_nanos())
+    });
+    println!("TMEM_SOAK_SEED={seed}");
+    let dir = TempDir::new().unwrap();
+    let (state, run) = (dir.path().join("state"), dir.path().join("run"));
+    let daemon = Daemon::start(
+        &[],
+        &[
+            "--state",
+            state.to_str().unwrap(),
+            "--run",
+            run.to_str().unwrap(),
+        ],
+    );
+    let session = |time: Duration, seed: u64| {
+        let (over, requests, operations) =
+            (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for nth in 0..SERVED {
+                let (over, requests) = (&over, &requests);
+                let socket = run.join(format!("vm{nth}.sock"));
+                scope.spawn(move || drive(&socket, seed + nth, over, requests));
+            }
+            let threads: Vec<_> = (0..2)
+                .map(|nth| {
+                    let (daemon, operations) = (&daemon, &operations);
+                    scope.spawn(move || {
+                        let mut random = Random(seed + 100 + nth);
+                        let began = Instant::now();
+                        while began.elapsed() < time {
+                            operate(daemon, &mut random);
+                            operations.fetch_add(1, Relaxed);
+                        }
+                    })
+                })
+                .collect();
+            let ended: Vec<_> = threads.into_iter().map(|it| it.join()).collect();
+            // Whatever they found, the others end, too.
+            over.store(true, Relaxed);
+            remove_all(&daemon);
+            ended.into_iter().for_each(|it| it.unwrap());
+        });
+        println!(
+            "{} operations, {} requests",
+            operations.into_inner(),
+            requests.into_inner()
+        );
+    };
+    // What is set up once is there after the first.
+    session(Duration::from_secs(1), seed);
+    let idle = || (count(&daemon, "fd"), count(&daemon, "task"));
+    until("the daemon is at rest", || idle().1 <= 5);
+    let before = idle();
+    let memory = private(&daemon);
+    session(Duration::from_secs(seconds), seed + 1000);
+    until("fds and threads are as before", || idle() == before);
+    // What the heap keeps, it trims within a while.
+    until("memory is as before", || {
+        private(&daemon) < memory + (6 << 20)
+    });
+    println!("private memory: {memory}, then {}", private(&daemon));
+    assert_eq!(fs::read_dir(state.join("vms")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
+    let (_, stats) = daemon.control("GET", "/v1/stats", "").unwrap();
+    let stats: Value = serde_json::from_str(&stats).unwrap();
+    assert_eq!(stats["store"]["held_bytes"], 0);
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What an operator types, with both programs as they are.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod common;
+#[path = "common/tmemctl.rs"]
+mod tmemctl;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::{Daemon, until};
+use tempfile::TempDir;
+use vhost_user_tmem::testing::{Ask, FrontEnd, Notifier, guest_memory};
+use virtio_tmem::testing::{DriverQueue, Span, Transport, page_of};
+use virtio_tmem::wire::{Event, EventKind, Hints, PoolKind, Status};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+const OBJECT: [u8; 24] = [3; 24];
+const MEMORY: u64 = 64 << 20;
+
+/// A daemon for tmemctl.
+struct Host {
+    dir: TempDir,
+    daemon: Daemon,
+}
+
+impl Host {
+    fn start() -> Self {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let daemon = Daemon::start(&[], &["--state", &at("state"), "--run", &at("run")]);
+        Self { dir, daemon }
+    }
+
+    fn control(&self) -> PathBuf {
+        self.daemon.socket("control")
+    }
+
+    fn says(&self, line: &str) -> String {
+        tmemctl::says(&self.control(), line)
+    }
+
+    fn refuses(&self, line: &str) -> String {
+        tmemctl::refuses(&self.control(), line)
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("run/{name}.sock"))
+    }
+
+    fn json(&self, line: &str) -> serde_json::Value {
+        serde_json::from_str(&self.says(line)).unwrap()
+    }
+}
+
+#[test]
+fn the_commands_work_as_they_are_printed() {
+    let host = Host::start();
+    let none = host.says("vm list");
+    assert!(none.contains("tmemctl vm add"), "{none}");
+    let socket = host.says("vm add web1 --quota 8G --weight 200 --domain team-a");
+    assert_eq!(socket.trim_end(), host.socket("web1").to_str().unwrap());
+    host.says("vm add web2 --max-pools 3 --give-back any --grace 5 --swap-size 1G");
+
+    let list = host.says("vm list");
+    let lines: Vec<_> = list.lines().collect();
+    assert!(lines[0].starts_with("NAME  STATE"), "{list}");
+    assert!(
+        lines[1].starts_with("web1  waiting") && lines[1].contains("8G"),
+        "{list}"
+    );
+    assert!(lines.iter().all(|line| line.len() <= 80), "{list}");
+    let long = host.says("vm list --long");
+    for words in [
+        "domain      team-a",
+        "weight      200",
+        "3 of 3",
+        "kept over restarts",
+    ] {
+        let words = words.replace("3 of 3", "0 of 3");
+        assert!(long.contains(&words), "'{words}' is not in {long}");
+    }
+    host.says("vm set web1 --quota 16G --weight 300 --codec zstd");
+    let vm = &host.json("vm list --json")["vms"][0];
+    assert_eq!((&vm["weight"], &vm["codec"]), (&300.into(), &"zstd".into()));
+    assert_eq!(vm["quota"], 16u64 << 30);
+    host.says("vm freeze web1");
+    assert!(host.says("vm list").contains("frozen"));
+    host.says("vm thaw web1");
+    assert!(!host.says("vm list").contains("frozen"));
+    let freeable = host.says("freeable");
+    assert!(
+        freeable.contains("promisable") && freeable.contains("web1"),
+        "{freeable}"
+    );
+    assert_eq!(host.json("freeable --json")["freeable_bytes"], 0);
+    assert!(
+        host.says("vm flush web1 --bytes 2G")
+            .starts_with("0 ephemeral pages")
+    );
+    assert!(host.says("vm detach web1").contains("0 pages"));
+    host.says("vm remove web1");
+    assert!(!host.socket("web1").exists());
+    let kept: Vec<_> = fs::read_dir(host.dir.path().join("state/vms"))
+        .unwrap()
+        .collect();
+    assert_eq!(kept.len(), 1);
+}
+
+#[test]
+fn refusals_are_one_sentence() {
+    let host = Host::start();
+    host.says("vm add web1");
+    for (line, words) in [
+        ("vm add web1", "already"),
+        ("vm add ../web2", "is not a name"),
+        ("vm add web2 --codec gzip", "gzip"),
+        ("vm add web2 --quota 4K --swap-size 4K", "swap disk"),
+        ("vm set web2 --weight 3", "no virtual machine"),
+        ("vm set web1", "nothing is to be changed"),
+        ("vm set web1 --weight 0", "weight"),
+        ("vm set web1 --quota debit", "debit"),
+        ("vm remove ../web1", "no virtual machine"),
+        ("vm remove web1/detach", "no virtual machine"),
+        ("vm flush web2 --bytes 1G", "no virtual machine"),
+        ("vm detach web2", "no virtual machine"),
+        ("vm freeze web2", "no virtual machine"),
+    ] {
+        let said = host.refuses(line);
+        assert!(said.contains(words), "{line}: {said}");
+    }
+    let said = tmemctl::refuses(&host.dir.path().join("none.sock"), "vm list");
+    assert!(
+        said.contains("for the host") && said.contains("--control"),
+        "{said}"
+    );
+    assert_eq!(
+        tmemctl::run(&host.control(), "vm flush web1").status.code(),
+        Some(2)
+    );
+}
+
+/// Where the next event is to be.
+const EVENT: u64 = MEMORY - 4096;
+
+/// Waits for an event of this kind; others may come before.
+fn hears(
+    mem: &GuestMemoryMmap,
+    events: &mut DriverQueue<'_, GuestMemoryMmap>,
+    notifier: &mut Notifier,
+    kind: EventKind,
+) {
+    loop {
+        let span = Span {
+            addr: EVENT,
+            len: 32,
+        };
+        events.add(&[], &[span]).unwrap();
+        notifier.kick();
+        until("an event", || events.pop_used().is_some());
+        let mut bytes = [0; Event::SIZE];
+        mem.read_slice(&mut bytes, GuestAddress(EVENT)).unwrap();
+        if Event::decode(&bytes).kind == kind as u32 {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_driver_is_asked_to_bring_its_pages_back() {
+    let host = Host::start();
+    host.says("vm add web1");
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&host.socket("web1"), &mem, Ask::default()).unwrap();
+    let (mut events, mut notifier) = front_end.queue(0);
+    host.says("vm detach web1");
+    hears(&mem, &mut events, &mut notifier, EventKind::Detach);
+}
+
+#[test]
+fn a_driver_hears_that_it_is_frozen_and_may_do_what_a_frozen_one_may() {
+    let host = Host::start();
+    host.says("vm add web1");
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&host.socket("web1"), &mem, Ask::default()).unwrap();
+    let (mut events, mut notifier) = front_end.queue(0);
+    let mut driver = front_end.driver(1);
+    driver.create_pool(0, PoolKind::Persistent);
+    assert_eq!(
+        driver.put(0, &OBJECT, 0, &[page_of(1)]).pages(1),
+        [Status::OK]
+    );
+    host.says("vm freeze web1");
+    hears(&mem, &mut events, &mut notifier, EventKind::Limits);
+    assert!(driver.limits().hints.contains(Hints::FROZEN));
+    assert_eq!(
+        driver.put(0, &OBJECT, 1, &[page_of(2)]).pages(1),
+        [Status::FROZEN]
+    );
+    let replaced = driver.put(0, &OBJECT, 0, &[page_of(3)]);
+    assert!(replaced.pages(1)[0].is_ok());
+    assert_eq!(driver.get(0, &OBJECT, 0, 1).page(1, 0), page_of(3));
+    assert_eq!(driver.flush_object(0, &OBJECT).header().pages, 1);
+    host.says("vm thaw web1");
+    until("it is thawed", || {
+        !driver.limits().hints.contains(Hints::FROZEN)
+    });
+    assert_eq!(
+        driver.put(0, &OBJECT, 1, &[page_of(2)]).pages(1),
+        [Status::OK]
+    );
+}
+
+#[test]
+fn only_ephemeral_pages_are_flushed_and_the_host_says_what_that_gives() {
+    let host = Host::start();
+    host.says("vm add web1 --quota 64M --codec none");
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&host.socket("web1"), &mem, Ask::default()).unwrap();
+    let mut driver = front_end.driver(1);
+    driver.create_pool(0, PoolKind::Persistent);
+    driver.create_pool(1, PoolKind::Ephemeral);
+    let pages: Vec<_> = (0..256).map(page_of).collect();
+    for run in 0..8 {
+        driver.put(0, &OBJECT, run * 256, &pages);
+        driver.put(1, &OBJECT, run * 256, &pages);
+    }
+    let before = host.json("freeable --json");
+    let freeable = before["freeable_bytes"].as_u64().unwrap();
+    let held = before["held_bytes"].as_u64().unwrap();
+    assert!(freeable > 0 && freeable < held, "{before}");
+    let metrics = host.daemon.control("GET", "/metrics", "").unwrap().1;
+    assert!(metrics.contains("\ntmem_host_freeable_bytes "), "{metrics}");
+    assert_eq!(before["promised_bytes"], 64 << 20);
+    assert_eq!(before["promisable_bytes"], 192 << 20);
+
+    let said = host.says("vm flush web1 --bytes 64M");
+    assert!(
+        said.starts_with("2048 ephemeral pages") && said.contains(" 0 ephemeral"),
+        "{said}"
+    );
+    let after = host.json("freeable --json");
+    assert_eq!(after["freeable_bytes"], 0);
+    // About what was said.
+    let given = held - after["held_bytes"].as_u64().unwrap();
+    assert!(given.abs_diff(freeable) < (1 << 20), "{given} {freeable}");
+    for run in 0..8 {
+        assert_eq!(
+            driver.get(0, &OBJECT, run * 256, 256).pages(256),
+            [Status::OK; 256]
+        );
+        assert_eq!(
+            driver.get(1, &OBJECT, run * 256, 256).pages(256),
+            [Status::MISS; 256]
+        );
+    }
+}
