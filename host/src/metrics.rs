@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The metrics of the store and of its clients, under stable names.
 
-use tmem_store::{ClientStats, StoreStats};
 pub use tmem_store::{Metric, MetricKind as Kind};
 use virtio_tmem::device::Backing;
 
@@ -22,14 +21,4 @@ pub fn of_memory(backing: Option<Backing>) -> Vec<Metric> {
             "Memory of the VM that the host backs.",
         ),
     ]
-}
-
-/// Metrics of the store.
-pub fn of_store(stats: &StoreStats) -> Vec<Metric> {
-    stats.metrics()
-}
-
-/// Metrics of one VM in the store.
-pub fn of_client(stats: &ClientStats) -> Vec<Metric> {
-    stats.metrics()
 }

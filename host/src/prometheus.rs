@@ -8,7 +8,7 @@ use tmem_store::StoreStats;
 use virtio_tmem::device::Device;
 
 use crate::heap::Memory;
-use crate::metrics::{Kind, Metric, of_client, of_memory, of_store};
+use crate::metrics::{Kind, Metric, of_memory};
 
 /// The media type of a [`Page`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
@@ -55,7 +55,7 @@ impl Page {
 
     /// Adds a store's metrics, as `tmem_store_…`.
     pub fn add_store(&mut self, stats: &StoreStats) {
-        for metric in of_store(stats) {
+        for metric in stats.metrics() {
             self.add("tmem_store_", &metric, &[]);
         }
     }
@@ -65,7 +65,7 @@ impl Page {
     /// `tmem_device_…`.
     pub fn add_device(&mut self, vm: &str, device: &Device) {
         let vm = ("vm", vm);
-        for metric in of_client(&device.client().stats()) {
+        for metric in device.client().stats().metrics() {
             self.add("tmem_vm_", &metric, &[vm]);
         }
         for metric in of_memory(device.backing()) {
