@@ -77,11 +77,17 @@ impl About {
              * **Steps**: all slots are filled in order. 40 % are freed in clusters of 8 neighbours. As many \
              pages as that are put to slots at random, where some replace a page and some of the freed \
              slots stay free. 70 % of the pages that are left are freed one by one.\n\
-             * **zram** is compacted after each step, so that each but the first begins compacted. It is one \
-             device for all clients.\n\
-             * **Cold tier**: pages that were not used for a while are recompressed with zstd.\n\
+             * **Store**: `held_bytes`, once it has not changed for a second and at most one page in a \
+             hundred is deferred, or else 5 s after the step's last operation. Memory is never short.\n\
+             * **Cold tier**: pages are recompressed with zstd once they were not used for 300 ms (30 s unless \
+             said otherwise), with up to a whole CPU (a tenth), and the store is waited for until nothing has \
+             changed for 3 s. Else the codec is LZ4 alone.\n\
+             * **zram**: `mem_used_total` of `mm_stat`, before and after `compact`. It is compacted after each \
+             step, so that each but the first begins compacted. It is one device for all clients.\n\
+             * **Patterns**: files or heap alone are in one persistent pool. Else heap is in a persistent pool \
+             and files in an ephemeral one, as many of each, of one client or dealt to eight.\n\
              * **Moved** is what the cleaner and the recompression moved during the step; **background CPU** \
-             is what their thread took.\n\
+             is what their thread took, by the kernel's count.\n\
              * Every page that was left was read back and was right.\n\n\
              {targets}",
             tables = table::tables(rows),
