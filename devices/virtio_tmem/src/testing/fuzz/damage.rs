@@ -13,14 +13,14 @@ const SEGMENT_HEADER: usize = 40;
 const HEADER: usize = 16;
 
 /// What may be believed of damaged memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
-    /// All pages of a client, or none: checksums find each change.
-    Whole,
-    /// Pages may be missing, as if they were never put. Those that are there are right.
-    Part,
     /// Anything: what was written has right checksums.
     None,
+    /// Pages may be missing, as if they were never put. Those that are there are right.
+    Part,
+    /// All pages of a client, or none: checksums find each change.
+    Whole,
 }
 
 /// What was done.
@@ -97,23 +97,12 @@ pub(super) fn damaged(bytes: &mut Vec<u8>, is_signed: bool, data: &mut Bytes<'_>
             }
         };
         hit.push(nth);
-        damage.trust = damage.trust.max(trust);
+        damage.trust = damage.trust.min(trust);
     }
     if is_signed {
         bytes.chunks_mut(SEGMENT).for_each(sign);
     }
     damage
-}
-
-impl Trust {
-    /// The lesser of both.
-    fn max(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::None, _) | (_, Self::None) => Self::None,
-            (Self::Part, _) | (_, Self::Part) => Self::Part,
-            _ => Self::Whole,
-        }
-    }
 }
 
 /// Changes up to 32 bits in a row, which a CRC-32 is certain to find.
