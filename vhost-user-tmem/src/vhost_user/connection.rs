@@ -39,7 +39,7 @@ pub fn run(
     };
     match listener.accept()? {
         Some(stream) => {
-            let front = Front::connected(stream, note);
+            let front = Front::connected(stream, note)?;
             serve(vm, id, Way::Relayed(front), socket, stop)
         }
         None => Ok(Ok(())),

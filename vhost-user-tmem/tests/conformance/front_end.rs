@@ -7,7 +7,7 @@ use std::io::{IoSlice, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -79,7 +79,12 @@ pub(crate) struct FrontEnd {
     parts: u64,
     size: u16,
     next: u16,
+    /// Where the device begins when the queue is started, if that is not `next`.
+    base: Option<u16>,
     pub(crate) protocol: u64,
+    /// Where it connects anew when the connection has ended, and how often it did.
+    again: Option<PathBuf>,
+    pub(crate) ends: u32,
 }
 
 impl FrontEnd {
@@ -95,7 +100,7 @@ impl FrontEnd {
     pub(crate) fn connect_with(path: &Path, memory: File) -> Self {
         let mut this = Self::new(path, memory);
         this.next = this.index(AVAILABLE);
-        this.negotiate();
+        assert!(this.negotiate().is_some(), "the connection ended");
         this
     }
 
@@ -122,20 +127,60 @@ impl FrontEnd {
             parts: 0,
             size: SIZE,
             next: 0,
+            base: None,
             protocol: 0,
+            again: None,
+            ends: 0,
         }
     }
 
-    fn negotiate(&mut self) {
+    /// Connects for a machine with this memory, and starts its queue. It does so anew, and
+    /// goes on, when the connection has ended and a request waits for its answer.
+    pub(crate) fn connect_and_again(path: &Path, memory: File) -> Self {
+        let mut this = Self::new(path, memory);
+        this.again = Some(path.to_owned());
+        if this.set_up().is_none() {
+            this.revive();
+        }
+        this
+    }
+
+    /// `None`: the connection has ended.
+    fn set_up(&mut self) -> Option<()> {
+        self.negotiate()?;
+        let bytes = self.memory.metadata().unwrap().len();
+        assert_eq!(self.share_memory(bytes)?, 0);
+        self.base = Some(self.index(self.parts + USED));
+        self.try_start()
+    }
+
+    /// Connects anew, if it does that and the connection has ended.
+    pub(crate) fn revive(&mut self) {
+        let Some(path) = self.again.clone() else {
+            return;
+        };
+        while !self.is_connected() {
+            self.ends += 1;
+            assert!(self.ends < 5, "no connection lasts");
+            self.socket = Self::new(&path, self.memory.try_clone().unwrap()).socket;
+            if self.set_up().is_some() {
+                return;
+            }
+        }
+    }
+
+    /// `None`: the connection has ended.
+    fn negotiate(&mut self) -> Option<()> {
         self.send(GET_FEATURES, 1, &[], &[]);
-        self.receive().unwrap();
+        self.receive()?;
         self.send(GET_PROTOCOL_FEATURES, 1, &[], &[]);
-        self.protocol = self.receive().unwrap();
+        self.protocol = self.receive()?;
         let wanted = self.protocol & (P_REPLY_ACK | P_MEM_SLOTS | P_DEVICE_STATE);
         self.send(SET_PROTOCOL_FEATURES, 1, &words(&[wanted]), &[]);
-        assert_eq!(self.ask(SET_OWNER, &[], &[]), Some(0));
+        assert_eq!(self.ask(SET_OWNER, &[], &[])?, 0);
         let features = words(&[F_VERSION_1 | F_PROTOCOL]);
-        assert_eq!(self.ask(SET_FEATURES, &features, &[]), Some(0));
+        assert_eq!(self.ask(SET_FEATURES, &features, &[])?, 0);
+        Some(())
     }
 
     pub(crate) fn send(
@@ -196,6 +241,12 @@ impl FrontEnd {
 
     /// Starts the queue, with its rings at these offsets.
     pub(crate) fn start_queue(&mut self, available: u64, used: u64) {
+        let started = self.try_start_queue(available, used);
+        assert!(started.is_some(), "the connection ended");
+    }
+
+    /// `None`: the connection has ended.
+    fn try_start_queue(&mut self, available: u64, used: u64) -> Option<()> {
         let queue = self.queue;
         let mut address = pair(queue, 0);
         let parts = [self.parts + TABLE, used, available];
@@ -208,16 +259,18 @@ impl FrontEnd {
         let kick = self.kick_fd().try_clone().unwrap();
         let call = self.call.try_clone().unwrap();
         let number = words(&[queue.into()]);
+        let base = self.base.unwrap_or(self.next);
         for (request, payload, fds) in [
             (SET_VRING_NUM, pair(queue, self.size.into()), vec![]),
-            (SET_VRING_BASE, pair(queue, self.next.into()), vec![]),
+            (SET_VRING_BASE, pair(queue, base.into()), vec![]),
             (SET_VRING_ADDR, address, vec![]),
             (SET_VRING_CALL, number.clone(), vec![call.as_fd()]),
             (SET_VRING_KICK, number, vec![kick.as_fd()]),
             (SET_VRING_ENABLE, pair(queue, 1), vec![]),
         ] {
-            assert_eq!(self.ask(request, &payload, &fds), Some(0), "{request}");
+            assert_eq!(self.ask(request, &payload, &fds)?, 0, "{request}");
         }
+        Some(())
     }
 
     /// Requests go to this queue from now on, whose parts begin at an offset. It is where
@@ -234,12 +287,34 @@ impl FrontEnd {
 
     /// Stops the queue in an orderly way.
     pub(crate) fn stop_queue(&mut self) {
+        assert!(self.try_stop_queue().is_some(), "the connection ended");
+    }
+
+    /// Stops the queue and starts it anew, over another connection if need be.
+    pub(crate) fn turn(&mut self) {
+        self.base = Some(self.index(self.parts + USED));
+        if self
+            .try_stop_queue()
+            .and_then(|()| self.try_start())
+            .is_none()
+        {
+            self.revive();
+        }
+    }
+
+    /// `None`: the connection has ended.
+    fn try_stop_queue(&mut self) -> Option<()> {
         self.send(GET_VRING_BASE, 1, &pair(self.queue, 0), &[]);
-        self.receive().unwrap();
+        self.receive().map(drop)
     }
 
     fn kick_fd(&self) -> &OwnedFd {
         self.kicks.get(self.queue as usize).unwrap()
+    }
+
+    /// `None`: the connection has ended.
+    fn try_start(&mut self) -> Option<()> {
+        self.try_start_queue(self.parts + AVAILABLE, self.parts + USED)
     }
 
     pub(crate) fn start(&mut self) {

@@ -105,12 +105,7 @@ impl Message {
         fds: &[BorrowedFd<'_>],
         until: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        let len = u32::try_from(self.body.len()).unwrap_or(u32::MAX);
-        let mut bytes = Vec::with_capacity(HEADER.saturating_add(self.body.len()));
-        for word in [self.request, self.flags, len] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend(&self.body);
+        let bytes = self.bytes();
         let mut fds = fds;
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
@@ -135,6 +130,17 @@ impl Message {
             }
         }
         Ok(())
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let len = u32::try_from(self.body.len()).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(HEADER.saturating_add(self.body.len()));
+        for word in [self.request, self.flags, len] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(&self.body);
+        bytes
     }
 
     /// Its descriptors, lent.

@@ -7,6 +7,7 @@
 //! what a front end would that connects anew: the front end itself sees nothing.
 
 mod message;
+mod outbox;
 mod pair;
 mod relay;
 mod state;

@@ -11,10 +11,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::vring::event;
 use super::message::{Ended, GET_PROTOCOL_FEATURES, Message, wait};
+use super::outbox::Outbox;
 use super::state::{FdId, Ring, State};
 use crate::takeover::Note;
 
@@ -22,6 +23,7 @@ use crate::takeover::Note;
 #[derive(Debug)]
 pub(in crate::vhost_user) struct Front {
     socket: UnixStream,
+    outbox: Outbox,
     note: Arc<Note>,
     state: State,
     /// Descriptors of a front end that was taken over.
@@ -32,23 +34,30 @@ pub(in crate::vhost_user) struct Front {
 
 impl Front {
     /// One that has connected now.
-    pub(in crate::vhost_user) fn connected(socket: UnixStream, note: Arc<Note>) -> Self {
+    ///
+    /// # Errors
+    /// When the system has no pipe.
+    pub(in crate::vhost_user) fn connected(socket: UnixStream, note: Arc<Note>) -> Result<Self> {
         let mut this = Self {
             socket,
+            outbox: Outbox::new().context("cannot make a pipe")?,
             note,
             state: State::new(),
             fds: BTreeMap::new(),
             is_kept: true,
         };
         this.note.forget_session();
-        let begun = this.socket.try_clone().and_then(|socket| {
-            let new = this.state.begin(socket.into());
-            this.keep(new)
-        });
-        if let Err(error) = begun {
+        this.note.set_at_work(false);
+        if let Err(error) = this.begin() {
             this.lose(&error);
         }
-        this
+        Ok(this)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let (socket, outbox) = (self.socket.try_clone()?, self.outbox.ends()?);
+        let new = self.state.begin(socket.into(), outbox);
+        self.keep(new)
     }
 
     /// The one that an earlier daemon has left, if there is one and it is clear what it has
@@ -62,14 +71,17 @@ impl Front {
             }
         }
         let socket = fds.remove(&state.socket)?;
+        let [read, write] = state.outbox.map(|id| fds.remove(&id));
         let this = Self {
             socket: socket.into(),
+            outbox: Outbox::left(read?, write?),
             note: note.clone(),
             fds,
             is_kept: true,
             state,
         };
-        Some(if this.note.is_at_work() {
+        // An answer is there once what it answers is noted.
+        Some(if this.note.is_at_work() && !this.outbox.is_full() {
             this.end();
             Err(anyhow::anyhow!(
                 "the daemon ended while it worked on a message of the front end"
@@ -127,13 +139,22 @@ impl Relay {
 
     /// Relays until the front end, the crate or the daemon ends; the front end.
     pub(in crate::vhost_user) fn run(mut self) -> Result<Front> {
-        let outcome = self.set_up();
+        let outcome = self.set_up().and_then(|()| {
+            // The answer that the daemon before this one did not send.
+            let until = [self.inner.as_fd(), self.stop.as_fd()];
+            let sent = self.front.outbox.send(&self.front.socket, &until);
+            self.front.note.set_at_work(false);
+            sent.context("an answer cannot be sent")
+        });
         if outcome.is_ok() {
             while self.relay() {}
         }
         // Ends the crate's side, too.
         let _ = self.inner.shutdown(Shutdown::Both);
-        if let Err(error) = outcome {
+        // The next daemon sets up what this one was kept from.
+        if let Err(error) = outcome
+            && !is_readable(self.stop.as_fd())
+        {
             self.front.end();
             return Err(error.context("cannot go on with the front end of the daemon before"));
         }
@@ -221,16 +242,24 @@ impl Relay {
         if is_kept {
             self.note(&mut message, answer.as_ref());
         }
-        let until = [self.inner.as_fd(), self.stop.as_fd()];
-        if let Some(answer) = answer
-            && answer
-                .send(&self.front.socket, &answer.fds(), &until)
-                .is_err()
-        {
-            return false;
+        if answer.is_none() {
+            self.front.note.set_at_work(false);
         }
-        self.front.note.set_at_work(false);
-        true
+        answer.is_none_or(|answer| self.answer(&answer).is_ok())
+    }
+
+    /// Answers the front end. What it asked for is noted.
+    fn answer(&self, answer: &Message) -> io::Result<()> {
+        let front = &self.front;
+        let until = [self.inner.as_fd(), self.stop.as_fd()];
+        if !answer.fds.is_empty() {
+            answer.send(&front.socket, &answer.fds(), &until)?;
+            front.note.set_at_work(false);
+            return Ok(());
+        }
+        front.outbox.put(&answer.bytes())?;
+        front.note.set_at_work(false);
+        front.outbox.send(&front.socket, &until)
     }
 
     /// Notes what a message has set up.
@@ -253,6 +282,11 @@ impl Relay {
             front.note.forget_fd(id);
         }
     }
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// The used index of a ring in guest memory.

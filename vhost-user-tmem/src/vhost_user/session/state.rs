@@ -68,6 +68,8 @@ pub(super) struct State {
     next: FdId,
     /// The front end's socket.
     pub(super) socket: FdId,
+    /// Both ends of the pipe for answers.
+    pub(super) outbox: [FdId; 2],
     has_asked: bool,
     is_owned: bool,
     features: Option<u64>,
@@ -95,7 +97,7 @@ impl State {
     pub(super) fn fds(&self) -> impl Iterator<Item = FdId> {
         let regions = self.regions.iter().map(|region| region.fd);
         let rings = self.rings.values().flat_map(Ring::fds);
-        regions.chain(rings).chain([self.socket])
+        regions.chain(rings).chain(self.outbox).chain([self.socket])
     }
 
     fn number(&mut self, fd: OwnedFd, new: &mut Vec<(FdId, OwnedFd)>) -> FdId {
@@ -105,10 +107,11 @@ impl State {
         id
     }
 
-    /// The front end's socket has the first number.
-    pub(super) fn begin(&mut self, socket: OwnedFd) -> Vec<(FdId, OwnedFd)> {
+    /// Begins with the front end's socket and the pipe for answers.
+    pub(super) fn begin(&mut self, socket: OwnedFd, outbox: [OwnedFd; 2]) -> Vec<(FdId, OwnedFd)> {
         let mut new = Vec::new();
         self.socket = self.number(socket, &mut new);
+        self.outbox = outbox.map(|end| self.number(end, &mut new));
         new
     }
 

@@ -34,6 +34,13 @@ impl Host {
     }
 
     pub(crate) fn start_with(outside: Outside, options: &[&str]) -> Self {
+        let mut this = Self::new(outside, options);
+        this.start_daemon();
+        this
+    }
+
+    /// No daemon is there yet.
+    pub(crate) fn new(outside: Outside, options: &[&str]) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let mut this = Self {
             outside,
@@ -49,7 +56,6 @@ impl Host {
             this.holder = Some(holder.spawn().unwrap());
             wait_for(|| this.path("holder").exists());
         }
-        this.start_daemon();
         this
     }
 
@@ -99,9 +105,14 @@ impl Host {
         wait_for(|| self.starts() > before);
     }
 
+    /// The command line of a daemon of this build.
+    pub(crate) fn daemon(&self) -> Command {
+        self.command(Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem")))
+    }
+
     /// Starts the next daemon, and does not wait.
     pub(crate) fn spawn_daemon(&mut self) {
-        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem")));
+        let mut command = self.daemon();
         self.daemon = Some(command.spawn().unwrap());
     }
 

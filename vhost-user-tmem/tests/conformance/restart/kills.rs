@@ -62,8 +62,9 @@ fn no_page_is_lost_and_no_connection_ends() {
             if kill % 4 == 3 {
                 host.end(Signal::KILL);
                 host.spawn_daemon();
-                std::thread::sleep(Duration::from_micros(random.u64(..60_000)));
-                host.end(Signal::KILL);
+                std::thread::sleep(Duration::from_micros(random.u64(..30_000)));
+                let is_kind = random.bool();
+                host.end(if is_kind { Signal::TERM } else { Signal::KILL });
                 host.start_daemon();
             } else {
                 std::thread::sleep(Duration::from_micros(random.u64(..40_000)));

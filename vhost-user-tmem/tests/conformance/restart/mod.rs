@@ -2,6 +2,7 @@
 //! A daemon that is killed, and the next one.
 
 mod connection;
+mod crash_points;
 mod host;
 mod kills;
 mod lane;
