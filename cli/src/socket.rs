@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::Mode;
@@ -46,6 +47,8 @@ struct File {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// Then the next file there may have the same inode.
+    is_removed: AtomicBool,
 }
 
 impl Drop for File {
@@ -56,6 +59,9 @@ impl Drop for File {
 
 impl File {
     fn remove(&self) {
+        if self.is_removed.swap(true, Relaxed) {
+            return;
+        }
         if identity(&self.path).is_ok_and(|now| now == self.identity) {
             // Nobody is left to be told.
             let _ = fs::remove_file(&self.path);
@@ -83,6 +89,7 @@ impl Socket {
             path: path.to_owned(),
             identity: identity(path)
                 .with_context(|| format!("cannot look at the socket '{at}'"))?,
+            is_removed: AtomicBool::new(false),
         };
         if let Some(group) = access.group {
             chown(path, None, Some(group))

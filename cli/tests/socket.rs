@@ -66,6 +66,22 @@ fn a_socket_that_has_ended_is_gone_for_others() {
 }
 
 #[test]
+fn one_that_has_ended_leaves_the_next_one_alone() {
+    let (_dir, path) = place();
+    for _ in 0..2000 {
+        let first = Socket::bind(&path, Access::OWNER_ONLY).unwrap();
+        first.end();
+        // It may get the number of the first one's file, once that is closed.
+        let second = std::thread::scope(|scope| {
+            scope.spawn(|| drop(first));
+            Socket::bind(&path, Access::OWNER_ONLY).unwrap()
+        });
+        assert!(path.exists());
+        drop(second);
+    }
+}
+
+#[test]
 fn what_another_put_in_its_place_is_left_alone() {
     let (_dir, path) = place();
     let socket = Socket::bind(&path, Access::OWNER_ONLY).unwrap();
