@@ -40,7 +40,7 @@ const REQUESTS: &[(&str, &str, &str, u16)] = &[
     ("DELETE", "/v1/vms/web2", "", 204),
     ("DELETE", "/v1/vms/web2", "", 404),
     ("DELETE", "/v1/vms/fixed", "", 409),
-    ("POST", "/v1/vms/web1/flush", r#"{"bytes": 4096}"#, 200),
+    ("POST", "/v1/vms/web1/flush", r#"{"bytes": 4096.0}"#, 200),
     ("POST", "/v1/vms/web1/flush", r#"{"bytes": -1}"#, 400),
     ("POST", "/v1/vms/nobody/flush", r#"{"bytes": 4096}"#, 404),
     ("POST", "/v1/vms/web1/detach", "", 200),

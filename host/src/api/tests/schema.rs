@@ -25,6 +25,11 @@ pub(super) fn check(document: &Value, schema: &Value, value: &Value) -> Result<(
             }
             "minimum" => value.as_u64().is_none_or(|is| is >= rule.as_u64().unwrap()),
             "maximum" => value.as_u64().is_none_or(|is| is <= rule.as_u64().unwrap()),
+            // Of sizes, which may be written otherwise.
+            "pattern" if rule.as_str().unwrap().contains("MGT") => {
+                let read = |is| crate::registry::values::quota(is).is_ok();
+                value.as_str().is_none_or(read)
+            }
             // Of names; those of domains may be empty.
             "pattern" => value.as_str().is_none_or(|is| {
                 let is_name = is.parse::<crate::registry::Name>().is_ok();
@@ -71,7 +76,11 @@ fn is(kind: &Value, value: &Value) -> bool {
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
-        "integer" => value.is_u64() || value.is_i64(),
+        // 3.0 is an integer, too.
+        "integer" => {
+            let is_whole = |it: f64| it.fract() == 0.0;
+            value.is_u64() || value.is_i64() || value.as_f64().is_some_and(is_whole)
+        }
         other => panic!("'{other}' is not known"),
     }
 }
