@@ -233,3 +233,36 @@ fn moved_page_is_evicted() {
         Arc::into_inner(world).expect("nobody else has it").end();
     });
 }
+
+/// In memory that is nearly full pages are put in the place of others, which somebody may
+/// still read or move.
+#[test]
+fn page_is_put_in_the_place_of_one_that_is_read_and_moved() {
+    explore(|| {
+        let world = Arc::new(World::new(PoolKind::Persistent, false));
+        let held = world.client.stats().held_bytes;
+        world.client.set_quota(held + 4096);
+        let mover = world.mover();
+        let getter = thread::spawn({
+            let world = world.clone();
+            move || {
+                for index in [1, 0, 1] {
+                    let mut buffer = [0; PAGE_SIZE];
+                    let got = world.pool.get(&OBJECT, index, &mut buffer);
+                    assert_eq!(got, Get::Hit);
+                    version_of(index, &buffer);
+                }
+            }
+        });
+        for (index, version) in [(1, 1), (0, 3), (1, 2), (0, 2), (1, 5)] {
+            let put = world.pool.put(&OBJECT, index, &page(index, version));
+            assert_eq!(put.result, Ok(()));
+            let mut buffer = [0; PAGE_SIZE];
+            let got = world.pool.get(&OBJECT, index, &mut buffer);
+            assert_eq!((got, version_of(index, &buffer)), (Get::Hit, version));
+        }
+        mover.join().expect("the mover ends");
+        getter.join().expect("the getter ends");
+        Arc::into_inner(world).expect("nobody else has it").end();
+    });
+}

@@ -40,6 +40,38 @@ fn client_under_quota_is_served_and_client_over_quota_is_refused() {
     assert_eq!(pool.put(&OBJECT, 2000, &page(1, RAW)), ACCEPTED);
 }
 
+/// A page that replaces another finds its place, and no segment has to be cleaned for it.
+#[test]
+fn overwrites_in_nearly_full_memory_move_little() {
+    let store = store(16 * MIB);
+    let client = client(&store, 64 * MIB);
+    let pool = pool(&client, 0, PoolKind::Persistent);
+    let texture = |seed: u64| Texture::Sixteenths(4 + (seed % 12) as u8);
+    let mut pages = 0;
+    while store.held_bytes() < 15 * MIB {
+        assert_eq!(
+            pool.put(&OBJECT, pages, &page(pages, texture(pages))),
+            ACCEPTED
+        );
+        pages += 1;
+    }
+    let moved = || client.stats().moved_bytes;
+    let before = moved();
+    let (mut random, mut put) = (1_u64, 0);
+    for _ in 0..4 * pages {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let (index, seed) = ((random >> 33) % pages, random >> 20);
+        let page = page(seed, texture(seed));
+        assert_eq!(pool.put(&OBJECT, index, &page), REPLACED);
+        put += store.held_bytes() / pages;
+    }
+    let moved = moved() - before;
+    // Were each place left to the cleaner, some bytes would be moved for each byte.
+    assert!(moved < put / 2, "{moved} bytes were moved for {put}");
+}
+
 #[test]
 fn lowered_quota_stops_new_pages_and_keeps_old_ones() {
     let store = store(64 * MIB);

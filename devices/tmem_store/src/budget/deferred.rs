@@ -100,6 +100,9 @@ impl Budget {
     /// aside. `None` if there is none all the same: the page then stays as it
     /// is.
     pub(crate) fn keep_settled(&self, owner: &Owner<'_>, payload: Payload<'_>) -> Option<Entry> {
+        if let Some(entry) = self.fill(owner, payload) {
+            return Some(entry);
+        }
         // Room for it was set aside within quota and limit; if these were lowered
         // since, this is the way back to them.
         let charge = |bytes: u64| {

@@ -21,6 +21,9 @@ impl Budget {
         if let Some(shortage) = self.is_overdrawn() {
             return Err(shortage);
         }
+        if let Some(entry) = self.fill(owner, payload) {
+            return Ok(Content::Entry(entry));
+        }
         let charge = |bytes| self.charge(bytes);
         let warm = self.append(Temperature::Warm, owner, payload, charge);
         warm.or_else(|shortage| {
@@ -29,6 +32,18 @@ impl Budget {
             self.append(Temperature::Cold, owner, payload, none)
         })
         .map(Content::Entry)
+    }
+
+    /// Keeps an entry in the place of one that was freed, if memory is tight and one is
+    /// known that fits.
+    pub(super) fn fill(&self, owner: &Owner<'_>, payload: Payload<'_>) -> Option<Entry> {
+        if !self.is_tight() {
+            return None;
+        }
+        let mut back = 0;
+        let entry = self.log.fill(self.arena(), owner, payload, &mut back);
+        self.credit_some(back);
+        entry
     }
 
     /// Appends an entry to the client's log; `charge` is asked for the memory that
@@ -89,7 +104,8 @@ impl Budget {
 
     /// Gives the memory of an entry back.
     pub(crate) fn free_entry(&self, entry: Entry) {
-        self.credit_some(self.log.free(self.arena(), entry));
+        let reuse = self.is_tight();
+        self.credit_some(self.log.free(self.arena(), entry, reuse));
         if self.is_sparse() {
             self.store.wake_up.wake();
         }

@@ -202,6 +202,15 @@ impl Budget {
         dead > (self.log.backed_bytes() / 24).max(4 * PIECE as u64)
     }
 
+    /// Whether so little memory is left that what was freed is better filled than left to
+    /// be cleaned.
+    pub(super) fn is_tight(&self) -> bool {
+        /// The part of quota or limit that is left then.
+        const PART: u64 = 16;
+        let is_beyond = |ledger: &Ledger, limit: u64| ledger.is_beyond(limit - limit / PART);
+        is_beyond(&self.store.ledger, self.store.limit()) || is_beyond(&self.ledger, self.quota())
+    }
+
     /// Whether a put of a new persistent page was refused not long ago, and it is not worth trying
     /// again: little was freed since, or nothing that was freed is to be had.
     pub(crate) fn is_hopeless(&self) -> bool {

@@ -18,7 +18,9 @@
 //! The memory outlives the process that writes to it; only the process may stop,
 //! between any two stores. An entry becomes live, and dead, by one store of its
 //! first word; a segment becomes used by one store of its own. The word after an
-//! entry is 0 before the entry is there. A page that is replaced or moved is live
+//! entry is 0 before the entry is there. An entry takes the place of a dead one by one store,
+//! too: payload and second word of what is dead do not count, and what is left behind the
+//! new entry has a header of something dead by then. A page that is replaced or moved is live
 //! twice for a moment: the new entry becomes live before the old one becomes dead.
 //! That may be seen only while the operation is under way, and then both are right.
 //!

@@ -5,16 +5,21 @@
 //!
 //! 1. *Entries do not overlap.* A [`Draft`] is made only by the sibling `log`
 //!    module, which moves the end of its head segment, under the head's lock, over
-//!    the place that it names. It is neither `Copy` nor `Clone`, and becomes an
-//!    [`Entry`](super::Entry) by being consumed.
-//! 2. *Payloads are written once*, through the draft, and never change as long as
-//!    the segment is in use.
+//!    the place that it names, or takes the place of an entry that was freed: each is
+//!    remembered once and taken out under a lock. It is neither `Copy` nor `Clone`, and
+//!    becomes an [`Entry`](super::Entry) by being consumed.
+//! 2. *Payloads are written once*, through the draft, and do not change until the entry
+//!    is freed. Then another draft may have the place, if nobody can read it any more:
+//!    no pin is left in the segment (those on the freed entry were counted before it was
+//!    out of the index), and it is no victim, nor becomes one until the new entry is
+//!    published or freed (`Segment::begin_filling` and `Segment::begin_cleaning`).
 //! 3. *A segment stays as it is while it is referred to*: each draft, entry and pin
 //!    counts as a reference, as does being a head, and only without any is it used
 //!    anew or punched out (`segments`, `log`). A borrowed entry borrows from its
 //!    holder, so that it is not freed meanwhile.
 //! 4. *Headers are accessed atomically*, always: those of entries, and those that
-//!    segments begin with. The word after the last entry is written by the holder of
+//!    segments begin with. Where an entry begins one begins as long as the segment is in
+//!    use; a header is added only within a place that a draft has. The word after the last entry is written by the holder of
 //!    the head's lock only, and nobody else refers to it.
 //! 5. *Tokens stay with their arena.* Whatever owns entries (a pool, through its
 //!    account) owns a reference to their arena. Bounds are checked against the

@@ -6,7 +6,8 @@
 //! use it belongs to one client, so that pages of two clients never share a page
 //! of the host, and a client can be charged for exactly the memory that it keeps
 //! the host from using. Pages are appended as *entries* of any length, each with
-//! a header that names its owner. What is freed leaves a hole until the cleaner
+//! a header that names its owner. What is freed leaves a hole, which another entry
+//! may be put in when memory is nearly full, until the cleaner
 //! ([`crate::reclaim`]) has moved the segment's live entries to another one, or
 //! the last of them is freed: then the segment is punched out of the file. (After
 //! Rumble, Kejriwal and Ousterhout, "Log-structured Memory for DRAM-based

@@ -15,8 +15,9 @@ use crate::types::{Error, Identity};
 /// What is known of a segment in use.
 #[derive(Debug, Default)]
 pub(super) struct Segment {
-    /// Entries, drafts and pins in it, and one if it is a head.
-    pub(super) refs: AtomicU32,
+    /// Entries, drafts and pins in it, and one if it is a head; in the upper half, how many
+    /// of them are pins.
+    refs: AtomicU64,
     /// Entries that are not yet what is kept of their pages. They cannot be moved, so
     /// that cleaning would give nothing back.
     pub(super) open: AtomicU32,
@@ -43,11 +44,50 @@ pub(super) struct Segment {
     pub(super) is_cleaned: AtomicBool,
 }
 
+/// A pin, as references are counted.
+const PIN: u64 = 1 << 32 | 1;
+
 impl Segment {
+    /// References, pins included. What those who had others did is known to who sees this.
+    pub(super) fn refs(&self) -> u32 {
+        to_refs(self.refs.load(Acquire))
+    }
+
+    /// Whether nobody reads what may have been freed meanwhile. Who had pins has done with
+    /// them for who sees this.
+    fn is_pinned(&self) -> bool {
+        self.refs.load(Acquire) >= 1 << 32
+    }
+
+    /// The first reference. What was stored before is there for who counts another one.
+    pub(super) fn first_ref(&self) {
+        self.refs.store(1, Release);
+    }
+
+    /// Counts a reference up, while there is one.
+    pub(super) fn hold(&self) {
+        self.refs.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a pin up, while there is a reference.
+    pub(super) fn pin(&self) {
+        self.refs.fetch_add(PIN, Relaxed);
+    }
+
     /// Counts a reference up, unless there is none.
     pub(super) fn try_hold(&self) -> bool {
-        let up = |refs: u32| (refs > 0).then(|| refs + 1);
+        let up = |refs: u64| (refs > 0).then(|| refs + 1);
         self.refs.fetch_update(Acquire, Relaxed, up).is_ok()
+    }
+
+    /// Counts a reference down; how many there were.
+    pub(super) fn unhold(&self) -> u32 {
+        to_refs(self.refs.fetch_sub(1, Release))
+    }
+
+    /// Counts a pin down; how many references there were.
+    pub(super) fn unpin(&self) -> u32 {
+        to_refs(self.refs.fetch_sub(PIN, Release))
     }
 
     /// Whether its live entries can be moved, so that all of it comes back: it is
@@ -59,11 +99,58 @@ impl Segment {
             && !self.is_cleaned.load(Relaxed)
     }
 
+    /// Whether entries may take the place of freed ones, unless it is cleaned: nothing is
+    /// appended any more.
+    pub(super) fn can_be_filled(&self) -> bool {
+        self.is_sealed.load(Acquire)
+            && !self.is_deferred.load(Relaxed)
+            && !self.is_frozen.load(Relaxed)
+    }
+
+    /// Has it be cleaned, unless somebody does so or writes an entry in it.
+    pub(super) fn begin_cleaning(&self) -> bool {
+        if !self.is_sealed.load(Acquire) || self.is_cleaned.swap(true, SeqCst) {
+            return false;
+        }
+        // Either this sees who is about to write, or they see that it is cleaned.
+        let is_at_rest = self.open.load(SeqCst) == 0;
+        if !is_at_rest {
+            self.end_cleaning();
+        }
+        is_at_rest
+    }
+
+    /// Who writes in it from now on knows that everything was read.
+    pub(super) fn end_cleaning(&self) {
+        self.is_cleaned.store(false, Release);
+    }
+
+    /// Has an entry be written in place of a freed one, unless it is cleaned or read. It is
+    /// open then.
+    pub(super) fn begin_filling(&self) -> bool {
+        self.open.fetch_add(1, SeqCst);
+        let is_at_rest = !self.is_cleaned.load(SeqCst) && !self.is_pinned();
+        if !is_at_rest {
+            self.no_longer_open();
+        }
+        is_at_rest
+    }
+
+    /// An entry is published or dead, or was not written.
+    pub(super) fn no_longer_open(&self) {
+        self.open.fetch_sub(1, Release);
+    }
+
     /// Bytes of entries that were freed.
     pub(super) fn dead(&self) -> u32 {
         let live = self.live.load(Relaxed) + self.names.load(Relaxed);
         self.used.load(Relaxed).saturating_sub(live)
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "takes bit fields apart")]
+fn to_refs(refs: u64) -> u32 {
+    refs as u32
 }
 
 /// Segments that hold no memory.

@@ -87,12 +87,18 @@ proptest! {
         for (step, (act, len, object)) in (0_u64..).zip(acts) {
             if act == 0 && !kept.is_empty() {
                 let (entry, ..) = kept.swap_remove(len % kept.len());
-                log.free(&arena, entry);
+                log.free(&arena, entry, true);
                 continue;
             }
             let bytes: Vec<u8> = (0..len).map(|at| (at as u64 * 31 + step).to_le_bytes()[0]).collect();
             let object = [object; 24];
-            let entry = append(&log, &arena, &owner(&object, step), &bytes);
+            let mut back = 0;
+            let filled = (act == 1)
+                .then(|| log.fill(&arena, &owner(&object, step), lz4(&bytes), &mut back))
+                .flatten();
+            filled.iter().for_each(|entry| arena.publish(EntryRef::of(entry)));
+            let entry =
+                filled.unwrap_or_else(|| append(&log, &arena, &owner(&object, step), &bytes));
             kept.push((entry, bytes, object, step));
         }
         let live: usize = kept.iter().map(|(entry, ..)| entry.footprint()).sum();
@@ -127,12 +133,12 @@ proptest! {
                 let (entry, expected, owner, number) = kept.swap_remove(at.expect("is live"));
                 prop_assert_eq!((object, index), (Some(owner), number));
                 prop_assert_eq!(&bytes, &expected);
-                log.free(&arena, entry);
+                log.free(&arena, entry, false);
             }
             log.done(&arena, victim);
         }
         for (entry, ..) in kept {
-            log.free(&arena, entry);
+            log.free(&arena, entry, false);
         }
         prop_assert_eq!((log.backed_bytes(), log.dead_bytes()), (0, 0));
         prop_assert_eq!(arena.backed_bytes().expect("a size"), 0);
@@ -146,13 +152,13 @@ fn pinned_payload_outlives_its_entry() {
     let entry = append(&log, &arena, &owner(&object, 0), &[7; 1000]);
     let other = append(&log, &arena, &owner(&object, 1), &[9; 1000]);
     let pin = log.pin(&arena, EntryRef::of(&entry));
-    log.free(&arena, entry);
-    log.free(&arena, other);
+    log.free(&arena, entry, false);
+    log.free(&arena, other, false);
     // Nothing is live, and yet the segment is not begun anew.
     let newer = append(&log, &arena, &owner(&object, 0), &[8; 1000]);
     assert_eq!(arena.pinned(&pin), Some(lz4(&[7; 1000])));
     log.unpin(&arena, pin);
-    log.free(&arena, newer);
+    log.free(&arena, newer, false);
     assert_eq!(arena.backed_bytes().expect("a size"), 0);
 }
 
@@ -188,7 +194,7 @@ fn log_takes_no_more_than_it_is_granted() {
     assert!(granted < footprint * 103 / 100 + PIECE as u64, "{granted}");
     let freed: u64 = entries
         .into_iter()
-        .map(|entry| log.free(&arena, entry))
+        .map(|entry| log.free(&arena, entry, false))
         .sum();
     assert_eq!(freed, granted);
 }
@@ -218,7 +224,7 @@ fn arena_that_is_used_up_says_so() {
         (Short::System, (SEGMENT - 80) / LARGEST)
     );
     for entry in entries {
-        log.free(&arena, entry);
+        log.free(&arena, entry, false);
     }
 }
 
@@ -241,7 +247,7 @@ fn segment_with_an_entry_that_is_not_published_is_left_alone() {
     let mut others: Vec<_> = (1..40)
         .map(|index| append(&log, &arena, &owner(&object, index), &page))
         .collect();
-    log.free(&arena, others.swap_remove(0));
+    log.free(&arena, others.swap_remove(0), false);
     assert!(log.victim(&arena, 0, u32::MAX).is_none());
     assert!(log.cold(&arena, 0).is_none());
     arena.publish(EntryRef::of(&open));
@@ -250,7 +256,140 @@ fn segment_with_an_entry_that_is_not_published_is_left_alone() {
     let victim = log.cold(&arena, 0).expect("it is old");
     log.done(&arena, victim);
     for entry in others.into_iter().chain([open]) {
-        log.free(&arena, entry);
+        log.free(&arena, entry, false);
     }
     assert_eq!(arena.backed_bytes().expect("a size"), 0);
+}
+
+/// A log of which so many entries were freed, in segments that are sealed; what is left.
+fn with_holes(log: &Log, arena: &Arena, object: &ObjectId, sizes: &[usize]) -> Vec<Entry> {
+    let filled: Vec<_> = (0..)
+        .zip(sizes)
+        .map(|(index, size)| append(log, arena, &owner(object, index), &vec![7; *size]))
+        .collect();
+    // Enough for the segment to be sealed.
+    let others = (1000..1040).map(|index| append(log, arena, &owner(object, index), &[1; 4096]));
+    let others = others.collect();
+    for entry in filled {
+        assert_eq!(log.free(arena, entry, true), 0);
+    }
+    others
+}
+
+fn fill(log: &Log, arena: &Arena, owner: &Owner<'_>, bytes: &[u8]) -> Option<Entry> {
+    let mut grant = 0;
+    let entry = log.fill(arena, owner, lz4(bytes), &mut grant);
+    assert_eq!(grant, 0);
+    entry
+}
+
+fn end(log: &Log, arena: &Arena, entries: impl IntoIterator<Item = Entry>) {
+    for entry in entries {
+        log.free(arena, entry, false);
+    }
+    assert_eq!((log.backed_bytes(), log.dead_bytes()), (0, 0));
+    assert_eq!(arena.backed_bytes().expect("a size"), 0);
+}
+
+/// Entries fit in the place of one that was freed if what is left can have a header.
+#[test]
+fn freed_places_are_filled() {
+    let (arena, log) = (arena(), log());
+    let object = [1; 24];
+    let mut kept = with_holes(&log, &arena, &object, &[1000]);
+    let (backed, dead) = (log.backed_bytes(), log.dead_bytes());
+    let of = |index| owner(&object, index);
+    for too_large in [1001, 4096] {
+        assert_eq!(fill(&log, &arena, &of(0), &vec![2; too_large]), None);
+    }
+    // Eight bytes would be left.
+    assert_eq!(fill(&log, &arena, &of(0), &[2; 992]), None);
+    let first = fill(&log, &arena, &of(0), &[2; 600]).expect("a place");
+    let second = fill(&log, &arena, &of(1), &[3; 384]).expect("the rest of it");
+    assert_eq!(fill(&log, &arena, &of(2), &[]), None);
+    for (entry, bytes) in [(&first, vec![2; 600]), (&second, vec![3; 384])] {
+        assert_eq!(arena.payload(EntryRef::of(entry)), Some(lz4(&bytes)));
+    }
+    assert_eq!(
+        (log.backed_bytes(), log.dead_bytes()),
+        (backed, dead - 1016)
+    );
+    // Neither is published yet.
+    assert!(log.cold(&arena, 0).is_none());
+    for entry in [&first, &second] {
+        arena.publish(EntryRef::of(entry));
+    }
+    let victim = log.cold(&arena, 0).expect("a segment at rest");
+    let (mut at, mut found) = (0, Vec::new());
+    while let Some(moved) = log.next(&arena, &victim, &mut at) {
+        if let Moved::Page(location, 0, index) = moved {
+            found.push((index, location.len()));
+        }
+    }
+    assert_eq!(
+        found.get(..3),
+        Some([(0, 600), (1, 384), (1000, 4096)].as_slice())
+    );
+    log.done(&arena, victim);
+    kept.extend([first, second]);
+    end(&log, &arena, kept);
+}
+
+/// Others may still read what was there.
+#[test]
+fn place_in_a_segment_that_is_read_is_not_filled() {
+    let (arena, log) = (arena(), log());
+    let object = [1; 24];
+    let kept = with_holes(&log, &arena, &object, &[1000, 1000, 1000]);
+    let [first, ..] = kept.as_slice() else {
+        panic!("nothing is kept");
+    };
+    let pin = log.pin(&arena, EntryRef::of(first));
+    assert_eq!(fill(&log, &arena, &owner(&object, 0), &[2; 1000]), None);
+    log.unpin(&arena, pin);
+    let mut kept = with_holes(&log, &arena, &object, &[1000]);
+    let mut victims = Vec::new();
+    while let Some(victim) = log.victim(&arena, 0, u32::MAX) {
+        victims.push(victim);
+    }
+    assert_eq!(fill(&log, &arena, &owner(&object, 0), &[2; 1000]), None);
+    for victim in victims {
+        log.done(&arena, victim);
+    }
+    // Places that could not be filled are forgotten.
+    assert_eq!(fill(&log, &arena, &owner(&object, 0), &[2; 1000]), None);
+    kept.extend(with_holes(&log, &arena, &object, &[1000]));
+    kept.extend(fill(&log, &arena, &owner(&object, 0), &[2; 1000]));
+    assert_eq!(kept.len(), 81);
+}
+
+/// Names are numbered in order, so that none can be added.
+#[test]
+fn place_is_filled_only_by_pages_of_the_first_object() {
+    let (arena, log) = (arena(), log());
+    let (object, other) = ([1; 24], [2; 24]);
+    let kept = with_holes(&log, &arena, &object, &[1000, 1000]);
+    let of_pool = Owner {
+        pool: PoolTag::new(4, PoolKind::Ephemeral, 77),
+        ..owner(&object, 0)
+    };
+    assert_eq!(fill(&log, &arena, &owner(&other, 0), &[2; 1000]), None);
+    assert_eq!(fill(&log, &arena, &of_pool, &[2; 1000]), None);
+    end(&log, &arena, kept);
+}
+
+/// A place that is remembered may be in a segment that was given back.
+#[test]
+fn place_in_a_segment_that_was_given_back_is_not_filled() {
+    let (arena, log) = (arena(), log());
+    let object = [1; 24];
+    for _ in 0..2 {
+        let kept = with_holes(&log, &arena, &object, &[1000]);
+        end(&log, &arena, kept);
+    }
+    let kept: Vec<_> = (0..80)
+        .map(|index| append(&log, &arena, &owner(&object, index), &[1; 4096]))
+        .collect();
+    assert_eq!(fill(&log, &arena, &owner(&object, 0), &[2; 1000]), None);
+    end(&log, &arena, kept);
 }

@@ -18,6 +18,19 @@ impl Memory {
         }
         self.0[*at..end].copy_from_slice(bytes);
     }
+
+    /// Whether a note is that an entry which was dead is another one.
+    fn is_put_in_place(&self, note: &Note) -> bool {
+        let Note::Write { at, bytes } = note else {
+            return false;
+        };
+        let (Some(old), Ok(new)) = (self.0.get(*at..at + 8), bytes.as_slice().try_into()) else {
+            return false;
+        };
+        let state = |bytes: [u8; 8]| Word::decode(u64::from_le_bytes(bytes)).map(|it| it.state);
+        let old = old.try_into().ok().and_then(state);
+        old == Some(State::Dead) && state(new) == Some(State::Open)
+    }
 }
 
 proptest! {
@@ -79,6 +92,47 @@ proptest! {
         let clients = world.clients.drain(..).map(Some).collect();
         check_end(&world.store, clients);
     }
+}
+
+/// As above, of a store that is nearly full: pages are put in the place of others.
+#[test]
+fn every_cut_of_what_is_overwritten_is_a_state_that_was_there() {
+    const PAGES: u64 = 78;
+    let mut world = World::new(LIMIT);
+    for index in 0..PAGES {
+        // None compresses: there are segments to which nothing is appended any more.
+        world.apply(&Op::Put((0, 0, 0, index), index * 4 + 1));
+    }
+    world.apply(&Op::Compress(PAGES));
+    let held = world.clients[0].stats().held_bytes;
+    world.clients[0].set_quota(held + SEGMENT as u64 / 2);
+    let mut memory = Memory(vec![0; 8 * SEGMENT]);
+    let _ = rustix::io::pread(world.store.page_memory(), &mut memory.0, 0).unwrap();
+    world.store.arena().journal().begin();
+    let (mut filled, mut random) = (0, 1_u64);
+    for _ in 0..150 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let (index, seed) = ((random >> 33) % PAGES, random >> 40 & 1023);
+        let before = world.pages.clone();
+        // A put that finds no memory removes what was there first.
+        let mut without = before.clone();
+        without.remove(&(0, 0, 0, index));
+        world.apply(&Op::Put((0, 0, 0, index), seed));
+        for note in world.notes() {
+            filled += u32::from(memory.is_put_in_place(&note));
+            memory.apply(&note);
+            let (store, clients) = recovered(&memory.0, LIMIT).expect("believed");
+            let client = clients[0].as_ref().expect("believed");
+            check(client, 0, [&before, &without, &world.pages]);
+            check_end(&store, clients);
+        }
+    }
+    assert!(
+        filled > 10,
+        "{filled} pages were put in the place of others"
+    );
 }
 
 /// What a thread does to a page, between two places in the journal.

@@ -12,7 +12,7 @@ mod cuts;
 mod damage;
 
 use super::*;
-use crate::tier::{Note, SEGMENT};
+use crate::tier::{Note, SEGMENT, State, Word};
 use crate::types::{Get, ObjectId, PAGE_SIZE, Page, PoolKind};
 
 const KINDS: [PoolKind; 3] = [
@@ -233,7 +233,7 @@ fn get(client: &Client, at: Handle) -> Option<Page> {
 
 /// That a client has exactly the pages of one of `states`, each of which may be of
 /// another one.
-fn check(client: &Client, number: u8, states: [&BTreeMap<Handle, u64>; 2]) {
+fn check<const N: usize>(client: &Client, number: u8, states: [&BTreeMap<Handle, u64>; N]) {
     let mut count = 0;
     for pool in 0..3 {
         for object in 0..3 {

@@ -55,7 +55,7 @@ impl Arena {
 
     fn no_longer_open(&self, number: u32) {
         if let Some(segment) = self.segment(number) {
-            segment.open.fetch_sub(1, Relaxed);
+            segment.no_longer_open();
         }
     }
 

@@ -64,7 +64,7 @@ impl Log {
         let mut pages = Vec::with_capacity(found.len());
         for page in found {
             let takes = footprint(page.word.len.into());
-            segment.refs.fetch_add(1, Relaxed);
+            segment.hold();
             segment.live.fetch_add(to_u32(takes), Relaxed);
             self.live.fetch_add(takes as u64, Relaxed);
             // The scan found each entry once.

@@ -109,7 +109,7 @@ impl Head {
         };
         let first = word.without_payload(self.place());
         self.write(arena, first, owner.index, len)?;
-        segment.refs.fetch_add(1, Relaxed);
+        segment.hold();
         segment.open.fetch_add(1, Relaxed);
         segment.live.fetch_add(to_u32(takes), Relaxed);
         segment.used.store(to_u32(self.used), Relaxed);

@@ -7,6 +7,7 @@
 mod access;
 mod adopt;
 mod head;
+mod holes;
 mod victim;
 
 pub(crate) use victim::Moved;
@@ -20,6 +21,7 @@ use crate::sync::atomic::{AtomicU64, Ordering::*, fence};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::types::Identity;
 use head::{Head, Names, to_u32};
+use holes::Holes;
 
 /// Pages that are likely to go at about the same time have segments of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,11 @@ pub(crate) struct Log {
     names: AtomicU64,
     /// Bytes of memory behind the segments.
     backed: AtomicU64,
+    /// Of these bytes, those of pages that are to be compressed: they go by themselves.
+    deferred_live: AtomicU64,
+    deferred_backed: AtomicU64,
+    /// Places that entries may be put in.
+    holes: Mutex<Holes>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +85,9 @@ impl Log {
             live: AtomicU64::new(0),
             names: AtomicU64::new(0),
             backed: AtomicU64::new(0),
+            deferred_live: AtomicU64::new(0),
+            deferred_backed: AtomicU64::new(0),
+            holes: Mutex::default(),
         }
     }
 
@@ -96,10 +106,30 @@ impl Log {
         head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of memory that hold nothing.
+    /// Bytes of memory that hold nothing, but for what pages have left that were to be
+    /// compressed.
     pub(crate) fn dead_bytes(&self) -> u64 {
-        let backed = self.backed.load(Relaxed);
-        backed.saturating_sub(self.live.load(Relaxed) + self.names.load(Relaxed))
+        let [live, names, deferred_live] =
+            [&self.live, &self.names, &self.deferred_live].map(|bytes| bytes.load(Relaxed));
+        let [backed, deferred] =
+            [&self.backed, &self.deferred_backed].map(|bytes| bytes.load(Relaxed));
+        (backed + deferred_live).saturating_sub(deferred + live + names)
+    }
+
+    /// Counts memory behind segments of a temperature, or of pages that are to be compressed.
+    fn count_backed(&self, bytes: u64, is_deferred: bool) {
+        self.backed.fetch_add(bytes, Relaxed);
+        if is_deferred {
+            self.deferred_backed.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// Counts bytes of a new entry.
+    fn count_live(&self, bytes: usize, is_deferred: bool) {
+        self.live.fetch_add(bytes as u64, Relaxed);
+        if is_deferred {
+            self.deferred_live.fetch_add(bytes as u64, Relaxed);
+        }
     }
 
     /// Bytes of memory behind the segments.
@@ -144,18 +174,19 @@ impl Log {
         grant: &mut u64,
     ) -> Result<Draft, Short> {
         let (_, len) = kind;
+        let is_deferred = temperature == Temperature::Deferred;
         let mut place = self.head(temperature);
         if let Some(head) = &mut *place {
             let segment = arena.segment(head.segment).ok_or(Short::System)?;
             // Acquire: who freed its entries has done with them.
-            if segment.refs.load(Acquire) == 1 {
+            if segment.refs() == 1 {
                 *head = self.begin(arena, segment, head.segment, head.backed)?;
             }
             let before = *grant;
             let draft = head.append(arena, segment, owner, kind, grant, &self.names);
-            self.backed.fetch_add(before - *grant, Relaxed);
+            self.count_backed(before - *grant, is_deferred);
             if let Some(draft) = draft? {
-                self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
+                self.count_live(footprint(len.into()), is_deferred);
                 return Ok(draft);
             }
         }
@@ -170,7 +201,7 @@ impl Log {
             return Err(Short::System);
         }
         *grant = rest;
-        self.backed.fetch_add(first as u64, Relaxed);
+        self.count_backed(first as u64, is_deferred);
         let closed = place.replace(self.begin(arena, segment, number, first)?);
         if let Some(closed) = closed {
             // Whatever comes back is as good as a grant that is not used.
@@ -179,7 +210,7 @@ impl Log {
         let head = place.as_mut().ok_or(Short::System)?;
         let draft = head.append(arena, segment, owner, kind, &mut 0, &self.names)?;
         let draft = draft.ok_or(Short::System)?;
-        self.live.fetch_add(footprint(len.into()) as u64, Relaxed);
+        self.count_live(footprint(len.into()), is_deferred);
         Ok(draft)
     }
 
@@ -248,7 +279,7 @@ impl Log {
         segment.is_cleaned.store(false, Relaxed);
         let is_frozen = temperature == Temperature::Frozen;
         segment.is_frozen.store(is_frozen, Relaxed);
-        segment.refs.store(1, Release);
+        segment.first_ref();
         true
     }
 
@@ -258,15 +289,21 @@ impl Log {
             segment.unused_since.store(since, Relaxed);
             segment.is_sealed.store(true, Release);
         }
-        self.count_down(arena, head.segment).1
+        self.count_down(arena, head.segment, Segment::unhold).1
     }
 
-    /// Counts a reference down; how many there were, and bytes of memory given back.
-    fn count_down(&self, arena: &Arena, number: u32) -> (u32, u64) {
+    /// Counts a reference down by `down`; how many there were, and bytes of memory given
+    /// back.
+    fn count_down(
+        &self,
+        arena: &Arena,
+        number: u32,
+        down: impl FnOnce(&Segment) -> u32,
+    ) -> (u32, u64) {
         let Some(segment) = arena.segment(number) else {
             return (0, 0);
         };
-        let refs = segment.refs.fetch_sub(1, Release);
+        let refs = down(segment);
         if refs != 1 {
             return (refs, 0);
         }
@@ -276,7 +313,11 @@ impl Log {
 
     /// Counts a reference down, without a lock held; bytes of memory given back.
     fn unref(&self, arena: &Arena, number: u32) -> u64 {
-        let (refs, bytes) = self.count_down(arena, number);
+        self.unref_by(arena, number, Segment::unhold)
+    }
+
+    fn unref_by(&self, arena: &Arena, number: u32, down: impl FnOnce(&Segment) -> u32) -> u64 {
+        let (refs, bytes) = self.count_down(arena, number, down);
         if refs <= 2 && self.live.load(Relaxed) == 0 {
             // The client has nothing left but empty heads.
             return bytes + self.retire(arena);
@@ -306,6 +347,9 @@ impl Log {
         self.forget_names(segment);
         let bytes = u64::from(segment.backed.load(Relaxed));
         self.backed.fetch_sub(bytes, Relaxed);
+        if segment.is_deferred.load(Relaxed) {
+            self.deferred_backed.fetch_sub(bytes, Relaxed);
+        }
         arena.release(number, segment.backed.load(Relaxed) as usize);
         bytes
     }
@@ -317,7 +361,7 @@ impl Log {
             let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
             let is_empty = |head: &Head| {
                 let segment = arena.segment(head.segment);
-                segment.is_some_and(|segment| segment.refs.load(Acquire) == 1)
+                segment.is_some_and(|segment| segment.refs() == 1)
             };
             let empty = place.take_if(|head| is_empty(head));
             drop(place);
@@ -337,16 +381,23 @@ impl Log {
         room(Temperature::Warm) + room(Temperature::Cold) + room(Temperature::Frozen)
     }
 
-    /// Frees an entry; bytes of memory given back, which are to be credited.
-    pub(crate) fn free(&self, arena: &Arena, entry: Entry) -> u64 {
+    /// Frees an entry; bytes of memory given back, which are to be credited. With `reuse`,
+    /// [`Log::fill`] may have its place.
+    pub(crate) fn free(&self, arena: &Arena, entry: Entry, reuse: bool) -> u64 {
         let bytes = entry.footprint();
         let location = entry.into_location();
         let number = location.segment();
         arena.mark_dead(location);
         if let Some(segment) = arena.segment(number) {
             segment.live.fetch_sub(to_u32(bytes), Relaxed);
+            if segment.is_deferred.load(Relaxed) {
+                self.deferred_live.fetch_sub(bytes as u64, Relaxed);
+            }
         }
         self.live.fetch_sub(bytes as u64, Relaxed);
+        if reuse {
+            self.remember(arena, location);
+        }
         self.unref(arena, number)
     }
 
@@ -355,13 +406,13 @@ impl Log {
         let location = entry.location();
         if let Some(segment) = arena.segment(location.segment()) {
             // The entry is a reference, so there is one.
-            segment.refs.fetch_add(1, Relaxed);
+            segment.pin();
         }
         Pin::new(location)
     }
 
     /// Ends a pin; bytes of memory given back, which are to be credited.
     pub(crate) fn unpin(&self, arena: &Arena, pin: Pin) -> u64 {
-        self.unref(arena, pin.location().segment())
+        self.unref_by(arena, pin.location().segment(), Segment::unpin)
     }
 }

@@ -65,7 +65,7 @@ impl Log {
                 continue;
             };
             let dead = segment.dead();
-            let entries = segment.refs.load(Relaxed);
+            let entries = segment.refs();
             if dead < least.max(entries.saturating_mul(LEAST_PER_ENTRY))
                 || entries > most
                 || !segment.can_be_cleaned()
@@ -99,7 +99,7 @@ impl Log {
         if !segment.try_hold() {
             return None;
         }
-        if !segment.is_sealed.load(Acquire) || segment.is_cleaned.swap(true, Relaxed) {
+        if !segment.begin_cleaning() {
             drop(segments);
             self.unref(arena, number);
             return None;
@@ -190,7 +190,7 @@ impl Log {
     /// Gives a victim back; bytes of memory given back, which are to be credited.
     pub(crate) fn done(&self, arena: &Arena, victim: Victim) -> u64 {
         if let Some(segment) = arena.segment(victim.segment()) {
-            segment.is_cleaned.store(false, Relaxed);
+            segment.end_cleaning();
         }
         self.unref(arena, victim.segment())
     }
