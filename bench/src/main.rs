@@ -66,6 +66,8 @@ struct Args {
 enum What {
     /// The store in this process, beside lz4, memcpy and zram.
     Store,
+    /// Of the store's, only overwrites of what is nearly full; only if named.
+    Overwrites,
     /// What a page costs as the store ages, beside zram; only if named.
     Aging,
     /// The daemon through its socket, beside QEMU's storage daemon.
@@ -93,11 +95,17 @@ fn main() -> Result<()> {
     }
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
-    if wants(What::Store) || wants(What::Vhost) {
+    if args
+        .only
+        .is_none_or(|only| [What::Store, What::Overwrites, What::Vhost].contains(&only))
+    {
         let corpus = Corpus::collect(usize::try_from(args.pages.unwrap_or(PAGES))?)?;
         println!("{}", corpus.describe());
         if wants(What::Store) {
             store::run(&corpus, &mut report)?;
+        }
+        if args.only == Some(What::Overwrites) {
+            store::run_overwrites(&corpus, &mut report)?;
         }
         if wants(What::Vhost) {
             vhost::run(&args.peers, &corpus, &mut report)?;

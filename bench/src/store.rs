@@ -53,6 +53,12 @@ pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The last part of [`run`] alone.
+pub(crate) fn run_overwrites(corpus: &Corpus, report: &mut Report) -> Result<()> {
+    overwrites::run("process", &corpus.process, report)?;
+    overwrites::run("file", &corpus.file, report)
+}
+
 fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     // A page of one repeated word costs no codec anything; it would flatter ours.
     let varied: Vec<&Page> = pages.iter().filter(|page| !is_same_filled(page)).collect();
