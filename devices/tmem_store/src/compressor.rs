@@ -13,12 +13,17 @@ use std::time::{Duration, Instant};
 use crate::config::Recompression;
 use crate::reclaim::Reclaimer;
 
-/// Pages looked at before another pool may be more worthwhile.
-const BATCH: u64 = 64;
-
 /// Least and longest time until cold pages are looked for again if there are none.
 const IDLE: Duration = Duration::from_millis(50);
 const MOST_IDLE: Duration = Duration::from_secs(10);
+
+/// How long after the last work the thread looks for more by itself, and how often: until
+/// then no put has to wake it.
+const LINGER: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(1);
+
+/// As long as segments are ready, this often it looks whether they are still wanted.
+const READY: Duration = Duration::from_secs(1);
 
 /// How much nicer the thread is than others. Not the lowest priority: it holds
 /// a shard's lock for moments, and were it never to run then, requests would
@@ -83,13 +88,22 @@ impl Drop for Compressor {
 
 fn run(reclaimer: &Reclaimer, stop: &AtomicBool) {
     let mut cold_again = Instant::now();
+    let mut worked = Instant::now();
     while !stop.load(SeqCst) {
         let wake_up = &reclaimer.budget.wake_up;
         let count = wake_up.count();
         if work(reclaimer) {
+            worked = Instant::now();
             continue;
         }
-        let rest = recompress(reclaimer, &mut cold_again);
+        let mut rest = recompress(reclaimer, &mut cold_again);
+        if worked.elapsed() < LINGER {
+            wake_up.wait(count, POLL);
+            continue;
+        }
+        if reclaimer.has_ready() {
+            rest = rest.min(READY);
+        }
         // Who puts from here on wakes it; what was put before is looked for once
         // more.
         wake_up.about_to_sleep();
@@ -120,5 +134,5 @@ fn recompress(reclaimer: &Reclaimer, again: &mut Instant) -> Duration {
 
 /// A piece of what there is to do; whether there may be more.
 fn work(reclaimer: &Reclaimer) -> bool {
-    reclaimer.reclaim_some() | (reclaimer.compress_some(BATCH) > 0) | reclaimer.clean_some()
+    reclaimer.reclaim_some() | reclaimer.prepare_and_compress() | reclaimer.clean_some()
 }

@@ -12,6 +12,7 @@
 mod cleaner;
 mod effort;
 mod member;
+mod ready;
 mod recompress;
 mod retry;
 

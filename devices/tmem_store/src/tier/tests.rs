@@ -393,3 +393,54 @@ fn place_in_a_segment_that_was_given_back_is_not_filled() {
     assert_eq!(fill(&log, &arena, &owner(&object, 0), &[2; 1000]), None);
     end(&log, &arena, kept);
 }
+
+fn append_deferred(log: &Log, arena: &Arena, index: u64, grant: &mut u64) -> Result<Entry, Short> {
+    let (object, page) = ([1; 24], [9; 4096]);
+    let payload = Payload {
+        codec: Codec::Raw,
+        bytes: &page,
+    };
+    let owner = owner(&object, index);
+    log.append(arena, Temperature::Deferred, &owner, payload, grant)
+}
+
+/// Deferred pages need no other memory then, and what they leave is ready again.
+#[test]
+fn segments_that_are_ready_are_used_and_used_again() {
+    let (arena, log) = (arena(), log());
+    let segment = SEGMENT as u64;
+    let in_segment = ((SEGMENT - 80) / LARGEST) as u64;
+    let mut grant = segment;
+    let mut kept: Vec<_> = (0..in_segment)
+        .map(|index| append_deferred(&log, &arena, index, &mut grant).expect("granted"))
+        .collect();
+    assert_eq!(grant, 0);
+    for wanted in (1..=3).rev() {
+        assert_eq!(log.wants_ready(&arena, 3), wanted);
+        assert_eq!(log.prepare(&arena), 0);
+    }
+    assert_eq!(log.wants_ready(&arena, 3), 0);
+    // What is not wanted comes back.
+    assert_eq!(log.prepare(&arena), segment);
+    for index in 0..3 * in_segment {
+        let entry = append_deferred(&log, &arena, index, &mut grant);
+        kept.push(entry.expect("memory is ready"));
+    }
+    let none = append_deferred(&log, &arena, 0, &mut grant);
+    assert_eq!(none, Err(Short::Memory(PIECE as u64)));
+    // Nothing comes back, so that nothing has to be taken.
+    for entry in kept.drain(..in_segment as usize) {
+        assert_eq!(log.free(&arena, entry, false), 0);
+    }
+    assert!(log.has_ready());
+    kept.push(append_deferred(&log, &arena, 0, &mut grant).expect("memory is ready"));
+    assert!(!log.has_ready());
+    for entry in kept.drain(..in_segment as usize) {
+        assert_eq!(log.free(&arena, entry, false), 0);
+    }
+    assert_eq!(log.backed_bytes(), 4 * segment);
+    assert_eq!(arena.backed_bytes().expect("a size"), 4 * segment);
+    // If memory is short, it does.
+    assert_eq!(log.retire(&arena), segment);
+    end(&log, &arena, kept);
+}
