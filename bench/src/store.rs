@@ -63,9 +63,10 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     // A page of one repeated word costs no codec anything; it would flatter ours.
     let varied: Vec<&Page> = pages.iter().filter(|page| !is_same_filled(page)).collect();
     // One compresses at once, as beside the codecs; the other has room for all
-    // pages to wait, and compresses them between the rounds.
+    // pages to wait, and compresses them in the background, and between the rounds.
     let (_, client, pool) = persistent(0)?;
     let (later, _client, waiting) = persistent((pages.len() * PAGE_SIZE) as u64)?;
+    let _background = later.start_compressor()?;
     let zram = Zram::create(varied.len());
     let mut times = Times::default();
     let mut copies = vec![1; COPIES];
