@@ -10,6 +10,7 @@ fn the_readmes_command_lines_are_understood() {
         include_str!("../../README.md"),
         include_str!("../../guest/README.md"),
         include_str!("../README.md"),
+        include_str!("../../docs/operate.md"),
     ];
     let lines: Vec<_> = texts
         .iter()
