@@ -17,7 +17,10 @@ use vhost::vhost_user::Listener;
 
 /// A listening socket for the crate, with our end waiting there.
 pub(in crate::vhost_user) fn pair() -> io::Result<(Listener, UnixStream)> {
-    let runtime = env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    let runtime = env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
+    let runtime: Vec<PathBuf> = env::split_paths(&runtime)
+        .filter(|path| path.is_absolute())
+        .collect();
     let folders = runtime
         .into_iter()
         .chain([env::temp_dir(), "/dev/shm".into()]);

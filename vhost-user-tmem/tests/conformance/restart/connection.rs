@@ -22,7 +22,13 @@ pub(super) fn connect(host: &Host) -> FrontEnd {
 
 #[test]
 fn a_front_end_goes_on_with_the_next_daemon() {
-    let mut host = Host::start(Outside::Holder);
+    for outside in [Outside::Holder, Outside::Manager] {
+        go_on(outside);
+    }
+}
+
+fn go_on(outside: Outside) {
+    let mut host = Host::start(outside);
     let mut a = connect(&host);
     assert_eq!(create_pool(&mut a, 0), OK);
     for round in 0..6u8 {
@@ -35,6 +41,10 @@ fn a_front_end_goes_on_with_the_next_daemon() {
     }
     // It is the front end's to end this.
     drop(a);
+    if outside == Outside::Manager {
+        // Page memory and the machine's note.
+        wait_for(|| host.kept() == 2);
+    }
     let mut b = connect(&host);
     assert_eq!(create_pool(&mut b, 0), OK, "another machine");
     assert!(!host.logged().contains("the connection ended"));

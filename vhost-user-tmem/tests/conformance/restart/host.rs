@@ -2,12 +2,15 @@
 //! A host on which one daemon serves the machine `a` after the other.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::manager::Manager;
 
 /// What outlives a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +19,17 @@ pub(crate) enum Outside {
     Store,
     /// A holder.
     Holder,
+    /// The service manager.
+    Manager,
 }
 
 pub(crate) struct Host {
     outside: Outside,
     folder: TempDir,
     holder: Option<Child>,
+    manager: Option<Manager>,
+    /// Descriptors that the next daemon is started with.
+    passed: Vec<OwnedFd>,
     daemon: Option<Child>,
     /// More of the command line.
     options: Vec<String>,
@@ -46,6 +54,8 @@ impl Host {
             outside,
             folder,
             holder: None,
+            manager: None,
+            passed: Vec::new(),
             daemon: None,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
@@ -56,7 +66,15 @@ impl Host {
             this.holder = Some(holder.spawn().unwrap());
             wait_for(|| this.path("holder").exists());
         }
+        if outside == Outside::Manager {
+            this.manager = Some(Manager::start(&this.path("notify")));
+        }
         this
+    }
+
+    /// Descriptors that the service manager keeps.
+    pub(crate) fn kept(&self) -> usize {
+        self.manager.as_ref().map_or(0, Manager::count)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -78,13 +96,20 @@ impl Host {
     }
 
     /// The command line of a daemon.
-    pub(crate) fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&mut self, program: &Path) -> Command {
         let log = File::options()
             .append(true)
             .create(true)
             .open(self.log())
             .unwrap();
-        let mut command = Command::new(program);
+        let mut command = match &self.manager {
+            Some(manager) => {
+                let (command, passed) = manager.command(program);
+                self.passed = passed;
+                command
+            }
+            None => Command::new(program),
+        };
         command
             .args(["--memory-limit", "64M", "--quota", "32M"])
             .arg("--socket-path")
@@ -94,6 +119,7 @@ impl Host {
         match self.outside {
             Outside::Store => command.arg("--store").arg(self.path("store")),
             Outside::Holder => command.arg("--keep-in").arg(self.path("holder")),
+            Outside::Manager => &mut command,
         };
         command
     }
@@ -106,7 +132,7 @@ impl Host {
     }
 
     /// The command line of a daemon of this build.
-    pub(crate) fn daemon(&self) -> Command {
+    pub(crate) fn daemon(&mut self) -> Command {
         self.command(Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem")))
     }
 
@@ -114,6 +140,7 @@ impl Host {
     pub(crate) fn spawn_daemon(&mut self) {
         let mut command = self.daemon();
         self.daemon = Some(command.spawn().unwrap());
+        self.passed.clear();
     }
 
     /// Daemons that said that they serve.

@@ -6,4 +6,5 @@ mod crash_points;
 mod host;
 mod kills;
 mod lane;
+mod manager;
 mod pages;

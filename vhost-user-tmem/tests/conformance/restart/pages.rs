@@ -11,7 +11,7 @@ use crate::front_end::FrontEnd;
 use crate::request::{EPHEMERAL, EXISTS, OK, create_pool, create_pool_of, get, put};
 
 const MEMORY: u64 = 1 << 20;
-const BOTH: [Outside; 2] = [Outside::Store, Outside::Holder];
+const ALL: [Outside; 3] = [Outside::Store, Outside::Holder, Outside::Manager];
 /// The pool is not there.
 const NO_POOL: u8 = 0x42;
 /// A page is not there.
@@ -34,7 +34,7 @@ fn connect_again(host: &Host, memory: &File) -> FrontEnd {
 
 #[test]
 fn pages_and_pools_outlive_the_daemon() {
-    for outside in BOTH {
+    for outside in ALL {
         let mut host = Host::start(outside);
         let mut a = connect(&host);
         let memory = a.memory.try_clone().unwrap();
@@ -69,7 +69,7 @@ fn pages_and_pools_outlive_the_daemon() {
 /// While no daemon is there, a snapshot is restored to the same memory.
 #[test]
 fn a_machine_that_was_restored_meanwhile_does_not_meet_its_future() {
-    for outside in BOTH {
+    for outside in ALL {
         for (signal, in_place) in [
             (Signal::KILL, true),
             (Signal::TERM, true),
@@ -147,8 +147,8 @@ fn noise(seed: u64) -> Vec<u8> {
 
 #[test]
 fn a_store_is_one_daemons_at_a_time() {
-    for outside in BOTH {
-        let host = Host::start(outside);
+    for outside in [Outside::Store, Outside::Holder] {
+        let mut host = Host::start(outside);
         let mut a = connect(&host);
         assert_eq!(create_pool(&mut a, 0), OK);
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem"));
