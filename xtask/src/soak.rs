@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `cargo xtask soak`: the filter's end-to-end tests, for hours.
+//! `cargo xtask soak`: the filter's end-to-end tests, for hours; or a daemon that is killed.
 
 use crate::e2e;
 use crate::exec;
 use crate::programs::Profile;
 use anyhow::Result;
+use std::process::Command;
 
 /// Options of `cargo xtask soak`.
 #[derive(clap::Args)]
@@ -23,10 +24,25 @@ pub(crate) struct Options {
     /// partition with three times the memory.
     #[arg(long)]
     session: bool,
+    /// Instead: kill the daemon so often at random moments under verifying load, and once
+    /// at each of its system calls.
+    #[arg(long, value_name = "N")]
+    kills: Option<u32>,
 }
 
 /// `cargo xtask soak`.
 pub(crate) fn command(options: &Options) -> Result<()> {
+    if let Some(kills) = options.kills {
+        let mut tests = Command::new("cargo");
+        tests
+            .args(["test", "--package", "vhost-user-tmem"])
+            .args(["--test", "conformance", "--", "restart::", "--nocapture"])
+            .env("TMEM_KILLS", kills.to_string());
+        if let Some(seed) = options.seed {
+            tests.env("TMEM_SEED", seed.to_string());
+        }
+        return exec::shown(&mut tests);
+    }
     let filter = if options.session {
         "filter::soak::session"
     } else {
