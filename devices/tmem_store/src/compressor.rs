@@ -17,13 +17,16 @@ use crate::reclaim::Reclaimer;
 const IDLE: Duration = Duration::from_millis(50);
 const MOST_IDLE: Duration = Duration::from_secs(10);
 
+/// Longest time while something is to be tidied once its client is at rest.
+const UNTIDY: Duration = Duration::from_millis(500);
+
 /// How long after the last work the thread looks for more by itself, and how often: until
 /// then no put has to wake it.
 const LINGER: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_millis(1);
 
 /// As long as segments are ready, this often it looks whether they are still wanted.
-const READY: Duration = Duration::from_secs(1);
+const READY: Duration = Duration::from_millis(300);
 
 /// How much nicer the thread is than others. Not the lowest priority: it holds
 /// a shard's lock for moments, and were it never to run then, requests would
@@ -101,7 +104,7 @@ fn run(reclaimer: &Reclaimer, stop: &AtomicBool) {
             wake_up.wait(count, POLL);
             continue;
         }
-        if reclaimer.has_ready() {
+        if reclaimer.may_be_unready() {
             rest = rest.min(READY);
         }
         // Who puts from here on wakes it; what was put before is looked for once
@@ -125,6 +128,8 @@ fn recompress(reclaimer: &Reclaimer, again: &mut Instant) -> Duration {
     let rest = if is_busy {
         let percent = cpu_percent.clamp(1, 100);
         start.elapsed() * (100 - percent) / percent
+    } else if reclaimer.is_untidy() {
+        (after / 4).clamp(IDLE, UNTIDY)
     } else {
         (after / 4).clamp(IDLE, MOST_IDLE)
     };

@@ -70,21 +70,43 @@ const WORTHWHILE: u32 = SEGMENT_BYTES / 24;
 /// nothing else to do.
 const LEAST: u32 = SEGMENT_BYTES / 64;
 
+/// Instead of when a client was seen to have changed: there is nothing to do until it does.
+const TIDY: u64 = u64::MAX;
+
 impl Member {
-    /// Whether nothing was put or removed for a second, as far as was looked, and yet
-    /// some memory holds nothing.
-    fn could_be_tidier(&self) -> bool {
-        const REST: u64 = 1000;
-        let dead = self.budget.log.dead_bytes();
-        if dead <= (self.budget.log.backed_bytes() / 64).max(4 * PIECE as u64) {
-            return false;
+    /// For how many milliseconds nothing was put or removed, as far as was looked; `None` if
+    /// nearly all memory holds something, or no more of it can be had by cleaning.
+    fn untidy_for(&self) -> Option<u64> {
+        // What can still be appended to is not lost.
+        let dead = self
+            .budget
+            .log
+            .dead_bytes()
+            .saturating_sub(self.budget.log.room());
+        if dead <= (self.budget.log.backed_bytes() / 128).max(PIECE as u64) {
+            return None;
         }
         let (changes, now) = (self.budget.counters.changes(), self.budget.arena().now());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.0 != changes {
             *seen = (changes, now);
         }
-        now.saturating_sub(seen.1) >= REST
+        (seen.1 != TIDY).then(|| now.saturating_sub(seen.1))
+    }
+
+    /// Cleans a segment if nothing was put or removed for a second; whether memory came
+    /// back.
+    fn tidy(&self) -> bool {
+        const REST: u64 = 1000;
+        if self.untidy_for().is_none_or(|rest| rest < REST) {
+            return false;
+        }
+        let came = self.clean(&mut Effort::at_rest(), true).is_memory();
+        if !came {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.1 = TIDY;
+        }
+        came
     }
 
     /// Cleans a segment. Only the `patient` wait for locks.
@@ -287,9 +309,13 @@ impl Reclaimer {
     /// Cleans a segment of a client that is at rest, also if little of it is dead;
     /// whether there was one.
     pub(crate) fn tidy_some(&self) -> bool {
-        self.each_member().any(|member| {
-            member.could_be_tidier() && member.clean(&mut Effort::at_rest(), true).is_memory()
-        })
+        self.each_member().any(|member| member.tidy())
+    }
+
+    /// Whether a client could be tidier once it is at rest.
+    pub(crate) fn is_untidy(&self) -> bool {
+        self.each_member()
+            .any(|member| member.untidy_for().is_some())
     }
 
     /// Cleans a segment of the clients that are sparse; whether there may be more to

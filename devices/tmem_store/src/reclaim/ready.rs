@@ -43,9 +43,9 @@ impl Reclaimer {
         })
     }
 
-    /// Whether memory is ready for deferred pages of anybody.
-    pub(crate) fn has_ready(&self) -> bool {
+    /// Whether any client has memory ready that may soon not be wanted any more.
+    pub(crate) fn may_be_unready(&self) -> bool {
         let mut members = self.each_member();
-        members.any(|member| member.budget.log.has_ready())
+        members.any(|member| member.budget.log.is_deferring())
     }
 }

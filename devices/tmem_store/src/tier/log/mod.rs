@@ -390,20 +390,22 @@ impl Log {
 
     /// Gives back heads without entries, and what is ready; bytes of memory given back.
     pub(crate) fn retire(&self, arena: &Arena) -> u64 {
-        let mut bytes = self.unready(arena);
-        for place in &self.heads {
-            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_empty = |head: &Head| {
-                let segment = arena.segment(head.segment);
-                segment.is_some_and(|segment| segment.refs() == 1)
-            };
-            let empty = place.take_if(|head| is_empty(head));
-            drop(place);
-            if let Some(head) = empty {
-                bytes += self.close(arena, &head, arena.now());
-            }
-        }
-        bytes
+        use Temperature::{Cold, Deferred, Frozen, Warm};
+        let heads = [Deferred, Warm, Cold, Frozen].into_iter();
+        let bytes: u64 = heads.map(|head| self.retire_empty(arena, head)).sum();
+        bytes + self.unready(arena)
+    }
+
+    /// Gives back a head without entries; bytes of memory given back.
+    fn retire_empty(&self, arena: &Arena, temperature: Temperature) -> u64 {
+        let mut place = self.head(temperature);
+        let is_empty = |head: &Head| {
+            let segment = arena.segment(head.segment);
+            segment.is_some_and(|segment| segment.refs() == 1)
+        };
+        let empty = place.take_if(|head| is_empty(head));
+        drop(place);
+        empty.map_or(0, |head| self.close(arena, &head, arena.now()))
     }
 
     /// Bytes of memory that pages can still be appended to.

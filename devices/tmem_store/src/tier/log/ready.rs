@@ -7,7 +7,7 @@
 
 use super::super::SEGMENT;
 use super::super::segments::{Arena, Segment};
-use super::Log;
+use super::{Log, Temperature};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{MutexGuard, PoisonError};
 
@@ -15,7 +15,7 @@ use crate::sync::{MutexGuard, PoisonError};
 const MOST: usize = 8;
 
 /// Milliseconds after which what is ready is no longer wanted, unless some was used.
-const UNUSED: u64 = 1000;
+const UNUSED: u64 = 300;
 
 /// Segments that are ready.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub(super) struct Ready {
     wanted: usize,
     /// Segments that deferred pages have begun.
     begun: u64,
+    /// None was begun for a while.
+    is_unused: bool,
     /// How many these were when they were last seen to have changed, and when that was.
     seen: (u64, u64),
 }
@@ -70,7 +72,13 @@ impl Log {
         is_fit && self.ready().push(number)
     }
 
-    /// Whether any segments are ready.
+    /// Whether deferred pages have begun a segment lately, so that more are to be ready.
+    pub(crate) fn is_deferring(&self) -> bool {
+        let ready = self.ready();
+        ready.begun > 0 && !ready.is_unused
+    }
+
+    #[cfg(test)]
     pub(crate) fn has_ready(&self) -> bool {
         self.ready().count > 0
     }
@@ -82,9 +90,11 @@ impl Log {
         let mut ready = self.ready();
         if ready.seen.0 != ready.begun {
             ready.seen = (ready.begun, now);
+            ready.is_unused = false;
             ready.wanted = usize::try_from(most).map_or(MOST, |most| most.min(MOST));
         } else if now.saturating_sub(ready.seen.1) >= UNUSED {
             ready.wanted = 0;
+            ready.is_unused = true;
         }
         ready.wanted.saturating_sub(ready.count)
     }
@@ -110,9 +120,15 @@ impl Log {
         0
     }
 
-    /// Gives back what is ready and not wanted; bytes of memory.
+    /// Gives back what is ready and not wanted, and the head of deferred pages if it is empty
+    /// and not used; bytes of memory.
     pub(crate) fn unready_unwanted(&self, arena: &Arena) -> u64 {
-        let mut bytes = 0;
+        let is_unused = self.ready().is_unused;
+        let mut bytes = if is_unused {
+            self.retire_empty(arena, Temperature::Deferred)
+        } else {
+            0
+        };
         loop {
             let mut ready = self.ready();
             let unwanted = (ready.count > ready.wanted).then(|| ready.pop());
