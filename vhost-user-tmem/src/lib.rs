@@ -14,6 +14,7 @@ pub mod door;
 pub mod doors;
 pub mod entry;
 pub mod inherited;
+mod instance;
 pub mod room;
 pub mod settings;
 pub mod stop;

@@ -174,7 +174,7 @@ impl Takeover {
         let Some(outside) = &self.outside else {
             return Ok(Taken {
                 client: self.store.add_client(config)?,
-                instance: crate::vm::instance()?,
+                instance: crate::instance::new()?,
                 trace: None,
                 note: None,
             });
@@ -255,7 +255,7 @@ fn begin_anew(
     pages: FileId,
     identity: Identity,
 ) -> Result<([u8; 16], Option<Trace>)> {
-    let instance = crate::vm::instance()?;
+    let instance = crate::instance::new()?;
     // First: pools that are there count no more.
     note.begin(State::new(pages, identity, instance))?;
     for id in 0..MAX_POOLS {

@@ -286,16 +286,9 @@ impl Vm {
 /// # Errors
 /// When nothing was changed.
 pub(crate) fn renew(device: &Device, note: Option<&Note>) -> Result<u64> {
-    let instance = instance()?;
+    let instance = crate::instance::new()?;
     if note.is_some_and(|note| !note.renew(instance)) {
         bail!("cannot note its new instance id");
     }
     Ok(device.renew(instance))
-}
-
-/// A new instance id.
-pub(crate) fn instance() -> Result<[u8; 16]> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).context("cannot get random numbers for an instance id")?;
-    Ok(id)
 }
