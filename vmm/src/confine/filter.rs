@@ -8,11 +8,11 @@ use std::io;
 use libc::{
     SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_close, SYS_connect,
     SYS_epoll_ctl, SYS_exit, SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fdatasync, SYS_fstat,
-    SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpgid, SYS_getpgrp, SYS_getpid,
-    SYS_getrandom, SYS_getsockopt, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_lstat, SYS_madvise,
-    SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep, SYS_newfstatat, SYS_poll,
-    SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_pwrite64, SYS_pwritev,
-    SYS_pwritev2, SYS_read, SYS_readv, SYS_recvfrom, SYS_restart_syscall, SYS_rseq,
+    SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_geteuid, SYS_getpgid, SYS_getpgrp,
+    SYS_getpid, SYS_getrandom, SYS_getsockopt, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_lstat,
+    SYS_madvise, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep, SYS_newfstatat,
+    SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_pwrite64,
+    SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readv, SYS_recvfrom, SYS_restart_syscall, SYS_rseq,
     SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield,
     SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_sigaltstack,
     SYS_socket, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_unlink, SYS_unlinkat, SYS_write,
@@ -88,6 +88,8 @@ const MAIN: &[c_long] = &[
 
 const API: &[c_long] = &[
     SYS_accept4,
+    // Who is at the other end, beside whose process this is.
+    SYS_geteuid,
     SYS_getsockopt,
     SYS_recvfrom,
     SYS_sendto,

@@ -109,7 +109,10 @@ impl Member {
         let mut evicted = 0;
         while budget.held() > goal {
             let mut effort = Effort::background();
-            if budget.trim() || self.clean(&mut effort, true).is_memory() {
+            if budget.trim()
+                || self.compress_now(&mut effort, true)
+                || self.clean(&mut effort, true).is_memory()
+            {
                 continue;
             }
             if evicted >= most {
