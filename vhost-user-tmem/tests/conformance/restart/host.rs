@@ -146,7 +146,7 @@ impl Host {
     /// Daemons that said that they serve.
     fn starts(&self) -> usize {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-        log.matches("serving 1 virtual machines").count()
+        log.matches(" virtual machines, at most ").count()
     }
 
     /// Ends the daemon by this signal, and waits until it has ended.

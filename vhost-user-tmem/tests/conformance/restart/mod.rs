@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A daemon that is killed, and the next one.
 
+mod added;
 mod connection;
 mod crash_points;
 mod host;
