@@ -226,13 +226,13 @@ impl Member {
             Some(0)
         };
         let moved = match how {
-            How::AsTheyAre if victim.is_frozen() => place(Temperature::Frozen, payload),
+            How::AsTheyAre if victim.is_recompressed() => place(Temperature::Recompressed, payload),
             How::AsTheyAre => place(Temperature::Cold, payload),
             How::Smaller => match pool.was_used(owner, location) {
                 None => Some(0),
                 Some(true) => place(Temperature::Warm, payload),
                 Some(false) => codec::recompress(payload, |smaller| {
-                    let moved = place(Temperature::Frozen, smaller);
+                    let moved = place(Temperature::Recompressed, smaller);
                     if smaller != payload && moved.is_some_and(|bytes| bytes > 0) {
                         self.budget.counters.recompressed_pages.add(1);
                     }

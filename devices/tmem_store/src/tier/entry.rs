@@ -168,22 +168,22 @@ impl Pin {
 pub(crate) struct Victim {
     segment: u32,
     used: usize,
-    is_frozen: bool,
+    is_recompressed: bool,
 }
 
 impl Victim {
     /// To be called only when a sealed segment's references were counted up for it.
-    pub(super) fn new(segment: u32, used: usize, is_frozen: bool) -> Self {
+    pub(super) fn new(segment: u32, used: usize, is_recompressed: bool) -> Self {
         Self {
             segment,
             used,
-            is_frozen,
+            is_recompressed,
         }
     }
 
     /// Whether its entries are as small as they get.
-    pub(crate) fn is_frozen(&self) -> bool {
-        self.is_frozen
+    pub(crate) fn is_recompressed(&self) -> bool {
+        self.is_recompressed
     }
 
     pub(super) fn segment(&self) -> u32 {

@@ -35,7 +35,7 @@ pub(super) struct Segment {
     /// When it was sealed or last looked through, by the arena's clock.
     pub(super) unused_since: AtomicU64,
     /// Its entries are as small as they get.
-    pub(super) is_frozen: AtomicBool,
+    pub(super) is_recompressed: AtomicBool,
     /// Its pages are to be compressed.
     pub(super) is_deferred: AtomicBool,
     /// Nothing is appended any more, and what was is known to who sees this.
@@ -104,7 +104,7 @@ impl Segment {
     pub(super) fn can_be_filled(&self) -> bool {
         self.is_sealed.load(Acquire)
             && !self.is_deferred.load(Relaxed)
-            && !self.is_frozen.load(Relaxed)
+            && !self.is_recompressed.load(Relaxed)
     }
 
     /// Has it be cleaned, unless somebody does so or writes an entry in it.

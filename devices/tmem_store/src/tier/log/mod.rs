@@ -35,7 +35,7 @@ pub(crate) enum Temperature {
     /// Pages that the cleaner has moved: they have lived longer.
     Cold,
     /// Pages that were not used for long, as small as they get.
-    Frozen,
+    Recompressed,
 }
 
 const TEMPERATURES: usize = 4;
@@ -101,12 +101,12 @@ impl Log {
     }
 
     fn head(&self, temperature: Temperature) -> MutexGuard<'_, Option<Head>> {
-        let [deferred, warm, cold, frozen] = &self.heads;
+        let [deferred, warm, cold, recompressed] = &self.heads;
         let head = match temperature {
             Temperature::Deferred => deferred,
             Temperature::Warm => warm,
             Temperature::Cold => cold,
-            Temperature::Frozen => frozen,
+            Temperature::Recompressed => recompressed,
         };
         head.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -311,8 +311,8 @@ impl Log {
         let is_deferred = temperature == Temperature::Deferred;
         segment.is_deferred.store(is_deferred, Relaxed);
         segment.is_cleaned.store(false, Relaxed);
-        let is_frozen = temperature == Temperature::Frozen;
-        segment.is_frozen.store(is_frozen, Relaxed);
+        let is_recompressed = temperature == Temperature::Recompressed;
+        segment.is_recompressed.store(is_recompressed, Relaxed);
         segment.first_ref();
         true
     }
@@ -390,8 +390,8 @@ impl Log {
 
     /// Gives back heads without entries, and what is ready; bytes of memory given back.
     pub(crate) fn retire(&self, arena: &Arena) -> u64 {
-        use Temperature::{Cold, Deferred, Frozen, Warm};
-        let heads = [Deferred, Warm, Cold, Frozen].into_iter();
+        use Temperature::{Cold, Deferred, Recompressed, Warm};
+        let heads = [Deferred, Warm, Cold, Recompressed].into_iter();
         let bytes: u64 = heads.map(|head| self.retire_empty(arena, head)).sum();
         bytes + self.unready(arena)
     }
@@ -414,7 +414,7 @@ impl Log {
             let head = self.head(temperature);
             head.as_ref().map_or(0, |head| head.backed - head.used) as u64
         };
-        room(Temperature::Warm) + room(Temperature::Cold) + room(Temperature::Frozen)
+        room(Temperature::Warm) + room(Temperature::Cold) + room(Temperature::Recompressed)
     }
 
     /// Frees an entry; bytes of memory given back, which are to be credited. With `reuse`,

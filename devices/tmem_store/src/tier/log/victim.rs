@@ -26,7 +26,11 @@ impl Log {
     /// bytes of memory given back.
     pub(crate) fn close_sparse(&self, arena: &Arena, least: u32) -> u64 {
         let mut bytes = 0;
-        for temperature in [Temperature::Warm, Temperature::Cold, Temperature::Frozen] {
+        for temperature in [
+            Temperature::Warm,
+            Temperature::Cold,
+            Temperature::Recompressed,
+        ] {
             let mut place = self.head(temperature);
             let is_sparse = |head: &Head| {
                 let segment = arena.segment(head.segment);
@@ -105,8 +109,8 @@ impl Log {
             return None;
         }
         let used = segment.used.load(Relaxed) as usize;
-        let is_frozen = segment.is_frozen.load(Relaxed);
-        Some(Victim::new(number, used, is_frozen))
+        let is_recompressed = segment.is_recompressed.load(Relaxed);
+        Some(Victim::new(number, used, is_recompressed))
     }
 
     /// A segment whose entries can still be made smaller, and to which nothing was
@@ -125,7 +129,7 @@ impl Log {
                 continue;
             };
             if segment.can_be_cleaned()
-                && !segment.is_frozen.load(Relaxed)
+                && !segment.is_recompressed.load(Relaxed)
                 && segment.live.load(Relaxed) > 0
                 && now.saturating_sub(segment.unused_since.load(Relaxed)) >= age
             {
