@@ -13,20 +13,15 @@ use std::time::{Duration, Instant};
 use crate::config::Recompression;
 use crate::reclaim::Reclaimer;
 
+/// Pages looked at before another pool may be more worthwhile.
+const BATCH: u64 = 64;
+
 /// Least and longest time until cold pages are looked for again if there are none.
 const IDLE: Duration = Duration::from_millis(50);
 const MOST_IDLE: Duration = Duration::from_secs(10);
 
 /// Longest time while something is to be tidied once its client is at rest.
 const UNTIDY: Duration = Duration::from_millis(500);
-
-/// How long after the last work the thread looks for more by itself, and how often: until
-/// then no put has to wake it.
-const LINGER: Duration = Duration::from_millis(20);
-const POLL: Duration = Duration::from_millis(1);
-
-/// As long as segments are ready, this often it looks whether they are still wanted.
-const READY: Duration = Duration::from_millis(300);
 
 /// How much nicer the thread is than others. Not the lowest priority: it holds
 /// a shard's lock for moments, and were it never to run then, requests would
@@ -91,22 +86,13 @@ impl Drop for Compressor {
 
 fn run(reclaimer: &Reclaimer, stop: &AtomicBool) {
     let mut cold_again = Instant::now();
-    let mut worked = Instant::now();
     while !stop.load(SeqCst) {
         let wake_up = &reclaimer.budget.wake_up;
         let count = wake_up.count();
         if work(reclaimer) {
-            worked = Instant::now();
             continue;
         }
-        let mut rest = recompress(reclaimer, &mut cold_again);
-        if worked.elapsed() < LINGER {
-            wake_up.wait(count, POLL);
-            continue;
-        }
-        if reclaimer.may_be_unready() {
-            rest = rest.min(READY);
-        }
+        let rest = recompress(reclaimer, &mut cold_again);
         // Who puts from here on wakes it; what was put before is looked for once
         // more.
         wake_up.about_to_sleep();
@@ -139,5 +125,5 @@ fn recompress(reclaimer: &Reclaimer, again: &mut Instant) -> Duration {
 
 /// A piece of what there is to do; whether there may be more.
 fn work(reclaimer: &Reclaimer) -> bool {
-    reclaimer.reclaim_some() | reclaimer.prepare_and_compress() | reclaimer.clean_some()
+    reclaimer.reclaim_some() | (reclaimer.compress_some(BATCH) > 0) | reclaimer.clean_some()
 }

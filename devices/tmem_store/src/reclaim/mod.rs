@@ -12,7 +12,6 @@
 mod cleaner;
 mod effort;
 mod member;
-mod ready;
 mod recompress;
 mod retry;
 

@@ -68,7 +68,6 @@ enum Op {
     Destroy(u8, u32),
     Compress(u64),
     Clean,
-    Prepare,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -81,7 +80,6 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..CLIENTS, 0..3_u32).prop_map(|(client, pool)| Op::Destroy(client, pool)),
         4 => (1..20_u64).prop_map(Op::Compress),
         3 => Just(Op::Clean),
-        3 => Just(Op::Prepare),
     ]
 }
 
@@ -173,17 +171,6 @@ impl World {
             }
             Op::Compress(pages) => {
                 self.store.compress_some(pages);
-            }
-            Op::Prepare => {
-                let arena = self.store.arena();
-                for client in &self.clients {
-                    let budget = &client.member().budget;
-                    for _ in 0..budget.log.wants_ready(arena, 1) {
-                        if budget.charge(SEGMENT as u64).is_ok() {
-                            budget.credit_some(budget.log.prepare(arena));
-                        }
-                    }
-                }
             }
             Op::Clean => {
                 for client in &self.clients {

@@ -8,22 +8,20 @@ mod access;
 mod adopt;
 mod head;
 mod holes;
-mod ready;
 mod victim;
 
 pub(crate) use victim::Moved;
 
+use super::PIECE;
 use super::entry::{Draft, Entry, EntryRef, Pin};
 use super::format::{ALIGN, NAME, SegmentHeader, footprint};
 use super::owner::{Codec, Owner, Payload};
 use super::segments::{Arena, Segment};
-use super::{PIECE, SEGMENT};
 use crate::sync::atomic::{AtomicU64, Ordering::*, fence};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::types::Identity;
 use head::{Head, Names, to_u32};
 use holes::Holes;
-use ready::Ready;
 
 /// Pages that are likely to go at about the same time have segments of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +65,6 @@ pub(crate) struct Log {
     deferred_backed: AtomicU64,
     /// Places that entries may be put in.
     holes: Mutex<Holes>,
-    /// Segments for deferred pages.
-    ready: Mutex<Ready>,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +88,6 @@ impl Log {
             deferred_live: AtomicU64::new(0),
             deferred_backed: AtomicU64::new(0),
             holes: Mutex::default(),
-            ready: Mutex::default(),
         }
     }
 
@@ -126,13 +121,6 @@ impl Log {
         self.backed.fetch_add(bytes, Relaxed);
         if is_deferred {
             self.deferred_backed.fetch_add(bytes, Relaxed);
-        }
-    }
-
-    fn uncount_backed(&self, bytes: u64, is_deferred: bool) {
-        self.backed.fetch_sub(bytes, Relaxed);
-        if is_deferred {
-            self.deferred_backed.fetch_sub(bytes, Relaxed);
         }
     }
 
@@ -202,18 +190,18 @@ impl Log {
                 return Ok(draft);
             }
         }
-        let ready = is_deferred.then(|| self.take_ready()).flatten();
-        let (number, first) = match ready {
-            Some(number) => (number, SEGMENT),
-            None => self.acquire(arena, len, is_deferred, grant)?,
-        };
+        let least = SegmentHeader::BYTES + NAME + footprint(len.into());
+        let first = least.next_multiple_of(PIECE);
+        let rest = grant.checked_sub(first as u64);
+        let rest = rest.ok_or(Short::Memory(first as u64))?;
+        let number = arena.acquire().ok_or(Short::System)?;
         let segment = arena.segment(number).ok_or(Short::System)?;
-        if !self.enlist(arena, number, first, temperature) {
+        if !arena.back(number, 0, first) || !self.enlist(arena, number, first, temperature) {
             arena.release(number, first);
-            self.uncount_backed(first as u64, is_deferred);
-            *grant += first as u64;
             return Err(Short::System);
         }
+        *grant = rest;
+        self.count_backed(first as u64, is_deferred);
         let closed = place.replace(self.begin(arena, segment, number, first)?);
         if let Some(closed) = closed {
             // Whatever comes back is as good as a grant that is not used.
@@ -224,28 +212,6 @@ impl Log {
         let draft = draft.ok_or(Short::System)?;
         self.count_live(footprint(len.into()), is_deferred);
         Ok(draft)
-    }
-
-    /// A segment, with memory for an entry, and bytes of it. Takes them out of `grant`.
-    fn acquire(
-        &self,
-        arena: &Arena,
-        len: u16,
-        is_deferred: bool,
-        grant: &mut u64,
-    ) -> Result<(u32, usize), Short> {
-        let least = SegmentHeader::BYTES + NAME + footprint(len.into());
-        let first = least.next_multiple_of(PIECE);
-        let rest = grant.checked_sub(first as u64);
-        let rest = rest.ok_or(Short::Memory(first as u64))?;
-        let number = arena.acquire().ok_or(Short::System)?;
-        if !arena.back(number, 0, first) {
-            arena.release(number, first);
-            return Err(Short::System);
-        }
-        *grant = rest;
-        self.count_backed(first as u64, is_deferred);
-        Ok((number, first))
     }
 
     /// Begins to use a segment, in which there is no entry of anybody.
@@ -379,33 +345,31 @@ impl Log {
         }
         drop(segments);
         self.forget_names(segment);
-        if self.make_ready(arena, number, segment) {
-            return 0;
-        }
         let bytes = u64::from(segment.backed.load(Relaxed));
-        self.uncount_backed(bytes, segment.is_deferred.load(Relaxed));
+        self.backed.fetch_sub(bytes, Relaxed);
+        if segment.is_deferred.load(Relaxed) {
+            self.deferred_backed.fetch_sub(bytes, Relaxed);
+        }
         arena.release(number, segment.backed.load(Relaxed) as usize);
         bytes
     }
 
-    /// Gives back heads without entries, and what is ready; bytes of memory given back.
+    /// Gives back heads without entries; bytes of memory given back.
     pub(crate) fn retire(&self, arena: &Arena) -> u64 {
-        use Temperature::{Cold, Deferred, Recompressed, Warm};
-        let heads = [Deferred, Warm, Cold, Recompressed].into_iter();
-        let bytes: u64 = heads.map(|head| self.retire_empty(arena, head)).sum();
-        bytes + self.unready(arena)
-    }
-
-    /// Gives back a head without entries; bytes of memory given back.
-    fn retire_empty(&self, arena: &Arena, temperature: Temperature) -> u64 {
-        let mut place = self.head(temperature);
-        let is_empty = |head: &Head| {
-            let segment = arena.segment(head.segment);
-            segment.is_some_and(|segment| segment.refs() == 1)
-        };
-        let empty = place.take_if(|head| is_empty(head));
-        drop(place);
-        empty.map_or(0, |head| self.close(arena, &head, arena.now()))
+        let mut bytes = 0;
+        for place in &self.heads {
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_empty = |head: &Head| {
+                let segment = arena.segment(head.segment);
+                segment.is_some_and(|segment| segment.refs() == 1)
+            };
+            let empty = place.take_if(|head| is_empty(head));
+            drop(place);
+            if let Some(head) = empty {
+                bytes += self.close(arena, &head, arena.now());
+            }
+        }
+        bytes
     }
 
     /// Bytes of memory that pages can still be appended to.
