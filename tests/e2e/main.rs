@@ -11,6 +11,7 @@ mod hibernation;
 mod lifecycle;
 mod neighbours;
 mod nested;
+mod packages;
 mod queues;
 mod quota;
 mod relay;

@@ -25,6 +25,8 @@ pub struct Assets {
     pub initramfs: PathBuf,
     /// The initramfs of a Debian system, where one was made.
     pub debian: Option<PathBuf>,
+    /// A directory of Debian packages of this project, where they were made.
+    pub packages: Option<PathBuf>,
     /// The daemon's program.
     pub daemon: PathBuf,
     /// What guests of our own VMM need beside, where it was made.

@@ -7,6 +7,7 @@ use crate::initramfs;
 use crate::initramfs::User;
 use crate::modules;
 use crate::outer;
+use crate::package;
 use crate::programs;
 use crate::programs::InGuest;
 use crate::programs::Profile;
@@ -79,6 +80,14 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         };
         storage(setup, &module, &programs, &user, made.join(name))
     };
+    let packages = match guests {
+        Guests::All => {
+            let packages = made.join("packages");
+            package::make(setup, &packages)?;
+            Some(packages)
+        }
+        _ => None,
+    };
     let (debian, storage) = match guests {
         Guests::Small | Guests::Vmm => (None, None),
         Guests::All => {
@@ -113,6 +122,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         kernel: setup.kernel.clone(),
         initramfs,
         debian,
+        packages,
         daemon,
         vmm,
         storage,
