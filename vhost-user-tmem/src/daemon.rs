@@ -122,15 +122,9 @@ pub fn run(options: &Options) -> Result<()> {
 pub fn hold(path: &Path) -> Result<()> {
     let signals = signals().context("cannot listen for signals")?;
     let listener = holder::listener(path)?;
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    let most = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| limit.maximum);
     /// Its own descriptors.
     const OWN: u64 = 32;
-    let most = most.unwrap_or(u64::MAX).saturating_sub(OWN);
+    let most = raised_file_limit().unwrap_or(u64::MAX).saturating_sub(OWN);
     ready::tell();
     holder::run(
         &listener,
@@ -142,19 +136,24 @@ pub fn hold(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Has the daemon use as many file descriptors as it may, and says when these are too few for
-/// `machines` virtual machines.
-fn raise_file_limit(machines: usize, request_queues: u32) {
+/// Has this process use as many file descriptors as it may; how many, unless there is no limit.
+fn raised_file_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         ..limit
     };
     // Refused, it stays as it is.
-    let most = match setrlimit(Resource::Nofile, raised) {
+    match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
-    };
+    }
+}
+
+/// Has the daemon use as many file descriptors as it may, and says when these are too few for
+/// `machines` virtual machines.
+fn raise_file_limit(machines: usize, request_queues: u32) {
+    let most = raised_file_limit();
     /// Of a machine: its sockets, events and thread pools, and a few regions of memory.
     const EACH: u64 = 32;
     /// Of a queue: its thread's epoll, kick, call and error events.

@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -100,10 +100,6 @@ impl Folder {
             self.path.join(name),
             self.path.join(format!("{name}.damaged")),
         );
-        // What stands in the way is of no use.
-        if fs::symlink_metadata(&to).is_ok_and(|there| there.uid() != u32::MAX) {
-            let _ = fs::remove_file(&to);
-        }
         fs::rename(&from, &to).with_context(|| format!("cannot rename '{}'", from.display()))
     }
 }

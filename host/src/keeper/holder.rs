@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::sockopt::{
     Timeout, set_socket_timeout, socket_acceptconn, socket_peercred, socket_type,
@@ -139,21 +140,16 @@ pub fn listener(path: &Path) -> Result<OwnedFd> {
     let at = path.display();
     let socket = packet_socket().context("cannot make a socket")?;
     let address = SocketAddrUnix::new(path).with_context(|| format!("'{at}' is too long"))?;
-    let bind_it = || {
-        // The process has no other thread.
-        let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-        let bound = bind(&socket, &address);
-        rustix::process::umask(mask);
-        bound
-    };
-    let mut bound = bind_it();
+    // The file's mode is that of the socket.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).context("cannot set a socket's mode")?;
+    let mut bound = bind(&socket, &address);
     if bound == Err(Errno::ADDRINUSE) {
         let other = packet_socket().context("cannot make a socket")?;
         match connect(&other, &address) {
             Err(Errno::CONNREFUSED) => {
                 std::fs::remove_file(path)
                     .with_context(|| format!("cannot remove the left-over socket '{at}'"))?;
-                bound = bind_it();
+                bound = bind(&socket, &address);
             }
             _ => bail!("somebody listens on '{at}' already, or it is no socket of a holder"),
         }

@@ -183,8 +183,7 @@ impl Takeover {
         let is_of_these =
             |state: &State| state.pages == self.pages && state.identity == identity.bytes();
         let earlier = earlier.filter(is_of_these);
-        let client = self.client(name, identity, config)?;
-        let (client, is_whole) = client;
+        let (client, is_whole) = self.client(name, identity, config)?;
         let earlier = earlier.filter(|_| is_whole);
         let begun = match &earlier {
             Some(state) => go_on(name, &client, &note, state),

@@ -53,7 +53,7 @@ impl Segment {
         to_refs(self.refs.load(Acquire))
     }
 
-    /// Whether nobody reads what may have been freed meanwhile. Who had pins has done with
+    /// Whether somebody may read what was freed meanwhile. If not, who had pins has done with
     /// them for who sees this.
     fn is_pinned(&self) -> bool {
         self.refs.load(Acquire) >= 1 << 32

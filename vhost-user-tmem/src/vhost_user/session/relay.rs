@@ -164,9 +164,6 @@ impl Relay {
     /// Sets up what a front end that was taken over had set up.
     fn set_up(&mut self) -> Result<()> {
         let fds = std::mem::take(&mut self.front.fds);
-        if fds.is_empty() && self.front.state.rings.is_empty() {
-            return self.replay(&fds);
-        }
         self.replay(&fds)?;
         // Buffers may have come, and been used, meanwhile.
         for ring in self.front.state.rings.values() {

@@ -66,7 +66,7 @@ impl Log {
             let takes = footprint(page.word.len.into());
             segment.hold();
             segment.live.fetch_add(to_u32(takes), Relaxed);
-            self.live.fetch_add(takes as u64, Relaxed);
+            self.count_live(takes, false);
             // The scan found each entry once.
             let location = Location::new(number, page.offset, page.word.codec, page.word.len);
             pages.push((page, Entry::new(location)));

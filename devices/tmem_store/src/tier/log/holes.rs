@@ -280,7 +280,7 @@ impl Log {
         let word = draft.word.complete(place, draft.index, payload.bytes);
         mapping.store(number, at, word)?;
         segment.live.fetch_add(to_u32(takes), Relaxed);
-        self.live.fetch_add(takes as u64, Relaxed);
+        self.count_live(takes, false);
         segment.unused_since.store(arena.now(), Relaxed);
         if let Some(location) = rest {
             self.holes().push(Hole { location, sequence });
