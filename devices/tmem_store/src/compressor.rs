@@ -23,6 +23,9 @@ const MOST_IDLE: Duration = Duration::from_secs(10);
 /// Longest time while something is to be tidied once its client is at rest.
 const UNTIDY: Duration = Duration::from_millis(500);
 
+/// How often the thread looks whether spare memory is still used.
+const SPARE: Duration = Duration::from_secs(1);
+
 /// How much nicer the thread is than others. Not the lowest priority: it holds
 /// a shard's lock for moments, and were it never to run then, requests would
 /// wait for it.
@@ -92,7 +95,10 @@ fn run(reclaimer: &Reclaimer, stop: &AtomicBool) {
         if work(reclaimer) {
             continue;
         }
-        let rest = recompress(reclaimer, &mut cold_again);
+        let mut rest = recompress(reclaimer, &mut cold_again);
+        if reclaimer.drop_unused() {
+            rest = rest.min(SPARE);
+        }
         // Who puts from here on wakes it; what was put before is looked for once
         // more.
         wake_up.about_to_sleep();

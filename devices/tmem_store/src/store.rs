@@ -122,9 +122,14 @@ impl Store {
 
     /// Compresses up to `pages` deferred pages, without
     /// holding up other operations, and returns how many it looked at: 0 if
-    /// none is deferred or others are at it. May be called from any thread.
+    /// none is deferred or others are at it; memory that was kept for more of them is then given
+    /// back. May be called from any thread.
     pub fn compress_some(&self, pages: u64) -> u64 {
-        self.reclaimer.compress_some(pages)
+        let looked = self.reclaimer.compress_some(pages);
+        if looked == 0 {
+            self.reclaimer.drop_spare();
+        }
+        looked
     }
 
     /// Recompresses the pages of a segment that are cold, and returns how many it looked

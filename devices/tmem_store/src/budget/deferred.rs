@@ -45,7 +45,9 @@ impl Budget {
             return None;
         }
         let charge = |bytes| self.charge(bytes);
-        let Ok(entry) = self.append(Temperature::Deferred, owner, codec::raw(page), charge) else {
+        let raw = codec::raw(page);
+        let kept = self.append_ahead(Temperature::Deferred, owner, raw, charge, true);
+        let Ok(entry) = kept else {
             self.end_deferred();
             return None;
         };
@@ -111,6 +113,7 @@ impl Budget {
             room.then(|| self.charge_anyway(bytes))
                 .ok_or(Shortage::Store)
         };
-        self.append(Temperature::Warm, owner, payload, charge).ok()
+        self.append_ahead(Temperature::Warm, owner, payload, charge, true)
+            .ok()
     }
 }

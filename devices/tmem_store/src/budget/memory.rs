@@ -25,7 +25,7 @@ impl Budget {
             return Ok(Content::Entry(entry));
         }
         let charge = |bytes| self.charge(bytes);
-        let warm = self.append(Temperature::Warm, owner, payload, charge);
+        let warm = self.append_ahead(Temperature::Warm, owner, payload, charge, true);
         warm.or_else(|shortage| {
             // Room that is there is better than the right place.
             let none = |_| Err(shortage);
@@ -53,7 +53,20 @@ impl Budget {
         temperature: Temperature,
         owner: &Owner<'_>,
         payload: Payload<'_>,
+        charge: impl FnMut(u64) -> Result<(), Shortage>,
+    ) -> Result<Entry, Shortage> {
+        self.append_ahead(temperature, owner, payload, charge, false)
+    }
+
+    /// As [`Budget::append`]; if it `is_ahead`, memory is charged for the next entries, too, as
+    /// far as quota and limit allow that easily.
+    pub(crate) fn append_ahead(
+        &self,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        payload: Payload<'_>,
         mut charge: impl FnMut(u64) -> Result<(), Shortage>,
+        is_ahead: bool,
     ) -> Result<Entry, Shortage> {
         let arena = self.arena();
         let mut grant = 0;
@@ -64,8 +77,13 @@ impl Budget {
             {
                 Ok(entry) => break Ok(entry),
                 Err(Short::System) => break Err(Shortage::System),
-                Err(Short::Memory(needed)) => {
-                    let more = needed.saturating_sub(grant);
+                Err(Short::Memory { least, wanted }) => {
+                    let is_more = is_ahead && grant == 0 && wanted > least;
+                    if is_more && !self.is_tight() && self.charge(wanted).is_ok() {
+                        grant = wanted;
+                        continue;
+                    }
+                    let more = least.saturating_sub(grant);
                     if let Err(shortage) = charge(more) {
                         break Err(shortage);
                     }
@@ -104,9 +122,14 @@ impl Budget {
 
     /// Gives the memory of an entry back.
     pub(crate) fn free_entry(&self, entry: Entry) {
-        let reuse = self.is_tight();
-        self.credit_some(self.log.free(self.arena(), entry, reuse));
-        if self.is_sparse() {
+        let (is_tight, had_spare) = (self.is_tight(), self.log.has_spare());
+        self.credit_some(self.log.free(self.arena(), entry, is_tight));
+        let has_spare = self.log.has_spare();
+        if has_spare && is_tight {
+            self.drop_spare();
+        }
+        // Somebody has to see that what is spare goes once it is not used.
+        if self.is_sparse() || (has_spare && !had_spare) {
             self.store.wake_up.wake();
         }
     }
@@ -129,6 +152,23 @@ impl Budget {
         let bytes = self.log.retire(self.arena());
         self.credit_some(bytes);
         bytes > 0
+    }
+
+    /// Gives memory back that is there for the next deferred pages.
+    pub(crate) fn drop_spare(&self) {
+        let (arena, log) = (self.arena(), &self.log);
+        log.retire_head(arena, Temperature::Deferred, |bytes| {
+            self.credit_some(bytes);
+        });
+        log.drop_spare(arena, |bytes| self.credit(bytes));
+    }
+
+    /// Gives spare page memory back if it was not used for a while; whether some is left.
+    pub(crate) fn drop_unused(&self) -> bool {
+        if self.log.is_spare_unused(self.arena()) {
+            self.drop_spare();
+        }
+        self.log.has_spare()
     }
 
     /// Credits what came back, if anything did.

@@ -190,6 +190,20 @@ impl Reclaimer {
             .fold(false, |any, other| other.budget.trim() | any)
     }
 
+    /// Gives segments back that were kept for deferred pages and not used for a while; whether
+    /// there are others.
+    pub(crate) fn drop_unused(&self) -> bool {
+        self.each_member()
+            .fold(false, |any, member| member.budget.drop_unused() | any)
+    }
+
+    /// Gives all segments back that were kept for deferred pages.
+    pub(crate) fn drop_spare(&self) {
+        for member in self.each_member() {
+            member.budget.drop_spare();
+        }
+    }
+
     /// Holds at most `bytes` for now: evicts some pages at once, and has the background
     /// thread evict the others.
     pub(crate) fn limit_for_now(&self, bytes: u64) {

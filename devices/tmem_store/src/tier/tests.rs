@@ -179,10 +179,10 @@ fn log_takes_no_more_than_it_is_granted() {
                 &mut grant,
             ) {
                 Ok(entry) => break entries.push(entry),
-                Err(Short::Memory(more)) => {
-                    assert!(more > grant);
-                    granted += more - grant;
-                    grant = more;
+                Err(Short::Memory { least, wanted }) => {
+                    assert!(least > grant && wanted >= least);
+                    granted += least - grant;
+                    grant = least;
                 }
                 Err(Short::System) => panic!("no memory"),
             }
@@ -391,5 +391,79 @@ fn place_in_a_segment_that_was_given_back_is_not_filled() {
         .map(|index| append(&log, &arena, &owner(&object, index), &[1; 4096]))
         .collect();
     assert_eq!(fill(&log, &arena, &owner(&object, 0), &[2; 1000]), None);
+    end(&log, &arena, kept);
+}
+
+fn append_deferred(log: &Log, arena: &Arena, index: u64, grant: &mut u64) -> Result<Entry, Short> {
+    let (object, page) = ([1; 24], [9; 4096]);
+    let payload = Payload {
+        codec: Codec::Raw,
+        bytes: &page,
+    };
+    let owner = owner(&object, index);
+    log.append(arena, Temperature::Deferred, &owner, payload, grant)
+}
+
+/// What deferred pages leave is there for the next ones, until it is not used for a while or
+/// memory is short.
+#[test]
+fn segments_that_deferred_pages_leave_are_used_again() {
+    let (arena, log) = (arena(), log());
+    let segment = SEGMENT as u64;
+    let in_segment = (SEGMENT - 80) / LARGEST;
+    let mut grant = 4 * segment;
+    let mut kept: Vec<_> = (0..4 * in_segment as u64)
+        .map(|index| append_deferred(&log, &arena, index, &mut grant).expect("granted"))
+        .collect();
+    assert_eq!(grant, 0);
+    assert!(!log.has_spare());
+    for entry in kept.drain(..in_segment) {
+        assert_eq!(log.free(&arena, entry, false), 0, "nothing comes back");
+    }
+    assert!(log.has_spare());
+    assert_eq!(log.dead_bytes(), 0, "it is no work for the cleaner");
+    assert_eq!(arena.backed_bytes().expect("a size"), 4 * segment);
+    assert!(!log.is_spare_unused(&arena), "it was just used");
+    for index in 0..in_segment as u64 {
+        kept.push(append_deferred(&log, &arena, index, &mut 0).expect("memory is spare"));
+    }
+    assert!(!log.has_spare());
+    let wanted = Short::Memory {
+        least: PIECE as u64,
+        wanted: segment,
+    };
+    assert_eq!(append_deferred(&log, &arena, 0, &mut 0), Err(wanted));
+    for entry in kept.drain(..2 * in_segment) {
+        let back = log.free(&arena, entry, false);
+        assert!(back == 0 || back == segment);
+    }
+    assert!(log.has_spare());
+    let backed = log.backed_bytes();
+    assert_eq!(log.retire(&arena), backed - 2 * segment);
+    assert_eq!(arena.backed_bytes().expect("a size"), 2 * segment);
+    assert!(!log.has_spare());
+    end(&log, &arena, kept);
+}
+
+#[test]
+fn segments_that_are_spare_go_when_they_are_not_used() {
+    let (arena, log) = (arena(), log());
+    let in_segment = (SEGMENT - 80) / LARGEST;
+    let mut grant = 2 * SEGMENT as u64;
+    let mut kept: Vec<_> = (0..2 * in_segment as u64)
+        .map(|index| append_deferred(&log, &arena, index, &mut grant).expect("granted"))
+        .collect();
+    for entry in kept.drain(..in_segment) {
+        assert_eq!(log.free(&arena, entry, false), 0);
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !log.is_spare_unused(&arena) && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(log.is_spare_unused(&arena));
+    let mut back = 0;
+    log.drop_spare(&arena, |bytes| back += bytes);
+    assert_eq!(back, SEGMENT as u64);
+    assert_eq!(arena.backed_bytes().expect("a size"), SEGMENT as u64);
     end(&log, &arena, kept);
 }

@@ -70,7 +70,7 @@ impl Head {
         segment: &Segment,
         owner: &Owner<'_>,
         (codec, len): (Codec, u16),
-        grant: &mut u64,
+        (grant, step): (&mut u64, usize),
         names: &AtomicU64,
     ) -> Result<Option<Draft>, Short> {
         let known = self.names.find(owner);
@@ -81,13 +81,12 @@ impl Head {
             return Ok(None);
         }
         if end > self.backed {
-            let more = (end - self.backed).next_multiple_of(PIECE);
-            let rest = grant.checked_sub(more as u64);
-            let rest = rest.ok_or(Short::Memory(more as u64))?;
+            let step = step.min(SEGMENT - self.backed);
+            let more = backing(*grant, end - self.backed, step)?;
             if !arena.back(self.segment, self.backed, self.backed + more) {
                 return Err(Short::System);
             }
-            *grant = rest;
+            *grant -= more as u64;
             self.backed += more;
             segment.backed.fetch_add(to_u32(more), Relaxed);
         }
@@ -162,6 +161,21 @@ impl Head {
         let first = word.live(self.place(), draft.index, owner.object);
         self.write(arena, first, draft.index, len)?;
         Ok(name)
+    }
+}
+
+/// Bytes to back for an entry that needs `least`: `step` if they are granted.
+pub(super) fn backing(grant: u64, least: usize, step: usize) -> Result<usize, Short> {
+    let least = least.next_multiple_of(PIECE);
+    let wanted = least.max(step);
+    let granted = usize::try_from(grant).unwrap_or(usize::MAX);
+    if granted >= wanted {
+        Ok(wanted)
+    } else if granted >= least {
+        Ok(least)
+    } else {
+        let (least, wanted) = (least as u64, wanted as u64);
+        Err(Short::Memory { least, wanted })
     }
 }
 

@@ -8,20 +8,22 @@ mod access;
 mod adopt;
 mod head;
 mod holes;
+mod spare;
 mod victim;
 
 pub(crate) use victim::Moved;
 
-use super::PIECE;
 use super::entry::{Draft, Entry, EntryRef, Pin};
 use super::format::{ALIGN, NAME, SegmentHeader, footprint};
 use super::owner::{Codec, Owner, Payload};
 use super::segments::{Arena, Segment};
-use crate::sync::atomic::{AtomicU64, Ordering::*, fence};
+use super::{PIECE, SEGMENT};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::types::Identity;
 use head::{Head, Names, to_u32};
 use holes::Holes;
+use spare::Spare;
 
 /// Pages that are likely to go at about the same time have segments of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +38,16 @@ pub(crate) enum Temperature {
     Recompressed,
 }
 
-const TEMPERATURES: usize = 4;
+impl Temperature {
+    const ALL: [Self; 4] = [Self::Deferred, Self::Warm, Self::Cold, Self::Recompressed];
+}
 
 /// Why an entry was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Short {
-    /// So many bytes of memory have to be granted.
-    Memory(u64),
+    /// So many bytes of memory have to be granted; with as many as are wanted, the next
+    /// entries need none.
+    Memory { least: u64, wanted: u64 },
     /// The system has no memory, or the store no segment.
     System,
 }
@@ -51,7 +56,7 @@ pub(crate) enum Short {
 #[derive(Debug)]
 pub(crate) struct Log {
     identity: Identity,
-    heads: [Mutex<Option<Head>>; TEMPERATURES],
+    heads: [Mutex<Option<Head>>; Temperature::ALL.len()],
     /// All segments, heads included.
     segments: Mutex<Segments>,
     /// Bytes of pages' entries that are live.
@@ -65,6 +70,10 @@ pub(crate) struct Log {
     deferred_backed: AtomicU64,
     /// Places that entries may be put in.
     holes: Mutex<Holes>,
+    /// Segments for the next deferred pages.
+    spare: Mutex<Spare>,
+    /// How many these are.
+    spare_segments: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +97,8 @@ impl Log {
             deferred_live: AtomicU64::new(0),
             deferred_backed: AtomicU64::new(0),
             holes: Mutex::default(),
+            spare: Mutex::default(),
+            spare_segments: AtomicU32::new(0),
         }
     }
 
@@ -121,6 +132,14 @@ impl Log {
         self.backed.fetch_add(bytes, Relaxed);
         if is_deferred {
             self.deferred_backed.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// Counts memory that is no longer behind segments.
+    fn uncount_backed(&self, bytes: u64, is_deferred: bool) {
+        self.backed.fetch_sub(bytes, Relaxed);
+        if is_deferred {
+            self.deferred_backed.fetch_sub(bytes, Relaxed);
         }
     }
 
@@ -183,24 +202,31 @@ impl Log {
                 *head = self.begin(arena, segment, head.segment, head.backed)?;
             }
             let before = *grant;
-            let draft = head.append(arena, segment, owner, kind, grant, &self.names);
+            let step = self.step(temperature);
+            let draft = head.append(arena, segment, owner, kind, (grant, step), &self.names);
             self.count_backed(before - *grant, is_deferred);
             if let Some(draft) = draft? {
                 self.count_live(footprint(len.into()), is_deferred);
                 return Ok(draft);
             }
         }
-        let least = SegmentHeader::BYTES + NAME + footprint(len.into());
-        let first = least.next_multiple_of(PIECE);
-        let rest = grant.checked_sub(first as u64);
-        let rest = rest.ok_or(Short::Memory(first as u64))?;
-        let number = arena.acquire().ok_or(Short::System)?;
+        let spare = self
+            .backs_whole(temperature)
+            .then(|| self.take_spare(arena));
+        let (number, first) = match spare.flatten() {
+            Some(number) => (number, SEGMENT),
+            None => {
+                // A client's first pages may well be its only ones.
+                let step = place.as_ref().map_or(PIECE, |_| self.step(temperature));
+                Self::acquire(arena, len, (grant, step))?
+            }
+        };
         let segment = arena.segment(number).ok_or(Short::System)?;
-        if !arena.back(number, 0, first) || !self.enlist(arena, number, first, temperature) {
+        if !self.enlist(arena, number, first, temperature) {
             arena.release(number, first);
+            *grant += first as u64;
             return Err(Short::System);
         }
-        *grant = rest;
         self.count_backed(first as u64, is_deferred);
         let closed = place.replace(self.begin(arena, segment, number, first)?);
         if let Some(closed) = closed {
@@ -208,10 +234,47 @@ impl Log {
             *grant += self.close(arena, &closed, arena.now());
         }
         let head = place.as_mut().ok_or(Short::System)?;
-        let draft = head.append(arena, segment, owner, kind, &mut 0, &self.names)?;
+        let draft = head.append(arena, segment, owner, kind, (&mut 0, PIECE), &self.names)?;
         let draft = draft.ok_or(Short::System)?;
         self.count_live(footprint(len.into()), is_deferred);
         Ok(draft)
+    }
+
+    /// Whether segments are better backed whole: what is backed is soon full, or is little
+    /// beside what the client has.
+    fn backs_whole(&self, temperature: Temperature) -> bool {
+        match temperature {
+            Temperature::Deferred => true,
+            Temperature::Warm => self.backed_bytes() >= 128 * SEGMENT as u64,
+            // Whoever moves entries has just as much memory as it needs.
+            Temperature::Cold | Temperature::Recompressed => false,
+        }
+    }
+
+    /// Bytes by which a segment is backed, if they can be had.
+    fn step(&self, temperature: Temperature) -> usize {
+        if self.backs_whole(temperature) {
+            SEGMENT
+        } else {
+            PIECE
+        }
+    }
+
+    /// A segment, with memory for an entry out of `grant`, and bytes of it.
+    fn acquire(
+        arena: &Arena,
+        len: u16,
+        (grant, step): (&mut u64, usize),
+    ) -> Result<(u32, usize), Short> {
+        let least = SegmentHeader::BYTES + NAME + footprint(len.into());
+        let first = head::backing(*grant, least, step.min(SEGMENT))?;
+        let number = arena.acquire().ok_or(Short::System)?;
+        if !arena.back(number, 0, first) {
+            arena.release(number, first);
+            return Err(Short::System);
+        }
+        *grant -= first as u64;
+        Ok((number, first))
     }
 
     /// Begins to use a segment, in which there is no entry of anybody.
@@ -345,31 +408,41 @@ impl Log {
         }
         drop(segments);
         self.forget_names(segment);
-        let bytes = u64::from(segment.backed.load(Relaxed));
-        self.backed.fetch_sub(bytes, Relaxed);
-        if segment.is_deferred.load(Relaxed) {
-            self.deferred_backed.fetch_sub(bytes, Relaxed);
+        if self.keep_spare(arena, number, segment) {
+            return 0;
         }
+        let bytes = u64::from(segment.backed.load(Relaxed));
+        self.uncount_backed(bytes, segment.is_deferred.load(Relaxed));
         arena.release(number, segment.backed.load(Relaxed) as usize);
         bytes
     }
 
-    /// Gives back heads without entries; bytes of memory given back.
+    /// Gives back heads without entries, and spare segments; bytes of memory given back.
     pub(crate) fn retire(&self, arena: &Arena) -> u64 {
         let mut bytes = 0;
-        for place in &self.heads {
-            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_empty = |head: &Head| {
-                let segment = arena.segment(head.segment);
-                segment.is_some_and(|segment| segment.refs() == 1)
-            };
-            let empty = place.take_if(|head| is_empty(head));
-            drop(place);
-            if let Some(head) = empty {
-                bytes += self.close(arena, &head, arena.now());
-            }
+        for temperature in Temperature::ALL {
+            self.retire_head(arena, temperature, |head| bytes += head);
         }
+        self.drop_spare(arena, |spare| bytes += spare);
         bytes
+    }
+
+    /// Gives a head without entries back. `credit` is told its bytes before who does the same
+    /// finds none.
+    pub(crate) fn retire_head(
+        &self,
+        arena: &Arena,
+        temperature: Temperature,
+        credit: impl FnOnce(u64),
+    ) {
+        let mut head = self.head(temperature);
+        let is_empty = |head: &mut Head| {
+            let segment = arena.segment(head.segment);
+            segment.is_some_and(|segment| segment.refs() == 1)
+        };
+        if let Some(empty) = head.take_if(is_empty) {
+            credit(self.close(arena, &empty, arena.now()));
+        }
     }
 
     /// Bytes of memory that pages can still be appended to.
