@@ -29,6 +29,9 @@ use self::tmem::Tmem;
 /// Depths that are measured: one request at a time, and a busy guest.
 const DEPTHS: [usize; 2] = [1, 32];
 
+/// How the peer's operations are called.
+const PEER: [&str; 2] = ["vhost-user-blk write", "vhost-user-blk read"];
+
 /// Times the whole set is put and got, ours and the peer's in turn.
 const ROUNDS: usize = 5;
 
@@ -41,6 +44,12 @@ pub(crate) struct Args {
     /// some before its options. Without it, ours is measured alone.
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     storage_daemon: Vec<OsString>,
+    /// An older build of our daemon, which is measured beside it.
+    #[arg(long, value_name = "PATH")]
+    older: Option<PathBuf>,
+    /// Only this many requests at a time.
+    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    depth: Option<u16>,
 }
 
 /// How a device spells "write this page" and "read this page".
@@ -97,21 +106,39 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
         )?),
         None => None,
     };
-    for depth in DEPTHS {
-        let mut our_metrics = Measured::default();
-        let mut peer_metrics = Measured::default();
+    let mut older = match &args.older {
+        Some(older) => Some(Driver::connect(Peer::daemon(older)?, Tmem)?),
+        None => None,
+    };
+    for depth in args
+        .depth
+        .map_or(DEPTHS.to_vec(), |depth| vec![depth.into()])
+    {
+        let [mut our_metrics, mut older_metrics, mut peer_metrics] =
+            [(); 3].map(|()| Measured::default());
         for _ in 0..ROUNDS {
             one_round(&mut ours, &pages, depth, &mut our_metrics)?;
+            if let Some(older) = &mut older {
+                one_round(older, &pages, depth, &mut older_metrics)?;
+            }
             if let Some(peer) = &mut peer {
                 one_round(peer, &pages, depth, &mut peer_metrics)?;
             }
         }
-        say(
-            depth,
-            &our_metrics,
-            peer.is_some().then_some(&peer_metrics),
-            report,
-        );
+        if older.is_some() {
+            let names = ["the older build's put", "the older build's get"];
+            say(
+                depth,
+                &our_metrics,
+                Some((names, &older_metrics)),
+                None,
+                report,
+            );
+        }
+        if peer.is_some() || older.is_none() {
+            let beside = peer.is_some().then_some((PEER, &peer_metrics));
+            say(depth, &our_metrics, beside, Some(2.0), report);
+        }
     }
     if peer.is_none() {
         report.note("no storage daemon given: nothing stands beside these metrics");
@@ -142,15 +169,23 @@ fn median_of(rates: &[f64]) -> f64 {
     median(rates.iter().copied()).unwrap_or(f64::NAN)
 }
 
-fn say(depth: usize, ours: &Measured, peer: Option<&Measured>, report: &mut Report) {
+/// Says how we did, and what it is beside others, whose operations have `names`; at depths above
+/// 1 the rate is to be `target` times theirs.
+fn say(
+    depth: usize,
+    ours: &Measured,
+    beside: Option<([&str; 2], &Measured)>,
+    target: Option<f64>,
+    report: &mut Report,
+) {
     let rows = [
         ("put", &ours.write_rate, &ours.write_latency),
         ("get", &ours.read_rate, &ours.read_latency),
     ];
-    let peers = peer.map(|peer| {
+    let peers = beside.map(|([write, read], other)| {
         [
-            ("write", &peer.write_rate, &peer.write_latency),
-            ("read", &peer.read_rate, &peer.read_latency),
+            (write, &other.write_rate, &other.write_latency),
+            (read, &other.read_rate, &other.read_latency),
         ]
     });
     for (row, (name, rates, latency)) in rows.iter().enumerate() {
@@ -162,13 +197,12 @@ fn say(depth: usize, ours: &Measured, peer: Option<&Measured>, report: &mut Repo
             report.metric(format!("{name}, latency p99"), latency.p99(), "us");
             continue;
         };
-        let other = format!("vhost-user-blk {other}");
         let (rate, other_rate) = (median_of(rates), median_of(other_rates));
         report.against(
             format!("{name}, pages per second"),
             rate,
             "1/s",
-            &other,
+            *other,
             other_rate,
         );
         let pairs = [
@@ -180,15 +214,15 @@ fn say(depth: usize, ours: &Measured, peer: Option<&Measured>, report: &mut Repo
                 format!("{name}, latency {what}"),
                 value,
                 "us",
-                &other,
+                *other,
                 beside,
             );
         }
-        if depth > 1 {
+        if let Some(target) = target.filter(|_| depth > 1) {
             report.target_at_least(
                 &format!("{name}, pages per second beside {other}"),
                 rate / other_rate,
-                2.0,
+                target,
             );
         }
     }

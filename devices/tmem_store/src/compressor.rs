@@ -23,7 +23,7 @@ const MOST_IDLE: Duration = Duration::from_secs(10);
 /// Longest time while something is to be tidied once its client is at rest.
 const UNTIDY: Duration = Duration::from_millis(500);
 
-/// How often the thread looks whether spare memory is still used.
+/// How often the thread looks whether spare memory is still needed.
 const SPARE: Duration = Duration::from_secs(1);
 
 /// How much nicer the thread is than others. Not the lowest priority: it holds
@@ -96,7 +96,7 @@ fn run(reclaimer: &Reclaimer, stop: &AtomicBool) {
             continue;
         }
         let mut rest = recompress(reclaimer, &mut cold_again);
-        if reclaimer.drop_unused() {
+        if reclaimer.drop_unneeded() {
             rest = rest.min(SPARE);
         }
         // Who puts from here on wakes it; what was put before is looked for once

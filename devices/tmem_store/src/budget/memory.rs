@@ -5,6 +5,9 @@ use super::{Budget, Shortage};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{Content, Entry, EntryRef, Owner, Payload, Pin, Short, Temperature};
 
+/// Spare segments that an operation gives back at a time; each takes some 20 microseconds.
+const AT_ONCE: usize = 8;
+
 impl Budget {
     /// Finds room for a page. Takes new memory only within quota and limit.
     pub(crate) fn keep(
@@ -126,7 +129,7 @@ impl Budget {
         self.credit_some(self.log.free(self.arena(), entry, is_tight));
         let has_spare = self.log.has_spare();
         if has_spare && is_tight {
-            self.drop_spare();
+            self.drop_spare(1);
         }
         // Somebody has to see that what is spare goes once it is not used.
         if self.is_sparse() || (has_spare && !had_spare) {
@@ -149,26 +152,36 @@ impl Budget {
 
     /// Gives unused page memory back to the system; whether there was any.
     pub(crate) fn trim(&self) -> bool {
-        let bytes = self.log.retire(self.arena());
+        let bytes = self.log.retire(self.arena(), AT_ONCE);
         self.credit_some(bytes);
         bytes > 0
     }
 
-    /// Gives memory back that is there for the next deferred pages.
-    pub(crate) fn drop_spare(&self) {
-        let (arena, log) = (self.arena(), &self.log);
-        log.retire_head(arena, Temperature::Deferred, |bytes| {
-            self.credit_some(bytes);
-        });
-        log.drop_spare(arena, |bytes| self.credit(bytes));
+    /// Gives up to `most` segments back that are there for the next deferred pages.
+    pub(crate) fn drop_spare(&self, most: usize) {
+        let credit = |bytes| self.credit(bytes);
+        self.log.drop_spare(self.arena(), most, credit);
     }
 
-    /// Gives spare page memory back if it was not used for a while; whether some is left.
-    pub(crate) fn drop_unused(&self) -> bool {
-        if self.log.is_spare_unused(self.arena()) {
-            self.drop_spare();
+    /// Gives back what of them nobody has needed for a while; whether some are left.
+    pub(crate) fn drop_unneeded(&self) -> bool {
+        let (arena, log) = (self.arena(), &self.log);
+        let unneeded = log.unneeded(arena);
+        if unneeded > 0 {
+            self.drop_spare(unneeded);
+            if !log.has_spare() {
+                self.drop_all_spare();
+            }
         }
-        self.log.has_spare()
+        log.has_spare()
+    }
+
+    /// Gives all of them back, and the one that deferred pages were put to last if it is empty.
+    pub(crate) fn drop_all_spare(&self) {
+        let credit = |bytes| self.credit_some(bytes);
+        self.log
+            .retire_head(self.arena(), Temperature::Deferred, credit);
+        self.drop_spare(usize::MAX);
     }
 
     /// Credits what came back, if anything did.

@@ -190,17 +190,17 @@ impl Reclaimer {
             .fold(false, |any, other| other.budget.trim() | any)
     }
 
-    /// Gives segments back that were kept for deferred pages and not used for a while; whether
+    /// Gives segments back that were kept for deferred pages and not needed for a while; whether
     /// there are others.
-    pub(crate) fn drop_unused(&self) -> bool {
+    pub(crate) fn drop_unneeded(&self) -> bool {
         self.each_member()
-            .fold(false, |any, member| member.budget.drop_unused() | any)
+            .fold(false, |any, member| member.budget.drop_unneeded() | any)
     }
 
     /// Gives all segments back that were kept for deferred pages.
     pub(crate) fn drop_spare(&self) {
         for member in self.each_member() {
-            member.budget.drop_spare();
+            member.budget.drop_all_spare();
         }
     }
 

@@ -404,27 +404,33 @@ fn append_deferred(log: &Log, arena: &Arena, index: u64, grant: &mut u64) -> Res
     log.append(arena, Temperature::Deferred, &owner, payload, grant)
 }
 
-/// What deferred pages leave is there for the next ones, until it is not used for a while or
-/// memory is short.
+/// Entries of deferred pages that fill `segments` segments, with memory for no more.
+fn fill_with_deferred(log: &Log, arena: &Arena, segments: usize) -> Vec<Entry> {
+    let mut grant = (segments * SEGMENT) as u64;
+    let kept = (0..(segments * IN_SEGMENT) as u64)
+        .map(|index| append_deferred(log, arena, index, &mut grant).expect("granted"))
+        .collect();
+    assert_eq!(grant, 0);
+    kept
+}
+
+/// Deferred pages in a segment.
+const IN_SEGMENT: usize = (SEGMENT - 80) / LARGEST;
+
+/// What deferred pages leave is there for the next ones, until memory is short.
 #[test]
 fn segments_that_deferred_pages_leave_are_used_again() {
     let (arena, log) = (arena(), log());
     let segment = SEGMENT as u64;
-    let in_segment = (SEGMENT - 80) / LARGEST;
-    let mut grant = 4 * segment;
-    let mut kept: Vec<_> = (0..4 * in_segment as u64)
-        .map(|index| append_deferred(&log, &arena, index, &mut grant).expect("granted"))
-        .collect();
-    assert_eq!(grant, 0);
+    let mut kept = fill_with_deferred(&log, &arena, 4);
     assert!(!log.has_spare());
-    for entry in kept.drain(..in_segment) {
+    for entry in kept.drain(..IN_SEGMENT) {
         assert_eq!(log.free(&arena, entry, false), 0, "nothing comes back");
     }
     assert!(log.has_spare());
     assert_eq!(log.dead_bytes(), 0, "it is no work for the cleaner");
     assert_eq!(arena.backed_bytes().expect("a size"), 4 * segment);
-    assert!(!log.is_spare_unused(&arena), "it was just used");
-    for index in 0..in_segment as u64 {
+    for index in 0..IN_SEGMENT as u64 {
         kept.push(append_deferred(&log, &arena, index, &mut 0).expect("memory is spare"));
     }
     assert!(!log.has_spare());
@@ -433,37 +439,41 @@ fn segments_that_deferred_pages_leave_are_used_again() {
         wanted: segment,
     };
     assert_eq!(append_deferred(&log, &arena, 0, &mut 0), Err(wanted));
-    for entry in kept.drain(..2 * in_segment) {
-        let back = log.free(&arena, entry, false);
-        assert!(back == 0 || back == segment);
-    }
-    assert!(log.has_spare());
-    let backed = log.backed_bytes();
-    assert_eq!(log.retire(&arena), backed - 2 * segment);
-    assert_eq!(arena.backed_bytes().expect("a size"), 2 * segment);
-    assert!(!log.has_spare());
-    end(&log, &arena, kept);
-}
-
-#[test]
-fn segments_that_are_spare_go_when_they_are_not_used() {
-    let (arena, log) = (arena(), log());
-    let in_segment = (SEGMENT - 80) / LARGEST;
-    let mut grant = 2 * SEGMENT as u64;
-    let mut kept: Vec<_> = (0..2 * in_segment as u64)
-        .map(|index| append_deferred(&log, &arena, index, &mut grant).expect("granted"))
-        .collect();
-    for entry in kept.drain(..in_segment) {
+    for entry in kept.drain(..3 * IN_SEGMENT) {
         assert_eq!(log.free(&arena, entry, false), 0);
     }
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !log.is_spare_unused(&arena) && std::time::Instant::now() < deadline {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(log.retire(&arena, 2), 2 * segment);
+    assert!(log.has_spare());
+    assert_eq!(arena.backed_bytes().expect("a size"), 2 * segment);
+    end(&log, &arena, kept);
+    assert_eq!(arena.backed_bytes().expect("a size"), 0);
+}
+
+/// Of what is spare, what was used lately stays.
+#[test]
+fn segments_that_are_spare_go_when_they_are_not_needed() {
+    let (arena, log) = (arena(), log());
+    let unneeded = || {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let unneeded = log.unneeded(&arena);
+            if unneeded > 0 || std::time::Instant::now() > deadline {
+                break unneeded;
+            }
+            // One is used all the time.
+            let page = append_deferred(&log, &arena, 0, &mut 0).expect("memory is spare");
+            assert_eq!(log.free(&arena, page, false), 0);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    let mut kept = fill_with_deferred(&log, &arena, 8);
+    for entry in kept.drain(..4 * IN_SEGMENT) {
+        assert_eq!(log.free(&arena, entry, false), 0);
     }
-    assert!(log.is_spare_unused(&arena));
+    assert_eq!(unneeded(), 3);
     let mut back = 0;
-    log.drop_spare(&arena, |bytes| back += bytes);
-    assert_eq!(back, SEGMENT as u64);
-    assert_eq!(arena.backed_bytes().expect("a size"), SEGMENT as u64);
+    log.drop_spare(&arena, 3, |bytes| back += bytes);
+    assert_eq!(back, 3 * SEGMENT as u64);
+    assert_eq!(log.backed_bytes(), 5 * SEGMENT as u64);
     end(&log, &arena, kept);
 }

@@ -210,9 +210,7 @@ impl Log {
                 return Ok(draft);
             }
         }
-        let spare = self
-            .backs_whole(temperature)
-            .then(|| self.take_spare(arena));
+        let spare = self.backs_whole(temperature).then(|| self.take_spare());
         let (number, first) = match spare.flatten() {
             Some(number) => (number, SEGMENT),
             None => {
@@ -383,7 +381,7 @@ impl Log {
         let (refs, bytes) = self.count_down(arena, number, down);
         if refs <= 2 && self.live.load(Relaxed) == 0 {
             // The client has nothing left but empty heads.
-            return bytes + self.retire(arena);
+            return bytes + self.retire(arena, usize::MAX);
         }
         bytes
     }
@@ -417,13 +415,14 @@ impl Log {
         bytes
     }
 
-    /// Gives back heads without entries, and spare segments; bytes of memory given back.
-    pub(crate) fn retire(&self, arena: &Arena) -> u64 {
+    /// Gives back heads without entries, and up to `most` spare segments; bytes of memory given
+    /// back.
+    pub(crate) fn retire(&self, arena: &Arena, most: usize) -> u64 {
         let mut bytes = 0;
         for temperature in Temperature::ALL {
             self.retire_head(arena, temperature, |head| bytes += head);
         }
-        self.drop_spare(arena, |spare| bytes += spare);
+        self.drop_spare(arena, most, |spare| bytes += spare);
         bytes
     }
 

@@ -10,40 +10,54 @@ use super::Log;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{MutexGuard, PoisonError};
 
-/// Most spare segments of a client.
-const MOST: usize = 8;
+/// Most spare segments of a client: the deferred pages that a store has by default, at their
+/// most.
+const MOST: usize = (64 << 20) / SEGMENT;
 
 /// The part of its memory that a client may have spare, beside one segment.
-const PART: u64 = 16;
+const PART: u64 = 2;
 
-/// Milliseconds after which spare segments go, if none came or went.
-const UNUSED: u64 = 1000;
+/// Milliseconds between looks for spare segments that were not needed.
+const INTERVAL: u64 = 1000;
 
 /// Spare segments.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
-    segments: [u32; MOST],
-    count: usize,
-    /// When one last came or went, by the arena's clock.
-    changed: u64,
+    segments: Vec<u32>,
+    /// The fewest that there were since the last look: so many were not needed.
+    fewest: usize,
+    /// When that was, by the arena's clock.
+    looked: u64,
 }
 
 impl Spare {
     /// Adds a segment to up to `most`; whether there was room.
     fn push(&mut self, number: u32, most: usize) -> bool {
-        match self.segments.get_mut(self.count) {
-            Some(place) if self.count < most => {
-                *place = number;
-                self.count += 1;
-                true
-            }
-            _ => false,
+        // Memory for the list is taken once.
+        let missing = MOST - self.segments.len().min(MOST);
+        let has_room =
+            self.segments.len() < most && self.segments.try_reserve_exact(missing).is_ok();
+        if has_room {
+            self.segments.push(number);
         }
+        has_room
     }
 
     fn pop(&mut self) -> Option<u32> {
-        self.count = self.count.checked_sub(1)?;
-        self.segments.get(self.count).copied()
+        let number = self.segments.pop();
+        self.fewest = self.fewest.min(self.segments.len());
+        number
+    }
+
+    /// How many segments are not needed, if it is time to look.
+    fn unneeded(&mut self, now: u64) -> usize {
+        if now.saturating_sub(self.looked) < INTERVAL {
+            return 0;
+        }
+        let unneeded = self.fewest;
+        self.looked = now;
+        self.fewest = self.segments.len() - unneeded;
+        unneeded
     }
 }
 
@@ -53,11 +67,8 @@ impl Log {
     }
 
     /// A segment that is backed with memory, if one is spare; it counts as no longer backed.
-    pub(super) fn take_spare(&self, arena: &Arena) -> Option<u32> {
-        let mut spare = self.spare();
-        let number = spare.pop()?;
-        spare.changed = arena.now();
-        drop(spare);
+    pub(super) fn take_spare(&self) -> Option<u32> {
+        let number = self.spare().pop()?;
         self.uncount_spare();
         Some(number)
     }
@@ -77,11 +88,9 @@ impl Log {
             return false;
         }
         let most = 1 + self.backed_bytes() / PART / SEGMENT as u64;
-        let most = usize::try_from(most).unwrap_or(MOST);
-        let mut spare = self.spare();
-        let is_kept = spare.push(number, most);
+        let most = usize::try_from(most).map_or(MOST, |most| most.min(MOST));
+        let is_kept = self.spare().push(number, most);
         if is_kept {
-            spare.changed = arena.now();
             self.spare_segments.fetch_add(1, Relaxed);
         }
         is_kept
@@ -92,22 +101,29 @@ impl Log {
         self.spare_segments.load(Relaxed) > 0
     }
 
-    /// Whether no segment became spare or was used for a while.
-    pub(crate) fn is_spare_unused(&self, arena: &Arena) -> bool {
-        arena.now().saturating_sub(self.spare().changed) >= UNUSED
+    /// How many spare segments nobody has needed for a while; what is told once is not told
+    /// again.
+    pub(crate) fn unneeded(&self, arena: &Arena) -> usize {
+        self.spare().unneeded(arena.now())
     }
 
-    /// Gives all spare segments back. `credit` is told the bytes of each, before who does the
-    /// same finds none.
-    pub(crate) fn drop_spare(&self, arena: &Arena, mut credit: impl FnMut(u64)) {
-        loop {
+    /// Gives up to `most` spare segments back; whether there were as many. `credit` is told the
+    /// bytes of each, before who does the same finds none.
+    pub(crate) fn drop_spare(
+        &self,
+        arena: &Arena,
+        most: usize,
+        mut credit: impl FnMut(u64),
+    ) -> bool {
+        (0..most).all(|_| {
             let mut spare = self.spare();
-            let Some(number) = spare.pop() else {
-                return;
-            };
-            arena.release(number, SEGMENT);
-            self.uncount_spare();
-            credit(SEGMENT as u64);
-        }
+            let number = spare.pop();
+            if let Some(number) = number {
+                arena.release(number, SEGMENT);
+                self.uncount_spare();
+                credit(SEGMENT as u64);
+            }
+            number.is_some()
+        })
     }
 }
