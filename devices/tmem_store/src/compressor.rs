@@ -36,7 +36,7 @@ struct Counted(Arc<Reclaimer>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.helpers.fetch_sub(1, Relaxed);
+        self.0.budget.helpers.fetch_sub(1, Relaxed);
     }
 }
 
@@ -56,7 +56,7 @@ impl Compressor {
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (of_thread, stop_of_thread) = (reclaimer.clone(), stop.clone());
-        reclaimer.helpers.fetch_add(1, Relaxed);
+        reclaimer.budget.helpers.fetch_add(1, Relaxed);
         let counted = Counted(reclaimer.clone());
         let thread = thread::Builder::new()
             .name("compressor".into())

@@ -128,7 +128,7 @@ impl Budget {
         let (is_tight, had_spare) = (self.is_tight(), self.log.has_spare());
         self.credit_some(self.log.free(self.arena(), entry, is_tight));
         let has_spare = self.log.has_spare();
-        if has_spare && is_tight {
+        if has_spare && (is_tight || !self.store.has_helpers()) {
             self.drop_spare(1);
         }
         // Somebody has to see that what is spare goes once it is not used.

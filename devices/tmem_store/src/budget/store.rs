@@ -3,7 +3,7 @@
 
 use super::WakeUp;
 use super::ledger::Ledger;
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::tier::{Arena, PIECE, SEGMENT};
 
 /// Deferred pages that are worth a wake-up. Fewer (a quarter of a MiB in the
@@ -29,6 +29,8 @@ pub(crate) struct StoreBudget {
     pub(super) deferred_pages: AtomicU64,
     pub(super) most_deferred: u64,
     pub(crate) wake_up: WakeUp,
+    /// Threads that do in the background what operations leave undone.
+    pub(crate) helpers: AtomicUsize,
     pub(crate) arena: Arena,
 }
 
@@ -41,6 +43,7 @@ impl StoreBudget {
             deferred_pages: AtomicU64::new(0),
             most_deferred,
             wake_up: WakeUp::default(),
+            helpers: AtomicUsize::new(0),
             arena,
         }
     }
@@ -70,6 +73,11 @@ impl StoreBudget {
     /// Charges `bytes` that are to be held, if there is room.
     pub(super) fn charge(&self, bytes: u64) -> bool {
         self.ledger.charge(self.limit(), bytes)
+    }
+
+    /// Whether a thread does in the background what operations leave undone.
+    pub(crate) fn has_helpers(&self) -> bool {
+        self.helpers.load(Relaxed) > 0
     }
 
     /// Whether there is room for a piece of page memory.

@@ -163,7 +163,7 @@ impl Member {
     pub(crate) fn change_quota(&self, bytes: u64) {
         self.budget.set_quota(bytes);
         self.shrinks.store(true, Relaxed);
-        if self.reclaimer.helpers.load(Relaxed) > 0 {
+        if self.reclaimer.budget.has_helpers() {
             self.reclaimer.shrinks.store(true, Relaxed);
             self.budget.store.wake_up.wake();
             return;

@@ -22,7 +22,7 @@ pub(crate) use retry::Request;
 
 use crate::budget::StoreBudget;
 use crate::stats::{Counters, StoreStats};
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::tier::SEGMENT;
 use crate::types::PoolKind;
@@ -38,8 +38,6 @@ pub(crate) struct Reclaimer {
     members: RwLock<Vec<Arc<Member>>>,
     /// What clients did that are gone.
     gone: Counters,
-    /// Threads that do in the background what operations leave undone.
-    pub(crate) helpers: AtomicUsize,
     /// For who moves entries when there is no other room.
     reserve: Mutex<()>,
     /// A quota was changed.
@@ -55,7 +53,6 @@ impl Reclaimer {
             budget,
             members: RwLock::default(),
             gone: Counters::default(),
-            helpers: AtomicUsize::new(0),
             reserve: Mutex::new(()),
             shrinks: AtomicBool::new(false),
             wants_room: AtomicBool::new(false),
