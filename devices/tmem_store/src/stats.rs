@@ -147,6 +147,11 @@ macro_rules! counters {
                 $(stats.$own = self.$own.get();)*
             }
 
+            /// Counts what is kept according to `more`, too.
+            pub(crate) fn keep(&self, more: &Self) {
+                $(self.$gauge.add(more.$gauge.get());)*
+            }
+
             /// Hands what was done on to `heir`, so that sums do not fall when a client
             /// goes.
             pub(crate) fn bequeath(&self, heir: &Self) {

@@ -145,6 +145,11 @@ impl Budget {
         self.clock.fetch_add(1, Relaxed)
     }
 
+    /// The first of so many ticks.
+    pub(crate) fn ticks(&self, count: u64) -> u64 {
+        self.clock.fetch_add(count, Relaxed)
+    }
+
     /// Charges `bytes` to the client and the store.
     pub(crate) fn charge(&self, bytes: u64) -> Result<(), Shortage> {
         if !self.ledger.charge(self.quota(), bytes) {

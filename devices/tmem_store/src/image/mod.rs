@@ -5,15 +5,18 @@
 //! believed that is not as it was written: then the client it belongs to has lost
 //! its pages, all of them, and its driver is to be told so.
 
+mod rebuild;
+mod threads;
+
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use crate::client::Client;
 use crate::config::{ClientConfig, StoreConfig};
-use crate::pool::Pages;
 use crate::store::Store;
-use crate::tier::{Content, Entry, Found, Left, PageMemory, SEGMENT};
+use crate::tier::{Left, PageMemory};
 use crate::types::{Error, Identity};
+use rebuild::{Plan, rebuild};
 
 /// A store that is made from the page memory of an earlier one, until all clients that
 /// are still served have their pages again.
@@ -23,6 +26,7 @@ use crate::types::{Error, Identity};
 pub struct Recovery {
     store: Store,
     left: BTreeMap<Identity, Vec<Left>>,
+    plan: Plan,
 }
 
 impl Store {
@@ -38,7 +42,8 @@ impl Store {
         for segment in segments {
             left.entry(segment.identity()).or_default().push(segment);
         }
-        Ok(Recovery { store, left })
+        let plan = Plan::of_system();
+        Ok(Recovery { store, left, plan })
     }
 
     /// The file behind all page memory. It says of each page whose it is, so that a
@@ -63,7 +68,7 @@ impl Recovery {
     /// without pages are forgotten, and so are quotas of pools. The client may hold
     /// more than its quota, as if that had been lowered.
     ///
-    /// Reads all memory of the client: about a second for a few GiB.
+    /// Reads all memory of the client, with a thread for each CPU that this process may use.
     ///
     /// # Errors
     /// As [`Store::add_client`]; and [`Error::Damaged`] when anything that the client
@@ -75,15 +80,9 @@ impl Recovery {
             ..config
         };
         let client = self.store.add_client(config)?;
-        let mut segments = self.left.remove(&identity).unwrap_or_default();
-        // What was appended later replaces what was there before.
-        segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.sequence()));
-        let mut buffer = Box::new([0; SEGMENT]);
-        while let Some(segment) = segments.pop() {
-            if !adopt(&client, segment, &mut buffer) {
-                free(&self.store, segments);
-                return Err(Error::Damaged);
-            }
+        let segments = self.left.remove(&identity).unwrap_or_default();
+        if !rebuild(&client, segments, self.plan) {
+            return Err(Error::Damaged);
         }
         client.set_quota(quota);
         Ok(client)
@@ -102,41 +101,6 @@ fn free(store: &Store, segments: Vec<Left>) {
     for segment in segments {
         store.arena().discard(segment);
     }
-}
-
-/// Has a client take over a segment; whether it could be believed.
-fn adopt(client: &Client, segment: Left, buffer: &mut [u8; SEGMENT]) -> bool {
-    let budget = &client.member().budget;
-    let arena = budget.arena();
-    let Ok(mut adopted) = budget.log.adopt(arena, segment, buffer) else {
-        return false;
-    };
-    budget.charge_anyway(adopted.bytes);
-    for (found, entry) in std::mem::take(&mut adopted.pages) {
-        keep(client, &found, entry);
-    }
-    budget.credit_some(budget.log.adopted(arena, adopted));
-    true
-}
-
-/// Has a client keep a page that was found.
-fn keep(client: &Client, found: &Found, entry: Entry) {
-    let (tag, id) = (found.pool, found.pool.id());
-    let there = client.pages(id);
-    // Of pools with one number, all but the last were being destroyed.
-    let is_over = |pool: &Pages| pool.tag() != tag && pool.tag().made() >= tag.made();
-    if id >= client.max_pools() || there.as_deref().is_some_and(is_over) {
-        client.member().budget.free_entry(entry);
-        return;
-    }
-    let pool = match there {
-        Some(pool) if pool.tag() == tag => pool,
-        _ => {
-            client.destroy_pool(id);
-            client.adopt_pool(tag)
-        }
-    };
-    pool.adopt(&found.object, found.index, Content::Entry(entry));
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod slab;
 mod walk;
 
 pub(crate) use claim::{Claim, Place};
-pub(crate) use key::{Key, Seed, split};
+pub(crate) use key::{Key, Seed, shard_of, split};
 pub(crate) use shard::{OutOfRoom, Shard};
 pub(crate) use walk::Walk;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Pools: put, get and flush. A put says what it is short of; who makes room is above.
 
+mod adopt;
 mod deferred;
 mod flush;
 mod get;
@@ -13,9 +14,9 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use crate::budget::{Budget, Shortage, charge};
-use crate::index::{BLOCK_PAGES, Key, OutOfRoom, SHARDS, Seed, Shard, split};
+use crate::index::{BLOCK_PAGES, Key, SHARDS, Seed, Shard, split};
 use crate::tier::{Content, Entry, EntryRef, Location, Owner, PoolTag};
-use crate::types::{ObjectId, PoolKind};
+use crate::types::PoolKind;
 
 /// The pages of a pool: its index, and what they are charged to.
 #[derive(Debug)]
@@ -266,29 +267,6 @@ impl Pages {
         let (block, nth) = split(owner.index);
         let key = Key::new(&self.seed, owner.object, block);
         self.shard(key.shard()).was_used(&key, nth, location)
-    }
-
-    /// Keeps a page that an earlier store has left, in place of an older one, whatever
-    /// the quota.
-    pub(crate) fn adopt(&self, object: &ObjectId, index: u64, content: Content) {
-        let (block, nth) = split(index);
-        let key = Key::new(&self.seed, object, block);
-        self.budget.counters.kept(self.kind(), &content);
-        let bytes = content.entry().footprint() as u64;
-        self.held.fetch_add(bytes, Relaxed);
-        let stamp = self.stamp();
-        let old = self.change(key.shard(), |change| {
-            // What the index grows by is charged afterwards.
-            let old = match change.shard.prepare(&key, stamp, &mut |_| true) {
-                Ok(number) => change.shard.put(number, nth, stamp, content),
-                // No index can have so many blocks.
-                Err(OutOfRoom) => Some(content),
-            };
-            change.buried(old)
-        });
-        if let Some(old) = old {
-            self.free(old);
-        }
     }
 
     /// Stamp and shard of what is oldest in the pool.

@@ -40,7 +40,8 @@ use std::sync::atomic::{
     Ordering::{Relaxed, Release},
 };
 
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::SEGMENT;
@@ -265,6 +266,17 @@ impl Mapping {
             done += read;
         }
         Ok(())
+    }
+
+    /// The first segment from this one on that may have memory behind it, if any has.
+    pub(super) fn next_backed(&self, segment: u32) -> io::Result<Option<u32>> {
+        let start = u64::from(segment) * SEGMENT as u64;
+        match rustix::fs::seek(&self.file, SeekFrom::Data(start)) {
+            Ok(at) => Ok(u32::try_from(at / SEGMENT as u64).ok()),
+            // There is nothing but a hole.
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The file, which others may map and read.

@@ -35,7 +35,7 @@ pub(crate) use format::Found;
 pub(crate) use format::{Place, SegmentHeader, State, Word, footprint};
 #[cfg(test)]
 pub(crate) use journal::Note;
-pub(crate) use log::{Log, Moved, Short, Temperature};
+pub(crate) use log::{LeftPage, Log, Moved, Part, Scanned, Short, Temperature};
 pub use mapping::PageMemory;
 pub(crate) use owner::{Codec, Owner, Payload, PoolTag};
 pub(crate) use segments::{Arena, Left};

@@ -24,7 +24,7 @@ impl PoolTag {
         Self(word)
     }
 
-    pub(super) fn word(self) -> u64 {
+    pub(crate) fn word(self) -> u64 {
         self.0
     }
 

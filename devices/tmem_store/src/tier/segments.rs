@@ -69,6 +69,11 @@ impl Segment {
         self.refs.fetch_add(1, Relaxed);
     }
 
+    /// Counts references of so many entries up, while there is one.
+    pub(super) fn hold_for(&self, entries: u32) {
+        self.refs.fetch_add(entries.into(), Relaxed);
+    }
+
     /// Counts a pin up, while there is a reference.
     pub(super) fn pin(&self) {
         self.refs.fetch_add(PIN, Relaxed);
@@ -226,7 +231,16 @@ impl Arena {
         // Checked when the file was taken.
         let count = u32::try_from(count).unwrap_or(0);
         let (mut left, mut free, mut last) = (Vec::new(), Vec::new(), 0);
-        for number in 0..count {
+        // What has no memory behind it is free.
+        let mut next = 0;
+        while let Some(number) = arena
+            .mapping
+            .next_backed(next)
+            .map_err(failed("look for used page memory"))?
+            .filter(|number| *number < count)
+        {
+            free.extend(next..number);
+            next = number + 1;
             let mut bytes = [0; SegmentHeader::BYTES];
             let read = arena.mapping.read(number, &mut bytes);
             read.map_err(failed("read a file of page memory"))?;
@@ -244,6 +258,7 @@ impl Arena {
                 Err(Damaged) => return Err(Error::Damaged),
             }
         }
+        free.extend(next..count);
         let next = last.checked_add(1).ok_or(Error::Damaged)?;
         arena.sequence.store(next, Relaxed);
         *arena.free() = Free {

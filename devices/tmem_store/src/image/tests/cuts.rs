@@ -5,10 +5,10 @@ use super::*;
 
 /// Plays writes back.
 #[derive(Default)]
-struct Memory(Vec<u8>);
+pub(super) struct Memory(pub(super) Vec<u8>);
 
 impl Memory {
-    fn apply(&mut self, note: &Note) {
+    pub(super) fn apply(&mut self, note: &Note) {
         let Note::Write { at, bytes } = note else {
             return;
         };
@@ -77,6 +77,7 @@ proptest! {
             }
             let file = world.store.page_memory().try_clone_to_owned().unwrap();
             let mut recovery = Store::recover(unused(file), store_config(LIMIT)).unwrap();
+            recovery.plan = PLAN;
             // The earlier one must do nothing more, also not at its end.
             world.clients.drain(..).for_each(std::mem::forget);
             let config = client_config;

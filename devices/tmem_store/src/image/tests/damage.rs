@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use super::*;
 
 /// Page memory with all that there can be, and what was in it.
-fn image() -> (Vec<u8>, BTreeMap<Handle, u64>) {
+pub(super) fn image() -> (Vec<u8>, BTreeMap<Handle, u64>) {
     let mut world = World::new(LIMIT);
     for step in 0..220_u64 {
         let at = (
@@ -129,7 +129,7 @@ proptest! {
 }
 
 /// Gives the entry after `skip` others another header, with the right checksum.
-fn lie(segment: &mut [u8], skip: usize, low: u64, second: u64) {
+pub(super) fn lie(segment: &mut [u8], skip: usize, low: u64, second: u64) {
     use crate::tier::{Place, SegmentHeader, State, Word};
 
     let header: &[u8; SegmentHeader::BYTES] = segment.first_chunk().unwrap();

@@ -10,6 +10,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 mod cuts;
 mod damage;
+mod one_by_one;
 
 use super::*;
 use crate::tier::{Note, SEGMENT, State, Word};
@@ -202,8 +203,28 @@ fn file(bytes: &[u8]) -> OwnedFd {
     file.into()
 }
 
-/// The clients that are made anew; `None` where it is not believed.
-fn recovered(bytes: &[u8], limit: u64) -> Option<(Store, Vec<Option<Client>>)> {
+/// Threads and batches as there are with much memory.
+const PLAN: Plan = Plan {
+    threads: 3,
+    batch: 3,
+    worthwhile: 1,
+};
+
+/// What is made anew: each client, or `None` where it is not believed.
+type Recovered = Option<(Store, Vec<Option<Client>>)>;
+
+fn recovered(bytes: &[u8], limit: u64) -> Recovered {
+    recovered_by(bytes, limit, |recovery, identity, config| {
+        recovery.plan = PLAN;
+        recovery.client(identity, config)
+    })
+}
+
+fn recovered_by(
+    bytes: &[u8],
+    limit: u64,
+    client: impl Fn(&mut Recovery, Identity, ClientConfig) -> Result<Client, Error>,
+) -> Recovered {
     let recovery = Store::recover(unused(file(bytes)), store_config(limit));
     let mut recovery = match recovery {
         Ok(recovery) => recovery,
@@ -212,7 +233,7 @@ fn recovered(bytes: &[u8], limit: u64) -> Option<(Store, Vec<Option<Client>>)> {
     };
     let clients =
         (0..CLIENTS).map(
-            |client| match recovery.client(identity(client), client_config()) {
+            |number| match client(&mut recovery, identity(number), client_config()) {
                 Ok(client) => Some(client),
                 Err(Error::Damaged) => None,
                 Err(error) => panic!("{error}"),

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The index of a client is made anew, by several threads.
+//!
+//! Segments are read in any order: what is in one says nothing of another. Which of two pages with one
+//! handle counts, and which of two pools with one number, follows from the order in which they were
+//! written. So pages are put in the index in this order, each shard by one thread: shards have no
+//! handle in common. What pools there are is settled in between, by one thread.
+//!
+//! This is done for a batch of segments at a time, so that little memory is needed for what was found and is
+//! not in the index yet.
+
+use super::threads::spread;
+use crate::client::Client;
+use crate::index::{OutOfRoom, SHARDS, shard_of, split};
+use crate::tier::{Found, Left, LeftPage, Part, PoolTag, SEGMENT, Scanned};
+
+/// How it is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) threads: usize,
+    /// Segments of a batch.
+    pub(super) batch: usize,
+    /// Segments of a batch for which a thread is worth being started.
+    pub(super) worthwhile: usize,
+}
+
+impl Plan {
+    /// 32 MiB in a batch: 20 to 60 bytes for each page that was found is a few MiB at most, but for zeros.
+    pub(super) fn with_threads(threads: usize) -> Self {
+        Self {
+            threads,
+            batch: 256,
+            worthwhile: 16,
+        }
+    }
+
+    /// For as many CPUs as this process may use.
+    pub(super) fn of_system() -> Self {
+        Self::with_threads(std::thread::available_parallelism().map_or(1, Into::into))
+    }
+}
+
+/// Has a client take over segments; whether they could be believed. What it has not
+/// taken over is freed.
+pub(super) fn rebuild(client: &Client, mut segments: Vec<Left>, plan: Plan) -> bool {
+    // What was appended later replaces what was there before.
+    segments.sort_unstable_by_key(Left::sequence);
+    let mut segments = segments.into_iter();
+    while segments.len() > 0 {
+        let batch = segments.by_ref().take(plan.batch).collect();
+        if !take_over(client, batch, plan) {
+            free(client, segments);
+            return false;
+        }
+    }
+    true
+}
+
+fn free(client: &Client, segments: impl Iterator<Item = Left>) {
+    let arena = client.member().budget.arena();
+    segments.for_each(|segment| arena.discard(segment));
+}
+
+fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> bool {
+    let budget = &client.member().budget;
+    let arena = budget.arena();
+    let threads = plan.threads.min(batch.len() / plan.worthwhile);
+    let time = budget.ticks(batch.len() as u64 * Part::PLACES);
+
+    let buffer = || Box::new([0; SEGMENT]);
+    let scanned: Vec<Result<Scanned<SHARDS>, Left>> =
+        spread(threads, batch, buffer, |buffer, segment| {
+            arena.scan(segment, buffer, shard)
+        });
+    if scanned.iter().any(Result::is_err) {
+        let left = |scanned: Result<Scanned<SHARDS>, Left>| {
+            scanned.map_or_else(|left| left, Scanned::into_left)
+        };
+        free(client, scanned.into_iter().map(left));
+        return false;
+    }
+
+    let mut is_whole = true;
+    let mut adopted = Vec::with_capacity(scanned.len());
+    let mut shards = [const { Vec::new() }; SHARDS];
+    let times = (0..).map(|nth| time + nth * Part::PLACES);
+    for (scanned, time) in scanned.into_iter().flatten().zip(times) {
+        for pool in scanned.pools() {
+            settle(client, *pool);
+        }
+        match budget.log.adopt(arena, scanned) {
+            Ok((segment, parts)) => {
+                budget.charge_anyway(segment.bytes);
+                adopted.push(segment);
+                for (shard, part) in shards.iter_mut().zip(parts) {
+                    if !part.is_empty() {
+                        shard.push((time, part));
+                    }
+                }
+            }
+            Err(left) => {
+                arena.discard(left);
+                is_whole = false;
+            }
+        }
+    }
+    let shards = shards.into_iter().enumerate();
+    let kept = spread(
+        threads,
+        shards,
+        || (),
+        |(), (shard, parts)| keep(client, shard, parts),
+    );
+    for segment in adopted {
+        budget.credit_some(budget.log.adopted(arena, segment));
+    }
+    is_whole && kept.iter().all(Result::is_ok)
+}
+
+/// The shard that a page is in.
+fn shard(page: &Found) -> usize {
+    let (block, _) = split(page.index);
+    shard_of(&page.object, block)
+}
+
+/// Makes the pool of a page that was found, if it is one that counts: of pools with one number,
+/// all but the last were being destroyed.
+fn settle(client: &Client, tag: PoolTag) {
+    if tag.id() >= client.max_pools() {
+        return;
+    }
+    if let Some(there) = client.pages(tag.id()) {
+        if there.tag().made() >= tag.made() {
+            return;
+        }
+        client.destroy_pool(tag.id());
+    }
+    client.adopt_pool(tag);
+}
+
+/// Has a client keep pages of one shard, in the order in which they were written.
+///
+/// # Errors
+/// When there is no memory for the index.
+fn keep(client: &Client, shard: usize, parts: Vec<(u64, Part)>) -> Result<(), OutOfRoom> {
+    let mut result = Ok(());
+    let pages = parts.into_iter().flat_map(|(time, part)| {
+        let timed = move |page: LeftPage| (time + page.place, page);
+        part.into_pages().map(timed)
+    });
+    let mut pages = pages.peekable();
+    while let Some(tag) = pages.peek().map(|(_, page)| page.found.pool) {
+        let same = std::iter::from_fn(|| pages.next_if(|(_, page)| page.found.pool == tag));
+        match client.pages(tag.id()).filter(|pool| pool.tag() == tag) {
+            Some(pool) => result = result.and(pool.adopt(shard, same.collect())),
+            None => same.for_each(|(_, page)| client.member().budget.free_entry(page.entry)),
+        }
+    }
+    result
+}
