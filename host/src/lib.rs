@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the host's programs share, whichever way they serve their virtual
 //! machines: the HTTP of their control sockets ([`http`]), the memory that a
-//! process has and may have ([`heap`], [`group`], [`pressure`]) and that of the host ([`memory`]), what is left out of its core
+//! process has and may have ([`heap`], [`group`], [`pressure`]) and that of the host ([`memory`]), trouble with it ([`health`]), what is left out of its core
 //! dumps ([`dumps`]), the devices that they serve and the loop around a
 //! queue ([`personality`]), what outlives a process ([`keeper`]), and the metrics of a store and
-//! its devices ([`metrics`]), as JSON ([`stats`]) and as Prometheus text ([`prometheus`]). Which
+//! its devices ([`metrics`]), as JSON ([`stats`]) and for Prometheus ([`prometheus`]). Which
 //! virtual machines there are is in the [`registry`]; an operator sees and changes them over the
 //! [`api`].
 
 pub mod api;
 pub mod dumps;
 pub mod group;
+pub mod health;
 pub mod heap;
 pub mod http;
 pub mod keeper;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The metrics as JSON.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 use tmem_store::{ClientStats, StoreStats};
-use virtio_tmem::device::{Device, Quota};
+use virtio_tmem::device::{Device, Latency, Quota};
 use virtio_tmem::wire::PAGE_SIZE;
 
 use crate::metrics::{self, Metric};
@@ -44,8 +46,28 @@ pub fn of_device(device: &Device) -> Map<String, Value> {
             }
         }
     }
+    let latencies: Vec<_> = device.metrics().latencies().map(of_latency).collect();
+    counters.insert(Latency::FAMILY.into(), latencies.into());
     all.insert("device".into(), counters.into());
     all
+}
+
+/// A histogram, with its labels.
+fn of_latency(latency: Latency) -> Value {
+    let labels = latency
+        .labels
+        .map(|(name, value)| (name.to_owned(), value.into()));
+    let recorded = latency.recorded;
+    let mut all = Map::from_iter(labels);
+    all.insert("count".into(), recorded.count().into());
+    all.insert("sum".into(), recorded.sum.as_secs_f64().into());
+    let bucket = |(bound, count): &(Option<Duration>, u64)| {
+        let bound = bound.map(|bound| bound.as_secs_f64());
+        json!({ "le": bound, "count": count })
+    };
+    let buckets: Vec<_> = recorded.buckets.iter().map(bucket).collect();
+    all.insert("buckets".into(), buckets.into());
+    all.into()
 }
 
 /// Metrics under their names.
@@ -100,6 +122,7 @@ mod tests {
         assert_eq!(all["instance"], "07".repeat(16));
         assert_eq!(all["device"]["requests"]["put"], 0);
         assert_eq!(all["device"]["pages_flushed"], 0);
+        assert_eq!(all["device"]["request_duration_seconds"], json!([]));
     }
 
     #[test]

@@ -18,3 +18,4 @@ mod relay;
 mod replug;
 mod swap;
 mod tmemctl;
+mod watching;

@@ -89,6 +89,11 @@ fn daemon_is_installed_used_upgraded_and_purged() -> Result<()> {
     let [daemon, tmemctl, vmm] = &files;
     guest.sh_within(&format!("{INSTALL} {daemon} {tmemctl} {vmm}"), STARTED)?;
     is_active(&guest)?;
+    // Documentation is left out when they are installed here.
+    for example in ["virtio-tmem.rules.yml", "virtio-tmem.json"] {
+        let path = format!("./usr/share/doc/vhost-user-tmem/examples/{example}");
+        guest.sh(&format!("dpkg-deb --contents {daemon} | grep -F {path}"))?;
+    }
     for program in programs {
         guest.sh(&format!("{program} --version"))?;
     }

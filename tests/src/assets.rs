@@ -4,11 +4,13 @@
 
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::bail;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Where everything is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -33,6 +35,9 @@ pub struct Assets {
     pub vmm: Option<VmmAssets>,
     /// What guests with disks need, where it was made.
     pub storage: Option<StorageAssets>,
+    /// Prometheus and promtool, where they were made: by name, the program and the arguments that
+    /// come before all others.
+    pub prometheus: Option<BTreeMap<String, Vec<PathBuf>>>,
     /// Where console logs of failed guests are kept.
     pub logs: PathBuf,
 }
@@ -100,6 +105,21 @@ impl Assets {
         self.vmm
             .as_ref()
             .context("the VMM and what its guests need were not made")
+    }
+
+    /// A program of Prometheus's.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn watcher(&self, name: &str) -> Result<Command> {
+        let made = self.prometheus.as_ref();
+        let words = made.and_then(|made| made.get(name)).map(Vec::as_slice);
+        let [program, arguments @ ..] = words.unwrap_or_default() else {
+            bail!("{name} was not made");
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Ok(command)
     }
 
     /// What guests with disks need.

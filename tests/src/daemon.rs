@@ -33,6 +33,8 @@ pub struct DaemonOptions {
     pub request_queues: u32,
     /// `--grace`, in seconds.
     pub grace: u32,
+    /// Whether metrics are on a port as well.
+    pub listens: bool,
 }
 
 impl Default for DaemonOptions {
@@ -44,6 +46,7 @@ impl Default for DaemonOptions {
             memory_limit: "4G",
             request_queues: 2,
             grace: 120,
+            listens: false,
         }
     }
 }
@@ -146,6 +149,30 @@ impl Daemon {
         Stats::parse(&response.body)
     }
 
+    /// Metrics in the text format.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        let socket = self.place.dir.join("control.sock");
+        let response = self.place.host.http(&socket, "GET", "/metrics", "")?;
+        if response.status != 200 {
+            bail!("GET /metrics: {response:?}");
+        }
+        Ok(response.body)
+    }
+
+    /// Address and port that metrics are on, as it has logged them.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub fn listens(&self) -> Result<String> {
+        let log = self.log();
+        let found = log.split("metrics are at http://").nth(1);
+        let found = found.and_then(|rest| rest.split('/').next());
+        Ok(found.context("the daemon has no port")?.to_string())
+    }
+
     /// Sets what the VM `name` may use, in bytes.
     ///
     /// # Errors
@@ -204,6 +231,9 @@ fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
     add("--request-queues", options.request_queues.to_string());
     add("--grace", options.grace.to_string());
     add("--log-level", "info".to_string());
+    if options.listens {
+        add("--metrics-listen", "127.0.0.1:0".to_string());
+    }
     argv
 }
 

@@ -25,3 +25,15 @@ fn the_readmes_command_lines_are_understood() {
         assert!(matches.is_ok(), "{line}: {}", matches.unwrap_err());
     }
 }
+
+#[test]
+fn the_commands_in_place_of_historic_ones_are_understood() {
+    let text = include_str!("../../docs/metrics.md");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let commands: Vec<_> = quoted.filter(|it| it.starts_with("tmemctl ")).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    for command in commands {
+        let matches = cli::command().try_get_matches_from(command.split_whitespace());
+        assert!(matches.is_ok(), "{command}: {}", matches.unwrap_err());
+    }
+}

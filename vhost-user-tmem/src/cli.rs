@@ -2,6 +2,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -131,6 +132,15 @@ pub struct Options {
     /// mode 0660
     #[arg(long, value_name = "GROUP", requires = "control_socket")]
     pub control_group: Option<String>,
+
+    /// TCP address on which metrics can be read without the control socket, like
+    /// 127.0.0.1:9749: GET /metrics and nothing else, by whoever reaches it
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+
+    /// Let --metrics-listen be an address that other hosts reach
+    #[arg(long, requires = "metrics_listen")]
+    pub metrics_remote: bool,
 
     /// Directory with a file NAME.toml for each virtual machine that the
     /// administrator sets up; it is read when the daemon starts [default:

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The control socket: the control API, for those who may use it.
 
-use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tmem_cli::socket::Socket;
 use tmem_host::api::Api;
 use tmem_host::http::{self, Guard};
 
+use crate::answering::Answering;
 use crate::cli::Options;
 use crate::settings;
-use crate::stop::Stop;
 
 /// A control socket on which nobody is answered yet.
 #[derive(Debug)]
@@ -42,36 +39,12 @@ impl Control {
     ///
     /// # Errors
     /// When the system has no event or thread.
-    pub fn start(self) -> Result<Running> {
-        let stop = Arc::new(Stop::new().context("cannot make an event")?);
-        let stopped = stop.clone();
-        let thread = Builder::new().name("control".into());
-        let thread = thread.spawn(move || {
+    pub fn start(self) -> Result<Answering> {
+        Answering::start("control", move |stop| {
             let listener = self.socket.listener();
-            http::serve(listener, &*stopped, self.guard, |request| {
+            http::serve(listener, stop, Some(self.guard), |request| {
                 self.api.answer(request)
             });
-        });
-        Ok(Running {
-            stop,
-            thread: Some(thread.context("cannot start a thread")?),
         })
-    }
-}
-
-/// A control socket that answers until this is dropped.
-#[derive(Debug)]
-pub struct Running {
-    stop: Arc<Stop>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.ask();
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
-            let _ = thread.join();
-        }
     }
 }

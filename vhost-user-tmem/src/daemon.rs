@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tmem_cli::signals::Signals;
 use tmem_cli::{ready, size};
 use tmem_host::api::Api;
+use tmem_host::health::Health;
 use tmem_host::heap::Trimmer;
 use tmem_host::keeper::holder;
 use tmem_host::pressure::Pressure;
@@ -26,6 +27,7 @@ use crate::door::Door;
 use crate::doors::Doors;
 use crate::inherited;
 use crate::room::Room;
+use crate::scrape::Scrape;
 use crate::settings::{self, Place, Places};
 use crate::takeover::Takeover;
 
@@ -90,28 +92,31 @@ pub fn run(options: &Options) -> Result<()> {
     registry.restore()?;
     // Whoever is served has its pages by now.
     takeover.end();
+    let health = Arc::new(Health::default());
+    health.recovery_failed(takeover.failures());
     let served = registry.list().len();
     ensure!(
         served > 0 || options.control_socket.is_some(),
         "no virtual machine to serve; give --socket-path PATH, --vm socket=PATH, --fd N or a file in --config DIR, or --control-socket PATH to add some later"
     );
-    let control = Control::open(
-        options,
-        Api {
-            store: store.clone(),
-            registry: registry.clone(),
-        },
-    )?;
+    let api = Api {
+        store: store.clone(),
+        registry: registry.clone(),
+        health: health.clone(),
+    };
+    let scrape = Scrape::open(options, api.clone())?;
+    let control = Control::open(options, api)?;
     raise_file_limit(served, options.request_queues);
     log::info!(
         "serving {served} virtual machines, at most {} of host memory",
         size::show(memory_limit)
     );
     let control = control.map(Control::start).transpose()?;
+    let scrape = scrape.map(Scrape::start).transpose()?;
     ready::tell();
-    wait(&signals, &store, &registry, &room);
+    wait(&signals, &store, &registry, &room, &health);
     doors.end();
-    drop(control);
+    drop((control, scrape));
     Ok(())
 }
 
@@ -179,7 +184,7 @@ fn signals() -> std::io::Result<Signals> {
 }
 
 /// Until a signal; looks after the VMs in between.
-fn wait(signals: &Signals, store: &Store, registry: &Registry, room: &Room) {
+fn wait(signals: &Signals, store: &Store, registry: &Registry, room: &Room, health: &Health) {
     let mut trimmer = Trimmer::default();
     let mut pressure = Pressure::of_host();
     let interval = Timespec::try_from(WATCH_INTERVAL).unwrap_or_default();
@@ -194,7 +199,8 @@ fn wait(signals: &Signals, store: &Store, registry: &Registry, room: &Room) {
             }
         }
         room.look();
-        pressure.look(registry);
+        health.set_group_short(room.is_short());
+        health.evicted(pressure.look(registry));
         for entry in registry.list() {
             entry.machine().look_after();
         }

@@ -5,8 +5,9 @@
 //! [`cli`] says what is wanted, [`settings`] judges it, [`daemon`] runs it:
 //! a [`vm::Vm`] per machine, one thread that waits for the front ends of all
 //! ([`doors`]), one for each that is connected, served over [`vhost_user`], and
-//! optionally [`control`]. [`takeover`] is what one daemon has from the one before it.
+//! optionally [`control`] and [`scrape`]. [`takeover`] is what one daemon has from the one before it.
 
+mod answering;
 pub mod cli;
 pub mod control;
 pub mod daemon;
@@ -16,6 +17,7 @@ pub mod entry;
 pub mod inherited;
 mod instance;
 pub mod room;
+pub mod scrape;
 pub mod settings;
 pub mod stop;
 pub mod takeover;

@@ -70,6 +70,12 @@ impl Room {
         }
     }
 
+    /// Whether there was hardly any room at the last look.
+    pub fn is_short(&self) -> bool {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_short
+    }
+
     /// Looks how much room there is; to be called every so often.
     pub fn look(&self) {
         // Who finds another thread looking waits for it: that thread may not run for a
@@ -84,6 +90,7 @@ impl Room {
         self.is_limited.store(found.is_some(), Relaxed);
         let Some((limit, room)) = found else {
             self.store.limit_for_now(u64::MAX);
+            last.is_short = false;
             return;
         };
         let plan = Plan::of(limit, room, self.store.held_bytes());

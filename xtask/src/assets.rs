@@ -13,9 +13,11 @@ use crate::programs::InGuest;
 use crate::programs::Profile;
 use crate::project;
 use crate::roots;
+use crate::roots::Root;
 use crate::setup;
 use crate::setup::Setup;
 use anyhow::Result;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tmem_e2e::Assets;
 use tmem_e2e::StorageAssets;
@@ -47,6 +49,9 @@ const TOOLS: &[&str] = &[
     "usr/sbin/mkfs.btrfs",
     "usr/bin/btrfs",
 ];
+
+/// What scrapes the daemon and judges rules, in Prometheus's root.
+const WATCHERS: &[&str] = &["usr/bin/prometheus", "usr/bin/promtool"];
 
 /// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
@@ -88,6 +93,13 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         }
         _ => None,
     };
+    let prometheus = match guests {
+        Guests::All => Some(runnable(
+            &roots::prometheus(&setup.cache, &setup.versions)?,
+            WATCHERS,
+        )),
+        _ => None,
+    };
     let (debian, storage) = match guests {
         Guests::Small | Guests::Vmm => (None, None),
         Guests::All => {
@@ -126,6 +138,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         daemon,
         vmm,
         storage,
+        prometheus,
         logs: made.join("failed-guests"),
     })
 }
@@ -140,16 +153,21 @@ fn storage(
 ) -> Result<StorageAssets> {
     let root = roots::tools(&setup.cache, &setup.versions)?;
     initramfs::write_with_user(setup, module, programs, (user, &root), &initramfs)?;
-    let tools = TOOLS.iter().map(|path| {
+    Ok(StorageAssets {
+        initramfs,
+        tools: runnable(&root, TOOLS),
+    })
+}
+
+/// How programs of `root` are run on this machine, by their names.
+fn runnable(root: &Root, paths: &[&str]) -> BTreeMap<String, Vec<PathBuf>> {
+    let words = |path: &&str| {
         let (loader, arguments) = root.loaded(path);
         let words = std::iter::once(loader).chain(arguments.into_iter().map(PathBuf::from));
         let name = path.rsplit('/').next().unwrap_or(path);
         (name.to_string(), words.collect())
-    });
-    Ok(StorageAssets {
-        initramfs,
-        tools: tools.collect(),
-    })
+    };
+    paths.iter().map(words).collect()
 }
 
 /// Directories of QEMU's firmware.

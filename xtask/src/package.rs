@@ -81,6 +81,8 @@ fn stage(source: &Path, programs: &[PathBuf]) -> Result<()> {
         (made.join("completions"), "completions"),
         (root.join("guest"), "guest"),
         (root.join("dist/debian"), "debian"),
+        (root.join("dist/prometheus"), "prometheus"),
+        (root.join("dist/grafana"), "grafana"),
     ] {
         sources::copy_tree(&from, &sources::files(&from)?, &source.join(to))?;
     }

@@ -22,6 +22,7 @@ const TOOLS_REVISION: u32 = 3;
 const CHECKERS_REVISION: u32 = 1;
 const PYTHON_REVISION: u32 = 1;
 const PACKAGER_REVISION: u32 = 1;
+const PROMETHEUS_REVISION: u32 = 1;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
@@ -31,6 +32,7 @@ const GUEST_SIZE: &str = "0.2 GB on disk, 60 MB download";
 const TOOLS_SIZE: &str = "0.1 GB on disk, 20 MB download";
 const PYTHON_SIZE: &str = "40 MB on disk, 10 MB download";
 const PACKAGER_SIZE: &str = "0.4 GB on disk, 90 MB download";
+const PROMETHEUS_SIZE: &str = "0.3 GB on disk, 80 MB download";
 const CHECKERS_SIZE: &str = "1.6 GB on disk, 450 MB download";
 
 /// Beside the kernel's packages: compilers, what checks the module's sources,
@@ -66,6 +68,9 @@ const PYTHON_PACKAGES: &[&str] = &["python3-minimal"];
 
 /// What makes Debian packages.
 const PACKAGER_PACKAGES: &[&str] = &["debhelper", "dh-dkms", "dpkg-dev"];
+
+/// What scrapes metrics, and judges rules.
+const PROMETHEUS_PACKAGES: &[&str] = &["prometheus"];
 
 /// What a whole kernel is built with: KASAN and Rust go together with clang only.
 const CHECKERS_PACKAGES: &[&str] = &[
@@ -203,6 +208,26 @@ pub(crate) fn packager(cache: &Cache, versions: &Versions) -> Result<Root> {
     );
     let packages = owned(PACKAGER_PACKAGES);
     make(cache, versions, &name, "packager root", MINIMAL, &packages)
+}
+
+/// The cache's name of the root with Prometheus.
+pub(crate) fn prometheus_name() -> String {
+    format!("prometheus-trixie-{PROMETHEUS_REVISION}")
+}
+
+/// The root that Prometheus runs out of, made if it is not there.
+pub(crate) fn prometheus(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let name = prometheus_name();
+    announce(cache, &name, "Prometheus", PROMETHEUS_SIZE);
+    let packages = owned(PROMETHEUS_PACKAGES);
+    make(
+        cache,
+        versions,
+        &name,
+        "Prometheus root",
+        UNPACKED,
+        &packages,
+    )
 }
 
 /// The cache's name of the root to build the kernel for `checkers` in.

@@ -74,6 +74,7 @@ fn prune(setup: &Setup) -> Result<()> {
         roots::tools_name(),
         roots::python_name(),
         roots::packager_name(),
+        roots::prometheus_name(),
         roots::checkers_name(versions),
         kernel::name(versions),
         deny::name(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The metrics as Prometheus text.
+//! The metrics for Prometheus.
 
 use super::Api;
 use super::freeable::Freeable;
@@ -11,9 +11,13 @@ use crate::registry::Connection;
 pub(super) fn render(api: &Api) -> Page {
     let mut page = Page::default();
     page.add_process();
+    page.add("process_", &api.health.of_process(), &[]);
     page.add_store(&api.store.stats());
-    for metric in of_host(&Freeable::of(api)) {
-        page.add("tmem_host_", &metric, &[]);
+    for metric in of_host(&Freeable::of(api))
+        .iter()
+        .chain(&api.health.metrics())
+    {
+        page.add("tmem_host_", metric, &[]);
     }
     for entry in api.registry.list() {
         let name = entry.name().as_str();

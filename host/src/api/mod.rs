@@ -14,7 +14,7 @@
 //! | `GET /v1/freeable` | what this host has left to give |
 //! | `GET /v1/stats` | every metric as JSON |
 //! | `GET /v1/openapi.json` | the description of all this |
-//! | `GET /metrics` | every metric as Prometheus text |
+//! | `GET /metrics` | every metric as Prometheus text, or as OpenMetrics if that is asked for |
 
 mod freeable;
 mod metrics;
@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use tmem_store::Store;
 
+use crate::health::Health;
 use crate::http::{Request, Response};
 use crate::registry::Registry;
 
@@ -39,12 +40,23 @@ pub struct Api {
     pub store: Store,
     /// The virtual machines.
     pub registry: Arc<Registry>,
+    /// What the program has met with.
+    pub health: Arc<Health>,
 }
 
 impl Api {
     /// The answer to `request`.
     pub fn answer(&self, request: &Request) -> Response {
         routes::answer(self, request)
+    }
+
+    /// The answer to `request` of one who may read metrics, and nothing else.
+    pub fn answer_metrics(&self, request: &Request) -> Response {
+        match (request.path.as_str(), request.method.as_str()) {
+            ("/metrics", "GET") => metrics::render(self).answer(request),
+            ("/metrics", _) => Response::not_allowed("GET"),
+            _ => Response::error(404, "there is nothing here but /metrics"),
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use virtio_tmem::wire::EventKind;
 use super::freeable::Freeable;
 use super::{Api, OPENAPI, metrics, stats, vm};
 use crate::http::{JSON, Request, Response};
-use crate::prometheus::CONTENT_TYPE;
 use crate::registry::{Refusal, Said};
 
 /// A new virtual machine.
@@ -35,7 +34,7 @@ type Answer = Result<Response, Refusal>;
 pub(super) fn answer(api: &Api, request: &Request) -> Response {
     let parts: Vec<_> = request.path.split('/').skip(1).collect();
     let answer = match (parts.as_slice(), request.method.as_str()) {
-        (["metrics"], "GET") => Ok(Response::ok(CONTENT_TYPE, metrics::render(api).to_string())),
+        (["metrics"], "GET") => Ok(metrics::render(api).answer(request)),
         (["v1", "openapi.json"], "GET") => Ok(Response::ok(JSON, OPENAPI.to_owned())),
         (["v1", "stats"], "GET") => Ok(Response::json(&stats::render(api))),
         (["v1", "freeable"], "GET") => Ok(Response::json(&json!(Freeable::of(api)))),

@@ -7,7 +7,7 @@ use super::Api;
 use crate::registry::Machine;
 use crate::stats;
 
-/// The store's metrics and each virtual machine's, under its name.
+/// The metrics of the store, of the host, and of each virtual machine under its name.
 pub(super) fn render(api: &Api) -> Value {
     let machines = api.registry.list();
     let mut store = api.store.stats();
@@ -16,7 +16,8 @@ pub(super) fn render(api: &Api) -> Value {
         .iter()
         .map(|entry| (entry.name().to_string(), of_vm(&**entry.machine())))
         .collect();
-    json!({ "store": stats::of_store(&store), "vms": vms })
+    let host = stats::object(&api.health.metrics());
+    json!({ "store": stats::of_store(&store), "host": host, "vms": vms })
 }
 
 fn of_vm(machine: &dyn Machine) -> Value {

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use peer::{Guard, Peer};
 pub use request::{Request, read};
 pub use response::{JSON, Response};
-pub use serve::serve;
+pub use serve::{Listener, serve};
 
 /// How long a client may take to send its request or to read the answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 
 use rustix::net::sockopt;
 
@@ -27,7 +26,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the kernel does not say.
-    pub fn of(stream: &UnixStream) -> io::Result<Self> {
+    pub fn of(stream: &impl AsFd) -> io::Result<Self> {
         let credentials = sockopt::socket_peercred(stream)?;
         Ok(Self {
             uid: credentials.uid.as_raw(),
@@ -69,7 +68,7 @@ impl Guard {
     ///
     /// # Errors
     /// The answer to one who may not.
-    pub(super) fn judge(&self, stream: &UnixStream) -> Result<(), Response> {
+    pub(super) fn judge(&self, stream: &impl AsFd) -> Result<(), Response> {
         let refused = match Peer::of(stream) {
             Ok(peer) if self.admits(&peer) => return Ok(()),
             Ok(peer) => format!(
@@ -85,6 +84,7 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn root_the_own_user_and_the_group_are_let_in() {

@@ -20,12 +20,14 @@ const MAX_HEADERS: usize = 64;
 const MAX_BODY: usize = 4 << 10;
 
 /// A request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// GET, PUT and the like.
     pub method: String,
     /// The path, without a query.
     pub path: String,
+    /// What media types the client reads, as its `Accept` header says; empty without one.
+    pub accept: String,
     /// What was sent along, at most 4 KiB.
     pub body: Vec<u8>,
 }
@@ -46,6 +48,7 @@ impl Request {
 struct Head {
     method: String,
     path: String,
+    accept: String,
     /// Bytes of the head.
     len: usize,
     /// Bytes of the body.
@@ -80,6 +83,7 @@ pub fn read(from: &mut impl Read) -> Result<Request, Response> {
     Ok(Request {
         method: head.method,
         path: head.path,
+        accept: head.accept,
         body: bytes.get(head.len..end).unwrap_or_default().to_vec(),
     })
 }
@@ -122,9 +126,13 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Response> {
         }
     };
     let mut body = 0;
+    let mut accept = Vec::new();
     for header in request.headers.iter() {
         if header.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(Response::error(400, "send the body with a Content-Length"));
+        }
+        if header.name.eq_ignore_ascii_case("accept") {
+            accept.push(String::from_utf8_lossy(header.value));
         }
         if header.name.eq_ignore_ascii_case("content-length") {
             body = std::str::from_utf8(header.value)
@@ -138,6 +146,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Response> {
     Ok(Some(Head {
         method: request.method.unwrap_or_default().to_owned(),
         path: path.to_owned(),
+        // Several headers are one list (RFC 9110, 5.3).
+        accept: accept.join(","),
         len,
         body,
     }))
@@ -160,10 +170,11 @@ mod tests {
                 self.0.read(&mut to[..len])
             }
         }
-        let bytes = b"PUT /v1/vms/a?x HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello";
+        let bytes = b"PUT /v1/vms/a?x HTTP/1.1\r\nAccept: a/b\r\nContent-Length: 5\r\naccept: c/d\r\n\r\nhello";
         let request = read(&mut Bytewise(bytes)).unwrap();
         assert_eq!(request.method, "PUT");
         assert_eq!(request.path, "/v1/vms/a");
+        assert_eq!(request.accept, "a/b,c/d");
         assert_eq!(request.body, b"hello");
     }
 
@@ -195,6 +206,7 @@ mod tests {
                 method: "PUT".into(),
                 path: "/".into(),
                 body: body.into(),
+                ..Request::default()
             };
             request.object::<Change>().ok()
         };

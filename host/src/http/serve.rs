@@ -2,7 +2,8 @@
 //! One client after the other, until the program stops.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Instant;
 
@@ -12,16 +13,33 @@ use rustix::net::{SocketFlags, accept_with};
 
 use super::{Guard, PATIENCE, Request, Response, read};
 
+/// A socket that clients connect to.
+pub trait Listener: AsFd {
+    /// A connection to one of them.
+    type Stream: AsFd + From<OwnedFd>;
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+}
+
 /// Answers one client of `listener` after the other until `stop` becomes
 /// readable, and stays so. A client that has not said all, or not read all, within
-/// [`PATIENCE`] is dropped, however busy it is in between. Whom `guard` lets in is
-/// trusted to the extent of keeping others waiting that long; who else comes is told so at once.
-pub fn serve(
-    listener: &UnixListener,
+/// [`PATIENCE`] is dropped, however busy it is in between. Whom `guard` lets in, everybody
+/// without one, is trusted to the extent of keeping others waiting that long; who else comes is
+/// told so at once.
+pub fn serve<L: Listener>(
+    listener: &L,
     stop: &impl AsFd,
-    guard: Guard,
+    guard: Option<Guard>,
     answer: impl Fn(&Request) -> Response,
-) {
+) where
+    for<'s> &'s L::Stream: Read + Write,
+{
     loop {
         let mut fds = [
             PollFd::new(stop, PollFlags::IN),
@@ -41,13 +59,15 @@ pub fn serve(
         }
         match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(stream) => {
-                let stream = UnixStream::from(stream);
-                match guard.judge(&stream) {
+                let stream = L::Stream::from(stream);
+                match guard.map_or(Ok(()), |guard| guard.judge(&stream)) {
                     Ok(()) => attend(&stream, stop, &answer),
                     // What fits is sent, and nobody is waited for.
                     Err(refusal) => drop(refusal.write(&mut &stream)),
                 }
             }
+            // The client left before it was accepted.
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {}
             Err(error) => {
                 log::warn!("cannot accept a control connection: {error}");
                 rest(stop);
@@ -57,7 +77,10 @@ pub fn serve(
 }
 
 /// Reads a client's request and answers it. The stream does not block.
-fn attend(stream: &UnixStream, stop: &impl AsFd, answer: impl Fn(&Request) -> Response) {
+fn attend<C: AsFd>(stream: &C, stop: &impl AsFd, answer: impl Fn(&Request) -> Response)
+where
+    for<'s> &'s C: Read + Write,
+{
     let mut client = Client {
         stream,
         stop,
@@ -72,19 +95,15 @@ fn attend(stream: &UnixStream, stop: &impl AsFd, answer: impl Fn(&Request) -> Re
 }
 
 /// A client that has so much time. Once the program stops, nobody waits for it any more.
-struct Client<'a, S> {
-    stream: &'a UnixStream,
+struct Client<'a, C, S> {
+    stream: &'a C,
     stop: &'a S,
     deadline: Instant,
 }
 
-impl<S: AsFd> Client<'_, S> {
+impl<C: AsFd, S: AsFd> Client<'_, C, S> {
     /// Does something as soon as the client is ready for it.
-    fn when<T>(
-        &self,
-        ready: PollFlags,
-        mut act: impl FnMut(&UnixStream) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn when<T>(&self, ready: PollFlags, mut act: impl FnMut(&C) -> io::Result<T>) -> io::Result<T> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -114,13 +133,19 @@ impl<S: AsFd> Client<'_, S> {
     }
 }
 
-impl<S: AsFd> Read for Client<'_, S> {
+impl<C: AsFd, S: AsFd> Read for Client<'_, C, S>
+where
+    for<'s> &'s C: Read,
+{
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         self.when(PollFlags::IN, |mut stream| stream.read(to))
     }
 }
 
-impl<S: AsFd> Write for Client<'_, S> {
+impl<C: AsFd, S: AsFd> Write for Client<'_, C, S>
+where
+    for<'s> &'s C: Write,
+{
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         self.when(PollFlags::OUT, |mut stream| stream.write(from))
     }
@@ -161,7 +186,7 @@ mod tests {
         let (stop, stopper) = UnixStream::pair().unwrap();
         let echo = |request: &Request| Response::ok("text/plain", request.path.clone());
         thread::scope(|scope| {
-            let serving = scope.spawn(|| serve(&listener, &stop, Guard::own(), echo));
+            let serving = scope.spawn(|| serve(&listener, &stop, Some(Guard::own()), echo));
             let said = ask(&path, b"GET /one HTTP/1.1\r\n\r\n");
             assert!(said.ends_with("\r\n\r\n/one"), "{said}");
             // A client that leaves at once is no reason to end.
@@ -181,12 +206,31 @@ mod tests {
         let (stop, stopper) = UnixStream::pair().unwrap();
         let began = Instant::now();
         thread::scope(|scope| {
-            let serving = scope.spawn(|| serve(&listener, &stop, Guard::own(), |_| unreachable!()));
+            let serving =
+                scope.spawn(|| serve(&listener, &stop, Some(Guard::own()), |_| unreachable!()));
             let _silent = UnixStream::connect(&path).unwrap();
             drop(stopper);
             serving.join().unwrap();
         });
         assert!(began.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn over_tcp_everybody_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let (stop, stopper) = UnixStream::pair().unwrap();
+        let echo = |request: &Request| Response::ok("text/plain", request.path.clone());
+        thread::scope(|scope| {
+            let serving = scope.spawn(|| serve(&listener, &stop, None, echo));
+            let mut stream = TcpStream::connect(at).unwrap();
+            stream.write_all(b"GET /one HTTP/1.1\r\n\r\n").unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).unwrap();
+            assert!(said.ends_with("\r\n\r\n/one"), "{said}");
+            drop(stopper);
+            serving.join().unwrap();
+        });
     }
 
     /// Serves on a socket while `client` uses it, then stops; how long that took.
@@ -197,7 +241,7 @@ mod tests {
         let (stop, stopper) = UnixStream::pair().unwrap();
         let large = |_: &Request| Response::ok("text/plain", "x".repeat(8 << 20));
         thread::scope(|scope| {
-            let serving = scope.spawn(|| serve(&listener, &stop, Guard::own(), large));
+            let serving = scope.spawn(|| serve(&listener, &stop, Some(Guard::own()), large));
             client(&path);
             let began = Instant::now();
             drop(stopper);

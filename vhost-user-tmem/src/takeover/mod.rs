@@ -9,6 +9,7 @@ pub(crate) use note::Note;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -41,6 +42,8 @@ pub struct Takeover {
     left: Mutex<Option<Recovery>>,
     /// By name. A client that is dropped loses its pages, and these are to stay.
     served: Mutex<BTreeMap<String, Arc<Device>>>,
+    /// Times that pages were there and could not be had.
+    failures: AtomicU64,
 }
 
 impl Drop for Takeover {
@@ -76,6 +79,7 @@ impl Takeover {
             pages: FileId::default(),
             left: Mutex::new(None),
             served: Mutex::default(),
+            failures: AtomicU64::new(0),
         })
     }
 
@@ -92,11 +96,13 @@ impl Takeover {
         let file = outside.memory(PAGES)?;
         let mut pages = FileId::of(&file)?;
         let mut recovered = Store::recover(page_memory(file, is_named), config.clone());
+        let mut failures = 0;
         if matches!(recovered, Err(Error::Damaged)) {
             log::error!(
                 "the page memory of the daemon before this one is damaged or of another version: \
                  all pages are lost, and drivers are told so"
             );
+            failures = 1;
             outside.forget_memory(PAGES)?;
             let file = outside.memory(PAGES)?;
             pages = FileId::of(&file)?;
@@ -109,12 +115,18 @@ impl Takeover {
             pages,
             left: Mutex::new(Some(recovery)),
             served: Mutex::default(),
+            failures: AtomicU64::new(failures),
         })
     }
 
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How often pages of the daemon before this one were there, and damaged.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
     }
 
     /// Whether the store outlives the process.
@@ -219,6 +231,7 @@ impl Takeover {
         match recovery.client(identity, config.clone()) {
             Ok(client) => Ok((client, true)),
             Err(Error::Damaged) => {
+                self.failures.fetch_add(1, Relaxed);
                 log::error!("{name}: its pages are damaged: all of them are lost");
                 let client = self.store.add_client(config.with_identity(identity))?;
                 Ok((client, false))

@@ -9,7 +9,7 @@
 //! | `PUT /v1/vm/shutdown` | presses the power button; with `{"force": true}` ends the machine |
 //! | `PUT /v1/tmem` with `{"quota": BYTES}` | sets the quota; the guest's driver is told |
 //! | `GET /v1/stats` | every counter as JSON |
-//! | `GET /metrics` | every counter as Prometheus text |
+//! | `GET /metrics` | every counter as Prometheus text, or as OpenMetrics if that is asked for |
 
 mod routes;
 mod stats;
@@ -56,7 +56,7 @@ impl Api {
             http::serve(
                 listener.listener(),
                 &event::fd(&stopped),
-                Guard::own(),
+                Some(Guard::own()),
                 |request| routes::answer(&vm, request),
             );
         };

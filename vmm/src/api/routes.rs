@@ -5,7 +5,6 @@ use serde::Deserialize;
 use serde_json::json;
 use tmem_cli::size;
 use tmem_host::http::{Request, Response};
-use tmem_host::prometheus::CONTENT_TYPE;
 
 use super::stats;
 use crate::vm::{Tmem, Vm};
@@ -35,7 +34,7 @@ pub(super) fn answer(vm: &Vm, request: &Request) -> Response {
     match (request.method.as_str(), parts.as_slice()) {
         ("GET", ["v1", "vm"]) => state(vm),
         ("GET", ["v1", "stats"]) => Response::json(&stats::json(vm)),
-        ("GET", ["metrics"]) => Response::ok(CONTENT_TYPE, stats::text(vm)),
+        ("GET", ["metrics"]) => stats::page(vm).answer(request),
         ("PUT", ["v1", "vm", "pause"]) => {
             vm.pause();
             state(vm)

@@ -31,8 +31,8 @@ pub(super) fn of_tmem(tmem: &TmemInProcess) -> Map<String, Value> {
     stats::of_device(tmem.device())
 }
 
-/// Every counter as Prometheus text.
-pub(super) fn text(vm: &Vm) -> String {
+/// Every counter, for Prometheus.
+pub(super) fn page(vm: &Vm) -> Page {
     let mut page = Page::default();
     for device in &vm.reported {
         let prefix = format!("tmem_vmm_{}_", device.kind);
@@ -44,5 +44,5 @@ pub(super) fn text(vm: &Vm) -> String {
         page.add_store(&tmem.store().stats());
         page.add_device("guest", tmem.device());
     }
-    page.to_string()
+    page
 }

@@ -9,6 +9,7 @@ use super::Device;
 use super::config::{MAX_EXTENTS, MAX_RUN};
 use super::fault::Fault;
 use super::frames::{Frames, Unreleased};
+use super::latency::{Served, Work};
 use super::parse::{Entries, Request, Run};
 use super::stream::{Sink, Source};
 use tmem_wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, Status};
@@ -25,6 +26,8 @@ pub struct Executor {
     page: Box<Page>,
     /// Statuses of the pages or ranges of the request that runs.
     statuses: [Status; MAX_RUN as usize],
+    /// The last request, if its time is of interest.
+    served: Option<Served>,
 }
 
 /// A request that had its effect.
@@ -72,6 +75,7 @@ impl Default for Executor {
         Self {
             page: Box::new([0; PAGE_SIZE]),
             statuses: [Status::OK; MAX_RUN as usize],
+            served: None,
         }
     }
 }
@@ -98,6 +102,11 @@ impl Executor {
             let _using = device.frames_in_use.shared();
             executor.execute(device, frames, request, source, sink, go_on)
         })
+    }
+
+    /// What the last request was, once; `None` if its time is of no interest.
+    pub fn served(&mut self) -> Option<Served> {
+        self.served.take()
     }
 
     /// Answers a chain that is malformed itself, if there is room for it.
@@ -174,10 +183,11 @@ impl Executor {
             Request::Flush(run) => {
                 let more = u64::from(run.count.saturating_sub(1));
                 let ranges = &mut [(run.index, run.index.saturating_add(more))];
-                flush(device, run.pool, &run.object, ranges, go_on)
+                self.flush(device, Work::Flush, run.pool, &run.object, ranges, go_on)
             }
             Request::FlushObject { pool, object } => {
-                flush(device, pool, &object, &mut [(0, u64::MAX)], go_on)
+                let all = &mut [(0, u64::MAX)];
+                self.flush(device, Work::FlushObject, pool, &object, all, go_on)
             }
             Request::FlushExtents {
                 pool,
@@ -192,7 +202,7 @@ impl Executor {
                     *range = (extent.index, extent.index.saturating_add(more));
                 }
                 let ranges = ranges.get_mut(..count as usize).ok_or(Fault::TooLong)?;
-                flush(device, pool, &object, ranges, go_on)
+                self.flush(device, Work::FlushExtents, pool, &object, ranges, go_on)
             }
             // Was run before.
             Request::Relinquish { .. } => Err(Fault::UnknownOp.into()),
@@ -268,6 +278,11 @@ impl Executor {
             device.metrics.fault(Fault::PageUnmapped);
         }
         self.write_statuses(sink, run.count)?;
+        let work = match accepted {
+            0 => Work::PutRefused,
+            _ => Work::PutKept,
+        };
+        self.serve(work, &pool);
         Ok(Done {
             statuses: run.count,
             ..Done::ok(accepted)
@@ -328,11 +343,39 @@ impl Executor {
             });
         }
         self.write_statuses(sink, run.count)?;
+        let work = match tally.delivered {
+            0 => Work::GetMiss,
+            _ => Work::GetHit,
+        };
+        self.serve(work, &pool);
         Ok(Done {
             statuses: run.count,
             payload: tally.leading * PAGE_SIZE as u64,
             ..Done::ok(tally.delivered)
         })
+    }
+
+    fn flush(
+        &mut self,
+        device: &Device,
+        work: Work,
+        id: u32,
+        object: &ObjectId,
+        ranges: &mut [(u64, u64)],
+        go_on: GoOn<'_>,
+    ) -> Result<Done, Undone> {
+        let pool = pool(device, id)?;
+        let pages = pool.flush_ranges_while(object, ranges, go_on);
+        let pages = pages.ok_or(Undone::Stopped)?;
+        device.metrics.flushed(pages);
+        self.serve(work, &pool);
+        Ok(Done::ok(pages))
+    }
+
+    /// Notes what is served, for who knows how long that takes.
+    fn serve(&mut self, work: Work, pool: &Pool) {
+        let pool = pool.kind();
+        self.served = Some(Served { work, pool });
     }
 
     /// Writes the statuses of `count` pages or ranges.
@@ -397,20 +440,6 @@ impl Tally {
 
 fn pool(device: &Device, id: u32) -> Result<Pool, Fault> {
     device.client.pool(id).ok_or(Fault::UnknownPool)
-}
-
-fn flush(
-    device: &Device,
-    id: u32,
-    object: &ObjectId,
-    ranges: &mut [(u64, u64)],
-    go_on: GoOn<'_>,
-) -> Result<Done, Undone> {
-    let pool = pool(device, id)?;
-    let pages = pool.flush_ranges_while(object, ranges, go_on);
-    let pages = pages.ok_or(Undone::Stopped)?;
-    device.metrics.flushed(pages);
-    Ok(Done::ok(pages))
 }
 
 fn destroy_pool(device: &Device, id: u32, go_on: GoOn<'_>) -> Result<Done, Undone> {

@@ -2,8 +2,10 @@
 //! What the device counts. Names are stable.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::fault::Fault;
+use super::latency::{Latencies, Latency, Served};
 use super::notice::{Notices, Report};
 use tmem_wire::{Op, Status};
 
@@ -73,7 +75,7 @@ impl ByStatus {
     }
 }
 
-/// Counters of one device. They only ever grow.
+/// Counters of one device, and how long its requests take. They only ever grow.
 ///
 /// | family | label | counts |
 /// |---|---|---|
@@ -101,6 +103,7 @@ pub struct Metrics {
     ranges: ByStatus,
     events_delivered: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
+    latencies: Latencies,
     notices: Notices,
 }
 
@@ -118,6 +121,7 @@ impl Metrics {
             ranges: ByStatus::default(),
             events_delivered: AtomicU64::new(0),
             faults: [const { AtomicU64::new(0) }; Fault::ALL.len()],
+            latencies: Latencies::default(),
             notices: Notices::new(name),
         }
     }
@@ -166,6 +170,16 @@ impl Metrics {
     /// Memory in bytes that the VM gave back so far.
     pub fn relinquished_bytes(&self) -> u64 {
         self.relinquished_bytes.load(Relaxed)
+    }
+
+    /// A request was served, and that took so long.
+    pub fn served(&self, served: Served, took: Duration) {
+        self.latencies.record(served, took);
+    }
+
+    /// How long requests took, of those kinds of which there were any.
+    pub fn latencies(&self) -> impl Iterator<Item = Latency> {
+        self.latencies.get()
     }
 
     /// The driver has got an event.

@@ -6,7 +6,7 @@
 //! runs it against the store and writes the answer, [`frames`] gives guest
 //! memory back to the host. [`config`] is the
 //! configuration space, [`events`] what the driver is told of, [`metrics`] what is
-//! counted, [`fault`] what a driver can do wrong.
+//! counted, [`latency`] how long requests take, [`fault`] what a driver can do wrong.
 
 #[cfg(feature = "virtqueue")]
 mod backing_file;
@@ -22,6 +22,8 @@ mod fault;
 mod frames;
 #[cfg(feature = "virtqueue")]
 mod guest_frames;
+mod histogram;
+mod latency;
 #[cfg(feature = "virtqueue")]
 mod lost;
 mod metrics;
@@ -39,6 +41,8 @@ pub use events::Events;
 pub use execute::{Executor, GoOn};
 pub use fault::Fault;
 pub use frames::{Backing, Frames, GiveBack, InUse, NoFrames, Unreleased};
+pub use histogram::Recorded;
+pub use latency::{Latency, Served};
 #[cfg(feature = "virtqueue")]
 pub use lost::{Lost, Watch};
 pub use metrics::{Metrics, Sample};

@@ -3,6 +3,7 @@
 //! the order in which the driver made them available.
 
 use std::sync::atomic::{Ordering, fence};
+use std::time::Instant;
 
 use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -62,6 +63,7 @@ impl RequestQueue {
         queue: &mut Queue,
         go_on: GoOn<'_>,
     ) -> Step {
+        let began = Instant::now();
         let before = queue.next_avail();
         let taken = match take(device, mem, queue, &mut self.chain) {
             Ok(taken) => taken,
@@ -79,7 +81,11 @@ impl RequestQueue {
             queue.set_next_avail(before);
             return Step::Stopped;
         };
-        complete(device, mem, queue, taken.head, len)
+        let step = complete(device, mem, queue, taken.head, len);
+        if let Some(served) = self.executor.served() {
+            device.metrics.served(served, began.elapsed());
+        }
+        step
     }
 }
 

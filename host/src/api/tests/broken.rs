@@ -81,6 +81,7 @@ proptest! {
                 method: method.into(),
                 path: path.into(),
                 body: body.clone(),
+                ..Default::default()
             });
             prop_assert_eq!(response.status, 400);
         }

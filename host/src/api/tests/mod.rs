@@ -40,6 +40,7 @@ impl Held {
         let api = Api {
             store: door.store.clone(),
             registry: Arc::new(registry),
+            health: Arc::default(),
         };
         Self {
             api,
@@ -54,6 +55,7 @@ impl Held {
             method: method.to_owned(),
             path: path.to_owned(),
             body: body.into(),
+            ..Request::default()
         });
         self.document.judge(method, path, &response);
         response

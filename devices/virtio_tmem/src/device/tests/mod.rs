@@ -11,6 +11,7 @@ mod bad_request;
 mod destroyed_pool;
 mod events;
 mod keeping;
+mod latency;
 mod notification;
 mod races;
 mod relinquish;

@@ -1,43 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Metrics as Prometheus text.
+//! Metrics as Prometheus reads them, in either of its text formats.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter, Write};
+mod format;
+mod page;
 
 use tmem_store::StoreStats;
-use virtio_tmem::device::Device;
+use virtio_tmem::device::{Device, Latency};
+
+pub use format::Format;
+pub use page::Page;
 
 use crate::heap::Memory;
-use crate::metrics::{Kind, Metric, of_memory};
+use crate::http::{Request, Response};
+use crate::metrics::{Metric, of_memory};
 
-/// The media type of a [`Page`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
-
-/// What is shown: families by name, because type line, help line and samples
-/// of a family belong together. [`Display`] writes it.
-#[derive(Clone, Debug, Default)]
-pub struct Page(BTreeMap<String, Family>);
-
-#[derive(Clone, Debug, Default)]
-struct Family {
-    head: String,
-    samples: String,
-}
+/// Prefix of what devices count.
+const DEVICE: &str = "tmem_device_";
 
 impl Page {
-    /// Adds a sample of the family that `prefix` and the metric's name give.
-    pub fn add(&mut self, prefix: &str, metric: &Metric, labels: &[(&str, &str)]) {
-        let (suffix, kind) = match metric.kind {
-            Kind::Counter => ("_total", "counter"),
-            Kind::Gauge => ("", "gauge"),
-        };
-        let name = format!("{prefix}{}{suffix}", metric.name);
-        let family = self.0.entry(name.clone()).or_default();
-        if family.head.is_empty() {
-            family.head = format!("# HELP {name} {}\n# TYPE {name} {kind}\n", metric.help);
-        }
-        // Writing to a string does not fail.
-        let _ = writeln!(family.samples, "{name}{} {}", Labels(labels), metric.value);
+    /// The answer to `request`, in the format that it asks for.
+    pub fn answer(&self, request: &Request) -> Response {
+        let format = Format::wanted(&request.accept);
+        Response::ok(format.content_type(), self.write(format))
     }
 
     /// Adds what Prometheus's own clients say of a process, as far as it is of use
@@ -74,45 +58,19 @@ impl Page {
         for sample in device.metrics().samples() {
             let metric = Metric::counter(sample.family, sample.value, help(sample.family));
             match sample.label {
-                "" => self.add("tmem_device_", &metric, &[vm]),
-                label => self.add("tmem_device_", &metric, &[vm, (label, sample.key)]),
+                "" => self.add(DEVICE, &metric, &[vm]),
+                label => self.add(DEVICE, &metric, &[vm, (label, sample.key)]),
             }
         }
-    }
-}
-
-impl Display for Page {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for family in self.0.values() {
-            f.write_str(&family.head)?;
-            f.write_str(&family.samples)?;
+        let family = format!("{DEVICE}{}", Latency::FAMILY);
+        self.add_histograms(&family, Latency::HELP);
+        for Latency {
+            labels, recorded, ..
+        } in device.metrics().latencies()
+        {
+            let labels = [&[vm], labels.as_slice()].concat();
+            self.add_histogram(&family, Latency::HELP, &recorded, &labels);
         }
-        Ok(())
-    }
-}
-
-/// A sample's labels, like `{vm="a"}`; nothing if there are none.
-struct Labels<'a>(&'a [(&'a str, &'a str)]);
-
-impl Display for Labels<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut before = '{';
-        for (name, value) in self.0 {
-            write!(f, "{before}{name}=\"")?;
-            for c in value.chars() {
-                match c {
-                    '\\' | '"' => write!(f, "\\{c}")?,
-                    '\n' => f.write_str("\\n")?,
-                    _ => f.write_char(c)?,
-                }
-            }
-            f.write_char('"')?;
-            before = ',';
-        }
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        f.write_char('}')
     }
 }
 
@@ -152,31 +110,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn samples_of_a_family_stand_together_under_one_head() {
-        let mut page = Page::default();
-        for vm in ["a", "b"] {
-            page.add("x_", &Metric::counter("n", 1, "Ns."), &[("vm", vm)]);
-            page.add("x_", &Metric::gauge("m", 2, "Ms."), &[]);
-        }
-        let expected = "\
-            # HELP x_m Ms.\n# TYPE x_m gauge\nx_m 2\nx_m 2\n\
-            # HELP x_n_total Ns.\n# TYPE x_n_total counter\n\
-            x_n_total{vm=\"a\"} 1\nx_n_total{vm=\"b\"} 1\n";
-        assert_eq!(page.to_string(), expected);
-    }
-
-    #[test]
-    fn labels_are_escaped() {
-        let labels = Labels(&[("vm", "a\"b\\c\nd"), ("op", "put")]);
-        assert_eq!(labels.to_string(), r#"{vm="a\"b\\c\nd",op="put"}"#);
-    }
-
-    #[test]
     fn every_metric_has_its_own_help() {
         let mut page = Page::default();
         page.add_store(&StoreStats::default());
         page.add_device("vm", &device());
-        let text = page.to_string();
+        let text = page.write(Format::Text);
         for line in [
             "# TYPE tmem_store_held_bytes gauge",
             "tmem_vm_quota_bytes{vm=\"vm\"} 8388608",
