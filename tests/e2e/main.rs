@@ -16,5 +16,6 @@ mod queues;
 mod quota;
 mod relay;
 mod replug;
+mod restart;
 mod swap;
 mod tmemctl;

@@ -33,6 +33,8 @@ pub struct DaemonOptions {
     pub request_queues: u32,
     /// `--grace`, in seconds.
     pub grace: u32,
+    /// Whether pages and connections outlive a daemon, with a holder.
+    pub kept: bool,
 }
 
 impl Default for DaemonOptions {
@@ -44,6 +46,7 @@ impl Default for DaemonOptions {
             memory_limit: "4G",
             request_queues: 2,
             grace: 120,
+            kept: false,
         }
     }
 }
@@ -54,20 +57,24 @@ pub struct DaemonPlace {
     host: Arc<Host>,
     options: DaemonOptions,
     dir: PathBuf,
+    /// What outlives a daemon is with it.
+    _holder: Option<Arc<Program>>,
 }
 
 impl DaemonPlace {
     /// A place on `host`.
     ///
     /// # Errors
-    /// No directory can be made.
+    /// No directory can be made, or the holder does not start.
     pub fn new(host: &Arc<Host>, options: DaemonOptions) -> Result<Self> {
         let dir = host.fresh("daemon");
         host.run(&format!("mkdir {}", dir.display()))?;
+        let holder = options.kept.then(|| start_holder(host, &dir)).transpose()?;
         Ok(Self {
             host: Arc::clone(host),
             options,
             dir,
+            _holder: holder.map(Arc::new),
         })
     }
 
@@ -189,6 +196,28 @@ impl Daemon {
     }
 }
 
+/// The holder's socket.
+fn holder_socket(dir: &Path) -> PathBuf {
+    dir.join("holder.sock")
+}
+
+/// Starts a holder and waits until it listens.
+fn start_holder(host: &Host, dir: &Path) -> Result<Program> {
+    let socket = holder_socket(dir).display().to_string();
+    let log = host.fresh("holder-log");
+    let program = host.files().daemon.display().to_string();
+    let argv = vec![program, "--holder".to_string(), socket.clone()];
+    let mut holder = host.start("the holder", argv, &log, || ())?;
+    until("the holder to listen", PROMPT, || {
+        if let Some(ended) = holder.ended()? {
+            let log = host.read(&log).unwrap_or_default();
+            bail!("the holder ended ({ended:?}): {log}");
+        }
+        Ok(host.run(&format!("test -S {socket}")).ok())
+    })?;
+    Ok(holder)
+}
+
 /// What starts a daemon with its sockets in `dir`.
 fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
     let at = |name: &str| dir.join(name).display().to_string();
@@ -203,6 +232,9 @@ fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
     add("--memory-limit", options.memory_limit.to_string());
     add("--request-queues", options.request_queues.to_string());
     add("--grace", options.grace.to_string());
+    if options.kept {
+        add("--keep-in", holder_socket(dir).display().to_string());
+    }
     add("--log-level", "info".to_string());
     argv
 }
