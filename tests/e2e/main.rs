@@ -16,6 +16,7 @@ mod queues;
 mod quota;
 mod relay;
 mod replug;
+mod restart;
 mod swap;
 mod tmemctl;
 mod watching;

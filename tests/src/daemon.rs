@@ -35,6 +35,8 @@ pub struct DaemonOptions {
     pub grace: u32,
     /// Whether metrics are on a port as well.
     pub listens: bool,
+    /// Whether pages and connections outlive a daemon, with a holder.
+    pub kept: bool,
 }
 
 impl Default for DaemonOptions {
@@ -47,6 +49,7 @@ impl Default for DaemonOptions {
             request_queues: 2,
             grace: 120,
             listens: false,
+            kept: false,
         }
     }
 }
@@ -57,20 +60,24 @@ pub struct DaemonPlace {
     host: Arc<Host>,
     options: DaemonOptions,
     dir: PathBuf,
+    /// What outlives a daemon is with it.
+    _holder: Option<Arc<Program>>,
 }
 
 impl DaemonPlace {
     /// A place on `host`.
     ///
     /// # Errors
-    /// No directory can be made.
+    /// No directory can be made, or the holder does not start.
     pub fn new(host: &Arc<Host>, options: DaemonOptions) -> Result<Self> {
         let dir = host.fresh("daemon");
         host.run(&format!("mkdir {}", dir.display()))?;
+        let holder = options.kept.then(|| start_holder(host, &dir)).transpose()?;
         Ok(Self {
             host: Arc::clone(host),
             options,
             dir,
+            _holder: holder.map(Arc::new),
         })
     }
 
@@ -216,6 +223,28 @@ impl Daemon {
     }
 }
 
+/// The holder's socket.
+fn holder_socket(dir: &Path) -> PathBuf {
+    dir.join("holder.sock")
+}
+
+/// Starts a holder and waits until it listens.
+fn start_holder(host: &Host, dir: &Path) -> Result<Program> {
+    let socket = holder_socket(dir).display().to_string();
+    let log = host.fresh("holder-log");
+    let program = host.files().daemon.display().to_string();
+    let argv = vec![program, "--holder".to_string(), socket.clone()];
+    let mut holder = host.start("the holder", argv, &log, || ())?;
+    until("the holder to listen", PROMPT, || {
+        if let Some(ended) = holder.ended()? {
+            let log = host.read(&log).unwrap_or_default();
+            bail!("the holder ended ({ended:?}): {log}");
+        }
+        Ok(host.run(&format!("test -S {socket}")).ok())
+    })?;
+    Ok(holder)
+}
+
 /// What starts a daemon with its sockets in `dir`.
 fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
     let at = |name: &str| dir.join(name).display().to_string();
@@ -230,6 +259,9 @@ fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
     add("--memory-limit", options.memory_limit.to_string());
     add("--request-queues", options.request_queues.to_string());
     add("--grace", options.grace.to_string());
+    if options.kept {
+        add("--keep-in", holder_socket(dir).display().to_string());
+    }
     add("--log-level", "info".to_string());
     if options.listens {
         add("--metrics-listen", "127.0.0.1:0".to_string());

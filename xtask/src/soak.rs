@@ -28,15 +28,24 @@ pub(crate) struct Options {
     /// at each of its system calls.
     #[arg(long, value_name = "N")]
     kills: Option<u32>,
+    /// With --kills: under one and two stock guests, not the driver in user space.
+    #[arg(long, requires = "kills")]
+    guests: bool,
 }
 
 /// `cargo xtask soak`.
 pub(crate) fn command(options: &Options) -> Result<()> {
     if let Some(kills) = options.kills {
-        let mut tests = Command::new("cargo");
+        let mut tests = if options.guests {
+            e2e::tests(Profile::Dev, Some("restart::"))?
+        } else {
+            let mut tests = Command::new("cargo");
+            tests.args(["test", "--package", "vhost-user-tmem"]);
+            tests.args(["--test", "conformance", "--", "restart::"]);
+            tests
+        };
         tests
-            .args(["test", "--package", "vhost-user-tmem"])
-            .args(["--test", "conformance", "--", "restart::", "--nocapture"])
+            .arg("--nocapture")
             .env("TMEM_KILLS", kills.to_string());
         if let Some(seed) = options.seed {
             tests.env("TMEM_SEED", seed.to_string());

@@ -121,6 +121,11 @@ impl<M: Machine> Guest<M> {
         self.console.text()
     }
 
+    /// What the machine itself has said so far.
+    pub fn machine_log(&self) -> String {
+        self.machine.log()
+    }
+
     /// Waits until the kernel has said `text`.
     ///
     /// # Errors
