@@ -23,6 +23,11 @@ const MOST_IDLE: Duration = Duration::from_secs(10);
 /// Longest time while something is to be tidied once its client is at rest.
 const UNTIDY: Duration = Duration::from_millis(500);
 
+/// How long after the last work the thread looks for more by itself, and how often: until
+/// then no put has to wake it, which takes longer than the put.
+const LINGER: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(1);
+
 /// How often the thread looks whether spare memory is still needed.
 const SPARE: Duration = Duration::from_secs(1);
 
@@ -89,10 +94,16 @@ impl Drop for Compressor {
 
 fn run(reclaimer: &Reclaimer, stop: &AtomicBool) {
     let mut cold_again = Instant::now();
+    let mut worked = None::<Instant>;
     while !stop.load(SeqCst) {
         let wake_up = &reclaimer.budget.wake_up;
         let count = wake_up.count();
         if work(reclaimer) {
+            worked = Some(Instant::now());
+            continue;
+        }
+        if worked.is_some_and(|worked| worked.elapsed() < LINGER) {
+            wake_up.wait(count, POLL);
             continue;
         }
         let mut rest = recompress(reclaimer, &mut cold_again);
