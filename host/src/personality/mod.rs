@@ -20,6 +20,7 @@ pub use queue_loop::{Lane, serve};
 pub use virtio_tmem::device::{GoOn, Step};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
@@ -69,6 +70,10 @@ pub trait Handler: Send {
     /// Runs one request, if there is one, and completes it in `queue`. A request that takes
     /// long asks `go_on` now and then whether it may.
     fn step(&mut self, memory: &GuestMemoryMmap, queue: &mut Queue, go_on: GoOn<'_>) -> Step;
+
+    /// A buffer was used, and that took so long since the one before it, or since there was
+    /// something to do.
+    fn took(&mut self, _time: Duration) {}
 
     /// Whether available buffers are work now. Not if they wait for something to be
     /// written there.

@@ -39,17 +39,24 @@ pub trait Lane {
 pub fn serve(handler: &mut dyn Handler, lane: &mut impl Lane) -> bool {
     quiet(lane);
     let mut unsaid: Option<Instant> = None;
+    let mut began = Instant::now();
     let wanted = loop {
         if lane.is_wanted() {
             break true;
         }
         lane.begin();
-        match lane.step(handler) {
-            Step::Used { notify: true } => {
-                unsaid.get_or_insert_with(Instant::now);
+        let step = lane.step(handler);
+        // The clock is read once for each step: to read it may cost more than to count.
+        let now = Instant::now();
+        match step {
+            Step::Used { notify } => {
+                handler.took(now.saturating_duration_since(began));
+                if notify {
+                    unsaid.get_or_insert(now);
+                }
             }
             // Why a request was stopped is seen on top.
-            Step::Used { notify: false } | Step::Skipped | Step::Stopped => {}
+            Step::Skipped | Step::Stopped => {}
             Step::Idle if listen(lane) && handler.has_work() => quiet(lane),
             Step::Idle => break false,
             Step::Broken => {
@@ -57,9 +64,13 @@ pub fn serve(handler: &mut dyn Handler, lane: &mut impl Lane) -> bool {
                 break false;
             }
         }
-        if unsaid.is_some_and(|since| since.elapsed() >= NOTIFY_WITHIN) {
+        began = now;
+        let is_late = |since| now.saturating_duration_since(since) >= NOTIFY_WITHIN;
+        if unsaid.is_some_and(is_late) {
             unsaid = None;
             lane.signal();
+            // The next request does not pay for that.
+            began = Instant::now();
         }
     };
     if unsaid.is_some() {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The loop, with handlers that know nothing of tmem.
 
+use std::time::Duration;
+
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use virtio_tmem::testing::{DriverQueue, Span};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -61,7 +63,11 @@ impl Lane for Alone<'_> {
 }
 
 /// Uses each buffer with a length of 1.
-struct UseAll;
+#[derive(Default)]
+struct UseAll {
+    /// How often it was told how long that took.
+    times: u32,
+}
 
 impl Handler for UseAll {
     fn step(&mut self, memory: &GuestMemoryMmap, queue: &mut Queue, _: GoOn<'_>) -> Step {
@@ -70,6 +76,10 @@ impl Handler for UseAll {
         };
         queue.add_used(memory, chain.head_index(), 1).unwrap();
         Step::Used { notify: true }
+    }
+
+    fn took(&mut self, _: Duration) {
+        self.times += 1;
     }
 }
 
@@ -91,7 +101,9 @@ fn all_buffers_are_used_and_the_driver_is_told() {
     let memory = memory();
     let mut driver = driver(&memory, 3);
     let mut lane = Alone::new(&memory, driver.device_side());
-    assert!(!serve(&mut UseAll, &mut lane));
+    let mut handler = UseAll::default();
+    assert!(!serve(&mut handler, &mut lane));
+    assert_eq!(handler.times, 3, "each is timed");
     let lens: Vec<_> = std::iter::from_fn(|| driver.pop_used())
         .map(|used| used.len)
         .collect();
@@ -125,7 +137,7 @@ fn a_queue_that_is_wanted_is_let_go() {
     let mut driver = driver(&memory, 5);
     let mut lane = Alone::new(&memory, driver.device_side());
     lane.wanted_after = 2;
-    assert!(serve(&mut UseAll, &mut lane));
+    assert!(serve(&mut UseAll::default(), &mut lane));
     let used = std::iter::from_fn(|| driver.pop_used()).count();
     assert_eq!(used, 2);
     assert!(lane.signals > 0, "used buffers are not kept quiet about");

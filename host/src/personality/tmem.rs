@@ -2,6 +2,7 @@
 //! virtio-tmem: an event queue, and request queues.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_IN_ORDER;
 use virtio_queue::Queue;
@@ -76,5 +77,11 @@ struct Requests {
 impl Handler for Requests {
     fn step(&mut self, memory: &GuestMemoryMmap, queue: &mut Queue, go_on: GoOn<'_>) -> Step {
         self.queue.step_while(&self.device, memory, queue, go_on)
+    }
+
+    fn took(&mut self, time: Duration) {
+        if let Some(served) = self.queue.served() {
+            self.device.metrics().served(served, time);
+        }
     }
 }

@@ -3,7 +3,6 @@
 //! the order in which the driver made them available.
 
 use std::sync::atomic::{Ordering, fence};
-use std::time::Instant;
 
 use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -13,6 +12,7 @@ use super::Device;
 use super::chain::Chain;
 use super::execute::{Executor, GoOn};
 use super::fault::Fault;
+use super::latency::Served;
 
 /// What became of one step of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,8 @@ impl RequestQueue {
         queue: &mut Queue,
         go_on: GoOn<'_>,
     ) -> Step {
-        let began = Instant::now();
+        // What nobody asked for.
+        let _ = self.executor.served();
         let before = queue.next_avail();
         let taken = match take(device, mem, queue, &mut self.chain) {
             Ok(taken) => taken,
@@ -81,11 +82,13 @@ impl RequestQueue {
             queue.set_next_avail(before);
             return Step::Stopped;
         };
-        let step = complete(device, mem, queue, taken.head, len);
-        if let Some(served) = self.executor.served() {
-            device.metrics.served(served, began.elapsed());
-        }
-        step
+        complete(device, mem, queue, taken.head, len)
+    }
+
+    /// What the last step has served, once, for who knows how long that took; `None` if it is
+    /// of no interest.
+    pub fn served(&mut self) -> Option<Served> {
+        self.executor.served()
     }
 }
 

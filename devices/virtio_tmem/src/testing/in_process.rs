@@ -2,6 +2,7 @@
 //! A device in the same process, run when it is kicked.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tmem_store::{Client, ClientConfig, Store};
 use virtio_queue::{Queue, QueueT};
@@ -57,7 +58,11 @@ impl<'m, M: GuestMemory> InProcess<'m, M> {
 impl<M: GuestMemory> Transport for InProcess<'_, M> {
     fn kick(&mut self) {
         loop {
+            let began = Instant::now();
             self.last = self.requests.step(&self.device, self.mem, &mut self.queue);
+            if let Some(served) = self.requests.served() {
+                self.device.metrics().served(served, began.elapsed());
+            }
             match self.last {
                 Step::Used { .. } | Step::Skipped | Step::Stopped => {}
                 Step::Broken => break,
