@@ -22,5 +22,5 @@ pub mod pressure;
 pub mod prometheus;
 pub mod registry;
 pub mod stats;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -86,12 +86,13 @@ pub struct Top {
     pub control: Control,
 }
 
-/// Where the daemon is.
+/// Where the daemon or VMM is.
 #[derive(Clone, Debug, Args)]
 pub struct Control {
-    /// The daemon's control socket
+    /// Control socket of vhost-user-tmem, or API socket of tmem-vmm
     #[arg(
         long,
+        visible_alias = "control-socket",
         value_name = "PATH",
         global = true,
         default_value = "/run/virtio-tmem/control.sock"

@@ -15,7 +15,7 @@ use tmem_cli::signals::Signals;
 use tmem_cli::{ready, size};
 use tmem_host::api::Api;
 use tmem_host::health::Health;
-use tmem_host::heap::Trimmer;
+use tmem_host::heap::{self, Trimmer};
 use tmem_host::keeper::holder;
 use tmem_host::pressure::Pressure;
 use tmem_host::registry::{Origin, Registry, State, files};
@@ -56,6 +56,7 @@ pub fn run(options: &Options) -> Result<()> {
     let takeover = Takeover::begin(options.store.as_deref(), options.keep_in.as_deref(), limit)?;
     let takeover = Arc::new(takeover);
     let store = takeover.store().clone();
+    heap::open();
     let compressor = store.start_compressor();
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
@@ -100,7 +101,7 @@ pub fn run(options: &Options) -> Result<()> {
         "no virtual machine to serve; give --socket-path PATH, --vm socket=PATH, --fd N or a file in --config DIR, or --control-socket PATH to add some later"
     );
     let api = Api {
-        store: store.clone(),
+        store: Some(store.clone()),
         registry: registry.clone(),
         health: health.clone(),
     };

@@ -26,7 +26,7 @@ pub(super) struct Freeable {
 
 impl Freeable {
     pub(super) fn of(api: &Api) -> Self {
-        let store = api.store.stats();
+        let store = api.store_stats();
         let machines = api.registry.list();
         let clients = machines
             .iter()

@@ -122,6 +122,7 @@ impl Registry {
     /// Why not.
     pub fn add(&self, name: &str, said: &Said) -> Result<Arc<Entry>, Refusal> {
         let name: Name = name.parse().map_err(Refusal::Invalid)?;
+        self.ensure_not_shut()?;
         if said.socket.is_some() {
             let reason = "the socket is made in the runtime directory: leave its path out, or use a file of settings";
             return Err(Refusal::Invalid(reason.into()));
@@ -165,6 +166,8 @@ impl Registry {
         let entry = self.get(name)?;
         let before = entry.settings();
         let settings = said.changed(&before).map_err(Refusal::Invalid)?;
+        let judged = entry.machine().judge(&settings);
+        judged.map_err(Refusal::Invalid)?;
         if let Some(state) = self.state.as_ref().filter(|_| self.is_kept(&entry)) {
             state.write(entry.name(), &settings)?;
         }
@@ -180,6 +183,7 @@ impl Registry {
     pub fn remove(&self, name: &str) -> Result<(), Refusal> {
         let _changing = self.change();
         let entry = self.get(name)?;
+        self.ensure_not_shut()?;
         match entry.origin() {
             Origin::Api => {}
             Origin::File(path) => {
@@ -227,6 +231,13 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner);
         machines.insert(name, entry.clone());
         entry
+    }
+
+    fn ensure_not_shut(&self) -> Result<(), Refusal> {
+        match self.door.is_shut() {
+            Some(reason) => Err(Refusal::Conflict(reason.to_owned())),
+            None => Ok(()),
+        }
     }
 
     fn ensure_new(&self, name: &Name) -> Result<()> {

@@ -88,7 +88,7 @@ fn change(api: &Api, name: &str, body: &Value) -> Result<()> {
             _ => "it was started without --state",
         };
         warn(&format!(
-            "{} keeps this until the daemon ends: {reason}",
+            "{} keeps this until its program ends: {reason}",
             vm.name
         ));
     }
