@@ -187,6 +187,11 @@ pub struct Settings {
     #[arg(long, value_name = "QUOTA")]
     pub quota: Option<String>,
 
+    /// What its ephemeral pools (clean blocks of its disks) may take of that: a size
+    /// as 2G, or none for all of it. The oldest that are beyond go
+    #[arg(long, value_name = "QUOTA")]
+    pub ephemeral_quota: Option<String>,
+
     /// Its part of the memory when that is short, to that of others [default: 100]
     #[arg(long, value_name = "N")]
     pub weight: Option<u32>,

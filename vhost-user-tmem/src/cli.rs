@@ -57,9 +57,11 @@ pub struct Options {
     /// Virtual machine with settings of its own; may be given many times:
     /// socket=PATH[,name=NAME][,identity=UUID][,quota=QUOTA][,weight=N][,swap-size=SIZE]
     ///   [,codec=auto|lz4|zstd|none][,give-back=certain|any]
-    ///   [,domain=NAME][,max-pools=N][,grace=SECONDS]
+    ///   [,domain=NAME][,max-pools=N][,grace=SECONDS][,ephemeral-quota=SIZE]
+    /// fd is a listening socket that was inherited as this file descriptor;
     /// identity is who it is for the next daemon, too [made from its name];
     /// weight is its part of the memory when that is short, to that of others [100];
+    /// ephemeral-quota is what clean blocks may take of its quota [all of it];
     /// codec=auto compresses pages with lz4, and with zstd once they were not used
     /// for half a minute, lz4 with that alone, zstd does not wait, none not at all
     /// [auto];

@@ -94,11 +94,12 @@ fn own(defaults: &Defaults, text: &str) -> Result<Machine> {
 }
 
 /// The settings of `--vm`.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "identity",
     "socket",
     "quota",
+    "ephemeral-quota",
     "weight",
     "swap-size",
     "codec",
@@ -114,6 +115,7 @@ fn read(given: &Given<'_>) -> Result<Said, String> {
     let amount = |key| given.get(key).map(|text| Amount::Text(text.to_owned()));
     Ok(Said {
         quota: amount("quota"),
+        ephemeral_quota: amount("ephemeral-quota"),
         weight: given.get_as("weight", weight)?,
         swap_size: amount("swap-size"),
         codec: text("codec"),

@@ -81,10 +81,15 @@ fn the_commands_work_as_they_are_printed() {
         let words = words.replace("3 of 3", "0 of 3");
         assert!(long.contains(&words), "'{words}' is not in {long}");
     }
-    host.says("vm set web1 --quota 16G --weight 300 --codec zstd");
+    host.says("vm set web1 --quota 16G --weight 300 --codec zstd --ephemeral-quota 2G");
     let vm = &host.json("vm list --json")["vms"][0];
     assert_eq!((&vm["weight"], &vm["codec"]), (&300.into(), &"zstd".into()));
     assert_eq!(vm["quota"], 16u64 << 30);
+    assert_eq!(vm["ephemeral_quota"], 2u64 << 30);
+    assert!(host.says("vm list --long").contains(" of 2G"));
+    host.says("vm set web1 --ephemeral-quota none");
+    let vm = &host.json("vm list --json")["vms"][0];
+    assert!(vm["ephemeral_quota"].is_null());
     host.says("vm freeze web1");
     assert!(host.says("vm list").contains("frozen"));
     host.says("vm thaw web1");

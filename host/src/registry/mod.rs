@@ -219,6 +219,8 @@ impl Registry {
         origin: Origin,
         machine: Arc<dyn Machine>,
     ) -> Arc<Entry> {
+        let client = machine.device().client();
+        client.set_ephemeral_quota(settings.ephemeral_quota);
         if settings.frozen {
             machine.device().set_frozen(true);
         }
@@ -267,6 +269,12 @@ fn apply(entry: &Entry, before: &Settings, now: &Settings) {
         machine.look_after();
         let bytes = device.client().stats().quota_bytes;
         log::info!("{name}: quota set to {}", size::show(bytes));
+    }
+    if now.ephemeral_quota != before.ephemeral_quota {
+        device.client().set_ephemeral_quota(now.ephemeral_quota);
+        let shown = now.ephemeral_quota.map(size::show);
+        let shown = shown.unwrap_or_else(|| "all of the quota".into());
+        log::info!("{name}: quota of ephemeral pages set to {shown}");
     }
     if now.weight != before.weight {
         device.client().set_weight(now.weight);

@@ -26,7 +26,7 @@ fn what_the_api_made_and_changed_is_there_again_after_a_restart() {
     first.add("web2", &said("")).unwrap();
     first.add("web3", &said("")).unwrap();
     first.remove("web2").unwrap();
-    let change = said("quota = '16G'\nweight = 300\nfrozen = true");
+    let change = said("quota = '16G'\nephemeral_quota = '2G'\nweight = 300\nfrozen = true");
     let changed = first.set("web1", &change).unwrap().settings();
     drop(first);
 
@@ -43,6 +43,7 @@ fn what_the_api_made_and_changed_is_there_again_after_a_restart() {
     let stats = web1.machine().device().client().stats();
     assert_eq!((stats.weight, stats.frozen), (300, true));
     assert_eq!(stats.quota_bytes, 16 << 30);
+    assert_eq!(stats.ephemeral_quota_bytes, 2 << 30);
 }
 
 #[test]

@@ -69,6 +69,14 @@ fn one(vm: &Vm) -> String {
                 _ => size::show(vm.quota_bytes),
             },
         ),
+        (
+            "ephemeral",
+            format!(
+                "{} of {}",
+                size::show(vm.ephemeral_held_bytes),
+                size::show(vm.ephemeral_quota.unwrap_or(u64::MAX).min(vm.quota_bytes))
+            ),
+        ),
         ("weight", vm.weight.to_string()),
         ("codec", vm.codec.clone()),
         ("swap disk", size::show(vm.swap_size)),

@@ -114,6 +114,8 @@ fn settings(said: &Settings) -> Map<String, Value> {
         }
     };
     put("quota", said.quota.clone().map(Value::from));
+    let ephemeral = said.ephemeral_quota.clone();
+    put("ephemeral_quota", ephemeral.map(Value::from));
     put("weight", said.weight.map(Value::from));
     put("codec", said.codec.clone().map(Value::from));
     put("domain", said.domain.clone().map(Value::from));

@@ -30,7 +30,7 @@ fn value() -> impl Strategy<Value = Value> {
 /// An object with properties that are described, and perhaps others.
 fn body() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
-        "(name|quota|weight|codec|domain|grace|swap_size|frozen|max_pools|give_back|bytes)",
+        "(name|quota|ephemeral_quota|weight|codec|domain|grace|swap_size|frozen|max_pools|give_back|bytes)",
         "(socket|kept|origin|[a-z]{1,5})",
     ];
     let object = prop::collection::btree_map(key, value(), 0..4)
