@@ -193,6 +193,12 @@ impl Registry {
                 );
                 return Err(Refusal::Conflict(reason));
             }
+            Origin::ServiceManager => {
+                let reason = format!(
+                    "the service manager has the socket of '{name}': disable its socket unit, and start the daemon again"
+                );
+                return Err(Refusal::Conflict(reason));
+            }
             Origin::CommandLine => {
                 let reason = format!(
                     "'{name}' is on the daemon's command line: start the daemon without it"

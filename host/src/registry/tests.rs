@@ -91,7 +91,12 @@ fn only_what_the_api_made_can_be_removed_by_it() {
     open("b", Origin::File("/etc/virtio-tmem/b.toml".into())).unwrap();
     open("a", Origin::CommandLine).unwrap_err();
     registry.add("c", &said("")).unwrap();
-    for (name, words) in [("a", "command line"), ("b", "/etc/virtio-tmem/b.toml")] {
+    open("d", Origin::ServiceManager).unwrap();
+    for (name, words) in [
+        ("a", "command line"),
+        ("b", "/etc/virtio-tmem/b.toml"),
+        ("d", "socket unit"),
+    ] {
         let refused = registry.remove(name).unwrap_err();
         assert!(matches!(&refused, Refusal::Conflict(it) if it.contains(words)));
         let twice = registry.add(name, &said("")).unwrap_err();
@@ -99,7 +104,7 @@ fn only_what_the_api_made_can_be_removed_by_it() {
         registry.set(name, &said("weight = 7")).unwrap();
     }
     registry.remove("c").unwrap();
-    assert_eq!(door.served(), ["a", "b"]);
+    assert_eq!(door.served(), ["a", "b", "d"]);
     assert!(matches!(registry.remove("c"), Err(Refusal::Unknown(_))));
 }
 

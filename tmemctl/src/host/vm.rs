@@ -84,7 +84,8 @@ fn change(api: &Api, name: &str, body: &Value) -> Result<()> {
     if !vm.kept {
         let reason = match vm.origin.as_str() {
             "file" => "change its file, too",
-            "command-line" => "change the daemon's command line, too",
+            "service-manager" => "write a file of settings for it",
+            "command-line" => "change the command line, too",
             _ => "it was started without --state",
         };
         warn(&format!(

@@ -4,7 +4,6 @@
 use super::Pages;
 use crate::index::{Key, OutOfRoom, split};
 use crate::stats::Counters;
-use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{Content, LeftPage};
 use crate::types::PoolKind;
 
