@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tmem_cli::size;
 
 use crate::group::Group;
+use crate::metrics::freeable;
 use crate::registry::Registry;
-use crate::stats::freeable;
 
 /// In percent of the time: when tasks wait longer, memory is short.
 const SHORT: u64 = 10;

@@ -5,7 +5,7 @@
 use tmem_store::ClientStats;
 
 use super::Api;
-use crate::stats::freeable;
+use crate::metrics::freeable;
 
 /// Bytes of the store, in the order in which they can be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 use virtio_tmem::wire::PAGE_SIZE;
 
+use crate::metrics::freeable;
 use crate::registry::{Amount, Entry, Registry};
-use crate::stats::freeable;
 
 /// Its settings, and what it has.
 pub(super) fn of(registry: &Registry, entry: &Entry) -> Value {

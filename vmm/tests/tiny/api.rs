@@ -19,8 +19,10 @@ pub(crate) fn request(socket: &Path, method: &str, path: &str, body: &str) -> (u
 /// Makes a request; gives the head and the body of the answer.
 pub(crate) fn exchange(socket: &Path, method: &str, path: &str, body: &str) -> (String, String) {
     let mut stream = send(socket, method, path, body);
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let mut answer = Vec::new();
+    // Whoever refuses without reading may have closed already.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.to_owned(), body.to_owned())
 }

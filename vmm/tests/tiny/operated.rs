@@ -126,7 +126,12 @@ fn tmemctl_operates_a_machine_as_it_does_a_daemon() {
     assert!(list.contains("web1  connected"), "{list}");
     says("vm set web1 --quota 24M --weight 300 --codec zstd --swap-size 64M");
     let long = says("vm list --long");
-    for words in ["quota       24M", "zstd", "on the command line", "64M"] {
+    for words in [
+        "quota       24 MiB",
+        "zstd",
+        "on the command line",
+        "64 MiB",
+    ] {
         assert!(long.contains(words), "'{words}' is not in {long}");
     }
     says("vm freeze web1");
@@ -139,7 +144,7 @@ fn tmemctl_operates_a_machine_as_it_does_a_daemon() {
     for (line, words) in [
         ("vm add web2", "has one virtual machine"),
         ("vm remove web1", "has one virtual machine"),
-        ("vm set web1 --quota 1G", "memory limit of 32M"),
+        ("vm set web1 --quota 1G", "memory limit of 32 MiB"),
         ("vm set web1 --grace 7", "no front end"),
     ] {
         let refusal = tmemctl::refuses(&api, line);
