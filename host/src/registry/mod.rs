@@ -153,6 +153,7 @@ impl Registry {
     pub fn set(&self, name: &str, said: &Said) -> Result<Arc<Entry>, Refusal> {
         let fixed = [
             (said.socket.is_some(), "socket"),
+            (said.identity.is_some(), "identity"),
             (said.max_pools.is_some(), "max_pools"),
             (said.give_back.is_some(), "give_back"),
         ];

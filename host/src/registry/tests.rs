@@ -114,7 +114,12 @@ fn the_socket_and_what_is_fixed_are_not_the_apis_to_choose() {
     let refused = registry.add("a", &said("socket = '/run/a'")).unwrap_err();
     assert!(matches!(refused, Refusal::Invalid(_)));
     registry.add("a", &said("")).unwrap();
-    for text in ["socket = '/run/a'", "max_pools = 3", "give_back = 'any'"] {
+    for text in [
+        "socket = '/run/a'",
+        "identity = '67e55044-10b1-426f-9247-bb680e5fe0c8'",
+        "max_pools = 3",
+        "give_back = 'any'",
+    ] {
         let refused = registry.set("a", &said(text)).unwrap_err();
         assert!(matches!(refused, Refusal::Invalid(_)), "{text}");
     }
