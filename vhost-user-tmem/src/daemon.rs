@@ -165,8 +165,8 @@ fn raise_file_limit(machines: usize, request_queues: u32) {
     let most = raised_file_limit();
     /// Of a machine: its sockets, events and thread pools, and a few regions of memory.
     const EACH: u64 = 32;
-    /// Of a queue: its thread's epoll, kick, call and error events.
-    const QUEUE: u64 = 4;
+    /// Of a queue: its kick twice, call and error events, and one for its thread.
+    const QUEUE: u64 = 5;
     let queues = u64::from(request_queues).saturating_add(1);
     let need = (machines as u64)
         .saturating_mul(queues.saturating_mul(QUEUE).saturating_add(EACH))
