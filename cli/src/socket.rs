@@ -31,6 +31,19 @@ impl Access {
         group: None,
         mode: 0o600,
     };
+
+    /// The members of `group` may connect, too, if there is one; or whoever `mode` lets.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn of(group: Option<&str>, mode: Option<u32>) -> Result<Self> {
+        let group = group.map(group_id).transpose()?;
+        let default = if group.is_some() { 0o660 } else { 0o600 };
+        Ok(Self {
+            group,
+            mode: mode.unwrap_or(default),
+        })
+    }
 }
 
 /// A listening socket in the file system; dropping it removes the file, if it

@@ -8,9 +8,21 @@
 
 #![expect(unsafe_code, reason = "calls the C library")]
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
+
 /// Bytes beyond the index for which the heap is looked through: less is used again
 /// soon, and a look takes milliseconds.
 const WORTHWHILE: u64 = 4 << 20;
+
+/// Stays open: a confined thread opens nothing.
+static STATM: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/statm").ok());
+
+/// Opens what [`Memory::of_process`] reads, for threads that may open no files.
+pub fn open() {
+    LazyLock::force(&STATM);
+}
 
 /// Has all threads use the same arena. To be called before there are any.
 pub fn share() {
@@ -65,7 +77,9 @@ pub struct Memory {
 impl Memory {
     /// That of this process (proc_pid_statm(5)); `None` if it cannot be known.
     pub fn of_process() -> Option<Self> {
-        let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+        let mut bytes = [0; 256];
+        let len = STATM.as_ref()?.read_at(&mut bytes, 0).ok()?;
+        let statm = std::str::from_utf8(bytes.get(..len)?).ok()?;
         let mut pages = statm.split_ascii_whitespace().skip(1);
         let mut bytes = || -> Option<u64> {
             let pages: u64 = pages.next()?.parse().ok()?;

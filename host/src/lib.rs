@@ -3,7 +3,7 @@
 //! machines: the HTTP of their control sockets ([`http`]), the memory that a
 //! process has and may have ([`heap`], [`group`], [`pressure`]) and that of the host ([`memory`]), trouble with it ([`health`]), what is left out of its core
 //! dumps ([`dumps`]), the devices that they serve and the loop around a
-//! queue ([`personality`]), what outlives a process ([`keeper`]), and the metrics of a store and
+//! queue ([`personality`]), what outlives a process ([`keeper`]), what the service manager passes on ([`listen_fds`]), and the metrics of a store and
 //! its devices ([`metrics`]), as JSON ([`stats`]) and for Prometheus ([`prometheus`]). Which
 //! virtual machines there are is in the [`registry`]; an operator sees and changes them over the
 //! [`api`].
@@ -15,6 +15,7 @@ pub mod health;
 pub mod heap;
 pub mod http;
 pub mod keeper;
+pub mod listen_fds;
 pub mod memory;
 pub mod metrics;
 pub mod personality;
@@ -22,5 +23,5 @@ pub mod pressure;
 pub mod prometheus;
 pub mod registry;
 pub mod stats;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

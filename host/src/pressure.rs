@@ -3,15 +3,16 @@
 //! program's control group, ephemeral pages go first. The kernel would reclaim other programs'
 //! page cache meanwhile, and swap what they use.
 
-use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tmem_cli::size;
 
 use crate::group::Group;
+use crate::metrics::freeable;
 use crate::registry::Registry;
-use crate::stats::freeable;
 
 /// In percent of the time: when tasks wait longer, memory is short.
 const SHORT: u64 = 10;
@@ -40,10 +41,11 @@ impl Pressure {
     }
 
     fn of(paths: [Option<PathBuf>; 2]) -> Self {
-        let sources = paths
+        let files = paths
             .into_iter()
             .flatten()
-            .map(|path| Source { path, last: None });
+            .filter_map(|it| File::open(it).ok());
+        let sources = files.map(|file| Source { file, last: None });
         Self {
             sources: sources.collect(),
             line: None,
@@ -84,7 +86,8 @@ impl Pressure {
 /// A file of the kernel's that adds up waiting (Documentation/accounting/psi.rst).
 #[derive(Debug)]
 struct Source {
-    path: PathBuf,
+    /// Stays open: a confined thread opens nothing.
+    file: File,
     /// When it was read last, and what it said.
     last: Option<(Instant, u64)>,
 }
@@ -93,8 +96,9 @@ impl Source {
     /// The share of the time since the last call for which some task waited, in percent;
     /// `None` if that cannot be known.
     fn share(&mut self, now: Instant) -> Option<u64> {
-        let text = fs::read_to_string(&self.path).ok()?;
-        let total = total(&text)?;
+        let mut bytes = [0; 512];
+        let len = self.file.read_at(&mut bytes, 0).ok()?;
+        let total = total(std::str::from_utf8(bytes.get(..len)?).ok()?)?;
         let (then, before) = self.last.replace((now, total))?;
         let time = u64::try_from(now.saturating_duration_since(then).as_micros()).ok()?;
         let waited = total.saturating_sub(before);
@@ -112,6 +116,8 @@ fn total(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
     use crate::registry::Said;
     use crate::testing::FakeDoor;
     use tmem_store::{PAGE_SIZE, PoolConfig, PoolKind};
@@ -158,6 +164,7 @@ mod tests {
                 assert_eq!(put.result, Ok(()));
             }
         }
+        fs::write(&file, text(0)).unwrap();
         let mut pressure = Pressure::of([Some(file.clone()), Some(dir.path().join("none"))]);
         let start = Instant::now();
         let mut look = |second: u64, total: u64| {

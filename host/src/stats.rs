@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tmem_store::{ClientStats, StoreStats};
+use tmem_store::StoreStats;
 use virtio_tmem::device::{Device, Latency, Quota};
 use virtio_tmem::wire::PAGE_SIZE;
 
@@ -30,6 +30,7 @@ pub fn of_device(device: &Device) -> Map<String, Value> {
     let is_credit = matches!(device.quota(), Quota::Credit { .. });
     all.insert("quota_on_credit".into(), is_credit.into());
     all.extend(object(&metrics::of_memory(device.backing())));
+    all.extend(object(&metrics::of_pages(&stats)));
     let instance = u128::from_be_bytes(device.config().instance);
     all.insert("instance".into(), format!("{instance:032x}").into());
     let mut counters = Map::new();
@@ -90,17 +91,6 @@ pub fn ratio(pages: u64, held_bytes: u64) -> Value {
     json!((ratio * 100.0).round() / 100.0)
 }
 
-/// Bytes held for a client's ephemeral pages: its pages of both kinds share segments, so
-/// it is their part by number.
-pub fn freeable(client: &ClientStats) -> u64 {
-    let ephemeral = u128::from(client.ephemeral_pages);
-    let pages = ephemeral + u128::from(client.persistent_pages);
-    let bytes = (u128::from(client.held_bytes) * ephemeral).checked_div(pages);
-    bytes
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +107,10 @@ mod tests {
         let device = crate::prometheus::tests::device();
         let all = Value::from(of_device(&device));
         assert_eq!(all["quota_bytes"], 8 << 20);
+        assert_eq!(
+            (&all["stored_bytes"], &all["freeable_bytes"]),
+            (&json!(0), &json!(0))
+        );
         assert_eq!(all["swap_pages"], 100);
         assert_eq!(all["ratio"], Value::Null);
         assert_eq!(all["instance"], "07".repeat(16));

@@ -230,7 +230,7 @@ impl Guest<Vmm> {
     /// As [`Guest::api`].
     pub fn set_quota(&self, bytes: u64) -> Result<()> {
         let body = json!({ "quota": bytes }).to_string();
-        self.api("PUT", "/v1/tmem", &body).map(|_| ())
+        self.api("PATCH", "/v1/vms/guest", &body).map(|_| ())
     }
 
     /// Has the VMM ask the guest to switch off, or end without asking; either

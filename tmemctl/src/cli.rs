@@ -86,12 +86,13 @@ pub struct Top {
     pub control: Control,
 }
 
-/// Where the daemon is.
+/// Where the daemon or VMM is.
 #[derive(Clone, Debug, Args)]
 pub struct Control {
-    /// The daemon's control socket
+    /// Control socket of vhost-user-tmem, or API socket of tmem-vmm
     #[arg(
         long,
+        visible_alias = "control-socket",
         value_name = "PATH",
         global = true,
         default_value = "/run/virtio-tmem/control.sock"
@@ -185,6 +186,11 @@ pub struct Settings {
     /// as much as it has given back, and SIZE more
     #[arg(long, value_name = "QUOTA")]
     pub quota: Option<String>,
+
+    /// What its ephemeral pools (clean blocks of its disks) may take of that: a size
+    /// as 2G, or none for all of it. The oldest that are beyond go
+    #[arg(long, value_name = "QUOTA")]
+    pub ephemeral_quota: Option<String>,
 
     /// Its part of the memory when that is short, to that of others [default: 100]
     #[arg(long, value_name = "N")]

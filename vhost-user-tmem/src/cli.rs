@@ -55,11 +55,13 @@ pub struct Options {
     pub fd: Option<i32>,
 
     /// Virtual machine with settings of its own; may be given many times:
-    /// socket=PATH[,name=NAME][,identity=UUID][,quota=QUOTA][,weight=N][,swap-size=SIZE]
+    /// socket=PATH|fd=N[,name=NAME][,identity=UUID][,quota=QUOTA][,weight=N][,swap-size=SIZE]
     ///   [,codec=auto|lz4|zstd|none][,give-back=certain|any]
-    ///   [,domain=NAME][,max-pools=N][,grace=SECONDS]
+    ///   [,domain=NAME][,max-pools=N][,grace=SECONDS][,ephemeral-quota=SIZE]
+    /// fd is a listening socket that was inherited as this file descriptor;
     /// identity is who it is for the next daemon, too [made from its name];
     /// weight is its part of the memory when that is short, to that of others [100];
+    /// ephemeral-quota is what clean blocks may take of its quota [all of it];
     /// codec=auto compresses pages with lz4, and with zstd once they were not used
     /// for half a minute, lz4 with that alone, zstd does not wait, none not at all
     /// [auto];
@@ -124,7 +126,9 @@ pub struct Options {
     pub holder: Option<PathBuf>,
 
     /// Unix socket of the control API: tmemctl and Prometheus speak HTTP to it. For
-    /// root and the daemon's own user
+    /// root and the daemon's own user. Not made if the service manager passes on a
+    /// socket that is called 'control'; those that are called vm-NAME are of virtual
+    /// machines
     #[arg(long, value_name = "PATH")]
     pub control_socket: Option<PathBuf>,
 

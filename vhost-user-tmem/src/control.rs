@@ -1,35 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The control socket: the control API, for those who may use it.
 
+use std::os::unix::net::UnixListener;
+
 use anyhow::Result;
-use tmem_cli::socket::Socket;
+use tmem_cli::socket::{Access, Socket};
 use tmem_host::api::Api;
 use tmem_host::http::{self, Guard};
 
 use crate::answering::Answering;
 use crate::cli::Options;
-use crate::settings;
+use crate::entry::Entry;
 
 /// A control socket on which nobody is answered yet.
 #[derive(Debug)]
 pub struct Control {
-    socket: Socket,
+    entry: Entry,
     guard: Guard,
     api: Api,
 }
 
 impl Control {
-    /// Makes the socket that the options ask for.
+    /// Takes the socket that was inherited, or else makes the one that the options ask for.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn open(options: &Options, api: Api) -> Result<Option<Self>> {
-        let Some(path) = &options.control_socket else {
-            return Ok(None);
+    pub fn open(
+        options: &Options,
+        inherited: Option<UnixListener>,
+        api: Api,
+    ) -> Result<Option<Self>> {
+        let access = Access::of(options.control_group.as_deref(), None)?;
+        let entry = match (inherited, &options.control_socket) {
+            (Some(listener), _) => Entry::Inherited(listener),
+            (None, Some(path)) => Entry::Made(Socket::bind(path, access)?),
+            (None, None) => return Ok(None),
         };
-        let access = settings::access(options.control_group.as_deref(), None)?;
         Ok(Some(Self {
-            socket: Socket::bind(path, access)?,
+            entry,
             guard: Guard::own().and_group(access.group),
             api,
         }))
@@ -41,7 +49,7 @@ impl Control {
     /// When the system has no event or thread.
     pub fn start(self) -> Result<Answering> {
         Answering::start("control", move |stop| {
-            let listener = self.socket.listener();
+            let listener = self.entry.socket();
             http::serve(listener, stop, Some(self.guard), |request| {
                 self.api.answer(request)
             });

@@ -12,23 +12,24 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tmem_cli::signals::Signals;
+use tmem_cli::socket::Access;
 use tmem_cli::{ready, size};
 use tmem_host::api::Api;
 use tmem_host::health::Health;
-use tmem_host::heap::Trimmer;
+use tmem_host::heap::{self, Trimmer};
 use tmem_host::keeper::holder;
 use tmem_host::pressure::Pressure;
-use tmem_host::registry::{Origin, Registry, State, files};
+use tmem_host::registry::{Origin, Registry, Said, State, files};
 use tmem_store::{Store, StoreConfig};
 
 use crate::cli::Options;
 use crate::control::Control;
 use crate::door::Door;
 use crate::doors::Doors;
-use crate::inherited;
+use crate::inherited::Inherited;
 use crate::room::Room;
 use crate::scrape::Scrape;
-use crate::settings::{self, Place, Places};
+use crate::settings::{self, Places};
 use crate::takeover::Takeover;
 
 /// How often it is looked what a VM has given back, and whether a driver that heard
@@ -40,22 +41,23 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// # Errors
 /// A sentence about what keeps it from running.
 pub fn run(options: &Options) -> Result<()> {
-    // First of all: nothing may have been opened before.
-    let mut inherited = options.fd.map(inherited::take).transpose()?;
-    // Before any socket is made, so that it is removed whenever a signal comes.
-    let signals = signals().context("cannot listen for signals")?;
     let defaults = settings::defaults(options)?;
     let machines = settings::machines(options, &defaults)?;
+    // Nothing may have been opened before.
+    let inherited = Inherited::take(&machines)?;
+    // Before any socket is made, so that it is removed whenever a signal comes.
+    let signals = signals().context("cannot listen for signals")?;
     let places = Places::of(options, |name| std::env::var(name).ok());
     let config = places.config.as_deref().map(files::read).transpose()?;
     let config = config.unwrap_or_default();
     let memory_limit = settings::memory_limit(options)?;
-    let access = settings::access(options.socket_group.as_deref(), options.socket_mode)?;
+    let access = Access::of(options.socket_group.as_deref(), options.socket_mode)?;
     let state = places.state.as_deref().map(State::open).transpose()?;
     let limit = StoreConfig::with_limit(memory_limit);
     let takeover = Takeover::begin(options.store.as_deref(), options.keep_in.as_deref(), limit)?;
     let takeover = Arc::new(takeover);
     let store = takeover.store().clone();
+    heap::open();
     let compressor = store.start_compressor();
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
@@ -68,19 +70,13 @@ pub fn run(options: &Options) -> Result<()> {
         access,
         run: places.run,
         request_queues: options.request_queues,
+        inherited: Arc::new(inherited.machines),
     };
-    let registry = Registry::new(Box::new(door.clone()), defaults.clone(), state);
+    let activated = door.inherited.clone();
+    let registry = Registry::new(Box::new(door), defaults.clone(), state);
     let registry = Arc::new(registry);
     for machine in machines {
-        let (name, settings) = (machine.name, machine.settings);
-        match machine.place {
-            Place::Path(_) => registry.open(name, settings, Origin::CommandLine)?,
-            Place::Fd(_) => {
-                let listener = inherited.take().context("the inherited socket is in use")?;
-                let machine = door.take(&name, &settings, listener)?;
-                registry.adopt(name, settings, machine)?;
-            }
-        }
+        registry.open(machine.name, machine.settings, Origin::CommandLine)?;
     }
     for (name, path, said) in config {
         let at = || format!("'{}'", path.display());
@@ -90,22 +86,30 @@ pub fn run(options: &Options) -> Result<()> {
             .with_context(at)?;
     }
     registry.restore()?;
+    for name in activated.keys() {
+        if registry.get(name.as_str()).is_err() {
+            let settings = Said::default()
+                .over(&defaults)
+                .map_err(anyhow::Error::msg)?;
+            registry.open(name.clone(), settings, Origin::ServiceManager)?;
+        }
+    }
     // Whoever is served has its pages by now.
     takeover.end();
     let health = Arc::new(Health::default());
     health.recovery_failed(takeover.failures());
     let served = registry.list().len();
     ensure!(
-        served > 0 || options.control_socket.is_some(),
-        "no virtual machine to serve; give --socket-path PATH, --vm socket=PATH, --fd N or a file in --config DIR, or --control-socket PATH to add some later"
+        served > 0 || options.control_socket.is_some() || inherited.control.is_some(),
+        "no virtual machine to serve; give --socket-path PATH, --vm socket=PATH, --fd N or a file in --config DIR, or --control-socket PATH to add some later, or pass sockets on with a socket unit"
     );
     let api = Api {
-        store: store.clone(),
+        store: Some(store.clone()),
         registry: registry.clone(),
         health: health.clone(),
     };
     let scrape = Scrape::open(options, api.clone())?;
-    let control = Control::open(options, api)?;
+    let control = Control::open(options, inherited.control, api)?;
     raise_file_limit(served, options.request_queues);
     log::info!(
         "serving {served} virtual machines, at most {} of host memory",
@@ -161,8 +165,8 @@ fn raise_file_limit(machines: usize, request_queues: u32) {
     let most = raised_file_limit();
     /// Of a machine: its sockets, events and thread pools, and a few regions of memory.
     const EACH: u64 = 32;
-    /// Of a queue: its thread's epoll, kick, call and error events.
-    const QUEUE: u64 = 4;
+    /// Of a queue: its kick twice, call and error events, and one for its thread.
+    const QUEUE: u64 = 5;
     let queues = u64::from(request_queues).saturating_add(1);
     let need = (machines as u64)
         .saturating_mul(queues.saturating_mul(QUEUE).saturating_add(EACH))

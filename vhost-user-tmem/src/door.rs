@@ -2,6 +2,7 @@
 //! How the registry has a virtual machine served: a device, a socket, and the thread
 //! that waits for front ends.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,22 +32,12 @@ pub struct Door {
     pub run: PathBuf,
     /// Request queues of each device.
     pub request_queues: u32,
+    /// Sockets of machines that the daemon was started with. They are there as long as it is,
+    /// so that a machine can be removed and added again.
+    pub inherited: Arc<BTreeMap<Name, UnixListener>>,
 }
 
 impl Door {
-    /// Serves a machine whose listening socket the daemon was started with.
-    ///
-    /// # Errors
-    /// A sentence about what keeps it from being served.
-    pub fn take(
-        &self,
-        name: &Name,
-        settings: &Settings,
-        inherited: UnixListener,
-    ) -> Result<Arc<dyn Machine>> {
-        self.serve(name, settings, Entry::Inherited(inherited))
-    }
-
     fn serve(&self, name: &Name, settings: &Settings, entry: Entry) -> Result<Arc<dyn Machine>> {
         let vm = Vm::new(
             self.takeover.clone(),
@@ -66,6 +57,10 @@ impl Door {
 
 impl registry::Door for Door {
     fn open(&self, name: &Name, settings: &Settings) -> Result<Arc<dyn Machine>> {
+        if let Some(listener) = self.inherited.get(name) {
+            let listener = listener.try_clone().context("cannot copy a socket")?;
+            return self.serve(name, settings, Entry::Inherited(listener));
+        }
         if settings.socket.is_none() {
             let run = self.run.display();
             std::fs::create_dir_all(&self.run)
@@ -76,6 +71,10 @@ impl registry::Door for Door {
     }
 
     fn socket(&self, name: &Name, settings: &Settings) -> Option<PathBuf> {
-        Some(self.path(name, settings))
+        let Some(listener) = self.inherited.get(name) else {
+            return Some(self.path(name, settings));
+        };
+        let address = listener.local_addr().ok()?;
+        address.as_pathname().map(PathBuf::from)
     }
 }

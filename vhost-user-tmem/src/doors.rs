@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
+use crate::attendant::Watcher;
 use crate::entry::Entry;
 use crate::vm::Vm;
 pub use served::Served;
@@ -50,6 +51,8 @@ impl Doors {
     /// # Errors
     /// When the system has no event or thread.
     pub fn start() -> Result<Self> {
+        // It starts threads; this one may.
+        Watcher::of_process().context("cannot start a thread")?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let shared = Arc::new(Shared {
             all: Mutex::default(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Where the front ends of one virtual machine come in.
+//! Where the front ends of one virtual machine come in, or those who use the control API.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
@@ -22,11 +22,15 @@ impl Entry {
     /// # Errors
     /// When there is no file descriptor for it.
     pub fn listener(&self) -> Result<UnixListener> {
-        let listener = match self {
+        self.socket().try_clone().context("cannot copy a socket")
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &UnixListener {
+        match self {
             Self::Made(socket) => socket.listener(),
             Self::Inherited(listener) => listener,
-        };
-        listener.try_clone().context("cannot copy a socket")
+        }
     }
 
     /// Has nobody connect any more.

@@ -8,6 +8,7 @@
 //! optionally [`control`] and [`scrape`]. [`takeover`] is what one daemon has from the one before it.
 
 mod answering;
+mod attendant;
 pub mod cli;
 pub mod control;
 pub mod daemon;

@@ -4,10 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tmem_cli::settings::Settings as Given;
 use tmem_cli::size;
-use tmem_cli::socket::{self, Access};
 use tmem_host::group::Group;
 use tmem_host::registry::values::weight;
 use tmem_host::registry::{Amount, Defaults, Name, Said, Settings};
@@ -68,8 +67,11 @@ pub fn machines(options: &Options, defaults: &Defaults) -> Result<Vec<Machine>> 
         );
         machines.push(machine(defaults, None, Place::Fd(fd), &Said::default())?);
     }
-    let mut names = BTreeSet::new();
+    let (mut names, mut fds) = (BTreeSet::new(), BTreeSet::new());
     for machine in &machines {
+        if let Place::Fd(fd) = machine.place {
+            ensure!(fds.insert(fd), "two virtual machines have fd={fd}");
+        }
         ensure!(
             names.insert(&machine.name),
             "two virtual machines are named '{}'; give one of them another name with --vm name=…",
@@ -82,23 +84,24 @@ pub fn machines(options: &Options, defaults: &Defaults) -> Result<Vec<Machine>> 
 /// A `--vm` argument.
 fn own(defaults: &Defaults, text: &str) -> Result<Machine> {
     let given = Given::parse(text, &KEYS, "quota=2G").map_err(anyhow::Error::msg)?;
-    let socket = given.get("socket");
     let said = read(&given).map_err(anyhow::Error::msg)?;
-    let socket = socket.context("the setting socket=PATH is missing")?;
-    machine(
-        defaults,
-        given.get("name"),
-        Place::Path(socket.into()),
-        &said,
-    )
+    let fd = given.get_as("fd", |text| number(text, "the number of a file descriptor"));
+    let place = match (given.get("socket"), fd.map_err(anyhow::Error::msg)?) {
+        (Some(path), None) => Place::Path(path.into()),
+        (None, Some(fd)) => Place::Fd(fd),
+        _ => bail!("either the setting socket=PATH or fd=N is needed"),
+    };
+    machine(defaults, given.get("name"), place, &said)
 }
 
 /// The settings of `--vm`.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "name",
     "identity",
     "socket",
+    "fd",
     "quota",
+    "ephemeral-quota",
     "weight",
     "swap-size",
     "codec",
@@ -114,6 +117,7 @@ fn read(given: &Given<'_>) -> Result<Said, String> {
     let amount = |key| given.get(key).map(|text| Amount::Text(text.to_owned()));
     Ok(Said {
         quota: amount("quota"),
+        ephemeral_quota: amount("ephemeral-quota"),
         weight: given.get_as("weight", weight)?,
         swap_size: amount("swap-size"),
         codec: text("codec"),
@@ -157,19 +161,6 @@ fn stem(path: &Path) -> Result<String> {
         )
     })?;
     Ok(stem.to_owned())
-}
-
-/// Who may connect to a socket of `group`, or of nobody else.
-///
-/// # Errors
-/// When there is no such group.
-pub fn access(group: Option<&str>, mode: Option<u32>) -> Result<Access> {
-    let group = group.map(socket::group_id).transpose()?;
-    let default = if group.is_some() { 0o660 } else { 0o600 };
-    Ok(Access {
-        group,
-        mode: mode.unwrap_or(default),
-    })
 }
 
 /// Directories of the virtual machines that the command line does not name.

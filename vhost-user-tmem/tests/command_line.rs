@@ -41,6 +41,9 @@ fn a_broken_command_line_is_refused_in_one_sentence() {
     refuses(&["--socket-mode", "888"], &["888", "octal"]);
     refuses(&["--log-level", "loud"], &["loud"]);
     refuses(&["--vm", "quota=1G"], &["socket=PATH"]);
+    refuses(&["--vm", "socket=/x/a,fd=3"], &["fd=N"]);
+    refuses(&["--vm", "fd=three"], &["'three'"]);
+    refuses(&["--vm", "fd=3", "--vm", "fd=3,name=b"], &["fd=3"]);
     refuses(&["--quota", "credit:"], &["is not a size"]);
     refuses(&["--quota", "credits"], &["credit:SIZE"]);
     refuses(&["--vm", "socket=/x/a,weight=0"], &["above 0"]);

@@ -204,6 +204,44 @@ fn machines_that_nobody_uses_have_no_threads() {
     });
 }
 
+/// Threads of the daemon that serve queues.
+fn queue_threads(daemon: &Daemon) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("queue")).count()
+}
+
+#[test]
+fn queues_that_are_idle_have_no_threads() {
+    const MACHINES: usize = 200;
+    let dir = TempDir::new().unwrap();
+    let daemon = daemon(dir.path(), &[]);
+    let threads = count(&daemon, "task");
+    let memories: Vec<_> = (0..MACHINES).map(|_| guest_memory(MEMORY)).collect();
+    let mut front_ends = Vec::new();
+    for (nth, mem) in memories.iter().enumerate() {
+        let body = format!(r#"{{"name": "vm{nth}"}}"#);
+        ask(&daemon, "POST", "/v1/vms", &body, 201);
+        let socket = dir.path().join(format!("run/vm{nth}.sock"));
+        let mut front_end = FrontEnd::connect(&socket, mem, Ask::default()).unwrap();
+        let mut drivers = [1, 2].map(|queue| front_end.driver(queue));
+        drivers[0].create_pool(0, PoolKind::Persistent);
+        front_ends.push((front_end, drivers));
+    }
+    assert!(queue_threads(&daemon) > 0);
+    until("threads have gone", || queue_threads(&daemon) == 0);
+    // For messages of each front end, its end, and others that come meanwhile.
+    assert!(count(&daemon, "task") <= threads + 3 * MACHINES);
+    // Each goes on with the next kick, and on a queue that was not used so far.
+    for (_, drivers) in &mut front_ends {
+        for driver in drivers {
+            let put = driver.put(0, &OBJECT, 0, &[page_of(1)]);
+            assert_eq!(put.status(), Status::OK);
+        }
+    }
+    until("threads have gone", || queue_threads(&daemon) == 0);
+}
+
 #[test]
 fn the_grace_period_is_changed_while_it_runs() {
     let dir = TempDir::new().unwrap();

@@ -81,10 +81,15 @@ fn the_commands_work_as_they_are_printed() {
         let words = words.replace("3 of 3", "0 of 3");
         assert!(long.contains(&words), "'{words}' is not in {long}");
     }
-    host.says("vm set web1 --quota 16G --weight 300 --codec zstd");
+    host.says("vm set web1 --quota 16G --weight 300 --codec zstd --ephemeral-quota 2G");
     let vm = &host.json("vm list --json")["vms"][0];
     assert_eq!((&vm["weight"], &vm["codec"]), (&300.into(), &"zstd".into()));
     assert_eq!(vm["quota"], 16u64 << 30);
+    assert_eq!(vm["ephemeral_quota"], 2u64 << 30);
+    assert!(host.says("vm list --long").contains(" of 2 GiB"));
+    host.says("vm set web1 --ephemeral-quota none");
+    let vm = &host.json("vm list --json")["vms"][0];
+    assert!(vm["ephemeral_quota"].is_null());
     host.says("vm freeze web1");
     assert!(host.says("vm list").contains("frozen"));
     host.says("vm thaw web1");
@@ -231,6 +236,14 @@ fn only_ephemeral_pages_are_flushed_and_the_host_says_what_that_gives() {
     let held = before["held_bytes"].as_u64().unwrap();
     assert!(freeable > 0 && freeable < held, "{before}");
     let metrics = host.daemon.control("GET", "/metrics", "").unwrap().1;
+    for metric in ["stored", "backed", "given_back", "freeable"] {
+        let line = format!("tmem_vm_{metric}_bytes{{vm=\"web1\"}} ");
+        // Its memory is looked at twice a second.
+        until(&line, || {
+            let metrics = host.daemon.control("GET", "/metrics", "").unwrap().1;
+            metrics.contains(&line)
+        });
+    }
     assert!(metrics.contains("\ntmem_host_freeable_bytes "), "{metrics}");
     assert_eq!(before["promised_bytes"], 64 << 20);
     assert_eq!(before["promisable_bytes"], 192 << 20);

@@ -77,7 +77,7 @@ pub struct Options {
 
     /// Transcendent memory, from a store in this process or from a daemon:
     /// quota=SIZE[,swap-size=SIZE][,memory-limit=SIZE][,queues=N][,serve=vcpu|thread]
-    ///   [,codec=auto|lz4|zstd|none][,give-back=certain|any]
+    ///   [,codec=auto|lz4|zstd|none][,give-back=certain|any][,name=NAME]
     /// socket=PATH[,queues=N]
     ///   quota         most memory that the guest's pages take on the host
     ///   swap-size     swap disk that the guest is granted [default: twice the quota]
@@ -91,6 +91,7 @@ pub struct Options {
     ///   give-back     memory that the guest may give back: what is certain to come
     ///                 back, or any: also huge pages, without which the guest ends
     ///                 if the host has none when it needs them [default: certain]
+    ///   name          what tmemctl and metrics call the guest [default: guest]
     ///   socket        socket of vhost-user-tmem; it may come later, and come back
     #[arg(long, value_name = "TMEM", value_parser = Tmem::parse, verbatim_doc_comment)]
     pub tmem: Option<Tmem>,
@@ -104,11 +105,16 @@ pub struct Options {
     #[arg(long, value_name = "PORT", verbatim_doc_comment)]
     pub serial: Vec<Target>,
 
-    /// Unix socket for the API, over HTTP: GET /v1/vm, /v1/stats, /metrics;
-    /// PUT /v1/vm/pause, /v1/vm/resume, /v1/vm/shutdown {"force": BOOL},
-    /// /v1/tmem {"quota": BYTES}
+    /// Unix socket for the API, over HTTP: that of vhost-user-tmem's control
+    /// socket, for tmemctl --control PATH, and
+    /// GET /v1/vm, PUT /v1/vm/pause, /v1/vm/resume, /v1/vm/shutdown {"force": BOOL};
+    /// GET /metrics, /v1/stats, /v1/openapi.json. For root and the program's own user
     #[arg(long, value_name = "PATH", verbatim_doc_comment)]
     pub api_socket: Option<PathBuf>,
+
+    /// Group whose members may use the API socket, too: it is theirs, with mode 0660
+    #[arg(long, value_name = "GROUP", requires = "api_socket")]
+    pub api_group: Option<String>,
 
     /// What happens at a system call that a thread has no use for: 'on' ends
     /// the program, 'log' has the kernel log it, 'off' allows all

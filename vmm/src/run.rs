@@ -10,6 +10,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tmem_cli::ready;
 use tmem_cli::signals::Signals;
 use tmem_cli::socket::{Access, Socket};
+use tmem_host::heap;
+use tmem_host::http::Guard;
 
 use crate::api::Api;
 use crate::cli::Options;
@@ -35,16 +37,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let signals = Signals::listen(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT])
         .context("cannot listen for signals")?;
     let ended = events.clone();
+    heap::open();
     confine::set_level(options.seccomp).context("cannot handle a signal")?;
+    let access = Access::of(options.api_group.as_deref(), None)?;
     let socket = options.api_socket.as_deref();
-    let socket = socket
-        .map(|path| Socket::bind(path, Access::OWNER_ONLY))
-        .transpose()?;
+    let socket = socket.map(|path| Socket::bind(path, access)).transpose()?;
     let (vm, serial) = vm::assemble(options, events)?;
     let vm = Arc::new(vm);
     confine::spawn("signals", Role::Main, move || forward(&signals, &ended))
         .context("cannot start a thread for signals")?;
-    let api = socket.map(|socket| Api::start(socket, vm.clone()));
+    let guard = Guard::own().and_group(access.group);
+    let api = socket.map(|socket| Api::start(socket, guard, vm.clone()));
     let api = api.transpose()?;
     // Makes a socket.
     ready::tell();

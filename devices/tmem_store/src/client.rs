@@ -84,6 +84,8 @@ impl Client {
         let mut stats = ClientStats {
             name: self.member.budget.name.clone(),
             quota_bytes: self.member.budget.quota(),
+            ephemeral_quota_bytes: self.ephemeral_quota(),
+            ephemeral_held_bytes: self.member.budget.ephemeral.held(),
             weight: self.member.budget.weight().into(),
             held_bytes: self.member.budget.held(),
             pools: self.member.pools().len() as u64,
@@ -94,11 +96,24 @@ impl Client {
         stats
     }
 
+    /// What ephemeral pools may hold.
+    fn ephemeral_quota(&self) -> u64 {
+        let budget = &self.member.budget;
+        budget.ephemeral.quota().min(budget.quota())
+    }
+
     /// Changes the quota in bytes. Above a lowered quota the client loses
     /// ephemeral pages; it keeps its persistent pages, and its puts of new
     /// pages are refused until it is below again.
     pub fn set_quota(&self, bytes: u64) {
         self.member.change_quota(bytes);
+    }
+
+    /// Changes what the client's ephemeral pools may hold of the quota, entries and index;
+    /// `None`: all of it. What is beyond is evicted, the oldest first.
+    pub fn set_ephemeral_quota(&self, bytes: Option<u64>) {
+        self.member
+            .change_ephemeral_quota(bytes.unwrap_or(u64::MAX));
     }
 
     /// Changes the weight: see [`ClientConfig::weight`](crate::ClientConfig::weight).

@@ -252,6 +252,8 @@ counters! {
         pub name: String,
     ) {
         quota_bytes: u64, Bytes, "Most bytes that the store holds for this client.";
+        ephemeral_quota_bytes: u64, Bytes, "Most bytes that the client's ephemeral pools hold.";
+        ephemeral_held_bytes: u64, Bytes, "Bytes that the client's ephemeral pools hold: entries and index.";
         weight: u64, One, "Its part of the store's memory when that is short, in relation to others.";
         held_bytes: u64, Bytes, "Bytes that it holds now: segments of page memory and bookkeeping.";
         pools: u64, One, "Pools.";

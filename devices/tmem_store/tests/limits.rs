@@ -146,6 +146,50 @@ fn ephemeral_pool_at_its_quota_loses_its_oldest_pages() {
 }
 
 #[test]
+fn ephemeral_pools_share_a_quota_that_persistent_ones_have_nothing_of() {
+    let store = store(64 * MIB);
+    let client = client(&store, 32 * MIB);
+    client.set_ephemeral_quota(Some(MIB));
+    let pools = [0, 1].map(|id| pool(&client, id, PoolKind::Ephemeral));
+    let persistent = pool(&client, 2, PoolKind::Persistent);
+    let held = || client.stats().ephemeral_held_bytes;
+    for index in 0..1000 {
+        for pool in &pools {
+            // Nothing is refused: the oldest go, whichever pool they are in.
+            assert_eq!(pool.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+            assert!(held() <= MIB, "{}", held());
+        }
+        assert_eq!(persistent.put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    let stats = client.stats();
+    assert_eq!(
+        (stats.persistent_pages, stats.ephemeral_quota_bytes),
+        (1000, MIB)
+    );
+    assert!(stats.ephemeral_pages > 200, "{}", stats.ephemeral_pages);
+    for pool in &pools {
+        assert!(get(pool, &OBJECT, 999).is_some());
+        assert_eq!(get(pool, &OBJECT, 0), None);
+    }
+    // What is beyond a lowered quota goes at once, and no other page.
+    client.set_ephemeral_quota(Some(MIB / 4));
+    assert!(held() <= MIB / 4, "{}", held());
+    assert!(client.stats().ephemeral_pages > 0);
+    client.set_ephemeral_quota(Some(0));
+    assert_eq!(client.stats().ephemeral_pages, 0);
+    assert_eq!(client.stats().persistent_pages, 1000);
+    client.set_ephemeral_quota(None);
+    assert_eq!(client.stats().ephemeral_quota_bytes, 32 * MIB);
+    for index in 0..1000 {
+        assert_eq!(pools[0].put(&OBJECT, index, &page(index, RAW)), ACCEPTED);
+    }
+    assert!(held() > 3 * MIB);
+    client.destroy_pool(0);
+    client.destroy_pool(1);
+    assert_eq!(held(), 0);
+}
+
+#[test]
 fn pages_in_use_outlive_pages_that_are_not() {
     let store = store(64 * MIB);
     let client = client(&store, 2 * MIB);

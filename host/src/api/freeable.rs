@@ -5,7 +5,7 @@
 use tmem_store::ClientStats;
 
 use super::Api;
-use crate::stats::freeable;
+use crate::metrics::freeable;
 
 /// Bytes of the store, in the order in which they can be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -26,7 +26,7 @@ pub(super) struct Freeable {
 
 impl Freeable {
     pub(super) fn of(api: &Api) -> Self {
-        let store = api.store.stats();
+        let store = api.store_stats();
         let machines = api.registry.list();
         let clients = machines
             .iter()

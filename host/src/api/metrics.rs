@@ -12,7 +12,7 @@ pub(super) fn render(api: &Api) -> Page {
     let mut page = Page::default();
     page.add_process();
     page.add("process_", &api.health.of_process(), &[]);
-    page.add_store(&api.store.stats());
+    page.add_store(&api.store_stats());
     for metric in of_host(&Freeable::of(api))
         .iter()
         .chain(&api.health.metrics())

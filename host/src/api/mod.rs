@@ -24,10 +24,12 @@ mod vm;
 
 use std::sync::Arc;
 
-use tmem_store::Store;
+use serde_json::{Map, Value};
+use tmem_store::{Store, StoreStats};
 
 use crate::health::Health;
 use crate::http::{Request, Response};
+use crate::prometheus::Page;
 use crate::registry::Registry;
 
 /// The description of the API.
@@ -36,8 +38,8 @@ pub const OPENAPI: &str = include_str!("../../openapi.json");
 /// What the control API shows and changes.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// The store behind all virtual machines.
-    pub store: Store,
+    /// The store behind all virtual machines, if there is one.
+    pub store: Option<Store>,
     /// The virtual machines.
     pub registry: Arc<Registry>,
     /// What the program has met with.
@@ -53,10 +55,24 @@ impl Api {
     /// The answer to `request` of one who may read metrics, and nothing else.
     pub fn answer_metrics(&self, request: &Request) -> Response {
         match (request.path.as_str(), request.method.as_str()) {
-            ("/metrics", "GET") => metrics::render(self).answer(request),
+            ("/metrics", "GET") => self.metrics().answer(request),
             ("/metrics", _) => Response::not_allowed("GET"),
             _ => Response::error(404, "there is nothing here but /metrics"),
         }
+    }
+
+    fn store_stats(&self) -> StoreStats {
+        self.store.as_ref().map(Store::stats).unwrap_or_default()
+    }
+
+    /// Every metric as JSON.
+    pub fn stats(&self) -> Map<String, Value> {
+        stats::render(self)
+    }
+
+    /// Every metric, for Prometheus.
+    pub fn metrics(&self) -> Page {
+        metrics::render(self)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use virtio_tmem::wire::EventKind;
 
 use super::freeable::Freeable;
-use super::{Api, OPENAPI, metrics, stats, vm};
+use super::{Api, OPENAPI, vm};
 use crate::http::{JSON, Request, Response};
 use crate::registry::{Refusal, Said};
 
@@ -34,9 +34,9 @@ type Answer = Result<Response, Refusal>;
 pub(super) fn answer(api: &Api, request: &Request) -> Response {
     let parts: Vec<_> = request.path.split('/').skip(1).collect();
     let answer = match (parts.as_slice(), request.method.as_str()) {
-        (["metrics"], "GET") => Ok(metrics::render(api).answer(request)),
+        (["metrics"], "GET") => Ok(api.metrics().answer(request)),
         (["v1", "openapi.json"], "GET") => Ok(Response::ok(JSON, OPENAPI.to_owned())),
-        (["v1", "stats"], "GET") => Ok(Response::json(&stats::render(api))),
+        (["v1", "stats"], "GET") => Ok(Response::json(&api.stats().into())),
         (["v1", "freeable"], "GET") => Ok(Response::json(&json!(Freeable::of(api)))),
         (["v1", "vms"], "GET") => Ok(list(api)),
         (["v1", "vms"], "POST") => add(api, request),

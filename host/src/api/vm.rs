@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 use virtio_tmem::wire::PAGE_SIZE;
 
+use crate::metrics::freeable;
 use crate::registry::{Amount, Entry, Registry};
-use crate::stats::freeable;
 
 /// Its settings, and what it has.
 pub(super) fn of(registry: &Registry, entry: &Entry) -> Value {
@@ -21,6 +21,7 @@ pub(super) fn of(registry: &Registry, entry: &Entry) -> Value {
         "socket": entry.socket(),
         "quota": Amount::from(settings.quota),
         "quota_bytes": stats.quota_bytes,
+        "ephemeral_quota": settings.ephemeral_quota,
         "weight": settings.weight,
         "codec": settings.codec.name(),
         "domain": settings.domain.as_ref().map(|domain| domain.as_str()),
@@ -35,6 +36,7 @@ pub(super) fn of(registry: &Registry, entry: &Entry) -> Value {
         "ephemeral_pages": stats.ephemeral_pages,
         "stored_bytes": pages.saturating_mul(PAGE_SIZE as u64),
         "held_bytes": stats.held_bytes,
+        "ephemeral_held_bytes": stats.ephemeral_held_bytes,
         "freeable_bytes": freeable(&stats),
         "memory_bytes": backing.map(|it| it.bytes),
         "resident_bytes": backing.map(|it| it.backed),

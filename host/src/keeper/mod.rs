@@ -9,7 +9,6 @@
 mod files;
 pub mod folder;
 pub mod holder;
-mod listen_fds;
 mod message;
 pub mod record;
 pub mod systemd;
@@ -23,8 +22,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 
+use crate::listen_fds;
 use files::{locked, memory_file};
 use folder::Folder;
+pub use systemd::PREFIX;
 
 /// Keeps file descriptors for the next process. Each is kept once a call has returned.
 pub trait Keeper: Debug + Send + Sync {
@@ -66,7 +67,12 @@ impl Outside {
                 (Some(Box::new(keeper) as Box<dyn Keeper>), kept)
             }
             None => {
-                let kept = listen_fds::take();
+                let kept = listen_fds::take(|name| name.starts_with(PREFIX));
+                let kept = kept.into_iter().filter_map(|(name, fd)| {
+                    let name = name.strip_prefix(PREFIX)?;
+                    Some((name.to_owned(), fd))
+                });
+                let kept: Kept = kept.collect();
                 let keeper = systemd::Systemd::of_environment(kept.len());
                 let keeper = keeper.context("cannot use the service manager's fd store")?;
                 (keeper.map(|keeper| Box::new(keeper) as _), kept)

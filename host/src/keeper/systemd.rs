@@ -19,7 +19,7 @@ use super::Keeper;
 use super::message;
 
 /// What names of ours begin with, in the manager's store.
-pub(super) const PREFIX: &str = "tmem+";
+pub const PREFIX: &str = "tmem+";
 
 /// How long the manager has to take something over.
 const TAKES_WITHIN: Duration = Duration::from_secs(5);

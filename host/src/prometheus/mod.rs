@@ -12,7 +12,7 @@ pub use page::Page;
 
 use crate::heap::Memory;
 use crate::http::{Request, Response};
-use crate::metrics::{Metric, of_memory};
+use crate::metrics::{Metric, of_memory, of_pages};
 
 /// Prefix of what devices count.
 const DEVICE: &str = "tmem_device_";
@@ -53,6 +53,9 @@ impl Page {
             self.add("tmem_vm_", &metric, &[vm]);
         }
         for metric in of_memory(device.backing()) {
+            self.add("tmem_vm_", &metric, &[vm]);
+        }
+        for metric in of_pages(&device.client().stats()) {
             self.add("tmem_vm_", &metric, &[vm]);
         }
         for sample in device.metrics().samples() {

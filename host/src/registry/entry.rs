@@ -15,6 +15,8 @@ pub enum Origin {
     CommandLine,
     /// A file of the administrator.
     File(PathBuf),
+    /// The service manager, which has its socket.
+    ServiceManager,
     /// The control API.
     Api,
 }
@@ -25,6 +27,7 @@ impl Origin {
         match self {
             Self::CommandLine => "command-line",
             Self::File(_) => "file",
+            Self::ServiceManager => "service-manager",
             Self::Api => "api",
         }
     }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
 use virtio_tmem::device::Device;
 
 use super::name::Name;
@@ -22,6 +21,14 @@ pub trait Machine: Debug + Send + Sync {
 
     /// Changes how long its pages are kept without a front end.
     fn set_grace(&self, grace: Duration);
+
+    /// Judges settings that it is to have from now on.
+    ///
+    /// # Errors
+    /// A sentence about what it cannot have.
+    fn judge(&self, _settings: &Settings) -> Result<(), String> {
+        Ok(())
+    }
 
     /// What is to be done every so often.
     fn look_after(&self);
@@ -48,8 +55,13 @@ pub trait Door: Debug + Send + Sync {
     ///
     /// # Errors
     /// A sentence about what keeps it from being served.
-    fn open(&self, name: &Name, settings: &Settings) -> Result<Arc<dyn Machine>>;
+    fn open(&self, name: &Name, settings: &Settings) -> anyhow::Result<Arc<dyn Machine>>;
 
     /// Where the socket of a machine is, if it has one in the file system.
     fn socket(&self, name: &Name, settings: &Settings) -> Option<PathBuf>;
+
+    /// Why no machine can be added or removed while the program runs, if so.
+    fn is_shut(&self) -> Option<&str> {
+        None
+    }
 }

@@ -122,6 +122,7 @@ impl Registry {
     /// Why not.
     pub fn add(&self, name: &str, said: &Said) -> Result<Arc<Entry>, Refusal> {
         let name: Name = name.parse().map_err(Refusal::Invalid)?;
+        self.ensure_not_shut()?;
         if said.socket.is_some() {
             let reason = "the socket is made in the runtime directory: leave its path out, or use a file of settings";
             return Err(Refusal::Invalid(reason.into()));
@@ -152,6 +153,7 @@ impl Registry {
     pub fn set(&self, name: &str, said: &Said) -> Result<Arc<Entry>, Refusal> {
         let fixed = [
             (said.socket.is_some(), "socket"),
+            (said.identity.is_some(), "identity"),
             (said.max_pools.is_some(), "max_pools"),
             (said.give_back.is_some(), "give_back"),
         ];
@@ -165,6 +167,8 @@ impl Registry {
         let entry = self.get(name)?;
         let before = entry.settings();
         let settings = said.changed(&before).map_err(Refusal::Invalid)?;
+        let judged = entry.machine().judge(&settings);
+        judged.map_err(Refusal::Invalid)?;
         if let Some(state) = self.state.as_ref().filter(|_| self.is_kept(&entry)) {
             state.write(entry.name(), &settings)?;
         }
@@ -180,12 +184,19 @@ impl Registry {
     pub fn remove(&self, name: &str) -> Result<(), Refusal> {
         let _changing = self.change();
         let entry = self.get(name)?;
+        self.ensure_not_shut()?;
         match entry.origin() {
             Origin::Api => {}
             Origin::File(path) => {
                 let reason = format!(
                     "'{name}' is in '{}': remove that file and start the daemon again",
                     path.display()
+                );
+                return Err(Refusal::Conflict(reason));
+            }
+            Origin::ServiceManager => {
+                let reason = format!(
+                    "the service manager has the socket of '{name}': disable its socket unit, and start the daemon again"
                 );
                 return Err(Refusal::Conflict(reason));
             }
@@ -215,6 +226,8 @@ impl Registry {
         origin: Origin,
         machine: Arc<dyn Machine>,
     ) -> Arc<Entry> {
+        let client = machine.device().client();
+        client.set_ephemeral_quota(settings.ephemeral_quota);
         if settings.frozen {
             machine.device().set_frozen(true);
         }
@@ -227,6 +240,13 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner);
         machines.insert(name, entry.clone());
         entry
+    }
+
+    fn ensure_not_shut(&self) -> Result<(), Refusal> {
+        match self.door.is_shut() {
+            Some(reason) => Err(Refusal::Conflict(reason.to_owned())),
+            None => Ok(()),
+        }
     }
 
     fn ensure_new(&self, name: &Name) -> Result<()> {
@@ -256,6 +276,12 @@ fn apply(entry: &Entry, before: &Settings, now: &Settings) {
         machine.look_after();
         let bytes = device.client().stats().quota_bytes;
         log::info!("{name}: quota set to {}", size::show(bytes));
+    }
+    if now.ephemeral_quota != before.ephemeral_quota {
+        device.client().set_ephemeral_quota(now.ephemeral_quota);
+        let shown = now.ephemeral_quota.map(size::show);
+        let shown = shown.unwrap_or_else(|| "all of the quota".into());
+        log::info!("{name}: quota of ephemeral pages set to {shown}");
     }
     if now.weight != before.weight {
         device.client().set_weight(now.weight);

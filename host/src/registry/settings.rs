@@ -23,6 +23,9 @@ pub const MOST: u64 = 1 << 62;
 /// Fewest pages of a swap disk: mkswap takes no less.
 const LEAST_SWAP: u64 = 10 * PAGE;
 
+/// No limit of ephemeral pages but the quota.
+const UNLIMITED: &str = "none";
+
 /// The swap disk of a virtual machine on credit, if nothing is said. Pages are
 /// refused when the credit is used up, not when the disk is full.
 const CREDIT_SWAP: u64 = 4 << 30;
@@ -34,6 +37,8 @@ pub struct Settings {
     pub socket: Option<PathBuf>,
     /// Most bytes held for it.
     pub quota: Quota,
+    /// What its ephemeral pools may hold of that; `None`: all of it.
+    pub ephemeral_quota: Option<u64>,
     /// Its part of the memory when that is short.
     pub weight: u32,
     /// How its pages are compressed.
@@ -98,6 +103,9 @@ pub struct Said {
     /// Bytes, or text as on the command line.
     #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub quota: Option<Amount>,
+    /// Bytes, or text as on the command line; `none`: no limit but the quota.
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    pub ephemeral_quota: Option<Amount>,
     /// A whole number above 0.
     #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
@@ -178,6 +186,7 @@ impl Said {
         let base = Settings {
             socket: None,
             quota,
+            ephemeral_quota: None,
             weight: ClientConfig::WEIGHT,
             codec: Compression::default(),
             identity: None,
@@ -208,6 +217,9 @@ impl Said {
         }
         if let Some(quota) = self.quota()? {
             settings.quota = quota;
+        }
+        if let Some(quota) = self.ephemeral_quota()? {
+            settings.ephemeral_quota = quota;
         }
         match self.weight {
             Some(0) => return Err("a weight is a whole number above 0".into()),
@@ -265,6 +277,20 @@ impl Said {
         }
     }
 
+    /// The limit that is said, or that there is none.
+    fn ephemeral_quota(&self) -> Result<Option<Option<u64>>, String> {
+        let quota = self.ephemeral_quota.as_ref().map(|amount| match amount {
+            Amount::Text(text) if text == UNLIMITED => Ok(None),
+            amount => amount.bytes().map(Some),
+        });
+        match quota.transpose()? {
+            Some(Some(bytes)) if bytes > MOST => Err(format!(
+                "a quota of ephemeral pages is at most {MOST} bytes"
+            )),
+            quota => Ok(quota),
+        }
+    }
+
     fn swap_size(&self) -> Result<Option<u64>, String> {
         let bytes = self.swap_size.as_ref().map(Amount::bytes).transpose()?;
         match bytes {
@@ -283,6 +309,10 @@ impl From<&Settings> for Said {
         Self {
             socket: settings.socket.clone(),
             quota: Some(settings.quota.into()),
+            ephemeral_quota: Some(match settings.ephemeral_quota {
+                Some(bytes) => Amount::Bytes(bytes),
+                None => Amount::Text(UNLIMITED.into()),
+            }),
             weight: Some(settings.weight),
             codec: Some(settings.codec.name().to_owned()),
             identity: settings.identity.as_ref().map(ToString::to_string),
@@ -330,8 +360,9 @@ pub(crate) mod tests {
         for text in [
             "",
             "quota = '8G'\nweight = 200\ncodec = 'lz4'\ndomain = 'team-a'\nmax_pools = 3\n\
-             grace = 0\nswap_size = '40M'\ngive_back = 'any'\nfrozen = true\nsocket = '/run/x'",
-            "quota = 'credit:3M'\nswap_size = 40960",
+             grace = 0\nephemeral_quota = '1G'\nswap_size = '40M'\ngive_back = 'any'\nfrozen = true\nsocket = '/run/x'",
+            "quota = 'credit:3M'\nswap_size = 40960\nephemeral_quota = 0",
+            "ephemeral_quota = 'none'",
             "quota = 4611686018427387904\ngrace = 4611686018427387904",
         ] {
             let settings = read(text).unwrap();
@@ -357,6 +388,8 @@ pub(crate) mod tests {
             "quota = 1.0",
             "quota = true",
             "quota = 'debit'",
+            "ephemeral_quota = 'credit'",
+            "ephemeral_quota = 4611686018427387905",
             "weight = 0",
             "weight = 4294967296",
             "codec = 'gzip'",

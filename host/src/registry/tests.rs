@@ -26,7 +26,7 @@ fn what_the_api_made_and_changed_is_there_again_after_a_restart() {
     first.add("web2", &said("")).unwrap();
     first.add("web3", &said("")).unwrap();
     first.remove("web2").unwrap();
-    let change = said("quota = '16G'\nweight = 300\nfrozen = true");
+    let change = said("quota = '16G'\nephemeral_quota = '2G'\nweight = 300\nfrozen = true");
     let changed = first.set("web1", &change).unwrap().settings();
     drop(first);
 
@@ -43,6 +43,7 @@ fn what_the_api_made_and_changed_is_there_again_after_a_restart() {
     let stats = web1.machine().device().client().stats();
     assert_eq!((stats.weight, stats.frozen), (300, true));
     assert_eq!(stats.quota_bytes, 16 << 30);
+    assert_eq!(stats.ephemeral_quota_bytes, 2 << 30);
 }
 
 #[test]
@@ -90,7 +91,12 @@ fn only_what_the_api_made_can_be_removed_by_it() {
     open("b", Origin::File("/etc/virtio-tmem/b.toml".into())).unwrap();
     open("a", Origin::CommandLine).unwrap_err();
     registry.add("c", &said("")).unwrap();
-    for (name, words) in [("a", "command line"), ("b", "/etc/virtio-tmem/b.toml")] {
+    open("d", Origin::ServiceManager).unwrap();
+    for (name, words) in [
+        ("a", "command line"),
+        ("b", "/etc/virtio-tmem/b.toml"),
+        ("d", "socket unit"),
+    ] {
         let refused = registry.remove(name).unwrap_err();
         assert!(matches!(&refused, Refusal::Conflict(it) if it.contains(words)));
         let twice = registry.add(name, &said("")).unwrap_err();
@@ -98,7 +104,7 @@ fn only_what_the_api_made_can_be_removed_by_it() {
         registry.set(name, &said("weight = 7")).unwrap();
     }
     registry.remove("c").unwrap();
-    assert_eq!(door.served(), ["a", "b"]);
+    assert_eq!(door.served(), ["a", "b", "d"]);
     assert!(matches!(registry.remove("c"), Err(Refusal::Unknown(_))));
 }
 
@@ -108,7 +114,12 @@ fn the_socket_and_what_is_fixed_are_not_the_apis_to_choose() {
     let refused = registry.add("a", &said("socket = '/run/a'")).unwrap_err();
     assert!(matches!(refused, Refusal::Invalid(_)));
     registry.add("a", &said("")).unwrap();
-    for text in ["socket = '/run/a'", "max_pools = 3", "give_back = 'any'"] {
+    for text in [
+        "socket = '/run/a'",
+        "identity = '67e55044-10b1-426f-9247-bb680e5fe0c8'",
+        "max_pools = 3",
+        "give_back = 'any'",
+    ] {
         let refused = registry.set("a", &said(text)).unwrap_err();
         assert!(matches!(refused, Refusal::Invalid(_)), "{text}");
     }

@@ -107,10 +107,10 @@ mod tests {
             stream.read_to_string(&mut String::new()).unwrap();
             (text, body)
         });
-        let response = request(&socket, "PUT", "/v1/tmem", "{\"quota\":1}").unwrap();
+        let response = request(&socket, "PATCH", "/v1/vms/a", "{\"quota\":1}").unwrap();
         assert_eq!((response.status, response.body.as_str()), (404, "none"));
         let (head, body) = server.join().unwrap();
-        assert!(head.starts_with("PUT /v1/tmem HTTP/1.1\r\n"), "{head}");
+        assert!(head.starts_with("PATCH /v1/vms/a HTTP/1.1\r\n"), "{head}");
         assert_eq!(&body, b"{\"quota\":1}");
     }
 

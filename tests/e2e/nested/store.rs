@@ -42,7 +42,7 @@ fn pages_come_back_also_after_a_pause(host: &Arc<Host>) -> Result<()> {
     guest.pause()?;
     let moved = || -> Result<u64> {
         let stats = guest.stats()?;
-        Ok(stats.number("/tmem/puts")? + stats.number("/tmem/gets")?)
+        Ok(stats.number("/vms/guest/puts")? + stats.number("/vms/guest/gets")?)
     };
     // The device finishes what the guest had asked for.
     let mut before = moved()?;
@@ -101,7 +101,7 @@ fn the_quota_changes_under_load(host: &Arc<Host>) -> Result<()> {
     job.moves()?;
     learns(256)?;
     job.checked()?;
-    assert!(guest.stats()?.number("/tmem/puts")? >= nested::OVER * MIB);
+    assert!(guest.stats()?.number("/vms/guest/puts")? >= nested::OVER * MIB);
     nested::ends_right(&guest, job)?;
     guest.reset()
 }

@@ -43,10 +43,10 @@ fn nobody(at: &Path, error: &io::Error) -> anyhow::Error {
     let at = at.display();
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow::anyhow!(
-            "no daemon listens at {at}: this is a command for the host; start vhost-user-tmem there with --control-socket, or say with --control PATH where its socket is"
+            "no daemon listens at {at}: this is a command for the host; start vhost-user-tmem there with --control-socket, or say with --control PATH where its socket is, or that of a tmem-vmm"
         ),
         ErrorKind::PermissionDenied => anyhow::anyhow!(
-            "you may not use {at}: be root, the daemon's own user, or in the group of its --control-group"
+            "you may not use {at}: be root, the daemon's own user, or in the group of its --control-group or --api-group"
         ),
         _ => anyhow::anyhow!("cannot connect to {at}: {error}"),
     }

@@ -48,7 +48,10 @@ fn one(vm: &Vm) -> String {
         ("state", state(vm).to_owned()),
         (
             "socket",
-            socket.map_or_else(|| "inherited".into(), |path| path.display().to_string()),
+            socket.map_or_else(
+                || "without a path".into(),
+                |path| path.display().to_string(),
+            ),
         ),
         (
             "set up",
@@ -56,6 +59,7 @@ fn one(vm: &Vm) -> String {
                 ("api", true) => "by the control API, kept over restarts".into(),
                 ("api", false) => "by the control API, until the daemon ends".into(),
                 ("file", _) => "in a file of the administrator".into(),
+                ("service-manager", _) => "by a socket unit of the service manager".into(),
                 (other, _) => format!("on the {}", other.replace('-', " ")),
             },
         ),
@@ -68,6 +72,14 @@ fn one(vm: &Vm) -> String {
                 }
                 _ => size::show(vm.quota_bytes),
             },
+        ),
+        (
+            "ephemeral",
+            format!(
+                "{} of {}",
+                size::show(vm.ephemeral_held_bytes),
+                size::show(vm.ephemeral_quota.unwrap_or(u64::MAX).min(vm.quota_bytes))
+            ),
         ),
         ("weight", vm.weight.to_string()),
         ("codec", vm.codec.clone()),

@@ -84,11 +84,12 @@ fn change(api: &Api, name: &str, body: &Value) -> Result<()> {
     if !vm.kept {
         let reason = match vm.origin.as_str() {
             "file" => "change its file, too",
-            "command-line" => "change the daemon's command line, too",
+            "service-manager" => "write a file of settings for it",
+            "command-line" => "change the command line, too",
             _ => "it was started without --state",
         };
         warn(&format!(
-            "{} keeps this until the daemon ends: {reason}",
+            "{} keeps this until its program ends: {reason}",
             vm.name
         ));
     }
@@ -114,6 +115,8 @@ fn settings(said: &Settings) -> Map<String, Value> {
         }
     };
     put("quota", said.quota.clone().map(Value::from));
+    let ephemeral = said.ephemeral_quota.clone();
+    put("ephemeral_quota", ephemeral.map(Value::from));
     put("weight", said.weight.map(Value::from));
     put("codec", said.codec.clone().map(Value::from));
     put("domain", said.domain.clone().map(Value::from));

@@ -2,14 +2,14 @@
 //! What the vhost-user-backend crate asks of a device, for one connection.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use tmem_host::personality::{self, Handler, Lane, Personality, Step};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringEpollHandler, VringState, VringT};
+use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
@@ -18,10 +18,10 @@ use virtio_queue::{Queue, QueueT};
 use virtio_tmem::device::{Device, GoOn};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::served::Served;
 use super::vring::Vring;
+use crate::attendant::{Kick, Ready};
 use crate::room::Room;
 use crate::takeover::Note;
 use crate::trace::{Found, Trace, Verdict};
@@ -48,10 +48,8 @@ pub(super) struct Backend {
     /// By queue.
     handlers: Vec<Mutex<Box<dyn Handler>>>,
     /// Readable when there is an event for the driver.
-    raised: EventFd,
-    /// Readable when the connection has ended.
-    end: EventFd,
-    /// The same, for threads that are busy.
+    raised: Arc<Kick>,
+    /// The connection has ended.
     ended: AtomicBool,
     /// Ends the connection, once there is one.
     shutdown: OnceLock<ShutdownHandle>,
@@ -91,8 +89,10 @@ impl Backend {
                 .map(|queue| Mutex::new(personality.clone().handler(queue)))
                 .collect(),
             personality,
-            raised: EventFd::new(EFD_NONBLOCK)?,
-            end: EventFd::new(EFD_NONBLOCK)?,
+            raised: Arc::new(Kick::new(eventfd(
+                0,
+                EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+            )?)?),
             ended: AtomicBool::new(false),
             shutdown: OnceLock::new(),
             trouble: OnceLock::new(),
@@ -104,41 +104,53 @@ impl Backend {
         })
     }
 
-    /// Event numbers up to the number of queues belong to the crate.
-    fn raised_event(&self) -> u16 {
-        let queues = u16::try_from(self.num_queues()).unwrap_or(u16::MAX);
-        queues.saturating_add(1)
-    }
-
-    fn end_event(&self) -> u16 {
-        self.raised_event().saturating_add(1)
-    }
-
-    /// Lets the queues' threads hear of events and of the end.
-    pub(super) fn attach(&self, threads: &[Arc<VringEpollHandler<Arc<Self>>>]) -> io::Result<()> {
-        for thread in threads {
-            let event = u64::from(self.end_event());
-            thread.register_listener(self.end.as_raw_fd(), EventSet::IN, event)?;
-        }
-        let woken = self.personality.woken_queue().map(usize::from);
-        if let Some(thread) = woken.and_then(|queue| threads.get(queue)) {
-            let event = u64::from(self.raised_event());
-            thread.register_listener(self.raised.as_raw_fd(), EventSet::IN, event)?;
-        }
-        let raised = self.raised.try_clone()?;
+    /// Hears of events for the driver.
+    pub(super) fn attach(&self) {
+        let raised = self.raised.clone();
         self.personality.set_wake(Some(Box::new(move || {
             // Fails only when it is readable already.
-            let _ = raised.write(1);
+            let _ = rustix::io::write(&*raised, &1u64.to_ne_bytes());
         })));
-        Ok(())
     }
 
-    /// Ends the queues' threads.
+    /// Has whoever serves a queue end soon.
     pub(super) fn end(&self) {
         self.personality.set_wake(None);
         self.ended.store(true, Ordering::Release);
-        // Fails only when it is readable already.
-        let _ = self.end.write(1);
+    }
+
+    /// What becomes readable when there is an event for the driver, if `queue` is to tell it.
+    pub(super) fn raised(&self, queue: usize) -> Option<&Kick> {
+        let woken = self.personality.woken_queue().map(usize::from);
+        (woken == Some(queue)).then_some(&*self.raised)
+    }
+
+    /// Takes what has become readable, and serves the queue; `false` if it is not to be served any
+    /// more.
+    pub(super) fn work(&self, queue: usize, vring: &Vring<Memory>, ready: Ready) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        if ready.raised {
+            // Fails only when it was read already.
+            let _ = rustix::io::read(&*self.raised, &mut [0; 8]);
+        }
+        // An error is trouble.
+        let _ = ready.kick.then(|| vring.read_kick());
+        if self.end_if_in_trouble(queue, vring) {
+            return false;
+        }
+        self.serve(queue, vring);
+        true
+    }
+
+    /// Ends the connection if kicks of a queue cannot be had; whether it is so.
+    pub(super) fn end_if_in_trouble(&self, queue: usize, vring: &Vring<Memory>) -> bool {
+        let Some(error) = vring.trouble() else {
+            return false;
+        };
+        self.fail(format!("queue {queue}: cannot read kicks: {error}"));
+        true
     }
 
     /// The connection is there, and `handle` ends it.
@@ -447,34 +459,18 @@ impl VhostUserBackend for Backend {
         Ok(())
     }
 
+    /// The crate's threads stay as long as the connection, idle or not: ours do not.
     fn queues_per_thread(&self) -> Vec<u64> {
-        (0..self.num_queues()).map(|queue| 1 << queue).collect()
+        Vec::new()
     }
 
     fn handle_event(
         &self,
-        event: u16,
+        _event: u16,
         _evset: EventSet,
-        vrings: &[Vring<Memory>],
-        thread: usize,
+        _vrings: &[Vring<Memory>],
+        _thread: usize,
     ) -> io::Result<()> {
-        if event == self.end_event() {
-            // An error is how a thread of the crate ends without leaking a
-            // file descriptor.
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        if event == self.raised_event() {
-            // Fails only when it was read already.
-            let _ = self.raised.read();
-        }
-        // Each thread has one vring.
-        if let Some(vring) = vrings.first() {
-            if let Some(error) = vring.trouble() {
-                self.fail(format!("queue {thread}: cannot read kicks: {error}"));
-                return Err(error.kind().into());
-            }
-            self.serve(thread, vring);
-        }
         Ok(())
     }
 }

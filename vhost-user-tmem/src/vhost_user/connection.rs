@@ -13,7 +13,9 @@ use vm_memory::GuestMemoryMmap;
 
 use super::backend::Backend;
 use super::others::turn_away;
+use super::queues::Queues;
 use super::session::{Front, Relay, pair};
+use super::vring;
 use crate::stop::Stop;
 use crate::vm::{Memory, Vm};
 
@@ -88,24 +90,23 @@ fn serve(
     let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
     let backend = Arc::new(Backend::new(vm, mem.clone())?);
-    let mut daemon =
-        VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), announced).map_err(sentence)?;
+    let (daemon, vrings) =
+        vring::collect(|| VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), announced));
+    let mut daemon = daemon.map_err(sentence)?;
+    let queues = Queues::serve(&backend, vrings)?;
     vm.set_memory(Some(mem));
     let mut relay = None;
-    let started = backend
-        .attach(&daemon.get_epoll_handlers())
-        .map_err(anyhow::Error::from)
-        .and_then(|()| match way {
-            Way::Direct(listener) => daemon.start(listener).map_err(sentence),
-            Way::Relayed(front) => {
-                let begun = begin(&mut daemon, stop);
-                let (inner, stop) = begun.inspect_err(|_| front.end())?;
+    let started = match way {
+        Way::Direct(listener) => daemon.start(listener).map_err(sentence),
+        Way::Relayed(front) => begin(&mut daemon, stop)
+            .inspect_err(|_| front.end())
+            .and_then(|(inner, stop)| {
                 let thread = thread::Builder::new().name(format!("relay {}", vm.name()));
                 let run = move || Relay::new(front, inner, stop).run();
                 relay = Some(thread.spawn(run).context("cannot start a thread")?);
                 Ok(())
-            }
-        });
+            }),
+    };
     let served = started.and_then(|()| {
         let handle = daemon.shutdown_handle();
         backend.connected(handle.clone());
@@ -121,8 +122,9 @@ fn serve(
         }
         Ok(judge(ended))
     });
-    // Dropping the daemon joins the queues' threads.
     backend.end();
+    // Waits for their threads.
+    drop(queues);
     drop(daemon);
     vm.set_trace(backend.trace());
     vm.set_memory(None);

@@ -4,6 +4,7 @@
 mod backend;
 pub mod connection;
 mod others;
+mod queues;
 mod serve;
 mod served;
 mod session;

@@ -2,6 +2,7 @@
 //! A vring whose thread holds its lock while it works, and lets go when the
 //! front end wants to change something.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -11,8 +12,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutGuard, VringT};
-use virtio_queue::Error;
+use virtio_queue::{Error, QueueT};
 use vm_memory::GuestAddressSpace;
+
+use crate::attendant::Kick;
+use crate::vm::Memory;
 
 /// How often the log tells of files that are dropped.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -42,11 +46,24 @@ fn say() {
     }
 }
 
-/// [`VringMutex`], with four differences: a queue's thread that works through
+thread_local! {
+    /// Those that this thread makes, if they are collected.
+    static MADE: RefCell<Option<Vec<Vring<Memory>>>> = const { RefCell::new(None) };
+}
+
+/// Calls `make`, which has vrings made; gives these, too. The crate shows them to nobody else.
+pub(super) fn collect<T>(make: impl FnOnce() -> T) -> (T, Vec<Vring<Memory>>) {
+    MADE.set(Some(Vec::new()));
+    let made = make();
+    (made, MADE.take().unwrap_or_default())
+}
+
+/// [`VringMutex`], with five differences: a queue's thread that works through
 /// many requests hears of a front end that waits for the lock (mutexes are not
 /// fair), a kick that was taken away in the meantime is no error (one would end
 /// the queue's thread for good), any other error of a kick is kept for who ends the
-/// connection, and a size that no queue can have is one: the next SET_VRING_ADDR fails.
+/// connection, a size that no queue can have is one: the next SET_VRING_ADDR fails, and who
+/// attends to the queue hears when it starts, stops or has another kick.
 #[derive(Clone)]
 pub(super) struct Vring<M: GuestAddressSpace> {
     inner: VringMutex<M>,
@@ -56,9 +73,49 @@ pub(super) struct Vring<M: GuestAddressSpace> {
     is_odd: Arc<AtomicBool>,
     /// Why kicks cannot be read.
     trouble: Arc<OnceLock<io::Error>>,
+    /// What is to be waited for while the queue runs.
+    kick: Arc<Mutex<Option<Arc<Kick>>>>,
+    /// Called when that may have changed.
+    changed: Arc<OnceLock<Changed>>,
 }
 
+type Changed = Box<dyn Fn() + Send + Sync>;
+
 impl<M: GuestAddressSpace + 'static> Vring<M> {
+    /// Calls `changed` whenever the queue starts, stops or has another kick.
+    pub(super) fn on_change(&self, changed: impl Fn() + Send + Sync + 'static) {
+        // A vring has one attendant.
+        let _ = self.changed.set(Box::new(changed));
+    }
+
+    fn has_changed(&self) {
+        if let Some(changed) = self.changed.get() {
+            changed();
+        }
+    }
+
+    /// What is to be waited for; `None` while the queue does not run.
+    pub(super) fn kick(&self) -> Option<Arc<Kick>> {
+        let runs = self.change(|vring| {
+            let state = vring.get_ref();
+            state.is_enabled() && state.get_queue().ready()
+        });
+        let kick = self.kick.lock().unwrap_or_else(PoisonError::into_inner);
+        kick.clone().filter(|_| runs)
+    }
+
+    /// Keeps a duplicate of a kick, which the crate keeps as well.
+    fn keep_kick(&self, file: Option<&File>) {
+        let kick = file.map(|file| Kick::new(file.try_clone()?.into()));
+        let kick = kick.transpose().unwrap_or_else(|error| {
+            // The first is as good as any.
+            let _ = self.trouble.set(error);
+            None
+        });
+        let mut kept = self.kick.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = kick.map(Arc::new);
+    }
+
     /// Whether the front end wants to change the vring.
     pub(super) fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) != 0
@@ -85,21 +142,25 @@ impl<'a, M: GuestAddressSpace + 'a> VringStateMutGuard<'a, M> for Vring<M> {
     type G = MutexGuard<'a, VringState<M>>;
 }
 
-impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
-    fn new(mem: M, max_queue_size: u16) -> Result<Self, Error> {
-        Ok(Self {
+impl VringT<Memory> for Vring<Memory> {
+    fn new(mem: Memory, max_queue_size: u16) -> Result<Self, Error> {
+        let new = Self {
             inner: VringMutex::new(mem, max_queue_size)?,
             waiting: Arc::default(),
             is_odd: Arc::default(),
             trouble: Arc::default(),
-        })
+            kick: Arc::default(),
+            changed: Arc::default(),
+        };
+        MADE.with_borrow_mut(|made| made.as_mut().map(|made| made.push(new.clone())));
+        Ok(new)
     }
 
-    fn get_ref(&self) -> MutexGuard<'_, VringState<M>> {
+    fn get_ref(&self) -> MutexGuard<'_, VringState<Memory>> {
         self.inner.get_ref()
     }
 
-    fn get_mut(&self) -> MutexGuard<'_, VringState<M>> {
+    fn get_mut(&self) -> MutexGuard<'_, VringState<Memory>> {
         self.inner.get_mut()
     }
 
@@ -125,6 +186,7 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
 
     fn set_enabled(&self, enabled: bool) {
         self.change(|vring| vring.set_enabled(enabled));
+        self.has_changed();
     }
 
     fn set_queue_info(&self, desc: u64, avail: u64, used: u64) -> Result<(), Error> {
@@ -164,11 +226,14 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
 
     fn set_queue_ready(&self, ready: bool) {
         self.change(|vring| vring.set_queue_ready(ready));
+        self.has_changed();
     }
 
     fn set_kick(&self, file: Option<File>) {
         let file = file.and_then(event);
+        self.keep_kick(file.as_ref());
         self.change(|vring| vring.set_kick(file));
+        self.has_changed();
     }
 
     fn read_kick(&self) -> io::Result<bool> {

@@ -7,11 +7,12 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 /// Where it is. Cargo tells a test of the programs of its own package only.
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let beside = Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem"));
-        let dir = beside.parent().unwrap();
+        // Tests are one folder further down than programs.
+        let test = std::env::current_exe().unwrap();
+        let dir = test.parent().unwrap().parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
         build.args([
             "build",

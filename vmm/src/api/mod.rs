@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The API socket: the machine's state and metrics, and its settings at run
-//! time, over HTTP/1.1.
+//! The API socket: the control API of the host ([`tmem_host::api`]) for the guest in this
+//! process, and what is this machine's alone. `openapi.json` describes the latter; `GET
+//! /v1/openapi.json` gives both.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/vm` | state, vCPUs, memory, and where its transcendent memory is |
 //! | `PUT /v1/vm/pause`, `PUT /v1/vm/resume` | once the guest stands still, or goes on; then as above |
 //! | `PUT /v1/vm/shutdown` | presses the power button; with `{"force": true}` ends the machine |
-//! | `PUT /v1/tmem` with `{"quota": BYTES}` | sets the quota; the guest's driver is told |
-//! | `GET /v1/stats` | every counter as JSON |
-//! | `GET /metrics` | every counter as Prometheus text, or as OpenMetrics if that is asked for |
+//! | `GET /v1/stats`, `GET /metrics` | as in the control API, and every device's counters |
 
+mod openapi;
 mod routes;
 mod stats;
 
@@ -39,11 +39,11 @@ pub struct Api {
 
 impl Api {
     /// A thread that is to answer for `vm` on `socket`, once [`Api::open`] is
-    /// called; clients wait until then.
+    /// called; clients wait until then, and `guard` judges them.
     ///
     /// # Errors
     /// When the system has no thread or file descriptor to give.
-    pub fn start(socket: Socket, vm: SharedVm) -> Result<Self> {
+    pub fn start(socket: Socket, guard: Guard, vm: SharedVm) -> Result<Self> {
         let stop = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event")?);
         let socket = Arc::new(socket);
         let (listener, stopped) = (socket.clone(), stop.clone());
@@ -56,7 +56,7 @@ impl Api {
             http::serve(
                 listener.listener(),
                 &event::fd(&stopped),
-                Some(Guard::own()),
+                Some(guard),
                 |request| routes::answer(&vm, request),
             );
         };

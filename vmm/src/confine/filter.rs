@@ -147,8 +147,8 @@ fn allowed(role: Role) -> (Vec<&'static [c_long]>, Vec<u64>) {
             vec![STORE]
         }
         Role::Console => vec![CONSOLE],
-        // It changes quotas, which may evict pages.
-        Role::Api => vec![API, STORE],
+        // It changes quotas, which may evict pages, and reads counters of the process.
+        Role::Api => vec![API, STORE, WATCH],
         Role::Device => {
             ioctls.extend(DEVICE_IOCTLS);
             vec![DEVICE]
@@ -156,6 +156,7 @@ fn allowed(role: Role) -> (Vec<&'static [c_long]>, Vec<u64>) {
         Role::Store => vec![STORE],
         Role::FrontEnd => vec![FRONT_END],
         Role::Watch => vec![WATCH],
+        Role::Care => vec![WATCH, STORE],
     };
     (calls, ioctls)
 }
@@ -193,7 +194,7 @@ fn program(role: Role, refused: SeccompAction) -> Result<BpfProgram, seccompiler
 mod tests {
     use super::*;
 
-    const ROLES: [Role; 8] = [
+    const ROLES: [Role; 9] = [
         Role::Main,
         Role::Vcpu,
         Role::Console,
@@ -202,6 +203,7 @@ mod tests {
         Role::Store,
         Role::FrontEnd,
         Role::Watch,
+        Role::Care,
     ];
 
     #[test]

@@ -46,6 +46,8 @@ pub enum Role {
     FrontEnd,
     /// Reads counters of the vCPUs.
     Watch,
+    /// Looks after the in-process store now and then.
+    Care,
 }
 
 /// Set once by the program; a library's user that does not is not confined.

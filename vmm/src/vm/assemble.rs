@@ -50,6 +50,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
         state: Mutex::new(State::Paused),
         cpus: options.cpus,
         memory: options.memory,
+        control: tmem.control(),
         tmem,
         reported,
         events,
@@ -154,7 +155,7 @@ fn add_tmem(
     match asked {
         None => Ok(Tmem::None),
         Some(Asked::InProcess(options)) => {
-            let tmem = TmemInProcess::new(options)?;
+            let tmem = TmemInProcess::new(options, machine.memory())?;
             let device = tmem
                 .virtio(options.serve)
                 .context("cannot make the tmem device")?;

@@ -11,9 +11,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tmem_host::api::Api;
 
 use crate::machine::{Event, Running};
-use crate::virtio::tmem::TmemInProcess;
+use crate::virtio::tmem::{self, TmemInProcess};
 
 /// Whether the guest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +36,29 @@ pub enum Tmem {
     Daemon,
 }
 
+impl Tmem {
+    /// What the API calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::InProcess(_) => "in-process",
+            Self::Daemon => "daemon",
+        }
+    }
+
+    fn control(&self) -> Api {
+        match self {
+            Self::InProcess(tmem) => tmem.api().clone(),
+            Self::None => tmem::api_of_nobody(
+                "this machine has no transcendent memory; start it with --tmem quota=SIZE",
+            ),
+            Self::Daemon => tmem::api_of_nobody(
+                "the daemon has this machine's transcendent memory: ask at its control socket",
+            ),
+        }
+    }
+}
+
 /// A machine with its devices.
 pub struct Vm {
     /// Dropped first: no vCPU runs when the devices go.
@@ -46,6 +70,8 @@ pub struct Vm {
     pub memory: u64,
     /// The store.
     pub tmem: Tmem,
+    /// What an operator sees and changes of the store.
+    pub control: Api,
     /// Devices with metrics.
     pub reported: Vec<Reported>,
     events: Sender<Event>,

@@ -11,12 +11,20 @@ use crate::vmm::PATIENCE;
 
 /// Makes a request; gives the status and the body.
 pub(crate) fn request(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
-    let mut stream = send(socket, method, path, body);
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (head, body) = exchange(socket, method, path, body);
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
+    (status, body)
+}
+
+/// Makes a request; gives the head and the body of the answer.
+pub(crate) fn exchange(socket: &Path, method: &str, path: &str, body: &str) -> (String, String) {
+    let mut stream = send(socket, method, path, body);
+    let mut answer = Vec::new();
+    // Whoever refuses without reading may have closed already.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
 }
 
 /// Makes a request after which the program may end before it has answered.

@@ -24,8 +24,8 @@ fn idle() -> Guest {
 }
 
 /// A machine with [`idle`].
-fn idling() -> Vmm {
-    let mut vmm = Vmm::start(&idle(), &[]);
+pub(crate) fn idling(args: &[&str]) -> Vmm {
+    let mut vmm = Vmm::start(&idle(), args);
     vmm.see("idle\n");
     vmm
 }
@@ -55,7 +55,7 @@ fn signals_end_the_machine_with_code_0() {
         return;
     }
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
-        let vmm = idling();
+        let vmm = idling(&[]);
         vmm.signal(signal);
         vmm.end().silently(0);
     }
@@ -67,7 +67,7 @@ fn the_api_ends_the_machine_with_code_0() {
         return;
     }
     for paused in [false, true] {
-        let vmm = idling();
+        let vmm = idling(&[]);
         if paused {
             assert_eq!(state(&vmm.api(), "PUT", "/v1/vm/pause"), "paused");
         }
@@ -164,7 +164,7 @@ fn the_api_tells_what_there_is_and_refuses_what_is_not() {
     if !can_run() {
         return;
     }
-    let vmm = idling();
+    let vmm = idling(&[]);
     let api = vmm.api();
     let told = ask(&api, "GET", "/v1/vm", "");
     assert_eq!(told["cpus"], 1);
@@ -185,9 +185,6 @@ fn the_api_tells_what_there_is_and_refuses_what_is_not() {
         ("PUT", "/v1/vm/shutdown", "{\"force\": 1}", 400),
         ("PUT", "/v1/vm/shutdown", "{\"now\": true}", 400),
         ("PUT", "/v1/vm/shutdown", "now", 400),
-        ("PUT", "/v1/tmem", "", 400),
-        ("PUT", "/v1/tmem", "{\"quota\": -1}", 400),
-        ("PUT", "/v1/tmem", "{\"quota\": 1}", 409),
     ] {
         let answer = request(&api, method, path, body);
         assert_eq!(answer.0, status, "{method} {path} {body}: {}", answer.1);

@@ -16,6 +16,8 @@ mod guest;
 #[path = "../../../vhost-user-tmem/tests/common/huge_pages.rs"]
 mod pool;
 mod terminal;
+#[path = "../../../vhost-user-tmem/tests/common/tmemctl.rs"]
+mod tmemctl;
 mod virtio;
 mod vmm;
 
@@ -28,6 +30,7 @@ mod huge_pages;
 mod manners;
 mod misuse;
 mod network;
+mod operated;
 mod places;
 mod ports;
 mod pressure;

@@ -83,13 +83,13 @@ fn pages_are_compressed_to_fit_and_the_quota_can_be_changed() {
         vmm.see("all there\n");
         let api = vmm.api();
         let stats = ask(&api, "GET", "/v1/stats", "");
-        let metric = |name: &str| stats["tmem"][name].as_u64().unwrap();
+        let metric = |name: &str| stats["vms"]["guest"][name].as_u64().unwrap();
         assert_eq!(metric("persistent_pages"), RUNS * RUN as u64);
         assert!(metric("compressed_pages") > 0, "{stats}");
         assert!(metric("held_bytes") <= 6 << 20, "{stats}");
         for quota in [4096, 6 << 20] {
             let body = format!("{{\"quota\": {quota}}}");
-            let changed = ask(&api, "PUT", "/v1/tmem", &body);
+            let changed = ask(&api, "PATCH", "/v1/vms/guest", &body);
             assert_eq!(changed["quota_bytes"], quota);
             // What is in there stays.
             assert_eq!(changed["persistent_pages"], RUNS * RUN as u64);

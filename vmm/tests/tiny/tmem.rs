@@ -145,7 +145,12 @@ fn the_guest_hears_of_another_quota() {
         let tmem = format!("quota=16M,serve={serve}");
         let mut vmm = Vmm::start(&guest, &["--tmem", &tmem]);
         vmm.see("listening\n");
-        ask(&vmm.api(), "PUT", "/v1/tmem", r#"{"quota": 8388608}"#);
+        ask(
+            &vmm.api(),
+            "PATCH",
+            "/v1/vms/guest",
+            r#"{"quota": 8388608}"#,
+        );
         let ended = vmm.end();
         assert_eq!(ended.out, "heard\n", "{ended:?}");
         ended.silently(0);
@@ -175,8 +180,9 @@ fn a_daemon_may_come_later() {
     let mut vmm = Vmm::start(&guest, &["--tmem", &socket]);
     vmm.see("alone\n");
     assert_eq!(ask(&vmm.api(), "GET", "/v1/vm", "")["tmem"], "daemon");
-    let (status, answer) = request_to(&vmm.api(), "PUT", "/v1/tmem", r#"{"quota": 8192}"#);
-    assert_eq!(status, 409, "{answer}");
+    let (status, answer) = request_to(&vmm.api(), "POST", "/v1/vms", r#"{"name": "web1"}"#);
+    assert_eq!(status, 409);
+    assert!(answer.contains("the daemon has"), "{answer}");
     let _daemon = host.serve(&host.pools(2));
     let ended = vmm.end();
     assert_eq!(ended.out, "all there\n", "{ended:?}");

@@ -10,6 +10,7 @@
 mod deferred;
 mod ledger;
 mod memory;
+mod part;
 mod store;
 mod wake_up;
 
@@ -24,12 +25,15 @@ use crate::sync::{Arc, Mutex};
 use crate::tier::{Arena, Log, PIECE, SEGMENT};
 use crate::types::{Identity, Refused};
 use ledger::Ledger;
+use part::Part;
 
 /// What ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shortage {
     /// The pool's quota.
     Pool,
+    /// That of all pools of its kind.
+    Kind,
     /// The client's quota.
     Client,
     /// The store's memory limit.
@@ -42,7 +46,7 @@ impl Shortage {
     /// What a put that met it is told.
     pub(crate) fn refusal(self) -> Refused {
         match self {
-            Self::Pool | Self::Client => Refused::Quota,
+            Self::Pool | Self::Kind | Self::Client => Refused::Quota,
             Self::Store | Self::System => Refused::Memory,
         }
     }
@@ -55,6 +59,8 @@ pub(crate) struct Budget {
     pub(crate) name: String,
     pub(crate) identity: Identity,
     quota: AtomicU64,
+    /// What the client's ephemeral pools may hold of that, and hold.
+    pub(crate) ephemeral: Part,
     weight: AtomicU32,
     ledger: Ledger,
     frozen: AtomicBool,
@@ -78,6 +84,7 @@ impl Budget {
             name: config.name,
             identity,
             quota: AtomicU64::new(config.quota),
+            ephemeral: Part::default(),
             weight: AtomicU32::new(config.weight.max(1)),
             ledger: Ledger::default(),
             frozen: AtomicBool::new(false),

@@ -4,7 +4,6 @@
 use super::Pages;
 use crate::index::{Key, OutOfRoom, split};
 use crate::stats::Counters;
-use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{Content, LeftPage};
 use crate::types::PoolKind;
 
@@ -25,7 +24,7 @@ impl Pages {
             bytes += page.entry.footprint() as u64;
         }
         self.budget.counters.keep(&counters);
-        self.held.fetch_add(bytes, Relaxed);
+        self.charge_self_anyway(bytes);
         self.change(shard, |change| {
             // The block of the page before: often the same, and none goes meanwhile.
             let (mut last, mut result) = (None, Ok(()));

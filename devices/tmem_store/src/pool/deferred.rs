@@ -5,7 +5,6 @@ use crate::sync::PoisonError;
 use crate::sync::atomic::Ordering::Relaxed;
 
 use super::{Change, Pages};
-use crate::budget::charge;
 use crate::codec;
 use crate::index::{Claim, Key, Place, SHARDS, Shard};
 use crate::tier::{Content, EntryRef, LARGEST, Owner, Payload};
@@ -40,7 +39,7 @@ impl Pages {
     fn keep_deferred(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Content> {
         let owner = self.owner(key, nth);
         let content = self.budget.keep_deferred(&owner, page)?;
-        if !charge(&self.held, self.quota, LARGEST as u64) {
+        if self.charge_self(LARGEST as u64).is_err() {
             self.budget.free(content);
             return None;
         }

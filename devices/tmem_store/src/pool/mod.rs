@@ -114,16 +114,37 @@ impl Pages {
 
     /// Charges the pool, then the client and the store.
     fn charge(&self, bytes: u64) -> Result<(), Shortage> {
-        if !charge(&self.held, self.quota, bytes) {
-            return Err(Shortage::Pool);
-        }
+        self.charge_self(bytes)?;
         self.budget
             .charge(bytes)
             .inspect_err(|_| self.credit_self(bytes))
     }
 
+    /// Charges the pool, and the client's pools of its kind.
+    fn charge_self(&self, bytes: u64) -> Result<(), Shortage> {
+        if !charge(&self.held, self.quota, bytes) {
+            return Err(Shortage::Pool);
+        }
+        if self.kind() == PoolKind::Ephemeral && !self.budget.ephemeral.charge(bytes) {
+            self.held.fetch_sub(bytes, Relaxed);
+            return Err(Shortage::Kind);
+        }
+        Ok(())
+    }
+
+    /// What is held counts, whatever the quota.
+    fn charge_self_anyway(&self, bytes: u64) {
+        self.held.fetch_add(bytes, Relaxed);
+        if self.kind() == PoolKind::Ephemeral {
+            self.budget.ephemeral.charge_anyway(bytes);
+        }
+    }
+
     fn credit_self(&self, bytes: u64) {
         self.held.fetch_sub(bytes, Relaxed);
+        if self.kind() == PoolKind::Ephemeral {
+            self.budget.ephemeral.credit(bytes);
+        }
     }
 
     /// Gives the memory of a page back that was counted as kept.
@@ -194,8 +215,8 @@ impl Pages {
             self.credit_self(charged - after);
             self.budget.credit(charged - after);
         } else if after > charged {
-            // The estimate was too low: what is held counts, whatever the quota.
-            self.held.fetch_add(after - charged, Relaxed);
+            // The estimate was too low.
+            self.charge_self_anyway(after - charged);
             self.budget.charge_anyway(after - charged);
         }
         lock.deferred.store(shard.has_deferred(), Relaxed);
@@ -232,7 +253,7 @@ impl Pages {
         let key = Key::new(&self.seed, owner.object, block);
         let bytes = new.footprint() as u64;
         let more = bytes.saturating_sub(old.footprint() as u64);
-        if more > 0 && !charge(&self.held, self.quota, more) {
+        if more > 0 && self.charge_self(more).is_err() {
             return Err(new);
         }
         let counters = &self.budget.counters;

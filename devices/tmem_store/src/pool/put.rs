@@ -3,7 +3,7 @@
 //! tried again is above.
 
 use super::{Change, Pages};
-use crate::budget::{Shortage, charge};
+use crate::budget::Shortage;
 use crate::codec;
 use crate::config::Compression;
 use crate::index::{Key, OutOfRoom, split};
@@ -132,10 +132,10 @@ impl Pages {
         let content = self.budget.keep(owner, payload, replaces)?;
         self.budget.counters.kept(self.kind(), &content);
         let bytes = content.entry().footprint() as u64;
-        if !charge(&self.held, self.quota, bytes) {
+        if let Err(shortage) = self.charge_self(bytes) {
             self.budget.counters.dropped(self.kind(), &content);
             self.budget.free(content);
-            return Err(Shortage::Pool);
+            return Err(shortage);
         }
         Ok(content)
     }

@@ -99,6 +99,18 @@ impl Member {
         self.clean(effort, patient).is_memory() || self.evict(effort, patient) > 0
     }
 
+    /// Changes what ephemeral pools may hold, and evicts what is beyond it.
+    pub(crate) fn change_ephemeral_quota(&self, bytes: u64) {
+        let ephemeral = &self.budget.ephemeral;
+        ephemeral.set_quota(bytes);
+        while ephemeral.is_beyond() {
+            let mut effort = Effort::background();
+            if !self.compress_now(&mut effort, true) && self.evict(&mut effort, true) == 0 {
+                return;
+            }
+        }
+    }
+
     /// Evicts ephemeral pages until `bytes` of what is held have come back or none is left;
     /// how many went.
     pub(crate) fn evict_bytes(&self, bytes: u64) -> u64 {

@@ -95,7 +95,7 @@ impl Member {
             (Shortage::Pool, Some(pool)) => {
                 compress_while(effort, || pool.deferred() > 0, || pool.compress_now(true))
             }
-            (Shortage::Client, _) => self.compress_now(effort, true),
+            (Shortage::Kind | Shortage::Client, _) => self.compress_now(effort, true),
             (Shortage::Store | Shortage::System, _) => self.reclaimer.compress_now(self, effort),
         }
     }
@@ -113,6 +113,7 @@ impl Member {
                 let evicted = oldest.map(|(_, shard)| pool.evict(shard, true, true));
                 evicted.is_some()
             }
+            (Shortage::Kind, _) => self.evict(effort, true) > 0,
             (Shortage::Client, _) => self.make_own_room(effort),
             (Shortage::Store | Shortage::System, _) => {
                 self.reclaimer.make_room(self, request.kind(), effort)

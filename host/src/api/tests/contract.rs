@@ -117,7 +117,7 @@ fn no_other_route_is_there() {
 #[test]
 fn what_is_set_is_shown_and_reaches_the_store() {
     let held = Held::new();
-    let body = r#"{"name": "a", "quota": 1048576, "weight": 7, "codec": "lz4", "grace": 5,
+    let body = r#"{"name": "a", "quota": 1048576, "ephemeral_quota": 4096, "weight": 7, "codec": "lz4", "grace": 5,
         "domain": "team-a", "max_pools": 3, "give_back": "any", "swap_size": "1M", "frozen": true}"#;
     let made = held.ask("POST", "/v1/vms", body);
     assert_eq!(made.header, Some(("Location", "/v1/vms/a".into())));
@@ -143,11 +143,13 @@ fn what_is_set_is_shown_and_reaches_the_store() {
             .stats()
     };
     assert!(client().frozen);
-    let body = r#"{"quota": "2M", "weight": 8, "codec": "none", "frozen": false, "domain": ""}"#;
+    assert_eq!(client().ephemeral_quota_bytes, 4096);
+    let body = r#"{"quota": "2M", "ephemeral_quota": "none", "weight": 8, "codec": "none", "frozen": false, "domain": ""}"#;
     let shown = held.json("PATCH", "/v1/vms/a", body);
     assert_eq!(shown["domain"], Value::Null);
     assert_eq!(shown["codec"], "none");
     let client = client();
     assert_eq!((client.quota_bytes, client.weight), (2 << 20, 8));
+    assert_eq!(client.ephemeral_quota_bytes, 2 << 20);
     assert!(!client.frozen);
 }

@@ -4,7 +4,9 @@
 //! A guest waits for most of its requests, so by default they are served on
 //! the thread of the vCPU that makes them ([`Serve`]).
 
+mod care;
 mod options;
+mod registered;
 #[cfg(test)]
 mod tests;
 
@@ -15,61 +17,70 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use tmem_cli::size;
+use tmem_host::api::Api;
 use tmem_store::{ClientConfig, Compressor, Store, StoreConfig};
 use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
 use virtio_tmem::wire;
 
+use super::Memory;
 use super::personality::{Serve, Served};
 use crate::confine::{self, Role};
-
-/// What the store is called in its metrics: it has one client.
-const NAME: &str = "guest";
+use care::Care;
 
 /// A store for one guest, and the device in front of it.
 pub struct TmemInProcess {
     device: Arc<Device>,
-    store: Store,
+    api: Api,
+    /// Looks after it; ended when this is dropped.
+    _care: Care,
     /// Compresses in the background; ended when this is dropped.
     _compressor: Compressor,
 }
 
 impl TmemInProcess {
-    /// Makes the store.
+    /// Makes the store, for a guest with this memory.
     ///
     /// # Errors
     /// A sentence about a limit that cannot be, or what the system lacks.
-    pub fn new(options: &TmemOptions) -> Result<Self> {
+    pub fn new(options: &TmemOptions, memory: &Memory) -> Result<Self> {
         let limit = limit(options, tmem_host::memory::of_host())?;
         let store = Store::new(StoreConfig::with_limit(limit))?;
         let compressor = store
             .start_compressor_with(|| confine::enter(Role::Store))
             .context("cannot start a thread for the store")?;
+        let name = options.name.as_str();
         let client =
-            store.add_client(ClientConfig::new(NAME, options.quota).with_max_pools(MAX_POOLS))?;
+            store.add_client(ClientConfig::new(name, options.quota).with_max_pools(MAX_POOLS))?;
         client.set_compression(options.codec);
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).context("cannot get random numbers")?;
-        let config = DeviceConfig::new(NAME, instance)
+        let config = DeviceConfig::new(name, instance)
             .with_swap_pages(options.swap_size / wire::PAGE_SIZE as u64)
             .with_request_queues(options.queues.into());
         let device = Device::new(client, config)
             .with_give_back(options.give_back)
             .with_report(Box::new(|line| log::warn!("{line}")));
+        let device = Arc::new(device);
+        let registry = registered::registry(options, device.clone(), memory.clone(), limit)?;
+        let registry = Arc::new(registry);
+        let health = Arc::default();
+        let care = Care::start(registry.clone(), Arc::clone(&health));
+        let store = Some(store);
         Ok(Self {
-            device: Arc::new(device),
-            store,
+            device,
+            api: Api {
+                store,
+                registry,
+                health,
+            },
+            _care: care.context("cannot start a thread for the store")?,
             _compressor: compressor,
         })
     }
 
-    /// The device: quota, metrics.
-    pub fn device(&self) -> &Arc<Device> {
-        &self.device
-    }
-
-    /// The store behind it.
-    pub fn store(&self) -> &Store {
-        &self.store
+    /// What an operator sees and changes of it.
+    pub fn api(&self) -> &Api {
+        &self.api
     }
 
     /// The device with its queues and threads, for a machine.
@@ -78,6 +89,15 @@ impl TmemInProcess {
     /// When the system has no thread or file descriptor to give.
     pub fn virtio(&self, serve: Serve) -> io::Result<Served> {
         Served::new("tmem", Role::Store, self.device.clone(), serve)
+    }
+}
+
+/// The control API of a machine without a store, and why it has none.
+pub fn api_of_nobody(why: &'static str) -> Api {
+    Api {
+        store: None,
+        registry: Arc::new(registered::nobody(why)),
+        health: Arc::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tmem_cli::settings::Settings;
 use tmem_cli::size;
+use tmem_host::registry::Name;
 use tmem_store::Compression;
 use virtio_tmem::device::GiveBack;
 use virtio_tmem::wire::PAGE_SIZE;
@@ -13,6 +14,9 @@ use crate::virtio::personality::Serve;
 
 /// Bytes in a page.
 const PAGE: u64 = PAGE_SIZE as u64;
+
+/// What the guest is called, unless said otherwise.
+const NAME: &str = "guest";
 
 /// Request queues, unless said otherwise.
 const QUEUES: u16 = 2;
@@ -41,6 +45,8 @@ pub struct TmemOptions {
     pub codec: Compression,
     /// Which memory goes back to the host.
     pub give_back: GiveBack,
+    /// What the guest is called in the API and in metrics.
+    pub name: Name,
 }
 
 /// What `--tmem` asks for.
@@ -58,7 +64,7 @@ pub enum Tmem {
 }
 
 /// The settings of `--tmem`.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "quota",
     "swap-size",
     "memory-limit",
@@ -66,6 +72,7 @@ const KEYS: [&str; 8] = [
     "serve",
     "codec",
     "give-back",
+    "name",
     "socket",
 ];
 
@@ -86,7 +93,14 @@ impl Tmem {
         };
         match (settings.get("socket"), settings.get("quota")) {
             (Some(socket), None) => {
-                let own = ["memory-limit", "swap-size", "serve", "codec", "give-back"];
+                let own = [
+                    "memory-limit",
+                    "swap-size",
+                    "serve",
+                    "codec",
+                    "give-back",
+                    "name",
+                ];
                 if own.iter().any(|key| settings.get(key).is_some()) {
                     return Err(
                         "with socket=PATH only queues=N can be given: the daemon has the rest"
@@ -138,6 +152,7 @@ fn in_process(settings: &Settings<'_>, quota: u64, queues: u16) -> Result<Tmem, 
     };
     let codec = settings.get_as("codec", Compression::parse)?;
     let give_back = settings.get_as("give-back", GiveBack::parse)?;
+    let name = settings.get("name").unwrap_or(NAME).parse()?;
     Ok(Tmem::InProcess(TmemOptions {
         quota,
         memory_limit,
@@ -146,6 +161,7 @@ fn in_process(settings: &Settings<'_>, quota: u64, queues: u16) -> Result<Tmem, 
         serve,
         codec: codec.unwrap_or_default(),
         give_back: give_back.unwrap_or_default(),
+        name,
     }))
 }
 
@@ -163,6 +179,7 @@ mod tests {
         assert_eq!(options.serve, Serve::Vcpu);
         assert_eq!(options.give_back, GiveBack::Certain);
         assert_eq!(options.codec, Compression::Auto);
+        assert_eq!(options.name.as_str(), "guest");
     }
 
     #[test]
@@ -205,6 +222,8 @@ mod tests {
             ("quota=4G,give-back=all", "write certain or any"),
             ("socket=/s,swap-size=1G", "only queues=N"),
             ("socket=/s,give-back=any", "only queues=N"),
+            ("socket=/s,name=web1", "only queues=N"),
+            ("quota=4G,name=../web1", "is not a name"),
             ("socket=", "needs the path"),
         ] {
             let mistake = Tmem::parse(text).unwrap_err();

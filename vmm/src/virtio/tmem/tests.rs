@@ -48,7 +48,7 @@ impl Transport for Bell<'_> {
     }
 }
 
-fn store() -> TmemInProcess {
+fn store(memory: &Memory) -> TmemInProcess {
     let options = TmemOptions {
         quota: QUOTA,
         memory_limit: None,
@@ -57,8 +57,9 @@ fn store() -> TmemInProcess {
         serve: Serve::Vcpu,
         codec: Compression::default(),
         give_back: GiveBack::default(),
+        name: "guest".parse().unwrap(),
     };
-    TmemInProcess::new(&options).unwrap()
+    TmemInProcess::new(&options, memory).unwrap()
 }
 
 fn guest<'m>(memory: &'m Memory, store: &TmemInProcess, serve: Serve) -> Guest<'m> {
@@ -89,7 +90,8 @@ fn driver<'a>(
 #[test]
 fn pages_are_what_was_put_until_they_are_flushed() {
     for serve in BOTH {
-        let (memory, store) = (memory(), store());
+        let memory = memory();
+        let store = store(&memory);
         let guest = guest(&memory, &store, serve);
         let [_, first, second] = start(&guest);
         let mut first = driver(&memory, &guest, first, 1);
@@ -124,7 +126,8 @@ fn pages_are_what_was_put_until_they_are_flushed() {
 
 #[test]
 fn the_registers_say_what_is_there() {
-    let (memory, store) = (memory(), store());
+    let memory = memory();
+    let store = store(&memory);
     let guest = guest(&memory, &store, Serve::Vcpu);
     assert_eq!(guest.read(register::VIRTIO_MMIO_DEVICE_ID), 60);
     assert_eq!(guest.features(), 1 << 35 | 1 << 32 | 1 << 29 | 1 << 28);
@@ -146,17 +149,18 @@ fn the_registers_say_what_is_there() {
 #[test]
 fn another_quota_is_an_event_also_for_a_driver_that_comes_later() {
     for serve in BOTH {
-        let (memory, store) = (memory(), store());
+        let memory = memory();
+        let store = store(&memory);
         let guest = guest(&memory, &store, serve);
         // Nobody is there to hear of it.
-        store.device().set_quota(QUOTA / 2);
+        store.device.set_quota(QUOTA / 2);
         for quota in [QUOTA / 2, QUOTA / 4] {
             let [mut events, requests, _] = start(&guest);
             let buffer = guest.space(Event::SIZE as u32);
             events.add(&[], &[buffer]).unwrap();
             guest.kick(EVENT_QUEUE.into(), &mut events);
             if quota == QUOTA / 4 {
-                store.device().set_quota(quota);
+                store.device.set_quota(quota);
             }
             assert_eq!(guest.used(&mut events).len, buffer.len);
             let event = Event::decode(guest.bytes(&[buffer])[..].try_into().unwrap());

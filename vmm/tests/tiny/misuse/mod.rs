@@ -60,7 +60,7 @@ fn misuse_all(seed: u64, tap: bool, tmem: &str, store: Store) {
         mistakes.push("/net/tap0/send_malformed");
     }
     if store == Store::InProcess {
-        mistakes.push("/tmem/device/request_status/invalid");
+        mistakes.push("/vms/guest/device/request_status/invalid");
     }
     for mistake in mistakes {
         let count = stats.pointer(mistake).and_then(Value::as_u64);

@@ -53,7 +53,8 @@ fn guest_with_pool<'m>(memory: &'m Memory, store: &TmemInProcess, serve: Serve) 
 #[test]
 fn after_a_reset_nothing_of_the_driver_is_touched() {
     for serve in BOTH {
-        let (memory, store) = (memory(), store());
+        let memory = memory();
+        let store = store(&memory);
         let guest = guest_with_pool(&memory, &store, serve);
         for round in 0..20 {
             guest.seek(0x1000);
@@ -82,7 +83,8 @@ fn after_a_reset_nothing_of_the_driver_is_touched() {
 #[test]
 fn endless_work_does_not_hold_up_a_reset() {
     for serve in BOTH {
-        let (memory, store) = (memory(), store());
+        let memory = memory();
+        let store = store(&memory);
         let guest = guest_with_pool(&memory, &store, serve);
         for _ in 0..10 {
             guest.seek(0x1000);

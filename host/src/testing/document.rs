@@ -4,25 +4,34 @@
 use serde_json::Value;
 
 use super::schema;
-use crate::api::OPENAPI;
-use crate::http::Response;
 
 /// Answers that a request gets before the API sees it.
 const OF_HTTP: [&str; 3] = ["403", "408", "413"];
 
-pub(super) struct Document(Value);
+/// A description.
+#[derive(Debug)]
+pub struct Document(Value);
 
 impl Document {
-    pub(super) fn read() -> Self {
-        Self(serde_json::from_str(OPENAPI).unwrap())
+    /// The one in `text`.
+    pub fn read(text: &str) -> Self {
+        Self(serde_json::from_str(text).unwrap())
     }
 
-    pub(super) fn schema(&self, name: &str) -> &Value {
+    /// Whether `value` is what the schema `name` describes.
+    ///
+    /// # Errors
+    /// What is not as described.
+    pub fn check(&self, name: &str, value: &Value) -> Result<(), String> {
+        schema::check(&self.0, self.schema(name), value)
+    }
+
+    fn schema(&self, name: &str) -> &Value {
         &self.0["components"]["schemas"][name]
     }
 
     /// Path templates, methods and statuses.
-    pub(super) fn answers(&self) -> Vec<(String, String, String)> {
+    pub fn answers(&self) -> Vec<(String, String, String)> {
         let mut all = Vec::new();
         for (path, item) in self.0["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
@@ -41,7 +50,7 @@ impl Document {
     }
 
     /// The template that a path follows.
-    pub(super) fn template(&self, path: &str) -> Option<&str> {
+    pub fn template(&self, path: &str) -> Option<&str> {
         let follows = |template: &str| {
             let (one, other) = (template.split('/'), path.split('/'));
             one.clone().count() == other.clone().count()
@@ -53,28 +62,26 @@ impl Document {
         paths.keys().map(String::as_str).find(|it| follows(it))
     }
 
-    /// Fails if the description does not have this answer to a request.
-    pub(super) fn judge(&self, method: &str, path: &str, response: &Response) {
-        let status = response.status.to_string();
+    /// Fails if the description does not have this answer to a request: its status, media type
+    /// and body.
+    pub fn judge(&self, method: &str, path: &str, answer: (u16, &str, &str)) {
+        let (status, content_type, body) = answer;
         let operation = self.template(path).map(|it| &self.0["paths"][it]);
         let operation = operation.map(|item| &item[method.to_lowercase()]);
         // Methods are told apart by case.
         let operation = operation.filter(|_| method == method.to_uppercase());
         let schema = match operation.filter(|it| it.is_object()) {
             Some(operation) => {
-                let described = &operation["responses"][&status];
-                assert!(described.is_object(), "{method} {path}: {response:?}");
+                let described = &operation["responses"][status.to_string()];
+                assert!(described.is_object(), "{method} {path}: {answer:?}");
                 match described.get("content") {
                     None => {
-                        assert_eq!(response.body, "");
+                        assert_eq!(body, "");
                         return;
                     }
                     Some(content) => {
-                        let (kind, _) = response
-                            .content_type
-                            .split_once(';')
-                            .unwrap_or((response.content_type, ""));
-                        assert!(content[kind].is_object(), "{response:?}");
+                        let kind = content_type.split(';').next().unwrap_or(content_type);
+                        assert!(content[kind].is_object(), "{answer:?}");
                         if kind != "application/json" {
                             return;
                         }
@@ -83,16 +90,12 @@ impl Document {
                 }
             }
             None => {
-                let expected = if self.template(path).is_some() {
-                    405
-                } else {
-                    404
-                };
-                assert_eq!(response.status, expected, "{method} {path}");
+                let is_there = self.template(path).is_some();
+                assert_eq!(status, if is_there { 405 } else { 404 }, "{method} {path}");
                 self.schema("Error")
             }
         };
-        let body: Value = serde_json::from_str(&response.body).unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
         let judged = schema::check(&self.0, schema, &body);
         assert_eq!(judged, Ok(()), "{method} {path}: {body}");
     }

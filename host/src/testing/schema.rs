@@ -27,7 +27,10 @@ pub(super) fn check(document: &Value, schema: &Value, value: &Value) -> Result<(
             "maximum" => value.as_u64().is_none_or(|is| is <= rule.as_u64().unwrap()),
             // Of sizes, which may be written otherwise.
             "pattern" if rule.as_str().unwrap().contains("MGT") => {
-                let read = |is| crate::registry::values::quota(is).is_ok();
+                let may_be_none = rule.as_str().unwrap().contains("none");
+                let read = |is: &str| {
+                    crate::registry::values::quota(is).is_ok() || (may_be_none && is == "none")
+                };
                 value.as_str().is_none_or(read)
             }
             // Of names; those of domains may be empty.

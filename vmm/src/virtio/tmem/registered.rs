@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The guest in the registry, for the control API: the one machine there is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tmem_cli::size;
+use tmem_host::registry::{self, Connection, Defaults, Name, Registry, Said, Settings};
+use virtio_tmem::device::{Device, Quota};
+
+use super::TmemOptions;
+use crate::virtio::Memory;
+
+/// There is no front end whose absence would be waited for.
+const GRACE: Duration = Duration::ZERO;
+
+/// Why nothing is added or removed.
+const SHUT: &str = "tmem-vmm has one virtual machine, from its start to its end: start another \
+                    tmem-vmm, or shut this one down";
+
+/// A registry with the guest of `device`, whose store may hold `limit` bytes.
+///
+/// # Errors
+/// A sentence about what it cannot have.
+pub(super) fn registry(
+    options: &TmemOptions,
+    device: Arc<Device>,
+    memory: Memory,
+    limit: u64,
+) -> Result<Registry> {
+    let defaults = Defaults {
+        quota: Quota::Fixed(options.quota),
+        swap_size: Some(options.swap_size),
+        grace: GRACE,
+    };
+    let mut settings = Said::default()
+        .over(&defaults)
+        .map_err(anyhow::Error::msg)?;
+    settings.codec = options.codec;
+    settings.give_back = options.give_back;
+    let guest = Guest {
+        device,
+        memory,
+        limit,
+    };
+    let registry = Registry::new(Box::new(Door(SHUT)), defaults, None);
+    registry.adopt(options.name.clone(), settings, Arc::new(guest))?;
+    Ok(registry)
+}
+
+/// A registry without a guest, and why it has none.
+pub(super) fn nobody(why: &'static str) -> Registry {
+    let defaults = Defaults {
+        quota: Quota::Fixed(0),
+        swap_size: None,
+        grace: GRACE,
+    };
+    Registry::new(Box::new(Door(why)), defaults, None)
+}
+
+/// Nobody comes in here, and why.
+#[derive(Debug)]
+struct Door(&'static str);
+
+impl registry::Door for Door {
+    fn open(&self, _: &Name, _: &Settings) -> Result<Arc<dyn registry::Machine>> {
+        bail!(self.0)
+    }
+
+    fn socket(&self, _: &Name, _: &Settings) -> Option<PathBuf> {
+        None
+    }
+
+    fn is_shut(&self) -> Option<&str> {
+        Some(self.0)
+    }
+}
+
+#[derive(Debug)]
+struct Guest {
+    device: Arc<Device>,
+    memory: Memory,
+    /// Most bytes that the store holds.
+    limit: u64,
+}
+
+impl registry::Machine for Guest {
+    fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// As long as the machine is there, so is its device.
+    fn connection(&self) -> Connection {
+        Connection {
+            connected: true,
+            connections: 1,
+            expiries: 0,
+        }
+    }
+
+    fn set_grace(&self, _: Duration) {}
+
+    fn judge(&self, settings: &Settings) -> Result<(), String> {
+        if let Quota::Fixed(quota) | Quota::Credit { base: quota } = settings.quota
+            && quota > self.limit
+        {
+            return Err(format!(
+                "the store was started with a memory limit of {}; a quota can be that at most",
+                size::show(self.limit)
+            ));
+        }
+        if settings.grace != GRACE {
+            return Err("no front end comes and goes here, and so there is no grace period".into());
+        }
+        Ok(())
+    }
+
+    fn look_after(&self) {
+        self.device.watch_memory(&*self.memory);
+        self.device.watch_hints();
+    }
+
+    /// The registry removes nothing.
+    fn end(&self) {}
+}
