@@ -36,7 +36,12 @@ pub(crate) struct Options {
     #[arg(long, requires = "kills")]
     guests: bool,
     /// With --kills: each other daemon is this program, of an earlier or later build.
-    #[arg(long, value_name = "PATH", requires = "kills", conflicts_with = "guests")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "kills",
+        conflicts_with = "guests"
+    )]
     older: Option<PathBuf>,
     /// Instead: give a daemon random control operations under load for so many minutes, and
     /// look whether file descriptors, threads and memory stay what they are.
