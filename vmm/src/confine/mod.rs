@@ -6,26 +6,13 @@
 //! are started by the first one, before it confines itself.
 
 mod filter;
-mod heap;
-mod trap;
 
 use std::io;
-use std::sync::OnceLock;
 use std::thread::{Builder, JoinHandle};
 
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use tmem_host::{confine, heap};
 
-/// What happens at a system call that a thread has no use for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Level {
-    /// The program ends with a sentence that names it.
-    #[default]
-    On,
-    /// The kernel logs it.
-    Log,
-    /// It is made.
-    Off,
-}
+pub use tmem_host::confine::Level;
 
 /// What a thread is for, and so which system calls it may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,19 +37,15 @@ pub enum Role {
     Care,
 }
 
-/// Set once by the program; a library's user that does not is not confined.
-static LEVEL: OnceLock<Level> = OnceLock::new();
-
 /// Sets what happens at calls that are not allowed. To be called before any
 /// thread is started; the first call counts.
 ///
 /// # Errors
 /// When the system refuses to say what it is that was not allowed.
 pub fn set_level(level: Level) -> io::Result<()> {
-    trap::catch()?;
+    confine::begin("tmem-vmm", level, crate::terminal::restore)?;
+    // A heap each would cost threads memory for nothing, and making one looks at files.
     heap::share();
-    // A second call is a mistake without a consequence.
-    let _ = LEVEL.set(level);
     Ok(())
 }
 
@@ -85,23 +68,16 @@ pub fn spawn(
 /// Confines the calling thread to what `role` needs. If the kernel does not
 /// take that, the program ends: it is not what was asked for.
 pub fn enter(role: Role) {
-    let Some(level) = LEVEL.get() else {
+    if !confine::is_asked_for() {
         return;
-    };
-    if let Err(error) = drop_privileges().and_then(|()| filter::install(role, *level)) {
+    }
+    let confined =
+        confine::drop_privileges().and_then(|()| confine::install(&filter::allowed(role)));
+    if let Err(error) = confined {
         crate::terminal::restore();
         eprintln!(
             "tmem-vmm: cannot confine a thread: {error}; --seccomp off does without the filter"
         );
         std::process::exit(1);
     }
-}
-
-fn drop_privileges() -> io::Result<()> {
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    Ok(set_capabilities(None, none)?)
 }

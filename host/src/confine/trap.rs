@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A system call that was not allowed: says which, gives the terminal back,
-//! and ends the program.
+//! A system call that was not allowed: says which, and ends the program.
+
+#![expect(unsafe_code, reason = "a signal handler")]
 
 use std::io;
+use std::sync::OnceLock;
 
 use libc::{c_int, c_void, siginfo_t};
 use vmm_sys_util::signal::register_signal_handler;
@@ -17,13 +19,21 @@ const CALL_OFFSET: usize = 24;
 /// Most bytes of a thread's name (prctl(2)).
 const NAME_SIZE: usize = 16;
 
+/// The program's name, and what is to be called first.
+static AT_TRAP: OnceLock<(&'static str, fn())> = OnceLock::new();
+
 /// Has SIGSYS end the program with a sentence.
-pub(super) fn catch() -> io::Result<()> {
+pub(super) fn catch(program: &'static str, before: fn()) -> io::Result<()> {
+    // The first is as good as any.
+    let _ = AT_TRAP.set((program, before));
     register_signal_handler(libc::SIGSYS, trapped).map_err(io::Error::from)
 }
 
 extern "C" fn trapped(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    crate::terminal::restore();
+    let program = AT_TRAP.get().map_or("", |(program, before)| {
+        before();
+        program
+    });
     // SAFETY: the kernel hands the handler a whole siginfo_t, of 128 bytes,
     // and for SIGSYS fills in the number at this offset, which is aligned.
     let call = unsafe { info.wrapping_byte_add(CALL_OFFSET).cast::<c_int>().read() };
@@ -34,8 +44,9 @@ extern "C" fn trapped(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: writes at most as many bytes, a final zero included.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    let words: [&[u8]; 5] = [
-        b"tmem-vmm: the thread '",
+    let words: [&[u8]; 6] = [
+        program.as_bytes(),
+        b": the thread '",
         name,
         b"' made system call ",
         &number,
