@@ -115,6 +115,20 @@ impl Store {
         self.reclaimer.limit_for_now(bytes);
     }
 
+    /// Has page memory stay in memory from the first access on (mlock2(2), `MLOCK_ONFAULT`).
+    /// [`Store::lockable_bytes`] count for the process's limit then. The index stays as it is.
+    ///
+    /// # Errors
+    /// When that is more than the process may have locked.
+    pub fn lock_memory(&self) -> std::io::Result<()> {
+        self.arena().lock()
+    }
+
+    /// Bytes that [`Store::lock_memory`] locks.
+    pub fn lockable_bytes(&self) -> u64 {
+        self.arena().reserved() as u64
+    }
+
     /// Bytes held now.
     pub fn held_bytes(&self) -> u64 {
         self.reclaimer.budget.held()

@@ -10,7 +10,5 @@ mod coherency;
 mod limits;
 #[path = "model.rs"]
 mod model;
-#[path = "shares.rs"]
-mod shares;
 #[path = "stress.rs"]
 mod stress;

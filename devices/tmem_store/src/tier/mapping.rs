@@ -42,7 +42,7 @@ use std::sync::atomic::{
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MlockFlags, ProtFlags};
 
 use super::SEGMENT;
 use super::entry::{Draft, EntryRef, Location, Pin, Victim};
@@ -277,6 +277,21 @@ impl Mapping {
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Has pages stay in memory from the first access on: as many as there can be count for
+    /// the process's limit from now on.
+    pub(super) fn lock(&self) -> io::Result<()> {
+        let base: *mut c_void = self.base.as_ptr().cast();
+        // SAFETY: the mapping has this size. That its pages stay changes nothing that they
+        // hold.
+        unsafe { rustix::mm::mlock_with(base, self.reserved, MlockFlags::ONFAULT) }?;
+        Ok(())
+    }
+
+    /// Bytes that there can be.
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved
     }
 
     /// The file, which others may map and read.

@@ -255,13 +255,7 @@ impl Arena {
                     punched.map_err(failed("give unused page memory back"))?;
                     free.push(number);
                 }
-                Err(Damaged) => {
-                    let other = SegmentHeader::other_version(&bytes);
-                    return Err(other.map_or(Error::Damaged, |found| Error::OtherVersion {
-                        found,
-                        known: SegmentHeader::VERSION,
-                    }));
-                }
+                Err(Damaged) => return Err(Error::Damaged),
             }
         }
         free.extend(next..count);
@@ -377,6 +371,16 @@ impl Arena {
     /// Frees what an earlier store has left in a segment.
     pub(crate) fn discard(&self, left: Left) {
         self.release(left.number, SEGMENT);
+    }
+
+    /// Has pages of segments stay in memory from the first access on.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        self.mapping.lock()
+    }
+
+    /// Bytes that all segments can have.
+    pub(crate) fn reserved(&self) -> usize {
+        self.mapping.reserved()
     }
 
     /// The file behind all segments, from which another store can be made.
