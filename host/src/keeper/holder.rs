@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::sockopt::{
@@ -45,7 +45,10 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// A holder that this process is the client of.
 #[derive(Debug)]
 pub struct Holder {
-    socket: Mutex<OwnedFd>,
+    socket: OwnedFd,
+    /// Whether it has answered so far. Afterwards an answer might be that to an earlier
+    /// question.
+    answers: Mutex<bool>,
 }
 
 impl Holder {
@@ -94,20 +97,26 @@ impl Holder {
                 _ => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
-        let socket = Mutex::new(socket);
-        Ok((Self { socket }, kept))
+        let answers = Mutex::new(true);
+        Ok((Self { socket, answers }, kept))
     }
 
     fn ask(&self, operation: u8, name: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*answers {
+            return Err(io::Error::other("the holder does not answer any more"));
+        }
+        // Also if this panics.
+        *answers = false;
         let bytes = [&[operation], name.as_bytes()].concat();
-        send(socket.as_fd(), &bytes, fd)?;
-        match receive(socket.as_fd(), 4)?.0.as_slice() {
-            [0, 0, 0, 0] => Ok(()),
-            bytes => match <[u8; 4]>::try_from(bytes) {
-                Ok(errno) => Err(io::Error::from_raw_os_error(i32::from_le_bytes(errno))),
-                Err(_) => Err(io::ErrorKind::ConnectionAborted.into()),
-            },
+        send(self.socket.as_fd(), &bytes, fd)?;
+        let (bytes, _) = receive(self.socket.as_fd(), 4)?;
+        let errno = <[u8; 4]>::try_from(bytes.as_slice());
+        let errno = errno.map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+        *answers = true;
+        match i32::from_le_bytes(errno) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 }
@@ -119,6 +128,12 @@ impl Keeper for Holder {
 
     fn forget(&self, name: &str) -> io::Result<()> {
         self.ask(FORGET, name, None)
+    }
+
+    fn is_there(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::empty())];
+        // It hangs up when it ends.
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
     }
 }
 

@@ -27,7 +27,8 @@ use files::{locked, memory_file};
 use folder::Folder;
 pub use systemd::PREFIX;
 
-/// Keeps file descriptors for the next process. Each is kept once a call has returned.
+/// Keeps file descriptors for the next process. Each is kept once a call has returned. One
+/// that does not answer keeps callers waiting for some seconds, once.
 pub trait Keeper: Debug + Send + Sync {
     /// Keeps a duplicate under a name that nothing is kept under.
     ///
@@ -40,6 +41,9 @@ pub trait Keeper: Debug + Send + Sync {
     /// # Errors
     /// When the keeper does not answer.
     fn forget(&self, name: &str) -> io::Result<()>;
+
+    /// Whether what was kept is still there, as far as can be known without asking.
+    fn is_there(&self) -> bool;
 }
 
 /// File descriptors by name.
@@ -88,6 +92,16 @@ impl Outside {
     /// Whether anything outlives the process.
     pub fn keeps_memory(&self) -> bool {
         self.folder.is_some() || self.keeper.is_some()
+    }
+
+    /// Whether the keeper is still there, if there was one.
+    pub fn is_there(&self) -> bool {
+        self.keeper.as_ref().is_none_or(|keeper| keeper.is_there())
+    }
+
+    /// Whether files of memory outlive the process that are made from now on.
+    pub fn keeps_more(&self) -> bool {
+        self.folder.is_some() || self.keeps_memory() && self.is_there()
     }
 
     /// Whether open file descriptors outlive the process.

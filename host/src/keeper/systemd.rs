@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -24,12 +24,20 @@ pub const PREFIX: &str = "tmem+";
 /// How long the manager has to take something over.
 const TAKES_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long one that did not is left alone: it may be reloading, or stuck.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+/// What kind of error it is then.
+const LEFT: io::ErrorKind = io::ErrorKind::NotConnected;
+
 /// The store of the manager that has started this process.
 #[derive(Debug)]
 pub struct Systemd {
     socket: UnixDatagram,
     /// Of how many descriptors there may be more.
     room: Mutex<usize>,
+    /// Until when the manager is left alone.
+    until: Mutex<Option<Instant>>,
 }
 
 impl Systemd {
@@ -55,11 +63,39 @@ impl Systemd {
         Ok(Some(Self {
             socket,
             room: Mutex::new(most.saturating_sub(kept)),
+            until: Mutex::new(None),
         }))
+    }
+
+    /// Tells the manager something, and waits until it has read that. Others wait meanwhile:
+    /// if it does not, nobody else is to find that out.
+    fn tell(&self, state: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_some_and(|until| Instant::now() < until) {
+            return Err(io::Error::new(
+                LEFT,
+                "the service manager does not answer; it is asked again a minute later",
+            ));
+        }
+        let sent = message::send(self.socket.as_fd(), state.as_bytes(), fd);
+        let told = sent.and_then(|()| self.barrier());
+        let is_slow = |error: &io::Error| {
+            [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock].contains(&error.kind())
+        };
+        *until = told
+            .as_ref()
+            .is_err_and(is_slow)
+            .then(|| Instant::now() + LEFT_ALONE);
+        told
     }
 
     fn room(&self) -> std::sync::MutexGuard<'_, usize> {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_room_again(&self) {
+        let mut room = self.room();
+        *room = room.saturating_add(1);
     }
 
     /// Waits until the manager has read what was sent before.
@@ -87,16 +123,23 @@ impl Keeper for Systemd {
         drop(room);
         // It would forget a socket whose other end is closed, before it was looked at.
         let state = format!("FDSTORE=1\nFDNAME={PREFIX}{name}\nFDPOLL=0");
-        message::send(self.socket.as_fd(), state.as_bytes(), Some(fd))?;
-        self.barrier()
+        let told = self.tell(&state, Some(fd));
+        // Otherwise it may be kept, now or later.
+        if told.as_ref().is_err_and(|error| error.kind() == LEFT) {
+            self.has_room_again();
+        }
+        told
     }
 
     fn forget(&self, name: &str) -> io::Result<()> {
         let state = format!("FDSTOREREMOVE=1\nFDNAME={PREFIX}{name}");
-        message::send(self.socket.as_fd(), state.as_bytes(), None)?;
-        self.barrier()?;
-        let mut room = self.room();
-        *room = room.saturating_add(1);
+        self.tell(&state, None)?;
+        self.has_room_again();
         Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        // It ends with the system.
+        true
     }
 }
