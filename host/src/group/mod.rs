@@ -4,8 +4,10 @@
 
 mod made;
 mod place;
+mod watched;
 
 pub use made::Made;
+pub use watched::Watched;
 
 use std::fs;
 use std::io;
@@ -53,16 +55,25 @@ impl Group {
     /// The least limit of the group and those above it, in bytes; `None` if there is
     /// none.
     pub fn limit(&self) -> Option<u64> {
-        self.levels().filter_map(|dir| self.limit_of(dir)).min()
+        self.limit_by(&read)
+    }
+
+    fn limit_by(&self, read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
+        let limits = self.levels().filter_map(|dir| self.limit_of(dir, read));
+        limits.min()
     }
 
     /// The bytes that its members may still have until the kernel has to kill one of
     /// them: the least of the group and those above it. `None` if there is no limit.
     pub fn room(&self) -> Option<u64> {
+        self.room_by(&read)
+    }
+
+    fn room_by(&self, read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
         let room = |dir: &Path| {
-            let limit = self.limit_of(dir)?;
-            let used = number(&dir.join(self.version.usage()))?;
-            Some(limit.saturating_sub(used.saturating_sub(self.cached(dir))))
+            let limit = self.limit_of(dir, read)?;
+            let used = number(&read(&dir.join(self.version.usage()))?)?;
+            Some(limit.saturating_sub(used.saturating_sub(self.cached(dir, read))))
         };
         self.levels().filter_map(room).min()
     }
@@ -77,7 +88,7 @@ impl Group {
         let events = fs::read_to_string(self.dir.join(self.version.events()))?;
         Ok(Held {
             bytes: bytes.trim().parse().map_err(io::Error::other)?,
-            cached: self.cached(&self.dir),
+            cached: self.cached(&self.dir, &read),
             kills: value(&events, "oom_kill"),
         })
     }
@@ -89,22 +100,26 @@ impl Group {
         levels.take_while(|dir| dir.starts_with(&self.mount))
     }
 
-    fn limit_of(&self, dir: &Path) -> Option<u64> {
+    fn limit_of(&self, dir: &Path, read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
         /// Version 1 says "no limit" with the largest number of whole pages.
         const NONE: u64 = 1 << 62;
         // "max" is no number.
-        number(&dir.join(self.version.limit())).filter(|limit| *limit < NONE)
+        number(&read(&dir.join(self.version.limit()))?).filter(|limit| *limit < NONE)
     }
 
-    fn cached(&self, dir: &Path) -> u64 {
-        let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
+    fn cached(&self, dir: &Path, read: &impl Fn(&Path) -> Option<String>) -> u64 {
+        let stat = read(&dir.join("memory.stat")).unwrap_or_default();
         let of = |name| value(&stat, name).unwrap_or_default();
         of(self.version.files()).saturating_sub(of(self.version.shared()))
     }
 }
 
-fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+fn read(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
 /// The number behind `name` in lines of both.
