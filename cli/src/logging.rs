@@ -43,20 +43,25 @@ pub fn start(level: LevelFilter) {
     builder(level).init();
 }
 
-/// Starts logging as [`start`] does, with a thread that writes.
+/// Starts logging as [`start`] does, with a thread that writes. It calls `prepare` before it
+/// does.
 ///
 /// # Errors
 /// When there can be no thread.
-pub fn start_apart(level: LevelFilter) -> io::Result<Logging> {
+pub fn start_apart(
+    level: LevelFilter,
+    prepare: impl FnOnce() + Send + 'static,
+) -> io::Result<Logging> {
     let (queue, entries) = sync_channel(LINES);
     let lost = Arc::new(AtomicU64::new(0));
     let lines = Lines {
         queue: queue.clone(),
         lost: lost.clone(),
     };
-    thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write(&entries, &lost, &mut io::stderr()))?;
+    thread::Builder::new().name("log".into()).spawn(move || {
+        prepare();
+        write(&entries, &lost, &mut io::stderr());
+    })?;
     builder(level).target(Target::Pipe(Box::new(lines))).init();
     Ok(Logging(queue))
 }

@@ -12,6 +12,7 @@ use tmem_cli::args::Exit;
 use tmem_cli::size;
 use virtio_tmem::device::Quota;
 
+use tmem_host::confine::Level;
 use tmem_host::registry::values;
 
 /// What `--print-capabilities` prints, after QEMU's conventions for
@@ -115,6 +116,11 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
 
+    /// Lock page memory, so that it is not swapped out. The limit for that (LimitMEMLOCK= in
+    /// the unit) has to be as large as the store can become
+    #[arg(long)]
+    pub lock_memory: bool,
+
     /// Socket of a process that was started with --holder and keeps pages until the
     /// next daemon takes them over. Where the service manager does that
     /// (FileDescriptorStoreMax= in the unit), it is not needed
@@ -162,6 +168,11 @@ pub struct Options {
     /// NAME.sock [default: $RUNTIME_DIRECTORY, or /run/tmem]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
+
+    /// What happens at a system call that a thread has no use for: 'on' ends
+    /// the daemon, 'log' has the kernel log it, 'off' does without the filters
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    pub seccomp: Level,
 
     /// What to log to stderr: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]

@@ -10,7 +10,9 @@ use tmem_host::http::{self, Guard};
 
 use crate::answering::Answering;
 use crate::cli::Options;
+use crate::confine::{self, Role};
 use crate::entry::Entry;
+use crate::faults;
 
 /// A control socket on which nobody is answered yet.
 #[derive(Debug)]
@@ -49,8 +51,10 @@ impl Control {
     /// When the system has no event or thread.
     pub fn start(self) -> Result<Answering> {
         Answering::start("control", move |stop| {
+            confine::enter(Role::Control);
             let listener = self.entry.socket();
             http::serve(listener, stop, Some(self.guard), |request| {
+                faults::when_asked("control");
                 self.api.answer(request)
             });
         })

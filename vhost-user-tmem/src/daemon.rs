@@ -20,13 +20,16 @@ use tmem_host::heap::{self, Trimmer};
 use tmem_host::keeper::holder;
 use tmem_host::pressure::Pressure;
 use tmem_host::registry::{Origin, Registry, Said, State, files};
-use tmem_store::{Store, StoreConfig};
+use tmem_store::StoreConfig;
 
 use crate::cli::Options;
+use crate::confine::{self, Role};
 use crate::control::Control;
 use crate::door::Door;
 use crate::doors::Doors;
+use crate::faults;
 use crate::inherited::Inherited;
+use crate::locked;
 use crate::room::Room;
 use crate::scrape::Scrape;
 use crate::settings::{self, Places};
@@ -58,7 +61,13 @@ pub fn run(options: &Options) -> Result<()> {
     let takeover = Arc::new(takeover);
     let store = takeover.store().clone();
     heap::open();
-    let compressor = store.start_compressor();
+    if options.lock_memory {
+        locked::lock(&store)?;
+    }
+    let compressor = store.start_compressor_with(|| {
+        faults::once_asked("compressor");
+        confine::enter(Role::Store);
+    });
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
     let room = Arc::new(Room::new(store.clone()));
@@ -118,7 +127,8 @@ pub fn run(options: &Options) -> Result<()> {
     let control = control.map(Control::start).transpose()?;
     let scrape = scrape.map(Scrape::start).transpose()?;
     ready::tell();
-    wait(&signals, &store, &registry, &room, &health);
+    confine::enter(Role::Main);
+    wait(&signals, &takeover, &registry, &room, &health);
     doors.end();
     drop((control, scrape));
     Ok(())
@@ -135,6 +145,7 @@ pub fn hold(path: &Path) -> Result<()> {
     const OWN: u64 = 32;
     let most = raised_file_limit().unwrap_or(u64::MAX).saturating_sub(OWN);
     ready::tell();
+    confine::enter(Role::Holder);
     holder::run(
         &listener,
         usize::try_from(most).unwrap_or(usize::MAX),
@@ -188,7 +199,7 @@ fn signals() -> std::io::Result<Signals> {
 }
 
 /// Until a signal; looks after the VMs in between.
-fn wait(signals: &Signals, store: &Store, registry: &Registry, room: &Room, health: &Health) {
+fn wait(signals: &Signals, takeover: &Takeover, registry: &Registry, room: &Room, health: &Health) {
     let mut trimmer = Trimmer::default();
     let mut pressure = Pressure::of_host();
     let interval = Timespec::try_from(WATCH_INTERVAL).unwrap_or_default();
@@ -202,13 +213,15 @@ fn wait(signals: &Signals, store: &Store, registry: &Registry, room: &Room, heal
                 return;
             }
         }
+        faults::when_asked("main");
+        takeover.look();
         room.look();
         health.set_group_short(room.is_short());
         health.evicted(pressure.look(registry));
         for entry in registry.list() {
             entry.machine().look_after();
         }
-        let stats = store.stats();
+        let stats = takeover.store().stats();
         trimmer.look(stats.held_bytes.saturating_sub(stats.mapped_bytes));
     }
 }

@@ -16,6 +16,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::attendant::Watcher;
+use crate::confine::{self, Role};
 use crate::entry::Entry;
 use crate::vm::Vm;
 pub use served::Served;
@@ -60,7 +61,10 @@ impl Doors {
         });
         let waiting = shared.clone();
         let thread = Builder::new().name("doors".into());
-        let thread = thread.spawn(move || wait(&waiting));
+        let thread = thread.spawn(move || {
+            confine::enter(Role::Doors);
+            wait(&waiting);
+        });
         Ok(Self {
             shared,
             thread: Mutex::new(Some(thread.context("cannot start a thread")?)),
@@ -74,9 +78,6 @@ impl Doors {
     pub fn serve(&self, vm: Arc<Vm>, entry: Entry) -> Result<Arc<Served>> {
         let served = Served::new(vm, entry, Arc::downgrade(&self.shared));
         let served = Arc::new(served.context("cannot make an event")?);
-        if served.vm().may_have_front_end() {
-            served.begin(Task::GoOn);
-        }
         self.shared.lock().served.push(served.clone());
         self.shared.wake();
         Ok(served)
@@ -152,6 +153,14 @@ fn wait(shared: &Shared) {
             }
         }
         drop(all);
+        // All threads are made here: the one that adds a machine has no use for that.
+        idle.retain(|served| {
+            let goes_on = served.goes_on();
+            if goes_on {
+                served.begin(Task::GoOn);
+            }
+            !goes_on
+        });
         let grace = idle.iter().filter_map(|served| served.vm().keeps_for());
         let timeout = grace.chain(pause).min();
         let Ok(ready) = ready(shared, &idle, timeout) else {

@@ -5,18 +5,25 @@
 //! [`cli`] says what is wanted, [`settings`] judges it, [`daemon`] runs it:
 //! a [`vm::Vm`] per machine, one thread that waits for the front ends of all
 //! ([`doors`]), one for each that is connected, served over [`vhost_user`], and
-//! optionally [`control`] and [`scrape`]. [`takeover`] is what one daemon has from the one before it.
+//! optionally [`control`] and [`scrape`]. [`takeover`] is what one daemon has from the one before it;
+//! [`confine`] says what threads may, and [`panics`] what becomes of one that is at its wits'
+//! end.
 
 mod answering;
 mod attendant;
+pub mod blame;
 pub mod cli;
+pub mod confine;
 pub mod control;
 pub mod daemon;
 pub mod door;
 pub mod doors;
 pub mod entry;
+mod faults;
 pub mod inherited;
 mod instance;
+pub mod locked;
+pub mod panics;
 pub mod room;
 pub mod scrape;
 pub mod settings;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use tmem_cli::{exit, logging};
 use tmem_host::heap;
-use vhost_user_tmem::{cli, daemon};
+use vhost_user_tmem::confine::{self, Role};
+use vhost_user_tmem::{blame, cli, daemon, panics};
 
 fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os()) {
@@ -17,7 +18,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     heap::share();
-    let _logging = match logging::start_apart(options.log_level) {
+    panics::end();
+    if let Err(error) = confine::begin(options.seccomp, blame::count) {
+        eprintln!(
+            "vhost-user-tmem: cannot filter system calls: {error}; --seccomp off does without"
+        );
+        return ExitCode::FAILURE;
+    }
+    let confined = || confine::enter(Role::Log);
+    let _logging = match logging::start_apart(options.log_level, confined) {
         Ok(logging) => logging,
         Err(error) => {
             eprintln!("vhost-user-tmem: cannot start a thread for the log: {error}");

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tmem_cli::size;
-use tmem_host::group::Group;
+use tmem_host::group::{Group, Watched};
 use tmem_store::{PAGE_SIZE, Store};
 use virtio_tmem::device::MAX_RUN;
 
@@ -28,7 +28,8 @@ const QUIET: Duration = Duration::from_secs(10);
 /// The room in the daemon's control group.
 #[derive(Debug)]
 pub struct Room {
-    group: Option<Group>,
+    /// Queues' threads look, and open no files.
+    group: Option<Watched>,
     store: Store,
     is_limited: AtomicBool,
     /// Requests until the next look.
@@ -47,7 +48,7 @@ impl Room {
     /// For `store`, in the control group of this process.
     pub fn new(store: Store) -> Self {
         let room = Self {
-            group: Group::own(),
+            group: Group::own().map(Watched::new),
             store,
             is_limited: AtomicBool::new(false),
             requests: AtomicU64::new(0),

@@ -9,6 +9,7 @@ use tmem_host::http;
 
 use crate::answering::Answering;
 use crate::cli::Options;
+use crate::confine::{self, Role};
 
 /// Such a socket, on which nobody is answered yet.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ impl Scrape {
     /// When the system has no event or thread.
     pub fn start(self) -> Result<Answering> {
         Answering::start("scrape", move |stop| {
+            confine::enter(Role::Scrape);
             http::serve(&self.listener, stop, None, |request| {
                 self.api.answer_metrics(request)
             });

@@ -13,6 +13,8 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+use crate::confine::{self, Role};
+
 /// How long to wait after the system refused something.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -68,7 +70,10 @@ impl Watcher {
         epoll::add(&watcher.epoll, &watcher.poke, poke, EventFlags::IN)?;
         let watcher: &'static Self = Box::leak(Box::new(watcher));
         // If this fails, so much is lost; whoever asks again may have better luck.
-        Builder::new().name("idle".into()).spawn(|| watcher.run())?;
+        Builder::new().name("idle".into()).spawn(|| {
+            confine::enter(Role::Watcher);
+            watcher.run();
+        })?;
         *started = Some(watcher);
         Ok(watcher)
     }

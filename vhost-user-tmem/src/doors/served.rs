@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -13,9 +14,11 @@ use vhost::vhost_user::Listener;
 use virtio_tmem::device::Device;
 
 use super::{BACK_OFF, Shared};
+use crate::blame;
 use crate::entry::Entry;
+use crate::faults;
 use crate::stop::Stop;
-use crate::vhost_user;
+use crate::vhost_user::{self, Waiting};
 use crate::vm::Vm;
 
 /// A machine whose front ends are served.
@@ -25,6 +28,11 @@ pub struct Served {
     entry: Entry,
     stop: Stop,
     doors: Weak<Shared>,
+    /// Whether the daemon before this one may have left a front end, which nobody has gone on
+    /// with yet.
+    goes_on: AtomicBool,
+    /// That front end, if it could not be served so far.
+    waiting: Waiting,
     phase: Mutex<Phase>,
     changed: Condvar,
 }
@@ -53,12 +61,15 @@ pub(super) enum Task {
 
 impl Served {
     pub(super) fn new(vm: Arc<Vm>, entry: Entry, doors: Weak<Shared>) -> io::Result<Self> {
+        let rest = vm.rest();
         Ok(Self {
+            goes_on: AtomicBool::new(vm.may_have_front_end()),
+            waiting: Waiting::default(),
             vm,
             entry,
             stop: Stop::new()?,
             doors,
-            phase: Mutex::new(Phase::IdleFrom(Instant::now())),
+            phase: Mutex::new(Phase::IdleFrom(Instant::now() + rest)),
             changed: Condvar::new(),
         })
     }
@@ -76,6 +87,11 @@ impl Served {
         }
     }
 
+    /// Whether a front end that the daemon before this one has left comes first.
+    pub(super) fn goes_on(&self) -> bool {
+        self.goes_on.load(SeqCst)
+    }
+
     /// Begins with `task` in a thread of its own.
     pub(super) fn begin(self: &Arc<Self>, task: Task) {
         {
@@ -90,7 +106,8 @@ impl Served {
             rest: BACK_OFF,
         };
         let thread = Builder::new().name(self.vm.name().to_owned());
-        let began = thread.spawn(move || done.after(task));
+        let spawn = || thread.spawn(move || done.after(task));
+        let began = faults::fails("thread").and_then(|()| spawn());
         if let Err(error) = began {
             log::warn!("{}: cannot start a thread: {error}", self.vm.name());
         }
@@ -98,12 +115,20 @@ impl Served {
 
     /// Does it, and says how long to wait before the next time.
     fn work(&self, task: Task) -> Duration {
+        blame::take(self.vm.note().as_ref());
         match task {
             Task::Expire => self.vm.expire(),
-            Task::GoOn => return self.rest(vhost_user::go_on(&self.vm, &self.entry, &self.stop)),
+            Task::GoOn => return self.rest(self.go_on()),
             Task::FrontEnd => return self.rest(self.attend()),
         }
         Duration::ZERO
+    }
+
+    /// Is tried again when the system was out of something.
+    fn go_on(&self) -> Result<()> {
+        vhost_user::go_on(&self.vm, &self.waiting, &self.entry, &self.stop)?;
+        self.goes_on.store(false, SeqCst);
+        Ok(())
     }
 
     /// How long to wait after a front end was served, or could not be.

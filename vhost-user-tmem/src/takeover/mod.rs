@@ -2,14 +2,15 @@
 //! What a daemon takes over from the one before it: the store's page memory, and for each
 //! virtual machine a note of what the pages alone do not say.
 
+mod crashes;
 mod note;
 
-pub(crate) use note::Note;
+pub(crate) use note::{Note, QUEUES};
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -44,6 +45,8 @@ pub struct Takeover {
     served: Mutex<BTreeMap<String, Arc<Device>>>,
     /// Times that pages were there and could not be had.
     failures: AtomicU64,
+    /// That the keeper is gone.
+    is_said: AtomicBool,
 }
 
 impl Drop for Takeover {
@@ -80,6 +83,7 @@ impl Takeover {
             left: Mutex::new(None),
             served: Mutex::default(),
             failures: AtomicU64::new(0),
+            is_said: AtomicBool::new(false),
         })
     }
 
@@ -97,17 +101,10 @@ impl Takeover {
         let mut pages = FileId::of(&file)?;
         let mut recovered = Store::recover(page_memory(file, is_named), config.clone());
         let mut failures = 0;
-        let why = match &recovered {
-            Err(Error::Damaged) => Some("is damaged".to_owned()),
-            Err(Error::OtherVersion { found, known }) => Some(format!(
-                "has layout version {found}, and this daemon reads version {known}"
-            )),
-            _ => None,
-        };
-        if let Some(why) = why {
+        if matches!(recovered, Err(Error::Damaged)) {
             log::error!(
-                "the page memory of the daemon before this one {why}: all pages are lost, and \
-                 drivers are told so"
+                "the page memory of the daemon before this one is damaged or of another version: \
+                 all pages are lost, and drivers are told so"
             );
             failures = 1;
             outside.forget_memory(PAGES)?;
@@ -123,6 +120,7 @@ impl Takeover {
             left: Mutex::new(Some(recovery)),
             served: Mutex::default(),
             failures: AtomicU64::new(failures),
+            is_said: AtomicBool::new(false),
         })
     }
 
@@ -178,6 +176,27 @@ impl Takeover {
         }
     }
 
+    /// Says so, once, if the keeper is gone. To be called now and then.
+    pub fn look(&self) {
+        let Some(outside) = self.outside.as_ref().filter(|outside| !outside.is_there()) else {
+            return;
+        };
+        if self.is_said.swap(true, Relaxed) {
+            return;
+        }
+        if outside.keeps_more() {
+            log::error!(
+                "the holder is gone, with all that it kept: connections end with this daemon"
+            );
+        } else {
+            log::error!(
+                "the holder is gone, with all that it kept: pages and connections end with this \
+                 daemon; before it is restarted, have guests bring their pages back (tmemctl vm \
+                 detach)"
+            );
+        }
+    }
+
     /// The machine's client with the pages that it had, if these are all there.
     ///
     /// # Errors
@@ -190,7 +209,7 @@ impl Takeover {
         config: ClientConfig,
     ) -> Result<Taken> {
         let identity = Identity::new(identity.into_bytes());
-        let Some(outside) = &self.outside else {
+        let Some(outside) = self.outside.as_ref().filter(|outside| outside.keeps_more()) else {
             return Ok(Taken {
                 client: self.store.add_client(config)?,
                 instance: crate::instance::new()?,

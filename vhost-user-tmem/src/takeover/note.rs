@@ -15,6 +15,7 @@ use tmem_host::keeper::record::Record;
 use tmem_store::{Client, Identity, PoolConfig, PoolError, PoolKind};
 use virtio_tmem::device::MAX_POOLS;
 
+use super::crashes::Crashes;
 use super::note_name;
 use crate::trace::Trace;
 
@@ -24,10 +25,12 @@ const VERSION: u32 = 1;
 /// The words that say how far each queue is begin here: [`IS_KNOWN`] and the used index.
 const USED: usize = 0;
 /// Queues that there can be.
-const QUEUES: usize = 128;
+pub(crate) const QUEUES: usize = 128;
 const IS_KNOWN: u64 = 1 << 32;
 /// The word that says whether a message of the front end is worked on.
 const AT_WORK: usize = USED + QUEUES;
+/// The word about crashes.
+const CRASHES: usize = AT_WORK + 1;
 
 /// Which file it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,14 +99,8 @@ impl Note {
     pub(super) fn open(outside: Arc<Outside>, name: &str) -> Result<(Self, Option<State>)> {
         let of = || format!("{name}: its note for the next daemon");
         let file = outside.memory(&note_name(name)).with_context(of)?;
-        let is_known = |state: &State| state.version == VERSION;
-        let (record, state) = Record::open(file, is_known).with_context(of)?;
-        if record.is_lost() {
-            log::error!(
-                "{name}: the note of the daemon before this one is damaged or of another version: \
-                 its pages are lost, and its driver is told so"
-            );
-        }
+        let (record, state) = Record::open::<State>(file).with_context(of)?;
+        let state = state.filter(|state| state.version == VERSION);
         let prefix = fd_name(name, "");
         let left = outside.left(&prefix).into_iter();
         let fds = left.filter_map(|name| name.strip_prefix(&prefix)?.parse().ok());
@@ -211,17 +208,27 @@ impl Note {
 
     /// Has one forgotten.
     pub(crate) fn forget_fd(&self, id: u64) {
-        self.fds().remove(&id);
-        if let Err(error) = self.outside.forget(&fd_name(&self.name, id)) {
-            log::warn!("{}: a file descriptor stays kept: {error}", self.name);
-        }
+        self.forget_fds(&[id]);
     }
 
     /// Has all forgotten but these.
     pub(crate) fn forget_fds_but(&self, stay: &BTreeSet<u64>) {
         let go: Vec<_> = self.fds().difference(stay).copied().collect();
-        for id in go {
-            self.forget_fd(id);
+        self.forget_fds(&go);
+    }
+
+    /// Those that cannot be are forgotten with the next, or by the next daemon.
+    fn forget_fds(&self, go: &[u64]) {
+        for (done, id) in go.iter().enumerate() {
+            if let Err(error) = self.outside.forget(&fd_name(&self.name, *id)) {
+                let rest = go.len().saturating_sub(done);
+                log::warn!(
+                    "{}: {rest} file descriptors stay kept for now: {error}",
+                    self.name
+                );
+                return;
+            }
+            self.fds().remove(id);
         }
     }
 
@@ -257,6 +264,17 @@ impl Note {
     /// Whether the daemon before this one has ended within a message.
     pub(crate) fn is_at_work(&self) -> bool {
         self.record.word(AT_WORK) != 0
+    }
+
+    /// Daemons that crashed while they served it.
+    pub(crate) fn crashes(&self) -> Crashes {
+        Crashes::of(self.record.word(CRASHES))
+    }
+
+    /// Notes that this one does: without locks or memory, by one store.
+    pub(crate) fn count_crash(&self) {
+        self.record
+            .set_word(CRASHES, self.crashes().and_one().word());
     }
 
     /// Notes how far a queue is: one store.

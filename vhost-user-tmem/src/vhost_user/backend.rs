@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the vhost-user-backend crate asks of a device, for one connection.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,6 +23,9 @@ use vmm_sys_util::epoll::EventSet;
 use super::served::Served;
 use super::vring::Vring;
 use crate::attendant::{Kick, Ready};
+use crate::blame;
+use crate::confine::{self, Role};
+use crate::faults;
 use crate::room::Room;
 use crate::takeover::Note;
 use crate::trace::{Found, Trace, Verdict};
@@ -128,6 +132,7 @@ impl Backend {
     /// Takes what has become readable, and serves the queue; `false` if it is not to be served any
     /// more.
     pub(super) fn work(&self, queue: usize, vring: &Vring<Memory>, ready: Ready) -> bool {
+        self.set_up_thread();
         if self.has_ended() {
             return false;
         }
@@ -192,6 +197,17 @@ impl Backend {
 
     fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Confines the calling thread, which works on queues of this machine only, once.
+    fn set_up_thread(&self) {
+        thread_local! {
+            static IS_SET_UP: Cell<bool> = const { Cell::new(false) };
+        }
+        if !IS_SET_UP.replace(true) {
+            blame::take(self.note.as_ref());
+            confine::enter(Role::Queue);
+        }
     }
 
     /// Works through a queue until it is empty or the connection ends.
@@ -369,6 +385,7 @@ impl Lane for VringLane<'_> {
             return Step::Stopped;
         }
         let (backend, epoch) = (self.backend, self.epoch);
+        faults::at("queue", &backend.name);
         let mut go_on =
             || !self.vring.is_wanted() && !backend.has_ended() && backend.epoch() == epoch;
         let step = handler.step(&mem, self.state.get_queue_mut(), &mut go_on);
@@ -408,6 +425,9 @@ impl VhostUserBackend for Backend {
     }
 
     fn features(&self) -> u64 {
+        // The first thing that a front end asks for, on the thread of its messages.
+        blame::take(self.note.as_ref());
+        faults::at("messages", &self.name);
         self.personality.features()
             | 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_RING_F_INDIRECT_DESC

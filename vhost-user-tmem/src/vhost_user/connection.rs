@@ -14,8 +14,11 @@ use vm_memory::GuestMemoryMmap;
 use super::backend::Backend;
 use super::others::turn_away;
 use super::queues::Queues;
-use super::session::{Front, Relay, pair};
+use super::session::{Front, Relay, Waiting, pair};
 use super::vring;
+use crate::blame;
+use crate::confine::{self, Role};
+use crate::faults;
 use crate::stop::Stop;
 use crate::vm::{Memory, Vm};
 
@@ -41,28 +44,44 @@ pub fn run(
     };
     match listener.accept()? {
         Some(stream) => {
-            let front = Front::connected(stream, note)?;
-            serve(vm, id, Way::Relayed(front), socket, stop)
+            let waiting = Waiting::default();
+            waiting.put(Front::connected(stream, note)?);
+            let ended = serve(vm, id, Way::Relayed(&waiting), socket, stop);
+            if let Some(front) = waiting.take() {
+                // It has no relay. The keeper has its socket, too.
+                front.end();
+            }
+            ended
         }
         None => Ok(Ok(())),
     }
 }
 
 /// Goes on with the front end that the daemon before this one has left, until it leaves or
-/// the daemon stops; `None` if there is none. As [`run`].
+/// the daemon stops; `None` if there is none. As [`run`], but if the connection cannot be
+/// had, the front end is `waiting` to be gone on with later.
 pub fn go_on(
     vm: &Vm,
     id: u64,
+    waiting: &Waiting,
     socket: &(impl AsFd + Sync),
     stop: &Stop,
 ) -> Option<Result<Result<()>>> {
     let note = vm.note().filter(|note| note.keeps_fds())?;
-    match Front::left(&note) {
+    let left = waiting.take().map(Ok).or_else(|| Front::left(&note));
+    match left {
         Some(Ok(front)) => {
+            waiting.put(front);
             vm.connected();
             vm.say(|| log::info!("{}: took over its front end", vm.name()));
-            let ended = serve(vm, id, Way::Relayed(front), socket, stop);
+            let ended = serve(vm, id, Way::Relayed(waiting), socket, stop);
             vm.disconnected();
+            if ended.is_ok()
+                && let Some(front) = waiting.take()
+            {
+                // It never had a relay.
+                front.end();
+            }
             Some(ended)
         }
         Some(Err(error)) => Some(Ok(Err(error))),
@@ -76,7 +95,7 @@ pub fn go_on(
 /// How messages come from the front end to the crate.
 enum Way<'a> {
     Direct(&'a mut Listener),
-    Relayed(Front),
+    Relayed(&'a Waiting),
 }
 
 fn serve(
@@ -86,6 +105,7 @@ fn serve(
     socket: &(impl AsFd + Sync),
     stop: &Stop,
 ) -> Result<Result<()>> {
+    faults::fails("connection")?;
     // What the front end announces; queues use it only when it is watched over.
     let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
@@ -98,16 +118,21 @@ fn serve(
     let mut relay = None;
     let started = match way {
         Way::Direct(listener) => daemon.start(listener).map_err(sentence),
-        Way::Relayed(front) => begin(&mut daemon, stop)
-            .inspect_err(|_| front.end())
-            .and_then(|(inner, stop)| {
-                let thread = thread::Builder::new().name(format!("relay {}", vm.name()));
-                let run = move || Relay::new(front, inner, stop).run();
-                relay = Some(thread.spawn(run).context("cannot start a thread")?);
-                Ok(())
-            }),
+        Way::Relayed(waiting) => begin(&mut daemon, stop).and_then(|(inner, stop)| {
+            let (waiting, note, name) = (waiting.clone(), vm.note(), vm.name().to_owned());
+            let thread = thread::Builder::new().name(format!("relay {}", vm.name()));
+            let run = move || {
+                blame::take(note.as_ref());
+                confine::enter(Role::Relay);
+                faults::at("relay", &name);
+                let front = waiting.take().context("its front end is gone")?;
+                Relay::new(front, inner, stop).run()
+            };
+            relay = Some(thread.spawn(run).context("cannot start a thread")?);
+            Ok(())
+        }),
     };
-    let served = started.and_then(|()| {
+    let served = started.map(|()| {
         let handle = daemon.shutdown_handle();
         backend.connected(handle.clone());
         let say = || {
@@ -116,11 +141,11 @@ fn serve(
         // A relay hears of the end itself, and works on no message then.
         let handle = handle.filter(|_| relay.is_none());
         let wait = || stop.guard(id, handle, || daemon.wait());
-        let ended = turn_away(socket, stop, say, wait)?;
+        let ended = turn_away(socket, stop, say, wait);
         if stop.is_asked() {
-            return Ok(Ok(()));
+            return Ok(());
         }
-        Ok(judge(ended))
+        judge(ended)
     });
     backend.end();
     // Waits for their threads.

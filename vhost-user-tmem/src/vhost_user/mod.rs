@@ -11,3 +11,4 @@ mod session;
 mod vring;
 
 pub use serve::{attend, go_on};
+pub use session::Waiting;

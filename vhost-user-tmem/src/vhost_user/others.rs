@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Front ends that come while another one is connected.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -14,20 +13,20 @@ use crate::stop::Stop;
 /// before the end of the last one is seen.
 const LEAVES_WITHIN: Duration = Duration::from_millis(300);
 
-/// Runs `during`, and turns away who connects to `socket` meanwhile. `say` is told.
-///
-/// # Errors
-/// When the system has no event or thread.
+/// Runs `during`, and turns away who connects to `socket` meanwhile. `say` is told. Without an
+/// event or a thread for that, they wait.
 pub(super) fn turn_away<T>(
     socket: &(impl AsFd + Sync),
     stop: &Stop,
     say: impl Fn() + Send + Sync,
     during: impl FnOnce() -> T,
-) -> io::Result<T> {
-    let over = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+) -> T {
+    let Ok(over) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else {
+        return during();
+    };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("others".into());
-        thread.spawn_scoped(scope, || {
+        let turn_away = || {
             while waits(socket, &over, stop) {
                 if is_over(&over, LEAVES_WITHIN) {
                     return;
@@ -39,11 +38,13 @@ pub(super) fn turn_away<T>(
                     let _ = is_over(&over, Duration::from_secs(1));
                 }
             }
-        })?;
+        };
+        // The one that is served is not to suffer from that.
+        let _ = thread.spawn_scoped(scope, turn_away);
         let outcome = during();
         // Fails only if it is readable already.
         let _ = rustix::io::write(&over, &1u64.to_ne_bytes());
-        Ok(outcome)
+        outcome
     })
 }
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use vhost::vhost_user::Listener;
 
 use super::connection;
+use super::session::Waiting;
 use crate::stop::Stop;
 use crate::vm::Vm;
 
@@ -35,9 +36,9 @@ pub fn attend(
 /// leaves or `stop`.
 ///
 /// # Errors
-/// As [`attend`].
-pub fn go_on(vm: &Vm, socket: &(impl AsFd + Sync), stop: &Stop) -> Result<()> {
-    if let Some(ended) = connection::go_on(vm, 0, socket, stop) {
+/// As [`attend`]; the front end is `waiting` then.
+pub fn go_on(vm: &Vm, waiting: &Waiting, socket: &(impl AsFd + Sync), stop: &Stop) -> Result<()> {
+    if let Some(ended) = connection::go_on(vm, 0, waiting, socket, stop) {
         say(vm, ended?, stop);
     }
     Ok(())

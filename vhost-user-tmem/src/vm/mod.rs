@@ -188,6 +188,25 @@ impl Vm {
         self.note.as_ref().is_some_and(|note| note.keeps_fds())
     }
 
+    /// How long it is not served yet, because daemons have crashed over it.
+    pub(crate) fn rest(&self) -> Duration {
+        let Some(note) = &self.note else {
+            return Duration::ZERO;
+        };
+        let crashes = note.crashes();
+        let rest = crashes.rest();
+        if !rest.is_zero() {
+            log::error!(
+                "{}: the daemon has crashed {} times while it served this machine: for the sake of \
+                 others it is served again in {} s, and its pages are kept until then",
+                self.name,
+                crashes.count,
+                rest.as_secs().saturating_add(1)
+            );
+        }
+        rest
+    }
+
     /// Where what changes is noted for the next daemon.
     pub(crate) fn note(&self) -> Option<Arc<Note>> {
         self.note.clone()

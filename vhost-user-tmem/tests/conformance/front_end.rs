@@ -85,6 +85,14 @@ pub(crate) struct FrontEnd {
     /// Where it connects anew when the connection has ended, and how often it did.
     again: Option<PathBuf>,
     pub(crate) ends: u32,
+    /// Of these, how often it had been answered before, and how often no message of its own was
+    /// waiting for that.
+    pub(crate) ends_later: u32,
+    pub(crate) ends_unasked: u32,
+    /// Whether a message waits for an answer, and whether there was an answer, over this
+    /// connection.
+    is_waiting: bool,
+    is_welcome: bool,
 }
 
 impl FrontEnd {
@@ -131,6 +139,10 @@ impl FrontEnd {
             protocol: 0,
             again: None,
             ends: 0,
+            ends_later: 0,
+            ends_unasked: 0,
+            is_waiting: false,
+            is_welcome: false,
         }
     }
 
@@ -161,6 +173,9 @@ impl FrontEnd {
         };
         while !self.is_connected() {
             self.ends += 1;
+            self.ends_later += u32::from(self.is_welcome);
+            self.ends_unasked += u32::from(self.is_welcome && !self.is_waiting);
+            (self.is_waiting, self.is_welcome) = (false, false);
             assert!(self.ends < 5, "no connection lasts");
             self.socket = Self::new(&path, self.memory.try_clone().unwrap()).socket;
             if self.set_up().is_some() {
@@ -201,6 +216,7 @@ impl FrontEnd {
         if !fds.is_empty() {
             assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
         }
+        self.is_waiting = true;
         // A back end that ended the connection shows when it is read from.
         let _ = sendmsg(
             &self.socket,
@@ -217,6 +233,7 @@ impl FrontEnd {
         let length = u32::from_le_bytes(head[8..].try_into().unwrap());
         let mut payload = vec![0; length as usize];
         self.socket.read_exact(&mut payload).ok()?;
+        (self.is_waiting, self.is_welcome) = (false, true);
         Some(u64::from_le_bytes(payload.get(..8)?.try_into().unwrap()))
     }
 

@@ -11,6 +11,7 @@ mod group;
 mod index;
 mod log;
 mod memory;
+mod noisy;
 #[path = "../common/huge_pages.rs"]
 mod pool;
 mod protocol;

@@ -13,4 +13,5 @@ mod relay;
 mod state;
 
 pub(super) use pair::pair;
+pub use relay::Waiting;
 pub(super) use relay::{Front, Relay};

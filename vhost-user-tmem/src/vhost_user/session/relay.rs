@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -119,6 +119,24 @@ impl Front {
         );
         self.is_kept = false;
         self.note.forget_session();
+    }
+}
+
+/// A place for a front end until its relay has a thread.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting(Arc<Mutex<Option<Front>>>);
+
+impl Waiting {
+    pub(in crate::vhost_user) fn put(&self, front: Front) {
+        *self.lock() = Some(front);
+    }
+
+    pub(in crate::vhost_user) fn take(&self) -> Option<Front> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Front>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -236,9 +254,7 @@ impl Relay {
         } else {
             None
         };
-        if is_kept {
-            self.note(&mut message, answer.as_ref());
-        }
+        self.note(&mut message, answer.as_ref());
         if answer.is_none() {
             self.front.note.set_at_work(false);
         }
@@ -259,7 +275,7 @@ impl Relay {
         front.outbox.send(&front.socket, &until)
     }
 
-    /// Notes what a message has set up.
+    /// Notes what a message has set up: which messages are answered follows from that, too.
     fn note(&mut self, message: &mut Message, answer: Option<&Message>) {
         let front = &mut self.front;
         let before = front.state.clone();
@@ -267,7 +283,7 @@ impl Relay {
             front.state = before;
             return;
         };
-        if front.state == before {
+        if !front.is_kept || front.state == before {
             return;
         }
         if let Err(error) = front.keep(new) {

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 
 use super::message::*;
-
-/// Queues that there can be.
-const MOST_QUEUES: u32 = 128;
+use crate::takeover::QUEUES;
 
 /// No descriptor comes with a kick, call or error message.
 const NO_FD: u64 = 1 << 8;
@@ -192,7 +190,8 @@ impl State {
     }
 
     fn ring(&mut self, number: u32) -> Option<&mut Ring> {
-        (number < MOST_QUEUES).then(|| self.rings.entry(number).or_default())
+        let is_one = usize::try_from(number).is_ok_and(|number| number < QUEUES);
+        is_one.then(|| self.rings.entry(number).or_default())
     }
 
     /// The region whose description begins at this word.

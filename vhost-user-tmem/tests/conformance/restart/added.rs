@@ -15,10 +15,10 @@ use crate::request::{EXISTS, OK, create_pool, get, put};
 const MEMORY: u64 = 1 << 20;
 
 /// Directories of daemons that have a control API.
-struct Places(TempDir);
+pub(super) struct Places(TempDir);
 
 impl Places {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let places = tempfile::tempdir_in("/dev/shm").unwrap();
         for name in ["state", "run"] {
             std::fs::create_dir(places.path().join(name)).unwrap();
@@ -30,7 +30,12 @@ impl Places {
         self.0.path().join(name)
     }
 
-    fn host(&self, outside: Outside) -> Host {
+    pub(super) fn host(&self, outside: Outside) -> Host {
+        self.host_with(outside, &[])
+    }
+
+    /// With more of the command line.
+    pub(super) fn host_with(&self, outside: Outside, more: &[&str]) -> Host {
         let text = |name: &str| self.path(name).to_str().unwrap().to_owned();
         let options = [
             ("--control-socket", text("control")),
@@ -40,32 +45,39 @@ impl Places {
         let options: Vec<_> = options
             .iter()
             .flat_map(|(option, value)| [*option, value.as_str()])
+            .chain(more.iter().copied())
             .collect();
         Host::start_with(outside, &options)
     }
 
     /// The status that the control API answers with.
-    fn ask(&self, method: &str, path: &str, body: &str) -> u16 {
-        let mut stream = UnixStream::connect(self.path("control")).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> u16 {
+        let answer = self.answer(method, path, body);
         let status = answer.split(' ').nth(1).unwrap();
         status.parse().unwrap()
     }
 
-    fn add(&self) {
+    /// All that comes back; nothing if the daemon ends.
+    pub(super) fn answer(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = UnixStream::connect(self.path("control")).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let mut answer = String::new();
+        // It may have ended already.
+        let _ = stream.write_all(request.as_bytes());
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    pub(super) fn add(&self) {
         let body = r#"{"name": "web1", "quota": "16M"}"#;
         assert_eq!(self.ask("POST", "/v1/vms", body), 201);
     }
 
-    fn connect(&self) -> FrontEnd {
+    pub(super) fn connect(&self) -> FrontEnd {
         let mut web1 = FrontEnd::connect(&self.path("run").join("web1.sock"), MEMORY);
         assert_eq!(web1.share_memory(MEMORY), Some(0));
         web1.start();

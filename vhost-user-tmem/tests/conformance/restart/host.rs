@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,9 +32,9 @@ pub(crate) struct Host {
     passed: Vec<OwnedFd>,
     daemon: Option<Child>,
     /// More of the command line.
-    pub(crate) options: Vec<String>,
-    /// The program of another build, and whether it is the next one's turn.
-    other: Option<(PathBuf, bool)>,
+    options: Vec<String>,
+    /// What the next daemons are asked to go wrong with.
+    fault: Option<String>,
 }
 
 impl Host {
@@ -60,7 +60,7 @@ impl Host {
             passed: Vec::new(),
             daemon: None,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
-            other: None,
+            fault: None,
         };
         if outside == Outside::Holder {
             let program = env!("CARGO_BIN_EXE_vhost-user-tmem");
@@ -119,6 +119,9 @@ impl Host {
             .arg(self.socket())
             .args(&self.options)
             .stderr(Stdio::from(log));
+        if let Some(fault) = &self.fault {
+            command.env("TMEM_FAULT", fault);
+        }
         match self.outside {
             Outside::Store => command.arg("--store").arg(self.path("store")),
             Outside::Holder => command.arg("--keep-in").arg(self.path("holder")),
@@ -139,21 +142,9 @@ impl Host {
         self.command(Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem")))
     }
 
-    /// From now on each other daemon is one of this program.
-    pub(crate) fn alternate_with(&mut self, program: PathBuf) {
-        self.other = Some((program, true));
-    }
-
     /// Starts the next daemon, and does not wait.
     pub(crate) fn spawn_daemon(&mut self) {
-        let other = self.other.as_mut().and_then(|(program, is_next)| {
-            *is_next = !*is_next;
-            (!*is_next).then(|| program.clone())
-        });
-        let mut command = match other {
-            Some(program) => self.command(&program),
-            None => self.daemon(),
-        };
+        let mut command = self.daemon();
         self.daemon = Some(command.spawn().unwrap());
         self.passed.clear();
     }
@@ -175,6 +166,35 @@ impl Host {
     pub(crate) fn restart(&mut self, signal: Signal) {
         self.end(signal);
         self.start_daemon();
+    }
+
+    /// Has the next daemons go wrong in this way.
+    pub(crate) fn set_fault(&mut self, fault: Option<String>) {
+        self.fault = fault;
+    }
+
+    /// Waits until the daemon has ended by itself; how.
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let daemon = self.daemon.as_mut().unwrap();
+            if let Some(status) = daemon.try_wait().unwrap() {
+                self.daemon = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether the daemon has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.daemon.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// The service manager does nothing any more.
+    pub(crate) fn get_stuck(&self) {
+        self.manager.as_ref().unwrap().get_stuck();
     }
 
     /// The holder goes, and what it keeps.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -18,6 +19,7 @@ type Kept = Arc<Mutex<Vec<(String, OwnedFd)>>>;
 pub(super) struct Manager {
     socket: PathBuf,
     kept: Kept,
+    is_stuck: Arc<AtomicBool>,
 }
 
 impl Manager {
@@ -26,15 +28,25 @@ impl Manager {
         let socket = UnixDatagram::bind(path).unwrap();
         let kept = Kept::default();
         let store = kept.clone();
+        let is_stuck = Arc::new(AtomicBool::new(false));
+        let stuck = is_stuck.clone();
         std::thread::spawn(move || {
+            // What it has received and does nothing about.
+            let mut undone = Vec::new();
             loop {
-                take(&socket, &store);
+                undone.extend(take(&socket, &store, &stuck));
             }
         });
         Self {
             socket: path.to_owned(),
             kept,
+            is_stuck,
         }
+    }
+
+    /// From now on it does nothing that it is told, and answers no barrier.
+    pub(super) fn get_stuck(&self) {
+        self.is_stuck.store(true, SeqCst);
     }
 
     /// Descriptors that are kept.
@@ -69,8 +81,8 @@ impl Manager {
     }
 }
 
-/// Does what one message says.
-fn take(socket: &UnixDatagram, kept: &Kept) {
+/// Does what one message says. Unless it is stuck: then what came with it.
+fn take(socket: &UnixDatagram, kept: &Kept, is_stuck: &AtomicBool) -> Vec<OwnedFd> {
     let mut bytes = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -88,6 +100,9 @@ fn take(socket: &UnixDatagram, kept: &Kept) {
             fds.extend(sent);
         }
     }
+    if is_stuck.load(SeqCst) {
+        return fds;
+    }
     let has = |line: &str| text.lines().any(|other| other == line);
     let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
     if has("FDSTORE=1") {
@@ -101,4 +116,5 @@ fn take(socket: &UnixDatagram, kept: &Kept) {
         kept.retain(|(other, _)| Some(other.as_str()) != name);
     }
     // That of a barrier is closed here.
+    Vec::new()
 }

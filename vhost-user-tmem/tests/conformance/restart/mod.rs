@@ -4,7 +4,9 @@
 mod added;
 mod connection;
 mod crash_points;
+mod faults;
 mod host;
+mod keepers;
 mod kills;
 mod lane;
 mod manager;

@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Which system calls each kind of thread needs. A call that is not listed is one that
+//! nothing here makes.
+//!
+//! The process begins with what all of its threads need together ([`begin`]). Threads are
+//! made while it runs, and each inherits the filters of the one that makes it, so that one
+//! must be allowed what its threads need. Only the first thread, until it serves, and those
+//! that wait for front ends and for kicks make others.
+
+use std::io;
+
+use libc::{
+    SYS_accept4, SYS_bind, SYS_capget, SYS_capset, SYS_clone, SYS_clone3, SYS_connect, SYS_dup,
+    SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_eventfd2, SYS_faccessat, SYS_fallocate,
+    SYS_fchmod, SYS_fchmodat, SYS_fchown, SYS_fchownat, SYS_fdatasync, SYS_flock, SYS_fstat,
+    SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid,
+    SYS_getgid, SYS_getgroups, SYS_getpeername, SYS_getpriority, SYS_getsockname, SYS_getsockopt,
+    SYS_getuid, SYS_kill, SYS_listen, SYS_lseek, SYS_membarrier, SYS_memfd_create, SYS_mkdirat,
+    SYS_mlock, SYS_mlock2, SYS_mlockall, SYS_munlock, SYS_newfstatat, SYS_openat, SYS_pipe2,
+    SYS_pread64, SYS_prlimit64, SYS_pwrite64, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmsg,
+    SYS_renameat, SYS_renameat2, SYS_rt_sigaction, SYS_seccomp, SYS_sendmsg, SYS_sendto,
+    SYS_set_tid_address, SYS_setpriority, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_splice,
+    SYS_statfs, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_umask, SYS_uname, SYS_unlinkat, c_long,
+};
+use tmem_host::confine::{self, Allowed, Level};
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The process, until it serves.
+    Start,
+    /// The first thread, once it serves: looks after the machines, and waits for the end.
+    Main,
+    /// Answers at the control socket; adds and removes machines.
+    Control,
+    /// Answers who asks for metrics, over the network perhaps.
+    Scrape,
+    /// Waits for front ends, and makes the threads of their connections. Those that make a
+    /// connection, and talk with the front end, are allowed the same.
+    Doors,
+    /// Stands between a front end and its device.
+    Relay,
+    /// Waits for kicks of idle queues, and makes threads for them.
+    Watcher,
+    /// Works on a queue.
+    Queue,
+    /// Compresses and tidies pages.
+    Store,
+    /// Writes the log.
+    Log,
+    /// Keeps what daemons leave.
+    Holder,
+}
+
+/// AF_UNIX, AF_INET and AF_INET6 (linux/socket.h).
+const UNIX: u32 = 1;
+const NETWORK: [u32; 2] = [2, 10];
+
+/// TCGETS, FIONREAD and FIONBIO (asm-generic/ioctls.h).
+const IOCTLS: &[u32] = &[0x5401, 0x541b, 0x5421];
+
+/// O_ACCMODE and O_CREAT of open(2): what is opened to be read only has none of them.
+const WRITES: u32 = 0o103;
+
+/// The store grows and shrinks its memory's file, and writes zeros to what it cannot give
+/// back; the device gives back parts of the guest's, and looks which file system that is in.
+const STORE: &[c_long] = &[
+    SYS_fallocate,
+    SYS_fstat,
+    SYS_fstatfs,
+    SYS_ftruncate,
+    SYS_newfstatat,
+    SYS_pwrite64,
+    SYS_statx,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+];
+
+/// Waiting for queues; the end of a connection.
+const QUEUE: &[c_long] = &[
+    // The room of the control group.
+    SYS_pread64,
+    SYS_epoll_ctl,
+    SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    SYS_shutdown,
+];
+
+/// Descriptors that are left to the keeper.
+const KEEPING: &[c_long] = &[SYS_pipe2, SYS_recvmsg, SYS_sendmsg];
+
+/// Messages, and what they name: events, files of guest memory. The machine's note.
+const RELAY: &[c_long] = &[
+    SYS_fallocate,
+    SYS_fstat,
+    SYS_pread64,
+    SYS_readlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    SYS_recvfrom,
+    SYS_sendto,
+    SYS_shutdown,
+    SYS_splice,
+];
+
+/// Sockets, and what is in the file system of them.
+const SOCKETS: &[c_long] = &[
+    libc::SYS_accept,
+    SYS_accept4,
+    SYS_bind,
+    SYS_connect,
+    SYS_getpeername,
+    SYS_getsockname,
+    SYS_getsockopt,
+    SYS_listen,
+    SYS_mkdirat,
+    SYS_recvfrom,
+    SYS_sendto,
+    SYS_setsockopt,
+    SYS_shutdown,
+    SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rmdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+];
+
+/// Clients of a listening socket.
+const ANSWERING: &[c_long] = &[
+    SYS_accept4,
+    SYS_getsockopt,
+    SYS_recvfrom,
+    SYS_sendto,
+    SYS_setsockopt,
+    SYS_shutdown,
+];
+
+/// Sockets that are removed.
+const ENDING: &[c_long] = &[
+    SYS_shutdown,
+    SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+];
+
+/// A connection: queues, and a socket to the vhost-user-backend crate.
+const CONNECTION: &[c_long] = &[SYS_dup, SYS_epoll_create1, SYS_eventfd2, SYS_lseek];
+
+/// Threads that confine themselves.
+const THREADS: &[c_long] = &[
+    SYS_seccomp,
+    SYS_capget,
+    SYS_capset,
+    // What a filter without clone3 answers; without that it is the one that is made.
+    SYS_clone3,
+    SYS_set_tid_address,
+    SYS_membarrier,
+];
+
+/// Looking at files of the system.
+const LOOKING: &[c_long] = &[
+    SYS_getdents64,
+    SYS_lseek,
+    SYS_pread64,
+    SYS_readv,
+    SYS_sysinfo,
+];
+
+/// Files of settings, notes of machines.
+const FILES: &[c_long] = &[
+    SYS_eventfd2,
+    SYS_fchmod,
+    SYS_fchmodat,
+    SYS_fchownat,
+    SYS_fdatasync,
+    SYS_flock,
+    SYS_fsync,
+    SYS_geteuid,
+    SYS_getpeername,
+    SYS_memfd_create,
+    SYS_renameat,
+    SYS_renameat2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+];
+
+/// What is only done while the process starts.
+const START: &[c_long] = &[
+    SYS_faccessat,
+    libc::SYS_faccessat2,
+    SYS_fchown,
+    SYS_getcwd,
+    SYS_getegid,
+    SYS_getgid,
+    SYS_getgroups,
+    SYS_getpriority,
+    SYS_getuid,
+    SYS_kill,
+    SYS_mlock,
+    SYS_mlock2,
+    SYS_mlockall,
+    SYS_munlock,
+    SYS_prlimit64,
+    SYS_rt_sigaction,
+    SYS_setpriority,
+    SYS_statfs,
+    SYS_tgkill,
+    SYS_umask,
+    SYS_uname,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_getrlimit,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_pipe,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_setrlimit,
+];
+
+/// What it takes to make threads, and nothing but threads.
+fn threads() -> Allowed {
+    let thread = libc::CLONE_THREAD.unsigned_abs();
+    Allowed::everybody()
+        .calls(THREADS)
+        .masked(SYS_clone, (0, thread, thread))
+}
+
+/// What a kind of thread may.
+fn allowed(role: Role) -> Allowed {
+    let all = Allowed::everybody();
+    let unix = |allowed: Allowed| allowed.with(SYS_socket, 0, &[UNIX]);
+    let reading = |allowed: Allowed| {
+        let allowed = allowed.masked(SYS_openat, (2, WRITES, 0));
+        #[cfg(target_arch = "x86_64")]
+        let allowed = allowed.masked(libc::SYS_open, (1, WRITES, 0));
+        allowed
+    };
+    match role {
+        Role::Start => [
+            Role::Main,
+            Role::Control,
+            Role::Scrape,
+            Role::Doors,
+            Role::Watcher,
+            Role::Log,
+            Role::Holder,
+        ]
+        .into_iter()
+        .fold(all, |all, role| all.and(allowed(role)))
+        .calls(START)
+        .with(SYS_socket, 0, &NETWORK)
+        .ioctls(IOCTLS),
+        Role::Main => reading(all)
+            .calls(STORE)
+            .calls(LOOKING)
+            .calls(KEEPING)
+            .calls(ENDING),
+        Role::Control => unix(all)
+            .calls(STORE)
+            .calls(LOOKING)
+            .calls(KEEPING)
+            .calls(SOCKETS)
+            .calls(FILES)
+            .calls(&[
+                SYS_openat,
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_open,
+            ]),
+        Role::Scrape => all.calls(STORE).calls(LOOKING).calls(ANSWERING),
+        Role::Doors => unix(reading(all))
+            .and(threads())
+            .and(allowed(Role::Queue))
+            .and(allowed(Role::Relay))
+            .calls(SOCKETS)
+            .calls(CONNECTION),
+        Role::Watcher => threads().and(allowed(Role::Queue)),
+        Role::Relay => all.calls(RELAY).calls(KEEPING).ioctls(IOCTLS),
+        Role::Queue => all.calls(STORE).calls(QUEUE),
+        Role::Store => all.calls(STORE),
+        Role::Log => all,
+        Role::Holder => all.calls(KEEPING).calls(ENDING).calls(&[
+            SYS_accept4,
+            SYS_geteuid,
+            SYS_getsockopt,
+            SYS_setsockopt,
+        ]),
+    }
+}
+
+/// Sets what happens at calls that are not allowed, and begins with those that are not made
+/// at all. To be called before there are threads. `before` is called when there is one, by a
+/// signal handler.
+///
+/// # Errors
+/// When the kernel does not take a filter.
+pub fn begin(level: Level, before: fn()) -> io::Result<()> {
+    confine::begin("vhost-user-tmem", level, before)?;
+    confine::without_clone3()?;
+    confine::install(&allowed(Role::Start))
+}
+
+/// Confines the calling thread, and those that it starts, to what `role` needs. If the
+/// kernel does not take that, the program ends: it is not what was asked for.
+pub fn enter(role: Role) {
+    if !confine::is_asked_for() {
+        return;
+    }
+    if let Err(error) = privileges(role).and_then(|()| confine::install(&allowed(role))) {
+        eprintln!(
+            "vhost-user-tmem: cannot confine a thread: {error}; --seccomp off does without the filter"
+        );
+        std::process::exit(1);
+    }
+}
+
+/// Sockets may have to be given to a group; other threads need no privileges.
+fn privileges(role: Role) -> io::Result<()> {
+    match role {
+        // They make sockets, or have none since the thread that made them dropped them.
+        Role::Start | Role::Main | Role::Control | Role::Relay | Role::Queue => Ok(()),
+        Role::Scrape | Role::Doors | Role::Watcher | Role::Store | Role::Log | Role::Holder => {
+            confine::drop_privileges()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLES: [Role; 11] = [
+        Role::Start,
+        Role::Main,
+        Role::Control,
+        Role::Scrape,
+        Role::Doors,
+        Role::Relay,
+        Role::Watcher,
+        Role::Queue,
+        Role::Store,
+        Role::Log,
+        Role::Holder,
+    ];
+
+    #[test]
+    fn numbers_are_what_the_c_library_says() {
+        assert_eq!(UNIX, libc::AF_UNIX.unsigned_abs());
+        assert_eq!(
+            NETWORK,
+            [libc::AF_INET, libc::AF_INET6].map(i32::unsigned_abs)
+        );
+        let same = [libc::TCGETS, libc::FIONREAD, libc::FIONBIO];
+        assert_eq!(
+            IOCTLS.iter().copied().map(u64::from).collect::<Vec<_>>(),
+            same
+        );
+        assert_eq!(WRITES, (libc::O_ACCMODE | libc::O_CREAT).unsigned_abs());
+    }
+
+    #[test]
+    fn no_thread_starts_programs_or_reaches_into_others() {
+        for role in ROLES {
+            let allowed = allowed(role);
+            for call in [
+                libc::SYS_execve,
+                libc::SYS_execveat,
+                libc::SYS_fork,
+                libc::SYS_vfork,
+                libc::SYS_ptrace,
+                libc::SYS_process_vm_readv,
+                libc::SYS_process_vm_writev,
+                libc::SYS_setuid,
+                libc::SYS_mount,
+                libc::SYS_bpf,
+                libc::SYS_io_uring_setup,
+                libc::SYS_userfaultfd,
+            ] {
+                assert!(!allowed.may(call), "{role:?}: {call}");
+            }
+        }
+    }
+
+    #[test]
+    fn threads_that_guests_and_front_ends_reach_open_no_files_and_make_no_threads() {
+        for role in [
+            Role::Relay,
+            Role::Queue,
+            Role::Store,
+            Role::Log,
+            Role::Holder,
+        ] {
+            let allowed = allowed(role);
+            for call in [
+                libc::SYS_open,
+                SYS_openat,
+                SYS_socket,
+                SYS_connect,
+                SYS_clone,
+                SYS_clone3,
+                SYS_memfd_create,
+            ] {
+                assert!(!allowed.may(call), "{role:?}: {call}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_start_and_two_more_make_threads() {
+        for role in ROLES {
+            let makes = allowed(role).may(SYS_clone);
+            assert_eq!(
+                makes,
+                [Role::Start, Role::Doors, Role::Watcher].contains(&role),
+                "{role:?}"
+            );
+        }
+    }
+}
