@@ -3,8 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -39,7 +38,7 @@ const PAGE_AT: u64 = 4096;
 const MEMORY: u64 = 2 << 20;
 
 /// A connected device.
-pub(crate) struct Driver<P> {
+pub(super) struct Driver<P> {
     protocol: P,
     memory: GuestMemoryMmap,
     ring: Ring,
@@ -47,19 +46,12 @@ pub(crate) struct Driver<P> {
     // Ends the device's process last.
     _idle: Vec<Ring>,
     _frontend: Frontend,
-    peer: Option<Peer>,
+    _peer: Peer,
 }
 
 impl<P: Protocol> Driver<P> {
     /// Connects to `peer` and makes the device ready for requests.
     pub(super) fn connect(mut peer: Peer, protocol: P) -> Result<Self> {
-        let mut driver = Self::over(peer.connect()?, protocol)?;
-        driver.peer = Some(peer);
-        Ok(driver)
-    }
-
-    /// Makes the device behind a socket ready for requests.
-    pub(crate) fn over(socket: UnixStream, protocol: P) -> Result<Self> {
         let (count, request_queue) = protocol.queues();
         let file = File::from(memfd_create("tmem-bench", MemfdFlags::CLOEXEC)?);
         file.set_len(MEMORY)?;
@@ -74,7 +66,7 @@ impl<P: Protocol> Driver<P> {
             rings.push(Ring::new(memory.clone(), base, QUEUE_SIZE)?);
         }
         let slots = Ring::BYTES * count as u64;
-        let mut frontend = Frontend::from_stream(socket, count as u64);
+        let mut frontend = Frontend::from_stream(peer.connect()?, count as u64);
         negotiate(&mut frontend, protocol.features())?;
         share(&frontend, &memory)?;
         for (number, ring) in rings.iter().enumerate() {
@@ -88,7 +80,7 @@ impl<P: Protocol> Driver<P> {
             slots,
             _idle: rings,
             _frontend: frontend,
-            peer: None,
+            _peer: peer,
         };
         if let Some(request) = driver.protocol.setup() {
             driver.submit(0, &request, None)?;
@@ -100,11 +92,6 @@ impl<P: Protocol> Driver<P> {
         Ok(driver)
     }
 
-    /// Time that the threads of the device's process were on CPUs.
-    pub(super) fn cpu_time(&self) -> Result<Duration> {
-        self.peer.as_ref().context("no process")?.cpu_time()
-    }
-
     /// Writes `pages` to indexes 0 and up, `depth` at a time.
     pub(super) fn write_all(
         &mut self,
@@ -112,8 +99,7 @@ impl<P: Protocol> Driver<P> {
         depth: usize,
         times: &mut Samples,
     ) -> Result<()> {
-        self.transfer(0, pages, depth, true, &mut |begin| times.push(begin))
-            .map(|_| ())
+        self.transfer(pages, depth, true, times).map(|_| ())
     }
 
     /// Reads them back. Returns how many were not what they should be.
@@ -123,20 +109,17 @@ impl<P: Protocol> Driver<P> {
         depth: usize,
         times: &mut Samples,
     ) -> Result<usize> {
-        self.transfer(0, pages, depth, false, &mut |begin| times.push(begin))
+        self.transfer(pages, depth, false, times)
     }
 
-    /// Writes `pages` to indexes from `first` on, or reads them back; tells `answered` of each
-    /// when it was asked for. Returns how many were not what they should be.
-    pub(crate) fn transfer(
+    fn transfer(
         &mut self,
-        first: u64,
         pages: &[Page],
         depth: usize,
         write: bool,
-        answered: &mut dyn FnMut(Instant),
+        times: &mut Samples,
     ) -> Result<usize> {
-        let mut todo = (first..).zip(pages);
+        let mut todo = (0_u64..).zip(pages);
         let mut free: Vec<u16> = (0..SLOTS).take(depth).collect();
         let mut started: Vec<Option<(Instant, Request, &Page)>> = Vec::new();
         started.resize_with(usize::from(SLOTS), || None);
@@ -167,7 +150,7 @@ impl<P: Protocol> Driver<P> {
                 let Some((begin, request, page)) = done else {
                     bail!("the device used chain {head}, which was not given to it");
                 };
-                answered(begin);
+                times.push(begin);
                 self.check(slot, &request)?;
                 if request.page == Some(Direction::Read) {
                     let mut back = [0; PAGE_SIZE];
