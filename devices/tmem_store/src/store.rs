@@ -146,6 +146,13 @@ impl Store {
         looked
     }
 
+    /// Moves the live pages out of a segment of a client of whose memory much is dead; whether
+    /// that gave memory back, so that there may be more to do. May be called from any thread;
+    /// [`Store::start_compressor`] does it in the background.
+    pub fn clean_some(&self) -> bool {
+        self.reclaimer.clean_some()
+    }
+
     /// Recompresses the pages of a segment that are cold, and returns how many it looked
     /// at. May be called from any thread; [`Store::start_compressor`] does it in the
     /// background.

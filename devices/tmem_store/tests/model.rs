@@ -86,7 +86,8 @@ enum Op {
         client: usize,
         compression: Compression,
     },
-    /// Cold pages are recompressed after each step from here on, or no more.
+    /// Cold pages are recompressed after each step from here on, or no more. Deferred pages are
+    /// compressed and segments cleaned after each one.
     Recompress {
         on: bool,
     },
@@ -437,6 +438,9 @@ impl World {
     }
 
     fn check(&self) {
+        // What the background thread does, at every step.
+        self.store.compress_some(1);
+        while self.store.clean_some() {}
         while self.recompresses && self.store.recompress_some() > 0 {}
         let stats = self.store.stats();
         assert!(stats.held_bytes <= stats.memory_limit_bytes);
