@@ -8,6 +8,7 @@
 //! that wait for front ends and for kicks make others.
 
 use std::io;
+use std::sync::LazyLock;
 
 use libc::{
     SYS_accept4, SYS_bind, SYS_capget, SYS_capset, SYS_clone, SYS_clone3, SYS_connect, SYS_dup,
@@ -22,7 +23,7 @@ use libc::{
     SYS_set_tid_address, SYS_setpriority, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_splice,
     SYS_statfs, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_umask, SYS_uname, SYS_unlinkat, c_long,
 };
-use tmem_host::confine::{self, Allowed, Level};
+use tmem_host::confine::{self, Allowed, Filter, Level};
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,11 +320,21 @@ pub fn enter(role: Role) {
     if !confine::is_asked_for() {
         return;
     }
-    if let Err(error) = privileges(role).and_then(|()| confine::install(&allowed(role))) {
+    if let Err(error) = privileges(role).and_then(|()| install(role)) {
         eprintln!(
             "vhost-user-tmem: cannot confine a thread: {error}; --seccomp off does without the filter"
         );
         std::process::exit(1);
+    }
+}
+
+fn install(role: Role) -> io::Result<()> {
+    /// Threads of queues come and go.
+    static QUEUE: LazyLock<io::Result<Filter>> =
+        LazyLock::new(|| Filter::new(&allowed(Role::Queue)));
+    match (role, &*QUEUE) {
+        (Role::Queue, Ok(filter)) => filter.install(),
+        _ => confine::install(&allowed(role)),
     }
 }
 

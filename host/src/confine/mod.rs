@@ -19,7 +19,7 @@ use std::io;
 use std::sync::OnceLock;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use seccompiler::{SeccompAction, apply_filter};
+use seccompiler::{BpfProgram, SeccompAction, apply_filter};
 
 /// What happens at a system call that a thread has no use for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -54,9 +54,36 @@ pub fn is_asked_for() -> bool {
     LEVEL.get().is_some()
 }
 
-/// Whether calls that are not allowed end the program.
-pub fn is_on() -> bool {
-    LEVEL.get() == Some(&Level::On)
+/// A filter that is ready to be installed, again and again.
+#[derive(Debug)]
+pub struct Filter(Option<BpfProgram>);
+
+impl Filter {
+    /// Makes one that lets a thread make what is allowed.
+    ///
+    /// # Errors
+    /// When there can be no such filter.
+    pub fn new(allowed: &Allowed) -> io::Result<Self> {
+        let refused = match LEVEL.get() {
+            None | Some(Level::Off) => return Ok(Self(None)),
+            Some(Level::Log) => SeccompAction::Log,
+            Some(Level::On) => SeccompAction::Trap,
+        };
+        let program = allowed.program(refused).map_err(io::Error::other)?;
+        Ok(Self(Some(program)))
+    }
+
+    /// Confines the calling thread, and threads that it starts.
+    ///
+    /// # Errors
+    /// When the kernel does not take the filter.
+    pub fn install(&self) -> io::Result<()> {
+        match &self.0 {
+            // Sets "no new privileges" as well.
+            Some(program) => apply_filter(program).map_err(io::Error::other),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Confines the calling thread, and threads that it starts, to what is allowed.
@@ -64,14 +91,7 @@ pub fn is_on() -> bool {
 /// # Errors
 /// When the kernel does not take the filter.
 pub fn install(allowed: &Allowed) -> io::Result<()> {
-    let refused = match LEVEL.get() {
-        None | Some(Level::Off) => return Ok(()),
-        Some(Level::Log) => SeccompAction::Log,
-        Some(Level::On) => SeccompAction::Trap,
-    };
-    let program = allowed.program(refused).map_err(io::Error::other)?;
-    // Sets "no new privileges" as well.
-    apply_filter(&program).map_err(io::Error::other)
+    Filter::new(allowed)?.install()
 }
 
 /// Has the C library make threads by clone(2), whose flags a filter can see, and not by
