@@ -114,6 +114,28 @@ fn mistake_loses_nothing(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// What docs/metrics.md says about a port, done as it is printed.
+fn metrics_are_on_a_port(guest: &Guest) -> Result<()> {
+    let text = include_str!("../../docs/metrics.md");
+    let unit = text.split("```ini\n").nth(1);
+    let unit = unit.and_then(|rest| rest.split("```").next());
+    let unit = unit.context("the documentation shows no socket unit")?;
+    let path = "/etc/systemd/system/tmem-metrics.socket";
+    guest.sh(&format!("cat > {path} <<'END'\n{unit}END"))?;
+    let command = text.split('`').find(|it| it.starts_with("systemctl stop "));
+    let command = command.context("the documentation does not say how it is started")?;
+    guest.sh_within(command, STARTED)?;
+    is_active(guest)?;
+    let scrape =
+        "exec 3<>/dev/tcp/127.0.0.1/9749; printf 'GET /metrics HTTP/1.1\\r\\n\\r\\n' >&3; cat <&3";
+    let metrics = guest.sh(&format!("bash -euc \"{scrape}\""))?;
+    ensure!(
+        metrics.contains("tmem_vm_quota_bytes{vm=\"web1\"}"),
+        "{metrics}"
+    );
+    Ok(())
+}
+
 #[test]
 fn daemon_is_installed_used_upgraded_and_purged() -> Result<()> {
     let assets = bed::assets()?;
@@ -164,6 +186,8 @@ fn daemon_is_installed_used_upgraded_and_purged() -> Result<()> {
         guest.sh(&format!("tmemctl vm {command}"))?;
     }
     guest.sh("tmemctl freeable")?;
+
+    metrics_are_on_a_port(&guest)?;
 
     // It comes back with what was set up, however it ended.
     for end in [

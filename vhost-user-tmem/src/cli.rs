@@ -148,8 +148,8 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Let --metrics-listen be an address that other hosts reach
-    #[arg(long, requires = "metrics_listen")]
+    /// Let metrics be on an address that other hosts reach
+    #[arg(long)]
     pub metrics_remote: bool,
 
     /// Directory with a file NAME.toml for each virtual machine that the

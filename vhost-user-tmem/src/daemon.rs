@@ -117,7 +117,7 @@ pub fn run(options: &Options) -> Result<()> {
         registry: registry.clone(),
         health: health.clone(),
     };
-    let scrape = Scrape::open(options, api.clone())?;
+    let scrape = Scrape::open(options, inherited.metrics, api.clone())?;
     let control = Control::open(options, inherited.control, api)?;
     raise_file_limit(served, options.request_queues);
     log::info!(

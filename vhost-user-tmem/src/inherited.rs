@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
@@ -18,6 +19,9 @@ use crate::settings::{Machine, Place};
 /// What the service manager calls the control socket (`FileDescriptorName=`).
 const CONTROL: &str = "control";
 
+/// What it calls a TCP socket on which metrics can be read.
+const METRICS: &str = "metrics";
+
 /// What the names of machines' sockets begin with.
 const MACHINE: &str = "vm-";
 
@@ -26,6 +30,8 @@ const MACHINE: &str = "vm-";
 pub struct Inherited {
     /// The control socket.
     pub control: Option<UnixListener>,
+    /// A TCP socket for metrics.
+    pub metrics: Option<TcpListener>,
     /// Sockets of machines.
     pub machines: BTreeMap<Name, UnixListener>,
 }
@@ -52,7 +58,15 @@ impl Inherited {
     }
 
     fn add(&mut self, name: &str, fd: OwnedFd) -> Result<()> {
-        let listener = listener(fd).context(
+        if name == METRICS {
+            let listener = listener(fd, &[AddressFamily::INET, AddressFamily::INET6]).context(
+                "it is no listening TCP socket: write ListenStream=127.0.0.1:PORT in its unit",
+            )?;
+            let is_new = self.metrics.replace(listener).is_none();
+            ensure!(is_new, "there are two for the same");
+            return Ok(());
+        }
+        let listener = listener(fd, &[AddressFamily::UNIX]).context(
             "it is no listening Unix stream socket: write ListenStream=/PATH in its unit",
         )?;
         let is_new = if name == CONTROL {
@@ -61,7 +75,7 @@ impl Inherited {
             let name = name.parse().map_err(anyhow::Error::msg)?;
             self.machines.insert(name, listener).is_none()
         } else {
-            bail!("write FileDescriptorName={CONTROL} or {MACHINE}NAME in its unit");
+            bail!("write FileDescriptorName={CONTROL}, {METRICS} or {MACHINE}NAME in its unit");
         };
         ensure!(is_new, "there are two for the same");
         Ok(())
@@ -86,15 +100,16 @@ fn numbered(fd: i32) -> Result<UnixListener> {
         // process opens anything.
         None => unsafe { OwnedFd::from_raw_fd(fd) },
     };
-    listener(owned).with_context(|| {
+    listener(owned, &[AddressFamily::UNIX]).with_context(|| {
         format!(
             "file descriptor {fd} of --fd is no listening Unix socket; pass one on which listen() was called"
         )
     })
 }
 
-fn listener(fd: OwnedFd) -> Option<UnixListener> {
-    let listens = sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX)
+fn listener<L: From<OwnedFd>>(fd: OwnedFd, families: &[AddressFamily]) -> Option<L> {
+    let family = sockopt::socket_domain(&fd);
+    let listens = family.is_ok_and(|family| families.contains(&family))
         && sockopt::socket_type(&fd) == Ok(rustix::net::SocketType::STREAM)
         && sockopt::socket_acceptconn(&fd) == Ok(true);
     let closes = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);

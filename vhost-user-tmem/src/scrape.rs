@@ -19,20 +19,29 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// Makes the socket that the options ask for. Whoever reaches it may read, so that only
-    /// this host does unless they say otherwise.
+    /// Takes the socket that was inherited, or else makes the one that the options ask for.
+    /// Whoever reaches it may read, so that only this host does unless they say otherwise.
     ///
     /// # Errors
     /// When other hosts reach the address, or it cannot be had.
-    pub fn open(options: &Options, api: Api) -> Result<Option<Self>> {
-        let Some(address) = options.metrics_listen else {
-            return Ok(None);
+    pub fn open(
+        options: &Options,
+        inherited: Option<TcpListener>,
+        api: Api,
+    ) -> Result<Option<Self>> {
+        let address = match (&inherited, options.metrics_listen) {
+            (Some(listener), _) => {
+                let address = listener.local_addr();
+                address.context("the socket for metrics has no address")?
+            }
+            (None, Some(address)) => address,
+            (None, None) => return Ok(None),
         };
         ensure!(
             address.ip().is_loopback() || options.metrics_remote,
             "other hosts reach {address}, and whoever does may read all metrics: give a loopback address like 127.0.0.1:9749, or --metrics-remote"
         );
-        let listener = TcpListener::bind(address);
+        let listener = inherited.map_or_else(|| TcpListener::bind(address), Ok);
         let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
         // A client that leaves before it is accepted keeps nobody waiting.
         let unblocked = listener.set_nonblocking(true);

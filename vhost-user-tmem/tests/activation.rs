@@ -4,10 +4,13 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod common;
+#[path = "common/tcp.rs"]
+mod tcp;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -168,6 +171,27 @@ fn sockets_of_the_service_manager_are_known_by_their_names() {
     for name in ["web1", "web2", "control"] {
         assert!(place.at(name).exists(), "it is not the daemon's to remove");
     }
+}
+
+#[test]
+fn metrics_are_read_on_a_port_of_the_service_manager() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let passed = vec![place.listen("control"), listener.into()];
+    let daemon = Daemon::start(passed, Some(("control:metrics", "$$")), &[]);
+    let said = tcp::ask(at, "GET /metrics HTTP/1.1\r\n\r\n");
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    assert!(said.contains("\ntmem_store_held_bytes "), "{said}");
+    daemon.end();
+    // Others reach it, or it is not TCP.
+    let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+    let start = |passed: OwnedFd| {
+        let passed = vec![place.listen("control"), passed];
+        Daemon::start(passed, Some(("control:metrics", "$$")), &[])
+    };
+    start(everywhere.into()).refuses(&["0.0.0.0", "--metrics-remote"]);
+    start(place.listen("metrics")).refuses(&["'metrics'", "ListenStream=127.0.0.1:PORT"]);
 }
 
 #[test]

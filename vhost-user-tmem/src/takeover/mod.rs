@@ -129,7 +129,7 @@ impl Takeover {
         &self.store
     }
 
-    /// How often pages of the daemon before this one were there, and damaged.
+    /// How often pages of the daemon before this one were there, and could not be had.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
@@ -225,7 +225,14 @@ impl Takeover {
         let earlier = earlier.filter(|_| is_whole);
         let begun = match &earlier {
             Some(state) => go_on(name, &client, &note, state),
-            None => begin_anew(&client, &note, self.pages, identity),
+            None => {
+                let stats = client.stats();
+                // Without a note of whose they are.
+                if stats.persistent_pages.saturating_add(stats.ephemeral_pages) > 0 {
+                    self.failures.fetch_add(1, Relaxed);
+                }
+                begin_anew(&client, &note, self.pages, identity)
+            }
         };
         match begun {
             Ok((instance, trace)) => Ok(Taken {

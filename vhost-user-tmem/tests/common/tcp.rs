@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The TCP socket that a process listens on.
 #![allow(clippy::unwrap_used)]
+#![allow(
+    dead_code,
+    reason = "each test binary uses what it needs of this module"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

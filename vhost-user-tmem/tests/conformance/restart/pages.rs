@@ -2,7 +2,9 @@
 //! The pages of a machine whose front end connects anew.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 
 use rustix::process::Signal;
 
@@ -102,6 +104,27 @@ fn a_machine_that_was_restored_meanwhile_does_not_meet_its_future() {
     }
 }
 
+/// A host whose daemons have a control socket.
+fn watched() -> Host {
+    let mut host = Host::new(Outside::Store, &[]);
+    let control = host.path("control.sock");
+    let control = control.to_str().unwrap().to_owned();
+    host.options
+        .extend(["--control-socket".to_owned(), control]);
+    host
+}
+
+/// How often the daemon could not take pages over, as it exports that.
+fn failures(host: &Host) -> u64 {
+    let mut stream = UnixStream::connect(host.path("control.sock")).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix("tmem_host_recovery_failures_total "));
+    value.unwrap().parse().unwrap()
+}
+
 /// A file that is no page memory, and one of a page of which something is not as it was.
 #[test]
 fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
@@ -109,7 +132,9 @@ fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
         (0, [0xff; 8].as_slice(), "damaged or of another version"),
         (3000, [0x5a; 64].as_slice(), "its pages are damaged"),
     ] {
-        let mut host = Host::start(Outside::Store);
+        let mut host = watched();
+        host.start_daemon();
+        assert_eq!(failures(&host), 0);
         let mut a = connect(&host);
         let memory = a.memory.try_clone().unwrap();
         assert_eq!(create_pool(&mut a, 0), OK);
@@ -124,6 +149,7 @@ fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
         file.write_all_at(bytes, at).unwrap();
         host.start_daemon();
         assert!(host.logged().contains(says), "{says}");
+        assert_eq!(failures(&host), 1, "{says}");
         let mut a = connect_again(&host, &memory);
         assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
         assert_eq!(create_pool(&mut a, 0), OK);
