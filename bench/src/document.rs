@@ -1,23 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `docs/density.md`, of which each benchmark makes a section, and its pictures.
+//! Documents of which benchmarks make sections, and their pictures.
 
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
 
-/// Puts `text` in the place of the section `name` in the document in `docs`, which two
-/// comments enclose; and its picture into a file beside it.
+/// Puts `text` in the place of the section `name` of `density.md` in `docs`, and its picture
+/// into a file beside it.
 pub(crate) fn update(docs: &Path, name: &str, text: &str, picture: &str) -> Result<()> {
-    let path = docs.join("density.md");
+    update_section(&docs.join("density.md"), name, text)?;
+    write(
+        &docs.join("pictures").join(name).with_extension("svg"),
+        picture,
+    )
+}
+
+/// Puts `text` in the place of the section `name` of a document, which two comments enclose.
+pub(crate) fn update_section(path: &Path, name: &str, text: &str) -> Result<()> {
     let read = || format!("cannot read {}", path.display());
-    let document = fs::read_to_string(&path).with_context(read)?;
+    let document = fs::read_to_string(path).with_context(read)?;
     let document = replaced(&document, name, text)
         .with_context(|| format!("{} has no section {name}", path.display()))?;
-    let picture_path = docs.join("pictures").join(name).with_extension("svg");
-    for (path, text) in [(path, &*document), (picture_path, picture)] {
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    write(path, &document)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn replaced(document: &str, name: &str, text: &str) -> Option<String> {

@@ -10,8 +10,10 @@ mod corpus;
 mod density;
 mod document;
 mod guest;
+mod machine;
 mod overwrites;
 mod report;
+mod restart;
 mod samples;
 mod store;
 mod vhost;
@@ -40,20 +42,23 @@ struct Args {
     /// Also write the metrics to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// What to measure; if not given, everything but aging, guest and density.
+    /// What to measure; if not given, everything but aging, guest,
+    /// restart and density.
     #[arg(long, value_enum)]
     only: Option<What>,
-    /// Less of everything, to see that it works: of aging, guest and density.
+    /// Less of everything, to see that it works: of aging, guest, restart and density.
     #[arg(long)]
     quick: bool,
     /// Of aging and density: the directory of the document, density.md, in which a section
-    /// is made anew, and of its pictures.
+    /// is made anew, and of its pictures. Of restart: that of restart.md.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
     aging: aging::Args,
     #[command(flatten)]
     peers: vhost::Args,
+    #[command(flatten)]
+    restart: restart::Args,
     #[command(flatten)]
     vmm: vmm::Args,
     #[command(flatten)]
@@ -74,6 +79,8 @@ enum What {
     Vhost,
     /// The VMM, beside QEMU.
     Vmm,
+    /// The daemon is killed and the next one takes over; only if named.
+    Restart,
     /// Filters on the disks of guests; only if named.
     Guest,
     /// Guests in too little memory; only if named.
@@ -85,6 +92,10 @@ fn main() -> Result<()> {
     if args.only == Some(What::Aging) {
         let (out, json) = (args.out.as_deref(), args.json.as_deref());
         return aging::run(&args.aging, args.pages, args.quick, out, json);
+    }
+    if args.only == Some(What::Restart) {
+        let (out, json) = (args.out.as_deref(), args.json.as_deref());
+        return restart::run(&args.restart, &args.peers, args.quick, out, json);
     }
     if args.only == Some(What::Guest) {
         return guest::run(&args.guest, args.quick, args.json.as_deref());
@@ -119,4 +130,14 @@ fn main() -> Result<()> {
         report.write_json(&path)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+
+        super::Args::command().debug_assert();
+    }
 }

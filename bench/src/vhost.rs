@@ -6,12 +6,13 @@
 
 mod blk;
 mod driver;
+mod keeping;
 mod peer;
 mod ring;
 mod tmem;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -22,9 +23,10 @@ use crate::report::Report;
 use crate::samples::{Samples, median};
 
 use self::blk::Blk;
-use self::driver::Driver;
 use self::peer::Peer;
-use self::tmem::Tmem;
+
+pub(crate) use self::driver::Driver;
+pub(crate) use self::tmem::Tmem;
 
 /// Depths that are measured: one request at a time, and a busy guest.
 const DEPTHS: [usize; 2] = [1, 32];
@@ -36,6 +38,7 @@ const PEER: [&str; 2] = ["vhost-user-blk write", "vhost-user-blk read"];
 const ROUNDS: usize = 5;
 
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Our daemon.
     #[arg(long, value_name = "PATH", default_value = "vhost-user-tmem")]
@@ -52,8 +55,15 @@ pub(crate) struct Args {
     depth: Option<u16>,
 }
 
+impl Args {
+    /// Our daemon.
+    pub(crate) fn daemon(&self) -> &Path {
+        &self.daemon
+    }
+}
+
 /// How a device spells "write this page" and "read this page".
-trait Protocol {
+pub(crate) trait Protocol {
     /// Features to accept beside VERSION_1 and EVENT_IDX, as far as offered.
     fn features(&self) -> u64;
     /// Queues to set up, and which of them takes requests.
@@ -67,7 +77,7 @@ trait Protocol {
 }
 
 /// A request without its page.
-struct Request {
+pub(crate) struct Request {
     /// Device-readable, before the page.
     header: Vec<u8>,
     /// Bytes of the answer.
@@ -79,7 +89,7 @@ struct Request {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Direction {
+pub(crate) enum Direction {
     /// Device-readable.
     Write,
     /// Device-writable.
@@ -140,7 +150,12 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
             say(depth, &our_metrics, beside, Some(2.0), report);
         }
     }
-    if peer.is_none() {
+    if args.older.is_none() && args.depth.is_none() {
+        // Their processes would compete with what comes.
+        drop((ours, peer));
+        keeping::run(&args.daemon, &pages, report)?;
+    }
+    if args.storage_daemon.is_empty() {
         report.note("no storage daemon given: nothing stands beside these metrics");
     }
     Ok(())

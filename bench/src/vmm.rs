@@ -32,6 +32,7 @@ const GUEST_MIB: &str = "256M";
 
 /// The VMM and its peer.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Our VMM.
     #[arg(long, value_name = "PROGRAM")]

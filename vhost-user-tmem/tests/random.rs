@@ -2,7 +2,8 @@
 //! Random control operations while front ends come, work and go: what each machine has put
 //! persistently is what it gets, and when all are gone, so are file descriptors, threads and memory.
 //!
-//! Some seconds, or as many as TMEM_SOAK_SECONDS says. TMEM_SOAK_SEED repeats a run's choices.
+//! Some seconds, or as many as TMEM_SOAK_SECONDS says (`cargo xtask soak --control`), in sessions of at most a
+//! minute. TMEM_SOAK_SEED repeats a run's choices.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod common;
@@ -265,13 +266,23 @@ fn random_operations_leave_nothing_behind() {
     until("the daemon is at rest", || idle().1 <= 6);
     let before = idle();
     let memory = private(&daemon);
-    session(Duration::from_secs(seconds), seed + 1000);
-    until("fds and threads are as before", || idle() == before);
-    // What the heap keeps, it trims within a while.
-    until("memory is as before", || {
-        private(&daemon) < memory + (6 << 20)
-    });
-    println!("private memory: {memory}, then {}", private(&daemon));
+    let (mut left, mut nth) = (seconds, 0);
+    while left > 0 {
+        let some = left.min(60);
+        left -= some;
+        nth += 1;
+        session(Duration::from_secs(some), seed + 1000 * nth);
+        until("fds and threads are as before", || idle() == before);
+        // What the heap keeps, it trims within a while.
+        until("memory is as before", || {
+            private(&daemon) < memory + (6 << 20)
+        });
+        println!(
+            "{} of {seconds} s; fds, threads: {before:?}; private memory: {memory}, now {}",
+            seconds - left,
+            private(&daemon)
+        );
+    }
     assert_eq!(fs::read_dir(state.join("vms")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
     let (_, stats) = daemon.control("GET", "/v1/stats", "").unwrap();

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `cargo xtask soak`: the filter's end-to-end tests, for hours; or a daemon that is killed.
+//! `cargo xtask soak`: the filter's end-to-end tests, for hours; or a daemon that is killed, or
+//! that is told what to do.
 
 use crate::e2e;
 use crate::exec;
 use crate::programs::Profile;
+use crate::project;
+use anyhow::Context;
 use anyhow::Result;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Options of `cargo xtask soak`.
@@ -31,24 +35,55 @@ pub(crate) struct Options {
     /// With --kills: under one and two stock guests, not the driver in user space.
     #[arg(long, requires = "kills")]
     guests: bool,
+    /// With --kills: each other daemon is this program, of an earlier or later build.
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "kills",
+        conflicts_with = "guests"
+    )]
+    older: Option<PathBuf>,
+    /// Instead: give a daemon random control operations under load for so many minutes, and
+    /// look whether file descriptors, threads and memory stay what they are.
+    #[arg(long, value_name = "MINUTES", conflicts_with = "kills")]
+    control: Option<u64>,
+}
+
+/// A test of the daemon, which shows how it goes.
+fn daemon_test(test: &str, filter: &str) -> Command {
+    let mut cargo = project::cargo();
+    cargo
+        .args(["test", "--package", "vhost-user-tmem", "--test", test])
+        .args(["--", filter, "--nocapture"]);
+    cargo
 }
 
 /// `cargo xtask soak`.
 pub(crate) fn command(options: &Options) -> Result<()> {
     if let Some(kills) = options.kills {
         let mut tests = if options.guests {
-            e2e::tests(Profile::Dev, Some("restart::"))?
-        } else {
-            let mut tests = Command::new("cargo");
-            tests.args(["test", "--package", "vhost-user-tmem"]);
-            tests.args(["--test", "conformance", "--", "restart::"]);
+            let mut tests = e2e::tests(Profile::Dev, Some("restart::"))?;
+            tests.arg("--nocapture");
             tests
+        } else {
+            daemon_test("conformance", "restart::")
         };
-        tests
-            .arg("--nocapture")
-            .env("TMEM_KILLS", kills.to_string());
+        tests.env("TMEM_KILLS", kills.to_string());
         if let Some(seed) = options.seed {
             tests.env("TMEM_SEED", seed.to_string());
+        }
+        if let Some(older) = &options.older {
+            // Tests run in their crate's folder.
+            let older = older.canonicalize();
+            tests.env("TMEM_OLDER", older.context("no older daemon")?);
+        }
+        return exec::shown(&mut tests);
+    }
+    if let Some(minutes) = options.control {
+        let mut tests = daemon_test("random", "");
+        tests.env("TMEM_SOAK_SECONDS", (minutes * 60).to_string());
+        if let Some(seed) = options.seed {
+            tests.env("TMEM_SOAK_SEED", seed.to_string());
         }
         return exec::shown(&mut tests);
     }

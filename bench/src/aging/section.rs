@@ -3,8 +3,7 @@
 
 use crate::aging::row::Row;
 use crate::aging::table;
-use crate::report::load;
-use std::fs;
+use crate::machine;
 
 /// The machine and what it was given.
 pub(super) struct About {
@@ -16,27 +15,8 @@ pub(super) struct About {
 impl About {
     /// To be called before the machine is busy with it.
     pub(super) fn new(seed: u64, content: String) -> Self {
-        let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let named = |line: &str| {
-            Some(
-                line.strip_prefix("model name")?
-                    .split_once(':')?
-                    .1
-                    .trim()
-                    .to_owned(),
-            )
-        };
-        let model = info.lines().find_map(named);
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let load = load();
         Self {
-            machine: format!(
-                "{}, {} cores, shared with other work: the load was {} before; Linux {}",
-                model.unwrap_or_else(|| "an unknown CPU".into()),
-                std::thread::available_parallelism().map_or(1, usize::from),
-                load.split_whitespace().next().unwrap_or("unknown"),
-                kernel.trim().split('-').next().unwrap_or_default(),
-            ),
+            machine: machine::describe(),
             seed,
             content,
         }

@@ -34,6 +34,7 @@ const MEMORY_MIB: u64 = 192;
 
 /// What guests are made of. `cargo xtask bench guest` names it all.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// A Debian system to take files from.
     #[arg(long, value_name = "DIR")]

@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::time::Instant;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -38,7 +39,7 @@ const PAGE_AT: u64 = 4096;
 const MEMORY: u64 = 2 << 20;
 
 /// A connected device.
-pub(super) struct Driver<P> {
+pub(crate) struct Driver<P> {
     protocol: P,
     memory: GuestMemoryMmap,
     ring: Ring,
@@ -46,12 +47,19 @@ pub(super) struct Driver<P> {
     // Ends the device's process last.
     _idle: Vec<Ring>,
     _frontend: Frontend,
-    _peer: Peer,
+    peer: Option<Peer>,
 }
 
 impl<P: Protocol> Driver<P> {
     /// Connects to `peer` and makes the device ready for requests.
     pub(super) fn connect(mut peer: Peer, protocol: P) -> Result<Self> {
+        let mut driver = Self::over(peer.connect()?, protocol)?;
+        driver.peer = Some(peer);
+        Ok(driver)
+    }
+
+    /// Makes the device behind a socket ready for requests.
+    pub(crate) fn over(socket: UnixStream, protocol: P) -> Result<Self> {
         let (count, request_queue) = protocol.queues();
         let file = File::from(memfd_create("tmem-bench", MemfdFlags::CLOEXEC)?);
         file.set_len(MEMORY)?;
@@ -66,7 +74,7 @@ impl<P: Protocol> Driver<P> {
             rings.push(Ring::new(memory.clone(), base, QUEUE_SIZE)?);
         }
         let slots = Ring::BYTES * count as u64;
-        let mut frontend = Frontend::from_stream(peer.connect()?, count as u64);
+        let mut frontend = Frontend::from_stream(socket, count as u64);
         negotiate(&mut frontend, protocol.features())?;
         share(&frontend, &memory)?;
         for (number, ring) in rings.iter().enumerate() {
@@ -80,7 +88,7 @@ impl<P: Protocol> Driver<P> {
             slots,
             _idle: rings,
             _frontend: frontend,
-            _peer: peer,
+            peer: None,
         };
         if let Some(request) = driver.protocol.setup() {
             driver.submit(0, &request, None)?;
@@ -92,6 +100,11 @@ impl<P: Protocol> Driver<P> {
         Ok(driver)
     }
 
+    /// Time that the threads of the device's process were on CPUs.
+    pub(super) fn cpu_time(&self) -> Result<Duration> {
+        self.peer.as_ref().context("no process")?.cpu_time()
+    }
+
     /// Writes `pages` to indexes 0 and up, `depth` at a time.
     pub(super) fn write_all(
         &mut self,
@@ -99,7 +112,8 @@ impl<P: Protocol> Driver<P> {
         depth: usize,
         times: &mut Samples,
     ) -> Result<()> {
-        self.transfer(pages, depth, true, times).map(|_| ())
+        self.transfer(0, pages, depth, true, &mut |begin| times.push(begin))
+            .map(|_| ())
     }
 
     /// Reads them back. Returns how many were not what they should be.
@@ -109,17 +123,20 @@ impl<P: Protocol> Driver<P> {
         depth: usize,
         times: &mut Samples,
     ) -> Result<usize> {
-        self.transfer(pages, depth, false, times)
+        self.transfer(0, pages, depth, false, &mut |begin| times.push(begin))
     }
 
-    fn transfer(
+    /// Writes `pages` to indexes from `first` on, or reads them back; tells `answered` of each
+    /// when it was asked for. Returns how many were not what they should be.
+    pub(crate) fn transfer(
         &mut self,
+        first: u64,
         pages: &[Page],
         depth: usize,
         write: bool,
-        times: &mut Samples,
+        answered: &mut dyn FnMut(Instant),
     ) -> Result<usize> {
-        let mut todo = (0_u64..).zip(pages);
+        let mut todo = (first..).zip(pages);
         let mut free: Vec<u16> = (0..SLOTS).take(depth).collect();
         let mut started: Vec<Option<(Instant, Request, &Page)>> = Vec::new();
         started.resize_with(usize::from(SLOTS), || None);
@@ -150,7 +167,7 @@ impl<P: Protocol> Driver<P> {
                 let Some((begin, request, page)) = done else {
                     bail!("the device used chain {head}, which was not given to it");
                 };
-                times.push(begin);
+                answered(begin);
                 self.check(slot, &request)?;
                 if request.page == Some(Direction::Read) {
                     let mut back = [0; PAGE_SIZE];

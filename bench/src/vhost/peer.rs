@@ -17,6 +17,8 @@ const START: Duration = Duration::from_secs(20);
 /// A running back end and its socket.
 pub(super) struct Peer {
     process: Child,
+    /// What keeps the pages of our daemon for the next.
+    holder: Option<Child>,
     socket: PathBuf,
     _dir: TempDir,
 }
@@ -25,14 +27,41 @@ impl Peer {
     /// Our daemon, with room for everything.
     pub(super) fn daemon(program: &Path) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let socket = dir.path().join("tmem.sock");
-        let mut command = Command::new(program);
-        command
-            .arg("--socket-path")
-            .arg(&socket)
-            .args(["--quota", "2G", "--memory-limit", "2G"])
-            .args(["--request-queues", "1", "--log-level", "error"]);
+        let (command, socket) = daemon(program, &dir);
         Self::start(command, socket, dir)
+    }
+
+    /// Our daemon, whose pages and connections outlive it.
+    pub(super) fn kept_daemon(program: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let keeps = dir.path().join("holder");
+        let holder = Command::new(program)
+            .arg("--holder")
+            .arg(&keeps)
+            .args(["--log-level", "error"])
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let (mut command, socket) = daemon(program, &dir);
+        command.arg("--keep-in").arg(&keeps);
+        let end = Instant::now() + START;
+        while !keeps.exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut peer = Self::start(command, socket, dir)?;
+        peer.holder = Some(holder);
+        Ok(peer)
+    }
+
+    /// Time that its threads were on CPUs.
+    pub(super) fn cpu_time(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            let first = stat.split_ascii_whitespace().next();
+            nanos += first.unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
     }
 
     /// QEMU's storage daemon, exporting a file of `size` bytes in shared memory.
@@ -66,6 +95,7 @@ impl Peer {
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self {
             process,
+            holder: None,
             socket,
             _dir: dir,
         })
@@ -89,10 +119,24 @@ impl Peer {
     }
 }
 
+/// The command line of our daemon, and its socket.
+fn daemon(program: &Path, dir: &TempDir) -> (Command, PathBuf) {
+    let socket = dir.path().join("tmem.sock");
+    let mut command = Command::new(program);
+    command
+        .arg("--socket-path")
+        .arg(&socket)
+        .args(["--quota", "2G", "--memory-limit", "2G"])
+        .args(["--request-queues", "1", "--log-level", "error"]);
+    (command, socket)
+}
+
 impl Drop for Peer {
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to do.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        for process in std::iter::once(&mut self.process).chain(&mut self.holder) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }

@@ -8,7 +8,7 @@ use virtio_tmem::wire::{
 use super::{Direction, Protocol, Request};
 
 /// Spells requests as `spec/` sections 5 and 6 do.
-pub(super) struct Tmem;
+pub(crate) struct Tmem;
 
 fn header(op: Op, index: u64, count: u32) -> RequestHeader {
     RequestHeader {

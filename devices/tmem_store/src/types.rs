@@ -160,10 +160,19 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// Page memory that an earlier store has left is not as it was written, or of
-    /// another version.
-    #[error("page memory of an earlier store is damaged or of another version; start anew")]
+    /// Page memory that an earlier store has left is not as it was written.
+    #[error("page memory of an earlier store is damaged; start anew")]
     Damaged,
+    /// Page memory that an earlier store has left has another layout.
+    #[error(
+        "page memory of an earlier store has layout version {found}, and this one reads version {known}; start anew"
+    )]
+    OtherVersion {
+        /// The version that it has.
+        found: u32,
+        /// The one that can be read.
+        known: u32,
+    },
     /// The store serves a client with this identity already.
     #[error("the store serves a client with this identity already")]
     IdentityTaken,

@@ -10,5 +10,7 @@ mod coherency;
 mod limits;
 #[path = "model.rs"]
 mod model;
+#[path = "shares.rs"]
+mod shares;
 #[path = "stress.rs"]
 mod stress;

@@ -41,30 +41,44 @@ pub struct Record {
     region: MmapRegion,
     /// The copy that counts, and its number.
     last: Mutex<Option<(usize, u64)>>,
+    /// What was there could not be read.
+    is_lost: bool,
 }
 
 impl Record {
     /// Takes over the record in a file that never shrinks and that nobody else writes to;
-    /// and its content, if there is any that was written as a whole.
+    /// and its content, if there is any that was written as a whole and is known.
     ///
     /// # Errors
     /// When the file cannot be mapped.
-    pub fn open<T: DeserializeOwned>(file: OwnedFd) -> io::Result<(Self, Option<T>)> {
+    pub fn open<T: DeserializeOwned>(
+        file: OwnedFd,
+        is_known: impl FnOnce(&T) -> bool,
+    ) -> io::Result<(Self, Option<T>)> {
         let len = fstat(&file)?.st_size;
         if u64::try_from(len).is_ok_and(|len| len < BYTES as u64) {
             ftruncate(&file, BYTES as u64)?;
         }
         let file = FileOffset::new(File::from(file), 0);
         let region = MmapRegion::from_file(file, BYTES).map_err(io::Error::other)?;
-        let this = Self {
+        let mut this = Self {
             region,
             last: Mutex::new(None),
+            is_lost: false,
         };
-        let content = this.read()?;
-        if content.is_none() {
-            this.clear()?;
+        this.is_lost = this.has_any()?;
+        let content = this.read()?.filter(is_known);
+        match content {
+            Some(_) => this.is_lost = false,
+            None => this.clear()?,
         }
         Ok((this, content))
+    }
+
+    /// Whether something was there when it was taken over that could not be read: it is damaged, or of
+    /// another version.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     fn last(&self) -> MutexGuard<'_, Option<(usize, u64)>> {
@@ -90,6 +104,17 @@ impl Record {
         self.slice(0, 8)?
             .store(u64::from_le_bytes(MAGIC).to_le(), 0, Release)
             .map_err(io::Error::other)
+    }
+
+    /// Whether anybody has written a content, or what is no record.
+    fn has_any(&self) -> io::Result<bool> {
+        let is_zero = |at: usize| -> io::Result<bool> {
+            let mut word = [0; 8];
+            let slice = self.slice(at, word.len())?;
+            slice.read_slice(&mut word, 0).map_err(io::Error::other)?;
+            Ok(word == [0; 8] || (at == 0 && word == MAGIC))
+        };
+        Ok(!is_zero(0)? || !is_zero(COPIES_AT)? || !is_zero(COPIES_AT + COPY)?)
     }
 
     /// The content that counts.

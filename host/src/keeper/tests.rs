@@ -16,26 +16,51 @@ fn memory() -> OwnedFd {
 #[test]
 fn record_is_read_as_it_was_written_last() {
     let file = memory();
-    let (record, nothing) = Record::open::<Vec<u64>>(file.try_clone().unwrap()).unwrap();
+    let (record, nothing) = Record::open::<Vec<u64>>(file.try_clone().unwrap(), |_| true).unwrap();
     assert_eq!(nothing, None);
     for last in 1..20 {
         let content: Vec<u64> = (0..last).collect();
         record.write(&content).unwrap();
         record.set_word(3, last);
-        let (again, read) = Record::open::<Vec<u64>>(file.try_clone().unwrap()).unwrap();
+        let (again, read) = Record::open::<Vec<u64>>(file.try_clone().unwrap(), |_| true).unwrap();
         assert_eq!(read, Some(content));
         assert_eq!((again.word(3), again.word(4)), (last, 0));
     }
-    // Another version's: as if there were none.
-    let (_, none) = Record::open::<String>(file).unwrap();
-    assert_eq!(none, None);
+}
+
+/// As if there were none, but it is told.
+#[test]
+fn record_of_another_version_is_not_read() {
+    let written = || {
+        let file = File::from(memory());
+        let copy = || file.try_clone().unwrap().into();
+        let (record, _) = Record::open::<Vec<u64>>(copy(), |_| true).unwrap();
+        assert!(!record.is_lost());
+        record.write(&vec![7u64]).unwrap();
+        record.set_word(3, 9);
+        file
+    };
+    let (record, none) = Record::open::<String>(written().into(), |_| true).unwrap();
+    assert_eq!((none, record.is_lost(), record.word(3)), (None, true, 0));
+    let (record, none) = Record::open::<Vec<u64>>(written().into(), |_| false).unwrap();
+    assert_eq!((none, record.is_lost(), record.word(3)), (None, true, 0));
+    // The layout itself.
+    let file = written();
+    file.write_all_at(b"\x02", 7).unwrap();
+    let copy = file.try_clone().unwrap().into();
+    let (record, none) = Record::open::<Vec<u64>>(copy, |_| true).unwrap();
+    assert_eq!((none, record.is_lost(), record.word(3)), (None, true, 0));
+    // From then on it is one of this version.
+    record.write(&vec![8u64]).unwrap();
+    let (record, content) = Record::open::<Vec<u64>>(file.into(), |_| true).unwrap();
+    assert_eq!((content, record.is_lost()), (Some(vec![8]), false));
 }
 
 /// The file after the first `cut` bytes of the last write: a whole record at each.
 #[test]
 fn record_is_whole_wherever_its_writer_ends() {
     let file = memory();
-    let (record, _) = Record::open::<Vec<u32>>(file.try_clone().unwrap()).unwrap();
+    let (record, _) = Record::open::<Vec<u32>>(file.try_clone().unwrap(), |_| true).unwrap();
     let old: Vec<u32> = vec![1; 40];
     let new: Vec<u32> = vec![2; 50];
     record.write(&vec![0u32; 60]).unwrap();
@@ -57,13 +82,13 @@ fn record_is_whole_wherever_its_writer_ends() {
         for (nth, at) in order.iter().enumerate() {
             let mut copy = File::from(memory());
             copy.write_all(&bytes).unwrap();
-            let (_, read) = Record::open::<Vec<u32>>(copy.into()).unwrap();
+            let (_, read) = Record::open::<Vec<u32>>(copy.into(), |_| true).unwrap();
             assert_eq!(read.as_ref(), Some(&old), "{nth}");
             bytes[*at] = after[*at];
         }
         let mut copy = File::from(memory());
         copy.write_all(&bytes).unwrap();
-        let (_, read) = Record::open::<Vec<u32>>(copy.into()).unwrap();
+        let (_, read) = Record::open::<Vec<u32>>(copy.into(), |_| true).unwrap();
         assert_eq!(read.as_ref(), Some(&new));
     }
 }
@@ -71,11 +96,11 @@ fn record_is_whole_wherever_its_writer_ends() {
 #[test]
 fn damaged_record_is_none() {
     let file = File::from(memory());
-    let (record, _) = Record::open::<u32>(file.try_clone().unwrap().into()).unwrap();
+    let (record, _) = Record::open::<u32>(file.try_clone().unwrap().into(), |_| true).unwrap();
     record.write(&1u32).unwrap();
     file.write_all_at(b"7", 4096 + 16).unwrap();
-    let (_, read) = Record::open::<u32>(file.into()).unwrap();
-    assert_eq!(read, None);
+    let (record, read) = Record::open::<u32>(file.into(), |_| true).unwrap();
+    assert_eq!((read, record.is_lost()), (None, true));
 }
 
 /// A holder in a thread.

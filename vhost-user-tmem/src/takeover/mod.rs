@@ -101,10 +101,17 @@ impl Takeover {
         let mut pages = FileId::of(&file)?;
         let mut recovered = Store::recover(page_memory(file, is_named), config.clone());
         let mut failures = 0;
-        if matches!(recovered, Err(Error::Damaged)) {
+        let why = match &recovered {
+            Err(Error::Damaged) => Some("is damaged".to_owned()),
+            Err(Error::OtherVersion { found, known }) => Some(format!(
+                "has layout version {found}, and this daemon reads version {known}"
+            )),
+            _ => None,
+        };
+        if let Some(why) = why {
             log::error!(
-                "the page memory of the daemon before this one is damaged or of another version: \
-                 all pages are lost, and drivers are told so"
+                "the page memory of the daemon before this one {why}: all pages are lost, and \
+                 drivers are told so"
             );
             failures = 1;
             outside.forget_memory(PAGES)?;

@@ -99,8 +99,14 @@ impl Note {
     pub(super) fn open(outside: Arc<Outside>, name: &str) -> Result<(Self, Option<State>)> {
         let of = || format!("{name}: its note for the next daemon");
         let file = outside.memory(&note_name(name)).with_context(of)?;
-        let (record, state) = Record::open::<State>(file).with_context(of)?;
-        let state = state.filter(|state| state.version == VERSION);
+        let is_known = |state: &State| state.version == VERSION;
+        let (record, state) = Record::open(file, is_known).with_context(of)?;
+        if record.is_lost() {
+            log::error!(
+                "{name}: the note of the daemon before this one is damaged or of another version: \
+                 its pages are lost, and its driver is told so"
+            );
+        }
         let prefix = fd_name(name, "");
         let left = outside.left(&prefix).into_iter();
         let fds = left.filter_map(|name| name.strip_prefix(&prefix)?.parse().ok());

@@ -5,6 +5,7 @@
 mod aging;
 mod density;
 mod guest;
+mod restart;
 mod toolchain;
 
 use crate::assets;
@@ -30,10 +31,10 @@ const NESTED_STARTS: usize = 5;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure; if not given, everything but `aging`: what a page costs
-    /// as the store ages, `guest`: filters on the disks of guests, which takes a
-    /// quarter of an hour on an emulated CPU, and `density`: guests in too little
-    /// memory, which takes longer.
-    #[arg(value_parser = ["store", "aging", "vhost", "vmm", "guest", "density"])]
+    /// as the store ages, `restart`: the daemon is killed under load, `guest`: filters
+    /// on the disks of guests, which takes a quarter of an hour on an emulated CPU, and
+    /// `density`: guests in too little memory, which takes longer.
+    #[arg(value_parser = ["store", "aging", "vhost", "vmm", "restart", "guest", "density"])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
@@ -42,26 +43,31 @@ pub(crate) struct Options {
     /// to measure with.
     #[arg(long)]
     pages: Option<u64>,
-    /// Of `aging`, `guest` and `density`: less of everything, to see that it works.
+    /// Of `aging`, `restart`, `guest` and `density`: less of everything, to see that it works.
     #[arg(long)]
     quick: bool,
     /// Of `guest`: only the limited disk, and no builds, in half of the time.
     #[arg(long, conflicts_with = "quick")]
     reads: bool,
     /// Of `aging` and `density`: the directory of density.md, in which a section is made
-    /// anew, and of its pictures [default of `density`: docs].
+    /// anew, and of its pictures [default of `density`: docs]. Of `restart`: that of restart.md.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
     aging: aging::Options,
     #[command(flatten)]
     density: density::Options,
+    #[command(flatten)]
+    restart: restart::Options,
 }
 
 /// `cargo xtask bench`.
 pub(crate) fn command(options: &Options) -> Result<()> {
     if options.only.as_deref() == Some("aging") {
         return aging::run(options);
+    }
+    if options.only.as_deref() == Some("restart") {
+        return restart::run(options);
     }
     if options.only.as_deref() == Some("guest") {
         return guest::run(options.quick, options.reads, options.json.as_deref());

@@ -34,8 +34,8 @@ impl Store {
     /// has ended.
     ///
     /// # Errors
-    /// As [`Store::new`]; and [`Error::Damaged`] when the file is not the page memory
-    /// of a store of this version.
+    /// As [`Store::new`]; and [`Error::Damaged`] when the file is not page memory as a store has
+    /// left it, or [`Error::OtherVersion`] when that store had another layout.
     pub fn recover(memory: PageMemory, config: StoreConfig) -> Result<Recovery, Error> {
         let (store, segments) = Self::over(memory, config)?;
         let mut left: BTreeMap<Identity, Vec<Left>> = BTreeMap::new();

@@ -176,8 +176,13 @@ impl SegmentHeader {
     /// Bytes of it.
     pub(crate) const BYTES: usize = Self::WORDS * 8;
 
+    /// The version of the layout.
+    pub(crate) const VERSION: u32 = 1;
+
+    const NAME: u32 = u32::from_le_bytes(*b"tmem");
+
     /// The first word: `tmem`, and the version of the layout.
-    const MAGIC: u64 = u32::from_le_bytes(*b"tmem") as u64 | 1 << 32;
+    const MAGIC: u64 = Self::NAME as u64 | (Self::VERSION as u64) << 32;
 
     /// The first is to be stored last.
     pub(crate) fn encode(&self) -> [u64; Self::WORDS] {
@@ -215,6 +220,16 @@ impl SegmentHeader {
             *word = u64::from_le_bytes(*bytes);
         }
         Self::decode(words)
+    }
+
+    /// The version of the layout of a segment that begins with these bytes, if it is another one.
+    pub(crate) fn other_version(bytes: &[u8; Self::BYTES]) -> Option<u32> {
+        let ([name, version, ..], _) = bytes.as_chunks::<4>() else {
+            return None;
+        };
+        let version = u32::from_le_bytes(*version);
+        let is_other = *name == Self::NAME.to_le_bytes() && version != Self::VERSION;
+        is_other.then_some(version)
     }
 
     fn crc(words: [u64; 4]) -> u64 {

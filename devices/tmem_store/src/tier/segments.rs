@@ -255,7 +255,13 @@ impl Arena {
                     punched.map_err(failed("give unused page memory back"))?;
                     free.push(number);
                 }
-                Err(Damaged) => return Err(Error::Damaged),
+                Err(Damaged) => {
+                    let other = SegmentHeader::other_version(&bytes);
+                    return Err(other.map_or(Error::Damaged, |found| Error::OtherVersion {
+                        found,
+                        known: SegmentHeader::VERSION,
+                    }));
+                }
             }
         }
         free.extend(next..count);

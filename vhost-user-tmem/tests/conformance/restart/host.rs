@@ -32,7 +32,9 @@ pub(crate) struct Host {
     passed: Vec<OwnedFd>,
     daemon: Option<Child>,
     /// More of the command line.
-    options: Vec<String>,
+    pub(crate) options: Vec<String>,
+    /// The program of another build, and whether it is the next one's turn.
+    other: Option<(PathBuf, bool)>,
     /// What the next daemons are asked to go wrong with.
     fault: Option<String>,
 }
@@ -60,6 +62,7 @@ impl Host {
             passed: Vec::new(),
             daemon: None,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
+            other: None,
             fault: None,
         };
         if outside == Outside::Holder {
@@ -142,9 +145,21 @@ impl Host {
         self.command(Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem")))
     }
 
+    /// From now on each other daemon is one of this program.
+    pub(crate) fn alternate_with(&mut self, program: PathBuf) {
+        self.other = Some((program, true));
+    }
+
     /// Starts the next daemon, and does not wait.
     pub(crate) fn spawn_daemon(&mut self) {
-        let mut command = self.daemon();
+        let other = self.other.as_mut().and_then(|(program, is_next)| {
+            *is_next = !*is_next;
+            (!*is_next).then(|| program.clone())
+        });
+        let mut command = match other {
+            Some(program) => self.command(&program),
+            None => self.daemon(),
+        };
         self.daemon = Some(command.spawn().unwrap());
         self.passed.clear();
     }

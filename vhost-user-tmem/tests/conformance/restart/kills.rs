@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Kills at random moments under verifying load. The front end never connects anew.
+//!
+//! `cargo xtask soak --kills` sets TMEM_KILLS, TMEM_SEED and TMEM_OLDER.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -11,7 +13,6 @@ use super::lane::{BYTES, Lane, Pools};
 use crate::front_end::FrontEnd;
 use crate::request::{EPHEMERAL, OK, create_pool, create_pool_of};
 
-/// What `cargo xtask soak --kills` sets.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -23,6 +24,10 @@ fn no_page_is_lost_and_no_connection_ends() {
     eprintln!("{kills} kills, seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut host = Host::start(Outside::Holder);
+    if let Some(older) = std::env::var_os("TMEM_OLDER") {
+        eprintln!("each other daemon is {}", older.display());
+        host.alternate_with(older.into());
+    }
     let mut a = FrontEnd::connect(&host.socket(), 2 * BYTES);
     assert_eq!(a.share_memory(2 * BYTES), Some(0));
     let pools = [(0, 1), (2, 3)].map(|(persistent, ephemeral)| Pools {
@@ -43,18 +48,26 @@ fn no_page_is_lost_and_no_connection_ends() {
         let lane = Lane::start(&mut a, queue, pools, random.u64(..));
         lane.with_next(next)
     });
-    let over = AtomicBool::new(false);
+    let (over, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     let began = Instant::now();
     std::thread::scope(|scope| {
         let loads = lanes.each_mut().map(|lane| {
-            let over = &over;
+            let (over, answers) = (&over, &answers);
             scope.spawn(move || {
                 while !over.load(Relaxed) {
+                    let before = lane.answered;
                     lane.round();
+                    answers.fetch_add(lane.answered - before, Relaxed);
                 }
             })
         });
+        let mut said = Instant::now();
         for kill in 0..kills {
+            if said.elapsed() > Duration::from_secs(10) {
+                said = Instant::now();
+                let answers = answers.load(Relaxed);
+                eprintln!("{kill} of {kills} kills, {answers} requests answered");
+            }
             if loads.iter().any(|load| load.is_finished()) {
                 break;
             }

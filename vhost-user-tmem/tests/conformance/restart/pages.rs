@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::process::Signal;
 
@@ -129,7 +130,16 @@ fn failures(host: &Host) -> u64 {
 #[test]
 fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
     for (at, bytes, says) in [
-        (0, [0xff; 8].as_slice(), "damaged or of another version"),
+        (
+            0,
+            [0xff; 8].as_slice(),
+            "one is damaged: all pages are lost",
+        ),
+        (
+            4,
+            [2, 0, 0, 0].as_slice(),
+            "has layout version 2, and this daemon reads version 1",
+        ),
         (3000, [0x5a; 64].as_slice(), "its pages are damaged"),
     ] {
         let mut host = watched();
@@ -159,6 +169,79 @@ fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
     }
 }
 
+/// Replaces a text in the content of a record that counts, as its layout says: two copies, each
+/// with a number, its length and a checksum before it.
+fn edit_record(path: &Path, old: &str, new: &str) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut copies = Vec::new();
+    for at in [4096, 4096 + (512 << 10)] {
+        let mut header = [0; 16];
+        file.read_exact_at(&mut header, at).unwrap();
+        let number = u64::from_le_bytes(header[..8].try_into().unwrap());
+        let bytes = u32::from_le_bytes(header[8..12].try_into().unwrap());
+        copies.push((number, at, bytes));
+    }
+    let (number, at, bytes) = copies.into_iter().max().unwrap();
+    let mut content = vec![0; bytes as usize];
+    file.read_exact_at(&mut content, at + 16).unwrap();
+    let content = String::from_utf8(content).unwrap();
+    assert!(content.contains(old), "{content}");
+    let content = content.replacen(old, new, 1);
+    assert_eq!(content.len(), bytes as usize);
+    let mut check = crc32fast::Hasher::new();
+    check.update(&number.to_le_bytes());
+    check.update(&u64::from(bytes).to_le_bytes());
+    check.update(content.as_bytes());
+    file.write_all_at(content.as_bytes(), at + 16).unwrap();
+    file.write_all_at(&check.finalize().to_le_bytes(), at + 12)
+        .unwrap();
+}
+
+/// The note of one machine is of another version: its pages are lost, and the other's are not.
+#[test]
+fn note_of_another_version_is_told_and_costs_one_machine_its_pages() {
+    let mut host = Host::new(Outside::Store, &[]);
+    let b_socket = host.path("b.sock");
+    host.options.push("--socket-path".to_owned());
+    host.options.push(b_socket.to_str().unwrap().to_owned());
+    host.start_daemon();
+    let connect_b = |memory: File| {
+        let mut b = FrontEnd::connect_with(&b_socket, memory);
+        assert_eq!(b.share_memory(MEMORY), Some(0));
+        b.start();
+        b
+    };
+    let mut a = connect(&host);
+    let mut b = FrontEnd::connect(&b_socket, MEMORY);
+    assert_eq!(b.share_memory(MEMORY), Some(0));
+    b.start();
+    for machine in [&mut a, &mut b] {
+        assert_eq!(create_pool(machine, 0), OK);
+        assert_eq!(put(machine, 0, 3, 2), OK);
+    }
+    let memories = [&a, &b].map(|machine| machine.memory.try_clone().unwrap());
+    let [of_a, of_b] = memories;
+    drop((a, b));
+    host.end(Signal::KILL);
+    edit_record(&host.path("store/vm+a"), "\"version\":1", "\"version\":7");
+    host.start_daemon();
+    let says = "a: the note of the daemon before this one is damaged or of another version";
+    assert!(host.logged().contains(says));
+    assert!(!host.logged().contains("b: the note"));
+    let mut a = connect_again(&host, &of_a);
+    assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
+    assert_eq!(create_pool(&mut a, 0), OK);
+    assert_eq!(get(&mut a, 0, 3).1, MISS);
+    let mut b = connect_b(of_b);
+    assert_eq!(get(&mut b, 0, 3), (OK, OK, 2));
+    // What it notes from now on is its own again.
+    assert_eq!(put(&mut a, 0, 3, 5), OK);
+    drop(a);
+    host.restart(Signal::KILL);
+    let mut a = connect_again(&host, &of_a);
+    assert_eq!(get(&mut a, 0, 3), (OK, OK, 5));
+}
+
 /// A page that cannot be compressed.
 fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -177,7 +260,7 @@ fn a_store_is_one_daemons_at_a_time() {
         let mut host = Host::start(outside);
         let mut a = connect(&host);
         assert_eq!(create_pool(&mut a, 0), OK);
-        let program = std::path::Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+        let program = Path::new(env!("CARGO_BIN_EXE_vhost-user-tmem"));
         let mut other = host.command(program);
         other
             .arg("--vm")

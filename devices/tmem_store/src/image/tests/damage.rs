@@ -201,6 +201,27 @@ fn tempfile(folder: &str) -> PageMemory {
     unsafe { PageMemory::named(file) }
 }
 
+/// What a later version has written is told from damage.
+#[test]
+fn page_memory_of_another_version_is_told() {
+    let (mut bytes, _) = image();
+    for segment in bytes.chunks_exact_mut(SEGMENT) {
+        if segment.starts_with(b"tmem") {
+            segment[4..8].copy_from_slice(&7_u32.to_le_bytes());
+        }
+    }
+    let recovery = Store::recover(unused(file(&bytes)), store_config(LIMIT));
+    let Err(error) = recovery else {
+        panic!("{recovery:?}");
+    };
+    assert!(matches!(error, Error::OtherVersion { found: 7, known: 1 }));
+    let said = error.to_string();
+    assert!(
+        said.contains("version 7") && said.contains("version 1"),
+        "{said}"
+    );
+}
+
 /// No store counts so far; its own would begin anew.
 #[test]
 fn sequence_after_which_none_comes_is_damage() {

@@ -228,7 +228,7 @@ fn recovered_by(
     let recovery = Store::recover(unused(file(bytes)), store_config(limit));
     let mut recovery = match recovery {
         Ok(recovery) => recovery,
-        Err(Error::Damaged) => return None,
+        Err(Error::Damaged | Error::OtherVersion { .. }) => return None,
         Err(error) => panic!("{error}"),
     };
     let clients =

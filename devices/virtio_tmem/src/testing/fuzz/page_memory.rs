@@ -147,7 +147,7 @@ fn recover(bytes: &[u8], world: impl FnOnce(&mut Recovery) -> World) -> Option<W
     let memory = unsafe { PageMemory::new(file.into()) };
     match Store::recover(memory, store_config()) {
         Ok(mut recovery) => Some(world(&mut recovery)),
-        Err(Error::Damaged) => None,
+        Err(Error::Damaged | Error::OtherVersion { .. }) => None,
         Err(error) => panic!("{error}"),
     }
 }
