@@ -34,6 +34,7 @@ mod outer;
 mod package;
 mod programs;
 mod project;
+mod recipes;
 mod roots;
 mod setup;
 mod soak;
@@ -72,6 +73,8 @@ enum Command {
     Lints(lints::Options),
     /// Try the guest module in DKMS, on a Debian 13 that gets a new kernel.
     Dkms,
+    /// Try the recipes for libvirt, systemd and Kata with the real programs.
+    Recipes,
     /// Make a small Debian system to try the VMM with.
     Image(image::Options),
     /// Run the end-to-end tests only.
@@ -97,6 +100,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Guest => guest::command(),
         Command::Lints(options) => lints::command(options),
         Command::Dkms => dkms::command(),
+        Command::Recipes => recipes::command(),
         Command::Image(options) => image::command(options),
         Command::E2e(options) => e2e::command(options),
         Command::Soak(options) => soak::command(options),

@@ -23,6 +23,7 @@ const CHECKERS_REVISION: u32 = 1;
 const PYTHON_REVISION: u32 = 1;
 const PACKAGER_REVISION: u32 = 1;
 const PROMETHEUS_REVISION: u32 = 1;
+const RECIPES_REVISION: u32 = 1;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
@@ -33,6 +34,7 @@ const TOOLS_SIZE: &str = "0.1 GB on disk, 20 MB download";
 const PYTHON_SIZE: &str = "40 MB on disk, 10 MB download";
 const PACKAGER_SIZE: &str = "0.4 GB on disk, 90 MB download";
 const PROMETHEUS_SIZE: &str = "0.3 GB on disk, 80 MB download";
+const RECIPES_SIZE: &str = "0.3 GB on disk, 80 MB download";
 const CHECKERS_SIZE: &str = "1.6 GB on disk, 450 MB download";
 
 /// Beside the kernel's packages: compilers, what checks the module's sources,
@@ -71,6 +73,17 @@ const PACKAGER_PACKAGES: &[&str] = &["debhelper", "dh-dkms", "dpkg-dev"];
 
 /// What scrapes metrics, and judges rules.
 const PROMETHEUS_PACKAGES: &[&str] = &["prometheus"];
+
+/// What starts machines, and what looks at the daemon's answers.
+const RECIPES_PACKAGES: &[&str] = &[
+    "qemu-system-x86",
+    "seabios",
+    "ipxe-qemu",
+    "libvirt-clients",
+    "libvirt-daemon-driver-qemu",
+    "systemd",
+    "jq",
+];
 
 /// What a whole kernel is built with: KASAN and Rust go together with clang only.
 const CHECKERS_PACKAGES: &[&str] = &[
@@ -228,6 +241,20 @@ pub(crate) fn prometheus(cache: &Cache, versions: &Versions) -> Result<Root> {
         UNPACKED,
         &packages,
     )
+}
+
+/// The cache's name of the root to try recipes in.
+pub(crate) fn recipes_name(versions: &Versions) -> String {
+    let qemu = versions.qemu.replace(':', "_");
+    format!("recipes-trixie-{qemu}-{RECIPES_REVISION}")
+}
+
+/// The root to try recipes in, made if it is not there.
+pub(crate) fn recipes(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let name = recipes_name(versions);
+    announce(cache, &name, "a root to try recipes in", RECIPES_SIZE);
+    let packages = owned(RECIPES_PACKAGES);
+    make(cache, versions, &name, "recipes root", MINIMAL, &packages)
 }
 
 /// The cache's name of the root to build the kernel for `checkers` in.

@@ -6,6 +6,7 @@ use crate::e2e;
 use crate::lints;
 use crate::programs::Profile;
 use crate::project;
+use crate::recipes;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -31,6 +32,9 @@ pub(crate) fn command() -> Result<()> {
 
     step("the guest module in DKMS");
     dkms::command()?;
+
+    step("recipes for VMMs");
+    recipes::command()?;
 
     step("unit and documentation tests");
     let mut units = project::cargo();
