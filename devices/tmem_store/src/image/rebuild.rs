@@ -9,10 +9,12 @@
 //! This is done for a batch of segments at a time, so that little memory is needed for what was found and is
 //! not in the index yet.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use super::threads::spread;
 use crate::client::Client;
 use crate::index::{OutOfRoom, SHARDS, shard_of, split};
-use crate::tier::{Found, Left, LeftPage, Part, PoolTag, SEGMENT, Scanned};
+use crate::tier::{Damaged, Found, Left, LeftPage, Part, PoolTag, SEGMENT, Scanned};
 
 /// How it is done.
 #[derive(Clone, Copy, Debug)]
@@ -20,16 +22,20 @@ pub(super) struct Plan {
     pub(super) threads: usize,
     /// Segments of a batch.
     pub(super) batch: usize,
+    /// Pages that are found in a batch before it ends, at least 1.
+    pub(super) pages: usize,
     /// Segments of a batch for which a thread is worth being started.
     pub(super) worthwhile: usize,
 }
 
 impl Plan {
-    /// 32 MiB in a batch: 20 to 60 bytes for each page that was found is a few MiB at most, but for zeros.
+    /// 256 MiB in a batch, so that threads seldom wait for each other; and some 30 MiB of what was
+    /// found, about 60 bytes for each page, however small these are.
     pub(super) fn with_threads(threads: usize) -> Self {
         Self {
             threads,
-            batch: 256,
+            batch: 2048,
+            pages: 1 << 18,
             worthwhile: 16,
         }
     }
@@ -44,47 +50,93 @@ impl Plan {
 /// taken over is freed.
 pub(super) fn rebuild(client: &Client, mut segments: Vec<Left>, plan: Plan) -> bool {
     // What was appended later replaces what was there before.
-    segments.sort_unstable_by_key(Left::sequence);
-    let mut segments = segments.into_iter();
-    while segments.len() > 0 {
-        let batch = segments.by_ref().take(plan.batch).collect();
-        if !take_over(client, batch, plan) {
-            free(client, segments);
-            return false;
+    segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.sequence()));
+    while !segments.is_empty() {
+        let rest = segments.len().saturating_sub(plan.batch);
+        let mut batch = segments.split_off(rest);
+        batch.reverse();
+        match take_over(client, batch, plan) {
+            // Those that are left come next.
+            Ok(left) => segments.extend(left.into_iter().rev()),
+            Err(Damaged) => {
+                free(client, segments);
+                return false;
+            }
         }
     }
     true
 }
 
-fn free(client: &Client, segments: impl Iterator<Item = Left>) {
+fn free(client: &Client, segments: impl IntoIterator<Item = Left>) {
     let arena = client.member().budget.arena();
-    segments.for_each(|segment| arena.discard(segment));
+    segments
+        .into_iter()
+        .for_each(|segment| arena.discard(segment));
 }
 
-fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> bool {
+/// What came of the look at a segment.
+enum Look {
+    Right(Box<Scanned<SHARDS>>),
+    Damaged(Left),
+    /// Enough was found before.
+    NotYet(Left),
+}
+
+impl Look {
+    fn into_left(self) -> Left {
+        match self {
+            Self::Right(scanned) => scanned.into_left(),
+            Self::Damaged(left) | Self::NotYet(left) => left,
+        }
+    }
+}
+
+/// Has a client take over segments, in this order; those that it has not taken over yet.
+///
+/// # Errors
+/// When they are not believed, or there is no memory. All are freed or taken over then.
+fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> Result<Vec<Left>, Damaged> {
     let budget = &client.member().budget;
     let arena = budget.arena();
     let threads = plan.threads.min(batch.len() / plan.worthwhile);
     let time = budget.ticks(batch.len() as u64 * Part::PLACES);
 
+    let found = AtomicUsize::new(0);
     let buffer = || Box::new([0; SEGMENT]);
-    let scanned: Vec<Result<Scanned<SHARDS>, Left>> =
-        spread(threads, batch, buffer, |buffer, segment| {
-            arena.scan(segment, buffer, shard)
-        });
-    if scanned.iter().any(Result::is_err) {
-        let left = |scanned: Result<Scanned<SHARDS>, Left>| {
-            scanned.map_or_else(|left| left, Scanned::into_left)
-        };
-        free(client, scanned.into_iter().map(left));
-        return false;
+    let numbered = batch.into_iter().enumerate();
+    let mut looks = spread(threads, numbered, buffer, |buffer, (nth, segment)| {
+        // The first is taken over in any case.
+        if nth > 0 && found.load(Relaxed) >= plan.pages {
+            return Look::NotYet(segment);
+        }
+        match arena.scan(segment, buffer, shard) {
+            Ok(scanned) => {
+                found.fetch_add(scanned.pages(), Relaxed);
+                Look::Right(Box::new(scanned))
+            }
+            Err(damaged) => Look::Damaged(damaged),
+        }
+    });
+    if looks.iter().any(|look| matches!(look, Look::Damaged(_))) {
+        free(client, looks.into_iter().map(Look::into_left));
+        return Err(Damaged);
     }
+    // Threads may have looked at some that come after one that is left.
+    let end = looks
+        .iter()
+        .position(|look| matches!(look, Look::NotYet(_)));
+    let rest = looks.split_off(end.unwrap_or(looks.len()));
+    let rest = rest.into_iter().map(Look::into_left).collect();
+    let scanned = looks.into_iter().filter_map(|look| match look {
+        Look::Right(scanned) => Some(*scanned),
+        Look::Damaged(_) | Look::NotYet(_) => None,
+    });
 
     let mut is_whole = true;
-    let mut adopted = Vec::with_capacity(scanned.len());
+    let mut adopted = Vec::new();
     let mut shards = [const { Vec::new() }; SHARDS];
     let times = (0..).map(|nth| time + nth * Part::PLACES);
-    for (scanned, time) in scanned.into_iter().flatten().zip(times) {
+    for (scanned, time) in scanned.zip(times) {
         for pool in scanned.pools() {
             settle(client, *pool);
         }
@@ -114,7 +166,11 @@ fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> bool {
     for segment in adopted {
         budget.credit_some(budget.log.adopted(arena, segment));
     }
-    is_whole && kept.iter().all(Result::is_ok)
+    if is_whole && kept.iter().all(Result::is_ok) {
+        return Ok(rest);
+    }
+    free(client, rest);
+    Err(Damaged)
 }
 
 /// The shard that a page is in.

@@ -30,7 +30,7 @@ mod segments;
 
 pub(crate) use cells::{Cells, Content};
 pub(crate) use entry::{Entry, EntryRef, Location, Pin, Victim};
-pub(crate) use format::Found;
+pub(crate) use format::{Damaged, Found};
 #[cfg(test)]
 pub(crate) use format::{Place, SegmentHeader, State, Word, footprint};
 #[cfg(test)]

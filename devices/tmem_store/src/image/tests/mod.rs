@@ -207,6 +207,7 @@ fn file(bytes: &[u8]) -> OwnedFd {
 const PLAN: Plan = Plan {
     threads: 3,
     batch: 3,
+    pages: 30,
     worthwhile: 1,
 };
 

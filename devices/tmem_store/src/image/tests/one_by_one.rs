@@ -112,9 +112,10 @@ fn check_plan(bytes: &[u8], limit: u64, plan: Plan) {
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
-    (1..5_usize, 1..6_usize).prop_map(|(threads, batch)| Plan {
+    (1..5_usize, 1..6_usize, 1..60_usize).prop_map(|(threads, batch, pages)| Plan {
         threads,
         batch,
+        pages,
         worthwhile: 1,
     })
 }

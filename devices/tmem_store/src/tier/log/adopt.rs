@@ -30,6 +30,11 @@ impl<const N: usize> Scanned<N> {
         &self.pools
     }
 
+    /// How many live pages it has.
+    pub(crate) fn pages(&self) -> usize {
+        self.count as usize
+    }
+
     /// The segment, of which nothing was taken over.
     pub(crate) fn into_left(self) -> Left {
         self.left
@@ -99,7 +104,9 @@ impl Arena {
         part_of: impl Fn(&Found) -> usize,
     ) -> Result<Scanned<N>, Left> {
         let (mut count, mut live, mut pools) = (0, 0, Vec::new());
-        let mut parts = [const { Vec::new() }; N];
+        /// Live pages of a part for which there is room at once.
+        const USUAL: usize = 16;
+        let mut parts = std::array::from_fn(|_| Vec::with_capacity(USUAL));
         let found = |page: Found| {
             count += 1;
             live += to_u32(footprint(page.word.len.into()));
