@@ -242,6 +242,52 @@ fn queues_that_are_idle_have_no_threads() {
     until("threads have gone", || queue_threads(&daemon) == 0);
 }
 
+/// Bytes that are resident and the daemon's own, once it has given back what it can.
+fn private(daemon: &Daemon) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{}/statm", daemon.pid())).unwrap();
+    let mut pages = statm
+        .split_whitespace()
+        .map(|it| it.parse::<u64>().unwrap());
+    let (resident, shared) = (pages.nth(1).unwrap(), pages.next().unwrap());
+    (resident - shared) * 4096
+}
+
+/// Stacks of three threads, and the heap. 99 KiB were seen; below 64 KiB is wanted.
+#[test]
+fn machines_that_are_connected_and_idle_take_little_memory() {
+    const COUNT: u64 = 64;
+    let dir = TempDir::new().unwrap();
+    let store = tempfile::tempdir_in("/dev/shm").unwrap();
+    let store = store.path().join("store");
+    let daemon = daemon(dir.path(), &["--store", store.to_str().unwrap()]);
+    let add = |nth: u64| {
+        let body = format!(r#"{{"name": "vm{nth}"}}"#);
+        ask(&daemon, "POST", "/v1/vms", &body, 201);
+    };
+    let memories: Vec<_> = (0..=COUNT).map(|_| guest_memory(MEMORY)).collect();
+    let connect = |nth: u64| {
+        let socket = dir.path().join(format!("run/vm{nth}.sock"));
+        let memory = &memories[usize::try_from(nth).unwrap()];
+        let mut front_end = FrontEnd::connect(&socket, memory, Ask::default()).unwrap();
+        let created = front_end.driver(1).create_pool(0, PoolKind::Persistent);
+        assert_eq!(created, Status::OK);
+        front_end
+    };
+    // What is set up once is there after the first.
+    add(0);
+    let first = connect(0);
+    until("threads have gone", || queue_threads(&daemon) == 0);
+    let before = private(&daemon);
+    (1..=COUNT).for_each(add);
+    let added = private(&daemon).saturating_sub(before) / COUNT;
+    let connected: Vec<_> = (1..=COUNT).map(connect).collect();
+    until("threads have gone", || queue_threads(&daemon) == 0);
+    let each = private(&daemon).saturating_sub(before) / COUNT;
+    println!("{added} bytes for a machine that is not connected, {each} for one that is");
+    assert!(each < 128 << 10, "{each} bytes");
+    drop((first, connected));
+}
+
 #[test]
 fn the_grace_period_is_changed_while_it_runs() {
     let dir = TempDir::new().unwrap();

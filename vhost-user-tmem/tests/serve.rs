@@ -319,6 +319,56 @@ fn a_vm_on_credit_may_put_as_much_as_it_gives_back() {
     assert_eq!(daemon.vm_stats("vm")["memory_bytes"], MEMORY);
 }
 
+/// Each on credit, and all of them filled: what is held is within 5 % of what was given back.
+#[test]
+fn credit_holds_within_5_percent() {
+    const SIZE: u64 = 32 << 20;
+    const BASE: u64 = 1 << 20;
+    let names = ["a", "b", "c"];
+    let daemon = Daemon::start(&names, &["--quota", "credit:1M"]);
+    let memories = names.map(|_| guest_memory(SIZE));
+    let mut front_ends = Vec::new();
+    for (name, mem) in names.iter().zip(&memories) {
+        let socket = daemon.socket(name);
+        front_ends.push(FrontEnd::connect(&socket, mem, Ask::default()).unwrap());
+    }
+    let mut drivers = Vec::new();
+    for ((front_end, mem), given) in front_ends.iter_mut().zip(&memories).zip([4, 8, 16]) {
+        let mut driver = front_end.driver(1);
+        // All of it is in use, but what is given back.
+        let memory = vec![0x5a; usize::try_from(SIZE / 2).unwrap()];
+        for at in [SIZE / 4, SIZE / 2] {
+            mem.write_slice(&memory, GuestAddress(at)).unwrap();
+        }
+        let given = given << 20;
+        let answer = driver.relinquish(&[(SIZE - given, given)]);
+        assert_eq!(answer.pages(1), [Status::OK]);
+        driver.create_pool(0, PoolKind::Persistent);
+        drivers.push((driver, given));
+    }
+    let pages: Vec<_> = (0..64).map(page_of).collect();
+    for run in 0..300 {
+        for (driver, _) in &mut drivers {
+            driver.put(0, &OBJECT, run * 64, &pages);
+        }
+    }
+    for ((driver, given), name) in drivers.iter_mut().zip(names) {
+        let stats = daemon.vm_stats(name);
+        let held = stats["held_bytes"].as_u64().unwrap() as f64;
+        let mut credit = 0;
+        until("the quota is what was given back", || {
+            let limits = driver.limits();
+            credit = limits.quota_bytes;
+            credit == SIZE - limits.backed_bytes + BASE
+        });
+        assert!(credit >= *given + BASE);
+        let part = held / credit as f64;
+        // The driver takes some of its memory meanwhile, and so less is on credit.
+        assert!((0.95..1.05).contains(&part), "{name}: {part} of {credit}");
+        assert!(stats["puts_refused_quota"].as_u64().unwrap() > 0);
+    }
+}
+
 #[test]
 fn memory_is_not_taken_after_the_queue_was_stopped() {
     let daemon = Daemon::start(&["vm"], &[]);
