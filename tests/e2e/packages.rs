@@ -110,7 +110,7 @@ fn mistake_loses_nothing(guest: &Guest) -> Result<()> {
     assert_eq!(kept()?, before);
     guest.sh("rm /etc/virtio-tmem/db1.toml")?;
     is_active(guest)?;
-    assert_eq!(machine(guest)?["name"], "web1");
+    assert_eq!(machine(guest)?.get("name"), Some(&Value::from("web1")));
     Ok(())
 }
 

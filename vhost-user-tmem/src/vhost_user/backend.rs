@@ -140,8 +140,11 @@ impl Backend {
             // Fails only when it was read already.
             let _ = rustix::io::read(&*self.raised, &mut [0; 8]);
         }
-        // An error is trouble.
-        let _ = ready.kick.then(|| vring.read_kick());
+        if ready.kick {
+            faults::at("queue", &self.name);
+            // An error is trouble.
+            let _ = vring.read_kick();
+        }
         if self.end_if_in_trouble(queue, vring) {
             return false;
         }
@@ -385,7 +388,6 @@ impl Lane for VringLane<'_> {
             return Step::Stopped;
         }
         let (backend, epoch) = (self.backend, self.epoch);
-        faults::at("queue", &backend.name);
         let mut go_on =
             || !self.vring.is_wanted() && !backend.has_ended() && backend.epoch() == epoch;
         let step = handler.step(&mem, self.state.get_queue_mut(), &mut go_on);
