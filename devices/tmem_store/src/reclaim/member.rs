@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cleaner::Cleaner;
+use super::cleaner::{Cleaned, Cleaner};
 use super::{Effort, Reclaimer};
 use crate::budget::Budget;
 use crate::pool::Pages;
@@ -96,7 +96,12 @@ impl Member {
 
     /// Gives up what holds nothing, or else some ephemeral pages; whether there was any.
     pub(super) fn give_up(&self, effort: &mut Effort, patient: bool) -> bool {
-        self.clean(effort, patient).is_memory() || self.evict(effort, patient) > 0
+        match self.clean(effort, patient) {
+            Cleaned::Memory => true,
+            // What others have evicted comes back soon: no more need go for it.
+            Cleaned::Busy if effort.wait() => true,
+            Cleaned::Busy | Cleaned::Nothing => self.evict(effort, patient) > 0,
+        }
     }
 
     /// Changes what ephemeral pools may hold, and evicts what is beyond it.

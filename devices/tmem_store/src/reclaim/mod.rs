@@ -144,13 +144,21 @@ impl Reclaimer {
         if kind == PoolKind::Ephemeral && member.budget.load() > victim.budget.load() {
             return member.evict(effort, true) > 0;
         }
-        let patient = effort.is_patient() || std::ptr::eq(member, Arc::as_ptr(&victim));
-        // Only whole segments help another client.
-        let mut evicted = false;
-        while victim.give_up(effort, patient) {
-            evicted = true;
-            if self.budget.has_room() {
+        let (mut victim, mut evicted) = (Some(victim), false);
+        while let Some(next) = victim.take() {
+            let patient = effort.is_patient() || std::ptr::eq(member, Arc::as_ptr(&next));
+            if !next.give_up(effort, patient) {
                 break;
+            }
+            evicted = true;
+            // Only whole segments help another client.
+            if !self.budget.has_room() {
+                // Others may have taken what came back: each time from who holds most then, or
+                // one client would lose far more than its share.
+                let may_take = |next: &Arc<Member>| {
+                    kind == PoolKind::Persistent || next.budget.load() >= member.budget.load()
+                };
+                victim = heaviest(&self.members()).filter(may_take);
             }
         }
         if !self.budget.has_room() {
