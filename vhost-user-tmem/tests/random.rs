@@ -110,7 +110,7 @@ fn operate(daemon: &Daemon, random: &mut Random) {
 struct Patient<'a> {
     notifier: Notifier,
     socket: &'a Path,
-    inode: Option<u64>,
+    made: Option<Made>,
 }
 
 /// What a driver ends with that gave up.
@@ -124,7 +124,7 @@ impl Transport for Patient<'_> {
     fn wait(&mut self) {
         let began = Instant::now();
         while !self.notifier.rings_within(Duration::from_millis(100)) {
-            if inode(self.socket) != self.inode {
+            if made(self.socket) != self.made {
                 // No panic that anybody has to read.
                 std::panic::resume_unwind(Box::new(Gone));
             }
@@ -133,9 +133,13 @@ impl Transport for Patient<'_> {
     }
 }
 
-fn inode(path: &Path) -> Option<u64> {
-    fs::symlink_metadata(path).ok().map(|it| it.ino())
+/// What tells a socket from the next one at its path, which may have the same inode.
+fn made(path: &Path) -> Option<Made> {
+    let made = fs::symlink_metadata(path).ok()?;
+    Some((made.ino(), made.ctime(), made.ctime_nsec()))
 }
+
+type Made = (u64, i64, i64);
 
 /// A front end that comes and goes until `over`: its pages are those that it put, unless its machine was
 /// removed or its grace period ended, which another instance says.
@@ -143,7 +147,7 @@ fn drive(socket: &Path, seed: u64, over: &AtomicBool, requests: &AtomicU64) {
     let mut random = Random(seed);
     while !over.load(Relaxed) {
         let mem = guest_memory(16 << 20);
-        let inode = inode(socket);
+        let made = made(socket);
         // It may not be there, or end at any time.
         let Ok(mut front_end) = FrontEnd::connect(socket, &mem, Ask::default()) else {
             std::thread::yield_now();
@@ -153,7 +157,7 @@ fn drive(socket: &Path, seed: u64, over: &AtomicBool, requests: &AtomicU64) {
         let notifier = Patient {
             notifier,
             socket,
-            inode,
+            made,
         };
         let mut driver = Driver::new(&mem, queue, 4 << 20, notifier);
         let rounds = random.below(200);

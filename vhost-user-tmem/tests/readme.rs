@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The README's commands are commands.
+//! The commands of the documentation are commands.
 #![allow(clippy::unwrap_used)]
 
 use vhost_user_tmem::cli;
 
-const README: &str = include_str!("../../README.md");
+const OPERATE: &str = include_str!("../../docs/operate.md");
 
 #[test]
-fn the_readmes_command_lines_are_understood() {
-    let text = README.replace("\\\n", " ");
+fn the_documented_command_lines_are_understood() {
+    let text = OPERATE.replace("\\\n", " ");
     let lines: Vec<_> = text
         .lines()
         .filter(|line| line.starts_with("vhost-user-tmem "))
         .collect();
-    assert!(!lines.is_empty(), "the README shows no command line");
+    assert!(!lines.is_empty(), "docs/operate.md shows no command line");
     for line in lines {
         let matches = cli::command().try_get_matches_from(line.split_whitespace());
         assert!(matches.is_ok(), "{line}: {}", matches.unwrap_err());
@@ -21,9 +21,9 @@ fn the_readmes_command_lines_are_understood() {
 }
 
 #[test]
-fn the_readmes_settings_of_machines_are_those_of_the_help() {
+fn the_documented_settings_of_machines_are_those_of_the_help() {
     let help = cli::command().render_long_help().to_string();
-    let settings = README
+    let settings = OPERATE
         .split("--vm ")
         .skip(1)
         .filter_map(|rest| rest.split_whitespace().next())

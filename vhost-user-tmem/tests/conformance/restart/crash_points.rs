@@ -109,7 +109,12 @@ fn go_through(at: u64) -> (u64, u32) {
         assert!(ends <= 1, "stop {at}: {ends} ends");
         let logged = host.logged();
         let ambiguous = logged.matches("while it worked on a message").count();
-        assert_eq!(later as usize, ambiguous, "stop {at}");
+        // The first message may be kept, and not be answered.
+        let may_end = later as usize..=ends as usize;
+        assert!(
+            may_end.contains(&ambiguous),
+            "stop {at}: {may_end:?}, {ambiguous}"
+        );
         (stops, ends)
     })
 }
