@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_millis(1);
 
 /// How often the thread looks whether spare memory is still needed.
-const SPARE: Duration = Duration::from_secs(1);
+const SPARE: Duration = Duration::from_millis(250);
 
 /// How much nicer the thread is than others. Not the lowest priority: it holds
 /// a shard's lock for moments, and were it never to run then, requests would

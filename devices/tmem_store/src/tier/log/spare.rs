@@ -18,7 +18,7 @@ const MOST: usize = (64 << 20) / SEGMENT;
 const PART: u64 = 2;
 
 /// Milliseconds between looks for spare segments that were not needed.
-const INTERVAL: u64 = 1000;
+const INTERVAL: u64 = 250;
 
 /// Spare segments.
 #[derive(Debug, Default)]
