@@ -46,7 +46,7 @@ impl Budget {
         }
         let charge = |bytes| self.charge(bytes);
         let raw = codec::raw(page);
-        let kept = self.append_ahead(Temperature::Deferred, owner, raw, charge, true);
+        let kept = self.append_ahead(Temperature::Deferred, owner, raw, charge);
         let Ok(entry) = kept else {
             self.end_deferred();
             return None;
@@ -113,7 +113,7 @@ impl Budget {
             room.then(|| self.charge_anyway(bytes))
                 .ok_or(Shortage::Store)
         };
-        self.append_ahead(Temperature::Warm, owner, payload, charge, true)
+        self.append_ahead(Temperature::Warm, owner, payload, charge)
             .ok()
     }
 }

@@ -28,7 +28,7 @@ impl Budget {
             return Ok(Content::Entry(entry));
         }
         let charge = |bytes| self.charge(bytes);
-        let warm = self.append_ahead(Temperature::Warm, owner, payload, charge, true);
+        let warm = self.append_ahead(Temperature::Warm, owner, payload, charge);
         warm.or_else(|shortage| {
             // Room that is there is better than the right place.
             let none = |_| Err(shortage);
@@ -58,12 +58,22 @@ impl Budget {
         payload: Payload<'_>,
         charge: impl FnMut(u64) -> Result<(), Shortage>,
     ) -> Result<Entry, Shortage> {
-        self.append_ahead(temperature, owner, payload, charge, false)
+        self.append_charged(temperature, owner, payload, charge, false)
     }
 
-    /// As [`Budget::append`]; if it `is_ahead`, memory is charged for the next entries, too, as
-    /// far as quota and limit allow that easily.
+    /// As [`Budget::append`]; memory is charged for the next entries, too, as far as quota and
+    /// limit allow that easily.
     pub(crate) fn append_ahead(
+        &self,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        payload: Payload<'_>,
+        charge: impl FnMut(u64) -> Result<(), Shortage>,
+    ) -> Result<Entry, Shortage> {
+        self.append_charged(temperature, owner, payload, charge, true)
+    }
+
+    fn append_charged(
         &self,
         temperature: Temperature,
         owner: &Owner<'_>,

@@ -107,23 +107,17 @@ impl Log {
         self.spare().unneeded(arena.now())
     }
 
-    /// Gives up to `most` spare segments back; whether there were as many. `credit` is told the
-    /// bytes of each, before who does the same finds none.
-    pub(crate) fn drop_spare(
-        &self,
-        arena: &Arena,
-        most: usize,
-        mut credit: impl FnMut(u64),
-    ) -> bool {
-        (0..most).all(|_| {
+    /// Gives up to `most` spare segments back. `credit` is told the bytes of each, before who
+    /// does the same finds none.
+    pub(crate) fn drop_spare(&self, arena: &Arena, most: usize, mut credit: impl FnMut(u64)) {
+        for _ in 0..most {
             let mut spare = self.spare();
-            let number = spare.pop();
-            if let Some(number) = number {
-                arena.release(number, SEGMENT);
-                self.uncount_spare();
-                credit(SEGMENT as u64);
-            }
-            number.is_some()
-        })
+            let Some(number) = spare.pop() else {
+                return;
+            };
+            arena.release(number, SEGMENT);
+            self.uncount_spare();
+            credit(SEGMENT as u64);
+        }
     }
 }
