@@ -15,6 +15,7 @@ pub mod event;
 pub mod guest;
 pub mod machine;
 pub mod peek;
+mod recurring;
 mod run;
 pub mod serial;
 pub mod terminal;

@@ -8,13 +8,13 @@
 //! and none is resolved.
 
 use std::io;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::faults::{Count, Faults};
-use crate::confine::{self, Role};
+use crate::confine::Role;
 use crate::machine::Event;
+use crate::recurring::Recurring;
 
 /// How often the counters are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -37,18 +37,14 @@ const SENTENCE: &str = "the guest stands still: it touches memory for which the 
 
 /// A thread that looks at the counters, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Progress {
-    end: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Progress(#[expect(dead_code, reason = "ends the thread")] Recurring);
 
 impl Progress {
     /// Watches the vCPUs with these counters.
     pub(super) fn watch(faults: Vec<Faults>, events: Sender<Event>) -> io::Result<Self> {
-        let (end, ended) = channel::<()>();
-        let thread = confine::spawn("progress", Role::Watch, move || {
+        let thread = Recurring::start("progress", Role::Watch, move |end| {
             let mut judge = Judge::default();
-            while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            while !end.comes_within(INTERVAL) {
                 // Counters that cannot be read say nothing.
                 let Ok(now) = sum(&faults) else {
                     return;
@@ -60,20 +56,7 @@ impl Progress {
                 }
             }
         })?;
-        Ok(Self {
-            end: Some(end),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.end = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
-            let _ = thread.join();
-        }
+        Ok(Self(thread))
     }
 }
 

@@ -5,55 +5,37 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tmem_host::health::Health;
 use tmem_host::pressure::Pressure;
 use tmem_host::registry::Registry;
 
-use crate::confine::{self, Role};
+use crate::confine::Role;
+use crate::recurring::Recurring;
 
 /// How often.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// A thread that does it until this is dropped.
 #[derive(Debug)]
-pub(super) struct Care {
-    end: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Care(#[expect(dead_code, reason = "ends the thread")] Recurring);
 
 impl Care {
     pub(super) fn start(registry: Arc<Registry>, health: Arc<Health>) -> io::Result<Self> {
-        let (end, ended) = channel::<()>();
         // Opens files.
         let mut pressure = Pressure::of_host();
-        let thread = confine::spawn("care", Role::Care, move || {
+        let thread = Recurring::start("care", Role::Care, move |end| {
             loop {
                 for entry in registry.list() {
                     entry.machine().look_after();
                 }
                 health.evicted(pressure.look(&registry));
-                if ended.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
+                if end.comes_within(INTERVAL) {
                     return;
                 }
             }
         })?;
-        Ok(Self {
-            end: Some(end),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Care {
-    fn drop(&mut self) {
-        self.end = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
-            let _ = thread.join();
-        }
+        Ok(Self(thread))
     }
 }
