@@ -21,6 +21,7 @@ use crate::{
     sys::{
         self,
         reporting::{
+            self,
             Range,
             Ranges,
             Reporter,
@@ -105,10 +106,10 @@ impl GiveBack {
     }
 }
 
-/// Ranges in a report, so that little of the memory is in it. The kernel reports blocks of more than
-/// the smallest size, too; most of a guest's free blocks are not much larger.
+/// Ranges in a report, so that little of the memory is in it when they are the largest blocks there
+/// are.
 fn capacity() -> u32 {
-    let blocks = (sys::memory_pages() / tuning::REPORT_PART) >> tuning::REPORT_ORDER;
+    let blocks = (sys::memory_pages() / tuning::REPORT_PART) >> reporting::largest_order();
     (blocks as u32).clamp(1, tuning::RANGES as u32)
 }
 

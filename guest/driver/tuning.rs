@@ -31,8 +31,10 @@ pub(crate) const RANGES: usize = 32;
 /// free memory is in larger blocks; smaller ones cost a range each for less.
 pub(crate) const REPORT_ORDER: u32 = 5;
 
-/// The part of memory that is reported at a time, at most: it can't be used meanwhile.
-pub(crate) const REPORT_PART: u64 = 64;
+/// The part of memory that is reported at a time, at most, if that is a block of the largest size:
+/// it can't be used meanwhile, and not until the reset of a device that does not answer. Enough for
+/// eight of those blocks in a guest of 512 MiB.
+pub(crate) const REPORT_PART: u64 = 16;
 
 /// Pages in an extent, and in a part of a large discard. Bounds how long interrupts are off while
 /// their states change.

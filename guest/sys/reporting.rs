@@ -16,6 +16,12 @@ use kernel::{
     types::Opaque, //
 };
 
+/// Binary logarithm of the pages in the largest block that the kernel reports.
+pub(crate) fn largest_order() -> u32 {
+    // SAFETY: It returns a constant.
+    unsafe { bindings::tmem_page_reporting_largest_order() }
+}
+
 /// A range of physical memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {

@@ -328,6 +328,11 @@ int tmem_page_reporting_register(struct page_reporting_dev_info *info, unsigned 
 #endif
 }
 
+unsigned int tmem_page_reporting_largest_order(void)
+{
+	return MAX_PAGE_ORDER;
+}
+
 void tmem_page_reporting_unregister(struct page_reporting_dev_info *info)
 {
 #ifdef CONFIG_PAGE_REPORTING

@@ -113,6 +113,7 @@ void tmem_bio_copy(struct bio *to, struct bio *from, unsigned int offset);
  * the pattern that it fills them with.
  */
 int tmem_page_reporting_register(struct page_reporting_dev_info *info, unsigned int capacity);
+unsigned int tmem_page_reporting_largest_order(void);
 void tmem_page_reporting_unregister(struct page_reporting_dev_info *info);
 phys_addr_t tmem_sg_phys(struct scatterlist *sg);
 unsigned int tmem_sg_len(struct scatterlist *sg);

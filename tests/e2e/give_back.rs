@@ -149,6 +149,41 @@ fn memory_that_comes_and_goes_while_the_device_does_is_right() -> Result<()> {
 }
 
 #[test]
+fn a_report_that_is_not_answered_holds_little_memory() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions::default())?;
+    let guest = bed::guest("give-back-halted", 512, &daemon, "vm0")?;
+    guest.load_module()?;
+    guest.disk_appears()?;
+    let mut job = guest.workload(256, 1)?;
+    job.filled()?;
+    let unfree = || -> Result<u64> {
+        let [all, free, anonymous] = ["MemTotal", "MemFree", "AnonPages"];
+        Ok(guest.meminfo(all)? - guest.meminfo(free)? - guest.meminfo(anonymous)?)
+    };
+    let used = unfree()?;
+    // All blocks of a report are large now, and it begins when the memory below is free.
+    guest.run("tmemctl give-back on --free-only --delay 1000 --order 9")?;
+    daemon.halt()?;
+    job.end()?;
+    // What is in a report is neither free nor used. Nor are pages that a CPU keeps for itself, some
+    // 20 MiB.
+    let mut held = 0;
+    until("a report to be under way", REPORTED, || {
+        held = unfree()?.saturating_sub(used);
+        Ok((held >= 6 << 10).then_some(()))
+    })?;
+    ensure!(held < 64 << 10, "a report holds {held} KiB");
+    let busy = guest.backed_bytes()?;
+    daemon.go_on()?;
+    backed(&guest, "memory to be given back after all", |bytes| {
+        bytes < busy - 64 * MIB
+    })?;
+    bed::nothing_lost(&guest)?;
+    guest.power_off()?;
+    daemon.stop()
+}
+
+#[test]
 fn what_was_brought_back_needs_no_host() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
     let guest = bed::guest("pull", 512, &daemon, "vm0")?;

@@ -9,6 +9,7 @@ use crate::wait::until;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::path::Path;
 use std::path::PathBuf;
@@ -193,6 +194,28 @@ impl Daemon {
             bail!("PATCH {path}: {response:?}");
         }
         Ok(())
+    }
+
+    /// Halts it (SIGSTOP): it keeps its connections and answers nothing.
+    ///
+    /// # Errors
+    /// It is gone, or runs in a guest.
+    pub fn halt(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on after [`Daemon::halt`].
+    ///
+    /// # Errors
+    /// It is gone, or runs in a guest.
+    pub fn go_on(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.context("the daemon's pid is none")?;
+        kill_process(pid, signal).context("cannot signal the daemon")
     }
 
     /// Ends it at once (SIGKILL), as a crash would.
