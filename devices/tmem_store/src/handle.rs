@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Pools of a client, as callers have them.
 
-use crate::pool::{Attempt, Pages};
+use crate::pool::{Attempt, Older, Pages};
 use crate::reclaim::{Effort, Member};
 use crate::sync::Arc;
 use crate::types::{Found, Get, ObjectId, Page, PoolKind, Put};
 #[cfg(doc)]
-use crate::types::{Lost, Refused};
+use crate::{
+    config::ClientConfig,
+    types::{Lost, Refused},
+};
 
 /// A pool of pages. Cloning gives another handle to it.
 ///
@@ -45,9 +48,20 @@ impl Pool {
     /// Copies `page` into the store, in place of an older page of that handle.
     /// If it is refused, nothing is under the handle any more.
     pub fn put(&self, object: &ObjectId, index: u64, page: &Page) -> Put {
+        self.put_with(object, index, page, Older::Goes)
+    }
+
+    /// As [`Pool::put`], but if it is refused, the older page stays where it is, and it is
+    /// there for gets until the new one is. For the new one, memory may be had beyond the
+    /// quota: see [`ClientConfig::quota`].
+    pub fn put_or_keep(&self, object: &ObjectId, index: u64, page: &Page) -> Put {
+        self.put_with(object, index, page, Older::Stays)
+    }
+
+    fn put_with(&self, object: &ObjectId, index: u64, page: &Page, older: Older) -> Put {
         let mut effort = Effort::one();
         let mut find = |attempt: Attempt<'_>| self.member.find_memory(attempt, &mut effort);
-        self.pages.put(object, index, page, &mut find)
+        self.pages.put(object, index, page, older, &mut find)
     }
 
     /// Puts the pages `index..index + count`. `source` is asked for the data

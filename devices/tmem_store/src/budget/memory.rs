@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Page memory of a client: charged before it is taken, credited once it came back.
 
-use super::{Budget, Shortage};
+use super::{Budget, Room, Shortage};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{Content, Entry, EntryRef, Owner, Payload, Pin, Short, Temperature};
 
@@ -14,11 +14,11 @@ impl Budget {
         &self,
         owner: &Owner<'_>,
         payload: Payload<'_>,
-        replaces: bool,
+        room: Room,
     ) -> Result<Content, Shortage> {
         // A client over its quota (which was lowered) gets no new page kept,
         // not even in memory that it holds already.
-        if !replaces && self.held() > self.quota() {
+        if room == Room::New && self.held() > self.quota() {
             return Err(Shortage::Client);
         }
         if let Some(shortage) = self.is_overdrawn() {
@@ -27,7 +27,7 @@ impl Budget {
         if let Some(entry) = self.fill(owner, payload) {
             return Ok(Content::Entry(entry));
         }
-        let charge = |bytes| self.charge(bytes);
+        let charge = |bytes| self.charge_for(room, bytes);
         let warm = self.append_ahead(Temperature::Warm, owner, payload, charge);
         warm.or_else(|shortage| {
             // Room that is there is better than the right place.

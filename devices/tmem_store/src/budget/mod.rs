@@ -52,6 +52,21 @@ impl Shortage {
     }
 }
 
+/// Which memory a page may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// None, not even such as is held already, if more is held than the quota.
+    New,
+    /// What there is within the quota: it takes an older page's place.
+    Replaces,
+    /// Up to [`OVERWRITES`] beyond the quota: the older page goes when the new one is there.
+    Overwrites,
+}
+
+/// Bytes that may be held beyond a client's quota for pages that are overwritten: of so much,
+/// the cleaner finds enough that is dead.
+const OVERWRITES: u64 = SEGMENT as u64;
+
 /// The budget of a client, and its page memory.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -159,7 +174,19 @@ impl Budget {
 
     /// Charges `bytes` to the client and the store.
     pub(crate) fn charge(&self, bytes: u64) -> Result<(), Shortage> {
-        if !self.ledger.charge(self.quota(), bytes) {
+        self.charge_for(Room::Replaces, bytes)
+    }
+
+    /// Charges `bytes` for a page that may have such memory.
+    fn charge_for(&self, room: Room, bytes: u64) -> Result<(), Shortage> {
+        let beyond = match room {
+            Room::New | Room::Replaces => 0,
+            Room::Overwrites => OVERWRITES,
+        };
+        if !self
+            .ledger
+            .charge(self.quota().saturating_add(beyond), bytes)
+        {
             return Err(Shortage::Client);
         }
         if !self.store.charge(bytes) {

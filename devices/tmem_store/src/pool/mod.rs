@@ -8,7 +8,7 @@ mod get;
 mod put;
 mod run;
 
-pub(crate) use put::Attempt;
+pub(crate) use put::{Attempt, Older};
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};

@@ -3,12 +3,21 @@
 //! tried again is above.
 
 use super::{Change, Pages};
-use crate::budget::Shortage;
+use crate::budget::{Room, Shortage};
 use crate::codec;
 use crate::config::Compression;
 use crate::index::{Key, OutOfRoom, split};
 use crate::tier::{Content, Owner, Payload};
 use crate::types::{ObjectId, Page, PoolKind, Put, Refused};
+
+/// What becomes of an older page for which there is a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Older {
+    /// It goes in any case.
+    Goes,
+    /// It stays if the new one is refused.
+    Stays,
+}
 
 /// A page that is being put, and what it has found by now.
 pub(crate) struct Attempt<'a> {
@@ -16,9 +25,10 @@ pub(crate) struct Attempt<'a> {
     key: &'a Key<'a>,
     nth: usize,
     payload: Payload<'a>,
-    /// There was an older page when this began.
-    replaces: bool,
-    /// The older page may be given up.
+    /// Which memory it may have.
+    room: Room,
+    older: Older,
+    /// The older page may be given up, or memory had beyond the quota because of it.
     has_older: bool,
     /// The older page was given up.
     prior: bool,
@@ -60,11 +70,12 @@ impl Pages {
         object: &ObjectId,
         index: u64,
         page: &Page,
+        older: Older,
         find: &mut dyn FnMut(Attempt<'_>) -> Put,
     ) -> Put {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
-        let put = self.put_at(&key, nth, page, find);
+        let put = self.put_at(&key, nth, page, older, find);
         self.budget.counters.put(put)
     }
 
@@ -74,6 +85,7 @@ impl Pages {
         key: &Key<'_>,
         nth: usize,
         page: &Page,
+        older: Older,
         find: &mut dyn FnMut(Attempt<'_>) -> Put,
     ) -> Put {
         let shard = self.shard(key.shard());
@@ -91,7 +103,8 @@ impl Pages {
                 key,
                 nth,
                 payload,
-                replaces: there,
+                room: if there { Room::Replaces } else { Room::New },
+                older,
                 has_older: there,
                 prior: false,
                 kept: None,
@@ -127,9 +140,9 @@ impl Pages {
         &self,
         owner: &Owner<'_>,
         payload: Payload<'_>,
-        replaces: bool,
+        room: Room,
     ) -> Result<Content, Shortage> {
-        let content = self.budget.keep(owner, payload, replaces)?;
+        let content = self.budget.keep(owner, payload, room)?;
         self.budget.counters.kept(self.kind(), &content);
         let bytes = content.entry().footprint() as u64;
         if let Err(shortage) = self.charge_self(bytes) {
@@ -186,7 +199,7 @@ impl Attempt<'_> {
         } = *self;
         let kept = match self.kept.take() {
             Some(kept) => kept,
-            None => pages.keep(&pages.owner(key, nth), self.payload, self.replaces)?,
+            None => pages.keep(&pages.owner(key, nth), self.payload, self.room)?,
         };
         match pages.publish(key, nth, kept, self.prior) {
             Ok(replaced) => Ok(Put {
@@ -204,12 +217,17 @@ impl Attempt<'_> {
         }
     }
 
-    /// Gives the older page up, once; whether there was one. It has to go in any case, and
-    /// its memory may be just what the new one needs. Its block stays: at the quota there may
-    /// be no room to make it again.
+    /// Gives the older page up, once; whether there was one. Its memory may be just what the
+    /// new one needs. Its block stays: at the quota there may be no room to make it again. A
+    /// page that is to stay until the new one is there gives its memory later: as much is had
+    /// beyond the quota meanwhile.
     pub(crate) fn give_up_older(&mut self) -> bool {
         if !std::mem::take(&mut self.has_older) {
             return false;
+        }
+        if self.older == Older::Stays {
+            self.room = Room::Overwrites;
+            return true;
         }
         let Self {
             pages, key, nth, ..
@@ -222,7 +240,7 @@ impl Attempt<'_> {
         true
     }
 
-    /// Ends without the page, and without an older one.
+    /// Ends without the page, and without an older one unless that is to stay.
     pub(crate) fn refuse(self, shortage: Shortage) -> Put {
         let Self {
             pages, key, nth, ..
@@ -230,8 +248,10 @@ impl Attempt<'_> {
         if let Some(kept) = self.kept {
             pages.free(kept);
         }
-        let prior = pages.remove(key, nth) || self.prior;
-        if !prior && pages.kind() == PoolKind::Persistent {
+        let goes = self.older == Older::Goes;
+        let prior = (goes && pages.remove(key, nth)) || self.prior;
+        let is_new = !prior && (goes || self.room == Room::New);
+        if is_new && pages.kind() == PoolKind::Persistent {
             pages.budget.note_refusal();
         }
         refused(shortage.refusal(), prior)

@@ -2,7 +2,7 @@
 //! Runs of pages.
 
 use super::Pages;
-use super::put::Attempt;
+use super::put::{Attempt, Older};
 use crate::index::{BLOCK_PAGES, Key, split};
 use crate::types::{Found, Get, Lost, ObjectId, PAGE_SIZE, Page, Put, Refused};
 
@@ -24,7 +24,9 @@ impl Pages {
         let mut page = [0; PAGE_SIZE];
         self.each(object, index, count, &mut |at, place| {
             let put = match place {
-                Some((key, nth)) if source(at, &mut page) => self.put_at(&key, nth, &page, find),
+                Some((key, nth)) if source(at, &mut page) => {
+                    self.put_at(&key, nth, &page, Older::Goes, find)
+                }
                 place => Put {
                     result: Err(Refused::Unreadable),
                     prior_removed: place.is_some_and(|(key, nth)| self.remove(&key, nth)),
