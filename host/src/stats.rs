@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tmem_store::StoreStats;
-use virtio_tmem::device::{Device, Latency, Quota};
+use virtio_serve::Latency;
+use virtio_tmem::device::{Device, Quota};
 use virtio_tmem::wire::PAGE_SIZE;
 
 use crate::metrics::{self, Metric};

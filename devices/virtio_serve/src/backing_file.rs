@@ -16,18 +16,21 @@ const PAGE: u64 = 4096;
 
 /// What is known of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileSystem {
+pub struct FileSystem {
     /// Bytes of its pages.
-    pub(super) page: u64,
+    pub page: u64,
     /// A hole in a file can be filled as long as the host has memory at all:
     /// neither a pool of huge pages nor a limited or full file system is in the
     /// way.
-    pub(super) refills: bool,
+    pub refills: bool,
 }
 
 impl FileSystem {
     /// That of `file`.
-    pub(super) fn of(file: &impl AsFd) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(file: &impl AsFd) -> io::Result<Self> {
         let told = fstatfs(file)?;
         let kind = u64::try_from(told.f_type).unwrap_or_default();
         let page = match kind {

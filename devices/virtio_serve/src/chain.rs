@@ -11,7 +11,7 @@ use virtio_queue::DescriptorChain;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
-use super::fault::Fault;
+use super::fault::RingFault;
 use super::lost::Lost;
 use super::stream::{Sink, Source, Unmapped};
 
@@ -44,7 +44,7 @@ impl Chain {
 
     /// Takes the descriptors of `chain`. After an error those before the
     /// mistake are there: they may have room for an answer that says so.
-    pub(super) fn load<M>(&mut self, chain: DescriptorChain<M>) -> Result<(), Fault>
+    pub(super) fn load<M>(&mut self, chain: DescriptorChain<M>) -> Result<(), RingFault>
     where
         M: Deref,
         M::Target: GuestMemory,
@@ -61,14 +61,14 @@ impl Chain {
         if complete {
             Ok(())
         } else {
-            Err(Fault::ChainBroken)
+            Err(RingFault::ChainBroken)
         }
     }
 
-    fn push(&mut self, descriptor: Descriptor) -> Result<(), Fault> {
+    fn push(&mut self, descriptor: Descriptor) -> Result<(), RingFault> {
         if !descriptor.is_write_only() {
             if self.readable < self.segments.len() {
-                return Err(Fault::ChainOrder);
+                return Err(RingFault::ChainOrder);
             }
             self.readable += 1;
         }
@@ -100,7 +100,7 @@ impl Chain {
 
 /// A place in the bytes of some segments.
 #[derive(Debug)]
-pub(super) struct Cursor<'a, M: ?Sized> {
+pub struct Cursor<'a, M: ?Sized> {
     mem: &'a M,
     lost: &'a Lost,
     /// Segments not wholly passed.

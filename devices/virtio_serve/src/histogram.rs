@@ -10,7 +10,7 @@ const BOUNDED: usize = 21;
 
 /// A histogram that any thread records in, without lock or allocation: two relaxed additions.
 #[derive(Debug, Default)]
-pub(super) struct Histogram {
+pub struct Histogram {
     buckets: [AtomicU64; BOUNDED],
     /// What took longer than the last bound.
     beyond: AtomicU64,
@@ -47,7 +47,8 @@ fn bucket(took: Duration) -> usize {
 }
 
 impl Histogram {
-    pub(super) fn record(&self, took: Duration) {
+    /// Something took so long.
+    pub fn record(&self, took: Duration) {
         let bucket = self.buckets.get(bucket(took)).unwrap_or(&self.beyond);
         bucket.fetch_add(1, Relaxed);
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -55,7 +56,7 @@ impl Histogram {
     }
 
     /// What was recorded, or `None` if nothing was.
-    pub(super) fn get(&self) -> Option<Recorded> {
+    pub fn get(&self) -> Option<Recorded> {
         let sum = Duration::from_nanos(self.nanoseconds.load(Relaxed));
         let mut so_far = 0;
         let mut count = |counter: &AtomicU64| {

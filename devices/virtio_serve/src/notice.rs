@@ -17,7 +17,7 @@ const INTERVAL_MS: u64 = 10_000;
 pub type Report = Box<dyn Fn(fmt::Arguments<'_>) + Send + Sync>;
 
 /// Reports at most one mistake per [`INTERVAL_MS`].
-pub(super) struct Notices {
+pub struct Notices {
     name: String,
     report: Option<Report>,
     start: Instant,
@@ -37,7 +37,7 @@ impl fmt::Debug for Notices {
 
 impl Notices {
     /// About the VM `name`; nobody hears of it yet.
-    pub(super) fn new(name: String) -> Self {
+    pub fn new(name: String) -> Self {
         Self {
             name,
             report: None,
@@ -48,12 +48,12 @@ impl Notices {
     }
 
     /// From now on `report` hears.
-    pub(super) fn set_report(&mut self, report: Report) {
+    pub fn set_report(&mut self, report: Report) {
         self.report = Some(report);
     }
 
     /// Reports that the driver did `what`, or counts it for the next report.
-    pub(super) fn driver_mistake(&self, what: &'static str) {
+    pub fn driver_mistake(&self, what: &'static str) {
         let Some(report) = &self.report else {
             return;
         };

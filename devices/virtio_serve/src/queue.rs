@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! From a virtqueue to the executor and back. Chains are run and completed in
-//! the order in which the driver made them available.
+//! From a virtqueue to a device and back. Chains are taken in the order in which the
+//! driver made them available.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -8,11 +8,9 @@ use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
-use super::Device;
-use super::chain::Chain;
-use super::execute::{Executor, GoOn};
-use super::fault::Fault;
-use super::latency::Served;
+use super::chain::{Chain, Cursor};
+use super::fault::RingFault;
+use super::lost::Lost;
 
 /// What became of one step of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,118 +30,131 @@ pub enum Step {
     Broken,
 }
 
-/// Serves a request queue.
+/// Takes requests from a queue, one at a time. Each queue has its own, so that nothing has to
+/// be allocated while a request runs.
 #[derive(Debug)]
-pub struct RequestQueue {
+pub struct Requests {
     chain: Chain,
-    executor: Executor,
-}
-
-impl Default for RequestQueue {
-    fn default() -> Self {
-        Self {
-            chain: Chain::new(),
-            executor: Executor::default(),
-        }
-    }
-}
-
-impl RequestQueue {
-    /// Runs one request, if there is one.
-    pub fn step<M: GuestMemory>(&mut self, device: &Device, mem: &M, queue: &mut Queue) -> Step {
-        self.step_while(device, mem, queue, &mut || true)
-    }
-
-    /// As [`RequestQueue::step`]; a request that takes long asks `go_on` now and then
-    /// whether it may.
-    pub fn step_while<M: GuestMemory>(
-        &mut self,
-        device: &Device,
-        mem: &M,
-        queue: &mut Queue,
-        go_on: GoOn<'_>,
-    ) -> Step {
-        // What nobody asked for.
-        let _ = self.executor.served();
-        let before = queue.next_avail();
-        let taken = match take(device, mem, queue, &mut self.chain) {
-            Ok(taken) => taken,
-            Err(step) => return step,
-        };
-        let sink = self.chain.sink(mem, device.memory_lost());
-        let len = match taken.outcome {
-            Ok(()) => {
-                let source = &mut self.chain.source(mem, device.memory_lost());
-                self.executor.run(device, mem, source, sink, go_on)
-            }
-            Err(fault) => Some(Executor::refuse(device, fault, sink)),
-        };
-        let Some(len) = len else {
-            queue.set_next_avail(before);
-            return Step::Stopped;
-        };
-        complete(device, mem, queue, taken.head, len)
-    }
-
-    /// What the last step has served, once, for who knows how long that took; `None` if it is
-    /// of no interest.
-    pub fn served(&mut self) -> Option<Served> {
-        self.executor.served()
-    }
 }
 
 /// A chain taken from the available ring.
-pub(super) struct Taken {
-    pub(super) head: u16,
-    /// What is wrong with its descriptors.
-    pub(super) outcome: Result<(), Fault>,
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    head: u16,
+    /// Where it was in the available ring.
+    at: u16,
+    /// What is wrong with its descriptors. Those before the mistake may have room for an
+    /// answer that says so.
+    pub outcome: Result<(), RingFault>,
 }
 
-/// Takes the next available chain and loads its descriptors into `chain`.
-/// Without one, says what became of the step.
-pub(super) fn take<M: GuestMemory>(
-    device: &Device,
-    mem: &M,
-    queue: &mut Queue,
-    chain: &mut Chain,
-) -> Result<Taken, Step> {
-    let size = queue.size();
-    let before = queue.next_avail();
-    if device.memory_lost().is_lost() {
-        return Err(Step::Broken);
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            chain: Chain::new(),
+        }
     }
-    if overlaps(queue) {
-        device.metrics.fault(Fault::RingOverlap);
-        return Err(Step::Broken);
-    }
-    let taken = match queue.iter(mem) {
-        Ok(mut available) => available.next(),
-        // Stopped by the front end: not the driver's doing.
-        Err(virtio_queue::Error::QueueNotReady) => return Err(Step::Broken),
-        Err(_) => {
-            device.metrics.fault(Fault::QueueIndex);
+}
+
+impl Requests {
+    /// Takes the next available chain. Without one, says what became of the step, and
+    /// tells `report` whose mistake it is.
+    ///
+    /// # Errors
+    /// What became of the step.
+    pub fn take<M: GuestMemory>(
+        &mut self,
+        mem: &M,
+        lost: &Lost,
+        queue: &mut Queue,
+        report: impl Fn(RingFault),
+    ) -> Result<Taken, Step> {
+        let size = queue.size();
+        let at = queue.next_avail();
+        let broken = |fault| {
+            report(fault);
+            Err(Step::Broken)
+        };
+        if lost.is_lost() {
             return Err(Step::Broken);
         }
-    };
-    let Some(taken) = taken else {
-        // Also the end when the entry cannot be read: then it never can.
-        let unread = queue
-            .avail_idx(mem, Ordering::Relaxed)
-            .is_ok_and(|index| index.0 != before);
-        return if unread && !is_readable(mem, queue) {
-            device.metrics.fault(Fault::QueueIndex);
-            Err(Step::Broken)
-        } else {
-            Err(Step::Idle)
+        if overlaps(queue) {
+            return broken(RingFault::RingOverlap);
+        }
+        let taken = match queue.iter(mem) {
+            Ok(mut available) => available.next(),
+            // Stopped by the front end: not the driver's doing.
+            Err(virtio_queue::Error::QueueNotReady) => return Err(Step::Broken),
+            Err(_) => return broken(RingFault::QueueIndex),
         };
-    };
-    let head = taken.head_index();
-    if head >= size {
-        device.metrics.fault(Fault::HeadRange);
-        return Err(Step::Skipped);
+        let Some(taken) = taken else {
+            // Also the end when the entry cannot be read: then it never can.
+            let unread = queue
+                .avail_idx(mem, Ordering::Relaxed)
+                .is_ok_and(|index| index.0 != at);
+            return if unread && !is_readable(mem, queue) {
+                broken(RingFault::QueueIndex)
+            } else {
+                Err(Step::Idle)
+            };
+        };
+        let head = taken.head_index();
+        if head >= size {
+            report(RingFault::HeadRange);
+            return Err(Step::Skipped);
+        }
+        let outcome = self.chain.load(taken);
+        Ok(Taken { head, at, outcome })
     }
-    let outcome = chain.load(taken);
-    Ok(Taken { head, outcome })
+
+    /// The device-readable bytes of the chain that was taken last.
+    pub fn source<'a, M: GuestMemory + ?Sized>(
+        &'a self,
+        mem: &'a M,
+        lost: &'a Lost,
+    ) -> Cursor<'a, M> {
+        self.chain.source(mem, lost)
+    }
+
+    /// The device-writable bytes of the chain that was taken last.
+    pub fn sink<'a, M: GuestMemory + ?Sized>(
+        &'a self,
+        mem: &'a M,
+        lost: &'a Lost,
+    ) -> Cursor<'a, M> {
+        self.chain.sink(mem, lost)
+    }
+}
+
+impl Taken {
+    /// Leaves the chain available: it is run again.
+    pub fn stop(self, queue: &mut Queue) -> Step {
+        queue.set_next_avail(self.at);
+        Step::Stopped
+    }
+
+    /// Puts the chain into the used ring, with `len` bytes written; tells `report` if the
+    /// driver has made that impossible.
+    pub fn complete<M: GuestMemory>(
+        self,
+        mem: &M,
+        lost: &Lost,
+        queue: &mut Queue,
+        len: u32,
+        report: impl Fn(RingFault),
+    ) -> Step {
+        // The driver must not take for done what may have met other memory.
+        if lost.is_lost() {
+            return Step::Broken;
+        }
+        if queue.add_used(mem, self.head, len).is_err() {
+            report(RingFault::UsedRing);
+            return Step::Broken;
+        }
+        Step::Used {
+            notify: wants_notification(mem, queue),
+        }
+    }
 }
 
 /// Whether parts of the queue lie over each other.
@@ -165,27 +176,6 @@ fn is_readable<M: GuestMemory>(mem: &M, queue: &Queue) -> bool {
     // Flags, index, entries, used event; two bytes each.
     let len = 2 * (usize::from(queue.size()) + 3);
     mem.check_range(GuestAddress(queue.avail_ring()), len, Permissions::Read)
-}
-
-/// Puts a chain into the used ring.
-pub(super) fn complete<M: GuestMemory>(
-    device: &Device,
-    mem: &M,
-    queue: &mut Queue,
-    head: u16,
-    len: u32,
-) -> Step {
-    // The driver must not take for done what may have met other memory.
-    if device.memory_lost().is_lost() {
-        return Step::Broken;
-    }
-    if queue.add_used(mem, head, len).is_err() {
-        device.metrics.fault(Fault::UsedRing);
-        return Step::Broken;
-    }
-    Step::Used {
-        notify: wants_notification(mem, queue),
-    }
 }
 
 /// Whether the driver wants to hear of the buffer just used; in doubt yes.

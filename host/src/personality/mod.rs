@@ -17,7 +17,7 @@ mod tests;
 mod tmem;
 
 pub use queue_loop::{Lane, serve};
-pub use virtio_tmem::device::{GoOn, Step};
+pub use virtio_serve::{GoOn, Step};
 
 use std::sync::Arc;
 use std::time::Duration;

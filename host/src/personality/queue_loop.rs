@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use virtio_queue::{Queue, QueueT};
-use virtio_tmem::device::{GoOn, Step};
+use virtio_serve::{GoOn, Step};
 use vm_memory::GuestMemoryMmap;
 
 use super::Handler;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use virtio_tmem::testing::{DriverQueue, Span};
+use virtio_serve::testing::{DriverQueue, Span};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::{GoOn, Handler, Lane, Step, serve};

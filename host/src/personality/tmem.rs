@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_IN_ORDER;
 use virtio_queue::Queue;
-use virtio_tmem::device::{Device, EventQueue, GoOn, QUEUE_SIZE, RequestQueue, Step};
+use virtio_serve::{GoOn, Step};
+use virtio_tmem::device::{Device, EventQueue, QUEUE_SIZE, RequestQueue};
 use virtio_tmem::wire::{DEVICE_ID, EVENT_QUEUE, FIRST_REQUEST_QUEUE};
 use vm_memory::GuestMemoryMmap;
 

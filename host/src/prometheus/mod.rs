@@ -5,7 +5,8 @@ mod format;
 mod page;
 
 use tmem_store::StoreStats;
-use virtio_tmem::device::{Device, Latency};
+use virtio_serve::Latency;
+use virtio_tmem::device::Device;
 
 pub use format::Format;
 pub use page::Page;

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::time::Duration;
 
 use tmem_store::{Metric, MetricKind, Unit};
-use virtio_tmem::device::Recorded;
+use virtio_serve::Recorded;
 
 use super::format::Format;
 

@@ -10,9 +10,14 @@ use std::collections::BTreeSet;
 const ARROWS: &[(&str, &[&str])] = &[
     ("tmem-wire", &[]),
     ("tmem-store", &[]),
-    ("virtio-tmem", &["tmem-wire", "tmem-store"]),
+    ("virtio-serve", &[]),
+    ("virtio-tmem", &["tmem-wire", "tmem-store", "virtio-serve"]),
+    ("virtio-blk-tmem", &["tmem-store", "virtio-serve"]),
     ("tmem-cli", &[]),
-    ("tmem-host", &["tmem-cli", "tmem-store", "virtio-tmem"]),
+    (
+        "tmem-host",
+        &["tmem-cli", "tmem-store", "virtio-serve", "virtio-tmem"],
+    ),
     (
         "vhost-user-tmem",
         &["tmem-cli", "tmem-host", "tmem-store", "virtio-tmem"],
@@ -56,7 +61,9 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
         "tmem-store",
         &["vm-memory", "virtio-queue", "virtio-bindings"],
     ),
+    ("virtio-serve", OF_PROGRAMS),
     ("virtio-tmem", OF_PROGRAMS),
+    ("virtio-blk-tmem", OF_PROGRAMS),
     (
         "tmem-cli",
         &["vm-memory", "virtio-queue", "serde", "httparse"],
@@ -104,7 +111,7 @@ fn the_wire_format_depends_on_nothing() {
 }
 
 #[test]
-fn the_device_needs_only_the_store_and_the_wire_format() {
+fn the_device_needs_only_what_is_below_it() {
     let workspace = workspace();
     let device = workspace
         .iter()
@@ -116,7 +123,13 @@ fn the_device_needs_only_the_store_and_the_wire_format() {
         .filter(|to| to.kind.is_none() && !to.optional)
         .map(|to| &*to.name)
         .collect();
-    assert_eq!(needed, ["tmem-store", "tmem-wire"]);
+    assert_eq!(needed, ["tmem-store", "tmem-wire", "virtio-serve"]);
+    // Without virtqueues, there is nothing of the rust-vmm crates.
+    let shared = workspace
+        .iter()
+        .find(|package| package.name == "virtio-serve");
+    let mut needed = shared.unwrap().dependencies.iter();
+    assert!(needed.all(|to| to.optional || to.kind.is_some()));
 }
 
 #[test]

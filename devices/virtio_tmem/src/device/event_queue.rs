@@ -3,13 +3,11 @@
 //! there is an event.
 
 use virtio_queue::Queue;
+use virtio_serve::{Requests, Sink, Step};
 use vm_memory::GuestMemory;
 
 use super::Device;
-use super::chain::Chain;
 use super::fault::Fault;
-use super::queue::{Step, complete, take};
-use super::stream::Sink;
 use tmem_wire::Event;
 
 /// Bytes used of an event buffer.
@@ -17,17 +15,9 @@ const EVENT_LEN: u32 = 32;
 const _: () = assert!(EVENT_LEN as usize == Event::SIZE);
 
 /// Serves the event queue.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct EventQueue {
-    chain: Chain,
-}
-
-impl Default for EventQueue {
-    fn default() -> Self {
-        Self {
-            chain: Chain::new(),
-        }
-    }
+    buffers: Requests,
 }
 
 impl EventQueue {
@@ -36,14 +26,16 @@ impl EventQueue {
         let Some(kind) = device.events.first() else {
             return Step::Idle;
         };
-        let taken = match take(device, mem, queue, &mut self.chain) {
+        let lost = device.memory_lost();
+        let report = |fault| device.ring_fault(fault);
+        let taken = match self.buffers.take(mem, lost, queue, report) {
             Ok(taken) => taken,
             Err(step) => return step,
         };
         // Before it is written: an event that comes now is told once more.
         device.events.clear(kind);
         let event = Event { kind: kind as u32 }.encode();
-        let mut sink = self.chain.sink(mem, device.memory_lost());
+        let mut sink = self.buffers.sink(mem, lost);
         let len = if sink.is_mapped(Event::SIZE as u64) && sink.write(&event).is_ok() {
             device.metrics.event_delivered();
             EVENT_LEN
@@ -52,6 +44,6 @@ impl EventQueue {
             device.events.keep(kind);
             0
         };
-        complete(device, mem, queue, taken.head, len)
+        taken.complete(mem, lost, queue, len, report)
     }
 }

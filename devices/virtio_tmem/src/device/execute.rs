@@ -11,8 +11,8 @@ use super::fault::Fault;
 use super::frames::{Frames, Unreleased};
 use super::latency::{Served, Work};
 use super::parse::{Entries, Request, Run};
-use super::stream::{Sink, Source};
 use tmem_wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, Status};
+use virtio_serve::{GoOn, Sink, Source};
 
 /// Bytes of an answer header, as a used length.
 const HEADER_LEN: u32 = 16;
@@ -65,10 +65,6 @@ impl From<Fault> for Undone {
         Self::Fault(fault)
     }
 }
-
-/// Asked now and then by a request that takes long, without locks held: whether it may
-/// go on.
-pub type GoOn<'a> = &'a mut dyn FnMut() -> bool;
 
 impl Default for Executor {
     fn default() -> Self {

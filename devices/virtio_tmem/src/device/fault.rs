@@ -98,3 +98,18 @@ faults! {
     /// An event buffer with less room than an event, or outside guest memory.
     EventBuffer = "event_buffer", None;
 }
+
+#[cfg(feature = "virtqueue")]
+impl From<virtio_serve::RingFault> for Fault {
+    fn from(fault: virtio_serve::RingFault) -> Self {
+        use virtio_serve::RingFault;
+        match fault {
+            RingFault::QueueIndex => Self::QueueIndex,
+            RingFault::RingOverlap => Self::RingOverlap,
+            RingFault::HeadRange => Self::HeadRange,
+            RingFault::UsedRing => Self::UsedRing,
+            RingFault::ChainBroken => Self::ChainBroken,
+            RingFault::ChainOrder => Self::ChainOrder,
+        }
+    }
+}

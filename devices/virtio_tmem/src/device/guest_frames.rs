@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
+use virtio_serve::FileSystem;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::backing_file::FileSystem;
 use super::frames::{Backing, Frames, GiveBack, InUse, Unreleased};
 use tmem_wire::MemoryRange;
 

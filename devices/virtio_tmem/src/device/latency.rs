@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::histogram::{Histogram, Recorded};
 use tmem_store::PoolKind;
+use virtio_serve::{Histogram, Latency};
 
 /// Declares [`Work`]: what is timed apart, with its labels.
 macro_rules! works {
@@ -44,25 +44,6 @@ pub struct Served {
     pub(super) pool: PoolKind,
 }
 
-/// A histogram, for export.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Latency {
-    /// Names and values of its labels.
-    pub labels: [(&'static str, &'static str); 3],
-    /// What it has.
-    pub recorded: Recorded,
-}
-
-impl Latency {
-    /// The family that all of them are of.
-    pub const FAMILY: &'static str = "request_duration_seconds";
-
-    /// What it says, in a sentence.
-    pub const HELP: &'static str = "Time from a request's place in the ring to its answer; a request is a run of pages. \
-         hit: it brought a page or more, kept: a page or more was kept.";
-}
-
 /// Histograms of one device.
 #[derive(Debug, Default)]
 pub(super) struct Latencies {
@@ -90,10 +71,7 @@ impl Latencies {
         pools.into_iter().flat_map(|(pool, histograms)| {
             let labelled = LABELS.iter().zip(histograms);
             labelled.filter_map(move |((op, result), histogram)| {
-                Some(Latency {
-                    labels: [("op", op), ("result", result), ("pool", pool)],
-                    recorded: histogram.get()?,
-                })
+                Some(Latency::new(op, result, pool, histogram.get()?))
             })
         })
     }

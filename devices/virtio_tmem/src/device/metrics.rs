@@ -5,22 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::latency::{Latencies, Latency, Served};
-use super::notice::{Notices, Report};
+use super::latency::{Latencies, Served};
 use tmem_wire::{Op, Status};
-
-/// One counter, for export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Family: `requests`, `request_status`, `page_status`, `faults`, ...
-    pub family: &'static str,
-    /// Name of the label, empty if the family has one counter only.
-    pub label: &'static str,
-    /// Value of the label.
-    pub key: &'static str,
-    /// What was counted so far.
-    pub value: u64,
-}
+use virtio_serve::{Latency, Notices, Report, Sample};
 
 /// Stable name of an operation.
 pub(super) const fn op_name(op: Op) -> &'static str {
@@ -222,16 +209,16 @@ impl Metrics {
         let ops = Op::ALL
             .iter()
             .zip(&self.requests)
-            .map(|(op, counter)| sample("requests", "op", op_name(*op), counter));
+            .map(|(op, counter)| Sample::of("requests", "op", op_name(*op), counter));
         let faults = Fault::ALL
             .iter()
             .zip(&self.faults)
-            .map(|(fault, counter)| sample("faults", "fault", fault.name(), counter));
+            .map(|(fault, counter)| Sample::of("faults", "fault", fault.name(), counter));
         let by_status = |family, counters: &ByStatus| {
             let samples: Vec<_> = STATUSES
                 .iter()
                 .zip(&counters.0)
-                .map(|((_, name), counter)| sample(family, "status", name, counter))
+                .map(|((_, name), counter)| Sample::of(family, "status", name, counter))
                 .collect();
             samples.into_iter()
         };
@@ -239,27 +226,13 @@ impl Metrics {
             .chain(by_status("put_page_status", &self.put_pages))
             .chain(by_status("get_page_status", &self.get_pages))
             .chain([
-                sample("prior_removed", "", "", &self.prior_removed),
-                sample("pages_flushed", "", "", &self.pages_flushed),
-                sample("pages_destroyed", "", "", &self.pages_destroyed),
-                sample("relinquished_bytes", "", "", &self.relinquished_bytes),
-                sample("events_delivered", "", "", &self.events_delivered),
+                Sample::of("prior_removed", "", "", &self.prior_removed),
+                Sample::of("pages_flushed", "", "", &self.pages_flushed),
+                Sample::of("pages_destroyed", "", "", &self.pages_destroyed),
+                Sample::of("relinquished_bytes", "", "", &self.relinquished_bytes),
+                Sample::of("events_delivered", "", "", &self.events_delivered),
             ])
             .chain(by_status("relinquish_range_status", &self.ranges))
             .chain(faults)
-    }
-}
-
-fn sample(
-    family: &'static str,
-    label: &'static str,
-    key: &'static str,
-    counter: &AtomicU64,
-) -> Sample {
-    Sample {
-        family,
-        label,
-        key,
-        value: counter.load(Relaxed),
     }
 }

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The device side: a request's way from a virtqueue to the store and back.
 //!
-//! `queue` takes chains from a virtqueue, `chain` makes byte streams ([`stream`]) of
-//! them, [`parse`] makes a typed request of the readable bytes, [`execute`]
+//! `queue` has chains taken from a virtqueue as byte streams ([`Source`], [`Sink`]), [`parse`] makes a typed request of the readable bytes, [`execute`]
 //! runs it against the store and writes the answer, [`frames`] gives guest
 //! memory back to the host. [`config`] is the
 //! configuration space, [`events`] what the driver is told of, [`metrics`] what is
 //! counted, [`latency`] how long requests take, [`fault`] what a driver can do wrong.
 
-#[cfg(feature = "virtqueue")]
-mod backing_file;
-#[cfg(feature = "virtqueue")]
-mod chain;
 mod config;
 mod credit;
 #[cfg(feature = "virtqueue")]
@@ -22,35 +17,28 @@ mod fault;
 mod frames;
 #[cfg(feature = "virtqueue")]
 mod guest_frames;
-mod histogram;
 mod latency;
-#[cfg(feature = "virtqueue")]
-mod lost;
 mod metrics;
-mod notice;
 mod parse;
 #[cfg(feature = "virtqueue")]
 mod queue;
-mod stream;
 
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
 pub use credit::Quota;
 #[cfg(feature = "virtqueue")]
 pub use event_queue::EventQueue;
 pub use events::Events;
-pub use execute::{Executor, GoOn};
+pub use execute::Executor;
 pub use fault::Fault;
 pub use frames::{Backing, Frames, GiveBack, InUse, NoFrames, Unreleased};
-pub use histogram::Recorded;
-pub use latency::{Latency, Served};
-#[cfg(feature = "virtqueue")]
-pub use lost::{Lost, Watch};
-pub use metrics::{Metrics, Sample};
-pub use notice::Report;
+pub use latency::Served;
+pub use metrics::Metrics;
 pub use parse::{Request, Run};
 #[cfg(feature = "virtqueue")]
-pub use queue::{RequestQueue, Step, wants_notification};
-pub use stream::{Sink, Source, Unmapped};
+pub use queue::RequestQueue;
+pub use virtio_serve::{GoOn, Latency, Recorded, Report, Sample, Sink, Source, Unmapped};
+#[cfg(feature = "virtqueue")]
+pub use virtio_serve::{Lost, Step, Watch, wants_notification};
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -172,6 +160,12 @@ impl Device {
     #[cfg(feature = "virtqueue")]
     pub fn memory_lost(&self) -> &Lost {
         &self.memory_lost
+    }
+
+    /// Counts what the driver did wrong with a ring or a chain.
+    #[cfg(feature = "virtqueue")]
+    fn ring_fault(&self, fault: virtio_serve::RingFault) {
+        self.metrics.fault(fault.into());
     }
 
     /// What was counted.

@@ -9,10 +9,10 @@ use std::marker::PhantomData;
 
 use super::config::{MAX_EXTENTS, MAX_RANGES, MAX_RUN};
 use super::fault::Fault;
-use super::stream::Source;
 use tmem_wire::{
     Extent, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec, RequestFlags, RequestHeader,
 };
+use virtio_serve::Source;
 
 /// A run of pages: never empty, never beyond index 2^64 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use tmem_store::Page;
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
 use super::guest::{header, request};
-use super::queue::{DriverQueue, Span};
 use tmem_wire::{
     AnswerHeader, Extent, Limits, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec,
     RequestFlags, Status,
 };
+use virtio_serve::testing::{DriverQueue, Span};
 
 /// How the device hears of the driver and the driver of the device.
 pub trait Transport {

@@ -19,9 +19,8 @@ mod driver;
 pub mod fuzz;
 mod guest;
 mod in_process;
-mod queue;
 
 pub use driver::{Answer, Driver, Layout, Transport};
 pub use guest::{header, page_of, request};
 pub use in_process::{InProcess, client, device};
-pub use queue::{DriverQueue, Span, Used};
+pub use virtio_serve::testing::{DriverQueue, Span, Used};

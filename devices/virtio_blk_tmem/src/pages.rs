@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The blocks of a disk as pages of a pool.
+//!
+//! A block whose page is not there reads as zeros, but for block 0 of a disk with a swap
+//! header, which reads as that. A block that is written is a page in its place, and one of
+//! zeros is none.
+
+use std::ops::Range;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tmem_store::{Get, ObjectId, PAGE_SIZE, Page, Pool};
+
+use crate::metrics::{Metrics, Read, Written};
+
+/// The object of a disk's pages.
+pub(crate) const OBJECT: ObjectId = *b"virtio-blk disk, blocks:";
+
+/// Who changes pages.
+///
+/// A write of a part of a block reads the page, changes it and puts it back: meanwhile nobody
+/// else may change it. All others change whole pages, each at once, and may do so together.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(RwLock<()>);
+
+impl Changes {
+    fn whole(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn part(&self) -> RwLockWriteGuard<'_, ()> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The blocks of a disk, for one request.
+#[derive(Debug)]
+pub(crate) struct Blocks<'a> {
+    pub(crate) pool: Pool,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) changes: &'a Changes,
+    /// What block 0 has until it is written.
+    pub(crate) header: Option<&'a Page>,
+}
+
+/// A block could not be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failed;
+
+/// A block of zeros.
+pub(crate) static ZEROS: Page = [0; PAGE_SIZE];
+
+impl Blocks<'_> {
+    /// What a block has that was never written.
+    fn unwritten(&self, block: u64) -> (&Page, Read) {
+        match self.header {
+            Some(header) if block == 0 => (header, Read::SwapHeader),
+            _ => (&ZEROS, Read::Zeros),
+        }
+    }
+
+    /// Hands the blocks from `first` on to `sink`, in order; [`Failed`] for one that cannot be
+    /// brought back.
+    pub(crate) fn read(
+        &self,
+        first: u64,
+        count: u32,
+        sink: &mut dyn FnMut(u64, Result<&Page, Failed>),
+    ) {
+        let deliver = &mut |nth: u32, found: tmem_store::Found<'_>| {
+            let block = first.saturating_add(u64::from(nth));
+            let (page, from) = match found {
+                Ok(Some(page)) => (Ok(page), Read::Hit),
+                Ok(None) => {
+                    let (page, from) = self.unwritten(block);
+                    (Ok(page), from)
+                }
+                Err(_) => (Err(Failed), Read::Lost),
+            };
+            self.metrics.read(from);
+            sink(block, page);
+        };
+        self.pool.get_run(&OBJECT, first, count, deliver);
+    }
+
+    /// Writes a block.
+    pub(crate) fn write(&self, block: u64, page: &Page) -> Result<(), Failed> {
+        let _whole = self.changes.whole();
+        self.put(block, page)
+    }
+
+    /// Writes the bytes `range` of a block, which `fill` puts there; `scratch` is for the
+    /// rest of it.
+    pub(crate) fn write_part(
+        &self,
+        block: u64,
+        range: Range<usize>,
+        scratch: &mut Page,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        let _part = self.changes.part();
+        match self.pool.get(&OBJECT, block, scratch) {
+            Get::Hit => {}
+            Get::Miss => *scratch = *self.unwritten(block).0,
+            Get::Lost => {
+                self.metrics.written(Written::Lost);
+                return Err(Failed);
+            }
+        }
+        fill(scratch.get_mut(range).ok_or(Failed)?)?;
+        self.metrics.partial_write();
+        self.put(block, scratch)
+    }
+
+    /// Puts a page in the place of a block. If it is refused, the block is what it was.
+    fn put(&self, block: u64, page: &Page) -> Result<(), Failed> {
+        // A page of zeros in block 0 says that it is written.
+        if *page == ZEROS && !(block == 0 && self.header.is_some()) {
+            self.pool.flush(&OBJECT, block, 1);
+            self.metrics.written(Written::Zeros);
+            return Ok(());
+        }
+        let put = self.pool.put_or_keep(&OBJECT, block, page);
+        self.metrics
+            .written(put.result.map_or_else(Written::from, |()| Written::Kept));
+        put.result.map_err(|_| Failed)
+    }
+
+    /// Forgets blocks: they are as if they had never been written. `None`: `go_on` stopped it.
+    pub(crate) fn forget(
+        &self,
+        ranges: &mut [(u64, u64)],
+        go_on: virtio_serve::GoOn<'_>,
+    ) -> Option<u64> {
+        self.pool.flush_ranges_while(&OBJECT, ranges, go_on)
+    }
+
+    /// Zeros the blocks `first..=last`; how many pages went. `None`: `go_on` stopped it.
+    pub(crate) fn zero(
+        &self,
+        first: u64,
+        last: u64,
+        go_on: virtio_serve::GoOn<'_>,
+    ) -> Result<Option<u64>, Failed> {
+        let _whole = self.changes.whole();
+        let mut range = [(first, last)];
+        if first == 0 && self.header.is_some() {
+            self.put(0, &ZEROS)?;
+            if last == 0 {
+                return Ok(Some(0));
+            }
+            range = [(1, last)];
+        }
+        Ok(self.forget(&mut range, go_on))
+    }
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The driver's side of a virtqueue, for tests, benchmarks and fuzzing.
+//!
+//! What it is told to do it does: nothing here judges. It panics when it is
+//! misused, which is why no product links it.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation
+)]
+
+mod queue;
+
+pub use queue::{DriverQueue, Span, Used};
