@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::threads::spread;
 use crate::client::Client;
 use crate::index::{OutOfRoom, SHARDS, shard_of, split};
-use crate::tier::{Damaged, Found, Left, LeftPage, Part, PoolTag, SEGMENT, Scanned};
+use crate::tier::{Damaged, Left, LeftPage, Part, PoolTag, Scanned, Scanner};
+use crate::types::ObjectId;
 
 /// How it is done.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// 256 MiB in a batch, so that threads seldom wait for each other; and some 30 MiB of what was
-    /// found, about 60 bytes for each page, however small these are.
+    /// 256 MiB in a batch, so that threads seldom wait for each other; and some 10 MiB of what was
+    /// found, 24 bytes for each page, however small these are.
     pub(super) fn with_threads(threads: usize) -> Self {
         Self {
             threads,
@@ -102,21 +103,25 @@ fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> Result<Vec<Left>,
     let time = budget.ticks(batch.len() as u64 * Part::PLACES);
 
     let found = AtomicUsize::new(0);
-    let buffer = || Box::new([0; SEGMENT]);
     let numbered = batch.into_iter().enumerate();
-    let mut looks = spread(threads, numbered, buffer, |buffer, (nth, segment)| {
-        // The first is taken over in any case.
-        if nth > 0 && found.load(Relaxed) >= plan.pages {
-            return Look::NotYet(segment);
-        }
-        match arena.scan(segment, buffer, shard) {
-            Ok(scanned) => {
-                found.fetch_add(scanned.pages(), Relaxed);
-                Look::Right(Box::new(scanned))
+    let mut looks = spread(
+        threads,
+        numbered,
+        Scanner::new,
+        |scanner, (nth, segment)| {
+            // The first is taken over in any case.
+            if nth > 0 && found.load(Relaxed) >= plan.pages {
+                return Look::NotYet(segment);
             }
-            Err(damaged) => Look::Damaged(damaged),
-        }
-    });
+            match arena.scan(segment, scanner, shard) {
+                Ok(scanned) => {
+                    found.fetch_add(scanned.pages(), Relaxed);
+                    Look::Right(Box::new(scanned))
+                }
+                Err(damaged) => Look::Damaged(damaged),
+            }
+        },
+    );
     if looks.iter().any(|look| matches!(look, Look::Damaged(_))) {
         free(client, looks.into_iter().map(Look::into_left));
         return Err(Damaged);
@@ -174,9 +179,9 @@ fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> Result<Vec<Left>,
 }
 
 /// The shard that a page is in.
-fn shard(page: &Found) -> usize {
-    let (block, _) = split(page.index);
-    shard_of(&page.object, block)
+fn shard(object: &ObjectId, index: u64) -> usize {
+    let (block, _) = split(index);
+    shard_of(object, block)
 }
 
 /// Makes the pool of a page that was found, if it is one that counts: of pools with one number,
@@ -199,14 +204,17 @@ fn settle(client: &Client, tag: PoolTag) {
 /// # Errors
 /// When there is no memory for the index.
 fn keep(client: &Client, shard: usize, parts: Vec<(u64, Part)>) -> Result<(), OutOfRoom> {
+    /// Pages that are put in the index at a time.
+    const PIECE: usize = 512;
     let mut result = Ok(());
     let pages = parts.into_iter().flat_map(|(time, part)| {
         let timed = move |page: LeftPage| (time + page.place, page);
         part.into_pages().map(timed)
     });
     let mut pages = pages.peekable();
-    while let Some(tag) = pages.peek().map(|(_, page)| page.found.pool) {
-        let same = std::iter::from_fn(|| pages.next_if(|(_, page)| page.found.pool == tag));
+    while let Some(tag) = pages.peek().map(|(_, page)| page.pool) {
+        let same = std::iter::from_fn(|| pages.next_if(|(_, page)| page.pool == tag));
+        let same = same.take(PIECE);
         match client.pages(tag.id()).filter(|pool| pool.tag() == tag) {
             Some(pool) => result = result.and(pool.adopt(shard, same.collect())),
             None => same.for_each(|(_, page)| client.member().budget.free_entry(page.entry)),

@@ -28,19 +28,19 @@ impl Pages {
         self.change(shard, |change| {
             // The block of the page before: often the same, and none goes meanwhile.
             let (mut last, mut result) = (None, Ok(()));
-            for (time, LeftPage { found, entry, .. }) in pages {
-                let (block, nth) = split(found.index);
-                let name = (found.object, block);
+            for (time, page) in pages {
+                let (block, nth) = split(page.index);
+                let name = (page.object, block);
                 let stamp = match self.kind() {
                     PoolKind::Persistent => 0,
                     PoolKind::Ephemeral => time,
                 };
-                let content = Content::Entry(entry);
+                let content = Content::Entry(page.entry);
                 // What the index grows by is charged afterwards.
                 let number = match last {
                     Some((of_last, number)) if of_last == name => Ok(number),
                     _ => {
-                        let key = Key::new(&self.seed, &found.object, block);
+                        let key = Key::new(&self.seed, &page.object, block);
                         change.shard.prepare(&key, stamp, &mut |_| true)
                     }
                 };

@@ -134,6 +134,15 @@ impl Word {
         live.with_crc(place, second, payload)
     }
 
+    /// As [`Word::live`], of the second word and the payload as they follow each other in memory.
+    fn live_over(self, place: Place, covered: &[u8]) -> u64 {
+        let live = Self {
+            state: State::Live,
+            ..self
+        };
+        live.with_crc_over(place, [covered, &[]])
+    }
+
     /// The word of an entry that is open, but complete: [`Word::PUBLISH`] makes it live.
     pub(crate) fn complete(self, place: Place, second: u64, payload: &[u8]) -> u64 {
         self.live(place, second, payload) ^ Self::PUBLISH
@@ -143,15 +152,18 @@ impl Word {
     pub(crate) const PUBLISH: u64 = 3;
 
     fn with_crc(self, place: Place, second: u64, payload: &[u8]) -> u64 {
+        self.with_crc_over(place, [&second.to_le_bytes(), payload])
+    }
+
+    fn with_crc_over(self, place: Place, covered: [&[u8]; 2]) -> u64 {
         let low = self.low();
         let mut crc = crc32fast::Hasher::new();
-        let words = [place.sequence, (place.offset as u64) << 32 | low, second];
-        let mut bytes = [0; 24];
-        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *to = word.to_le_bytes();
+        let words =
+            u128::from(place.sequence) | u128::from((place.offset as u64) << 32 | low) << 64;
+        crc.update(&words.to_le_bytes());
+        for bytes in covered {
+            crc.update(bytes);
         }
-        crc.update(&bytes);
-        crc.update(payload);
         u64::from(crc.finalize()) << 32 | low
     }
 }
@@ -241,24 +253,33 @@ impl SegmentHeader {
     }
 }
 
-/// A live page that was found in a segment.
+/// What a name says: the pool and the object of the entries that name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct Name {
     pub(crate) pool: PoolTag,
     pub(crate) object: ObjectId,
+}
+
+/// A live page that was found in a segment. Many are remembered at a time: 24 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
     pub(crate) index: u64,
     /// Bytes from the start of the segment to the header.
-    pub(crate) offset: usize,
-    pub(crate) word: Word,
+    pub(crate) offset: u32,
+    /// Bytes of payload.
+    pub(crate) len: u16,
+    /// Number of its name in the segment.
+    pub(crate) name: u16,
+    pub(crate) codec: Codec,
 }
 
 /// What else was found in a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// Bytes from its start that its header and entries take.
     pub(crate) used: usize,
-    /// Bytes of names.
-    pub(crate) names: usize,
+    /// Its names, by number.
+    pub(crate) names: Vec<Name>,
 }
 
 /// Looks through the bytes of a used segment.
@@ -269,7 +290,7 @@ pub(crate) struct Extent {
 pub(crate) fn scan(
     segment: &[u8],
     header: &SegmentHeader,
-    mut found: impl FnMut(Found),
+    mut found: impl FnMut(&Name, Found),
 ) -> Result<Extent, Damaged> {
     let mut names = Vec::new();
     let mut at = SegmentHeader::BYTES;
@@ -284,16 +305,18 @@ pub(crate) fn scan(
         let word = Word::decode(first).ok_or(Damaged)?;
         let len = usize::from(word.len);
         let payload = rest.get(HEADER..HEADER + len).ok_or(Damaged)?;
+        // The second word and the payload.
+        let covered = rest.get(ALIGN..HEADER + len).ok_or(Damaged)?;
         let place = Place {
             sequence: header.sequence,
             offset: at,
         };
         let is_right = match word.state {
             State::Dead => first == word.without_payload(place),
-            State::Live => first == word.live(place, second, payload),
+            State::Live => first == word.live_over(place, covered),
             State::Open => {
                 first == word.without_payload(place)
-                    || first == word.complete(place, second, payload)
+                    || first ^ Word::PUBLISH == word.live_over(place, covered)
             }
         };
         if !is_right {
@@ -305,21 +328,23 @@ pub(crate) fn scan(
             if word.state != State::Live || usize::from(word.name) != names.len() {
                 return Err(Damaged);
             }
-            names.push((PoolTag::from_word(second), object));
+            let pool = PoolTag::from_word(second);
+            names.push(Name { pool, object });
         } else if word.state == State::Live {
-            let (pool, object) = *names.get(usize::from(word.name)).ok_or(Damaged)?;
-            found(Found {
-                pool,
-                object,
+            let name = names.get(usize::from(word.name)).ok_or(Damaged)?;
+            let page = Found {
                 index: second,
-                offset: at,
-                word,
-            });
+                offset: u32::try_from(at).map_err(|_| Damaged)?,
+                len: word.len,
+                name: word.name,
+                codec: word.codec,
+            };
+            found(name, page);
         }
         at += footprint(len);
     }
     Ok(Extent {
         used: at.min(segment.len()),
-        names: names.len() * NAME,
+        names,
     })
 }

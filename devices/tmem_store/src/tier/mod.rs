@@ -30,12 +30,12 @@ mod segments;
 
 pub(crate) use cells::{Cells, Content};
 pub(crate) use entry::{Entry, EntryRef, Location, Pin, Victim};
-pub(crate) use format::{Damaged, Found};
+pub(crate) use format::Damaged;
 #[cfg(test)]
 pub(crate) use format::{Place, SegmentHeader, State, Word, footprint};
 #[cfg(test)]
 pub(crate) use journal::Note;
-pub(crate) use log::{LeftPage, Log, Moved, Part, Scanned, Short, Temperature};
+pub(crate) use log::{LeftPage, Log, Moved, Part, Scanned, Scanner, Short, Temperature};
 pub use mapping::PageMemory;
 pub(crate) use owner::{Codec, Owner, Payload, PoolTag};
 pub(crate) use segments::{Arena, Left};

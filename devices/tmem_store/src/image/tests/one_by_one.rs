@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::index::{shard_of, split};
-use crate::tier::{Codec, Place, PoolTag};
+use crate::tier::{Codec, Place, PoolTag, Scanner};
 
 /// The client, made anew in the plain way: one page after the other, in the order in which
 /// they were written.
@@ -18,7 +18,7 @@ fn client(
     let budget = &client.member().budget;
     let arena = budget.arena();
     while let Some(segment) = segments.pop() {
-        let scanned = match arena.scan::<1>(segment, &mut [0; SEGMENT], |_| 0) {
+        let scanned = match arena.scan::<1>(segment, &mut Scanner::new(), |_, _| 0) {
             Ok(scanned) => scanned,
             Err(damaged) => {
                 segments.push(damaged);
@@ -29,12 +29,12 @@ fn client(
         let (adopted, [pages]) = budget.log.adopt(arena, scanned).unwrap();
         budget.charge_anyway(adopted.bytes);
         for page in pages.into_pages() {
-            let Some(pool) = pool(&client, page.found.pool) else {
+            let Some(pool) = pool(&client, page.pool) else {
                 budget.free_entry(page.entry);
                 continue;
             };
-            let (block, _) = split(page.found.index);
-            let shard = shard_of(&page.found.object, block);
+            let (block, _) = split(page.index);
+            let shard = shard_of(&page.object, block);
             pool.adopt(shard, vec![(budget.tick(), page)]).unwrap();
         }
         budget.credit_some(budget.log.adopted(arena, adopted));

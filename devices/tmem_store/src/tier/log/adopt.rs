@@ -2,13 +2,32 @@
 //! Segments that an earlier store has left.
 
 use super::super::entry::{Entry, Location};
-use super::super::format::{self, ALIGN, Damaged, Extent, Found, footprint};
+use super::super::format::{self, ALIGN, Damaged, Extent, Found, NAME, Name, footprint};
 use super::super::owner::PoolTag;
 use super::super::segments::{Arena, Left};
 use super::super::{PIECE, SEGMENT};
 use super::head::to_u32;
 use super::{Log, Temperature};
+use crate::sync::Arc;
 use crate::sync::atomic::Ordering::{Relaxed, Release};
+use crate::types::ObjectId;
+use std::ops::Range;
+
+/// What a look through segments needs: memory that is used for one after the other.
+#[derive(Debug)]
+pub(crate) struct Scanner<const N: usize> {
+    segment: Box<[u8; SEGMENT]>,
+    parts: [Vec<Found>; N],
+}
+
+impl<const N: usize> Scanner<N> {
+    pub(crate) fn new() -> Self {
+        Self {
+            segment: Box::new([0; SEGMENT]),
+            parts: [const { Vec::new() }; N],
+        }
+    }
+}
 
 /// A segment that an earlier store has left, and that was found to be as it was written.
 /// Its live pages are in `N` parts.
@@ -17,11 +36,12 @@ use crate::sync::atomic::Ordering::{Relaxed, Release};
 pub(crate) struct Scanned<const N: usize> {
     left: Left,
     extent: Extent,
-    /// Live pages, and their bytes.
-    count: u32,
+    /// Bytes of its live pages.
     live: u32,
     pools: Vec<PoolTag>,
-    parts: [Vec<Found>; N],
+    /// Its live pages, part by part, and where each part ends.
+    pages: Vec<Found>,
+    ends: [usize; N],
 }
 
 impl<const N: usize> Scanned<N> {
@@ -32,7 +52,7 @@ impl<const N: usize> Scanned<N> {
 
     /// How many live pages it has.
     pub(crate) fn pages(&self) -> usize {
-        self.count as usize
+        self.pages.len()
     }
 
     /// The segment, of which nothing was taken over.
@@ -54,14 +74,24 @@ pub(crate) struct Adopted {
 #[derive(Debug)]
 #[must_use = "pages that nobody has are memory lost"]
 pub(crate) struct Part {
+    /// Of the whole segment. No other part has pages of this range.
+    pages: Arc<Pages>,
+    range: Range<usize>,
+}
+
+#[derive(Debug)]
+struct Pages {
     segment: u32,
+    names: Vec<Name>,
     pages: Vec<Found>,
 }
 
 /// A live page that an earlier store has left.
 #[derive(Debug)]
 pub(crate) struct LeftPage {
-    pub(crate) found: Found,
+    pub(crate) pool: PoolTag,
+    pub(crate) object: ObjectId,
+    pub(crate) index: u64,
     pub(crate) entry: Entry,
     /// Entries before it in the segment have lower ones, below [`Part::PLACES`].
     pub(crate) place: u64,
@@ -72,67 +102,75 @@ impl Part {
     pub(crate) const PLACES: u64 = (SEGMENT / ALIGN) as u64;
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pages.is_empty()
+        self.range.is_empty()
     }
 
     /// Its pages, in the order in which they were appended.
     pub(crate) fn into_pages(self) -> impl Iterator<Item = LeftPage> {
-        let segment = self.segment;
-        self.pages.into_iter().map(move |found| {
-            let word = found.word;
-            // The scan found each entry once, and is consumed.
-            let location = Location::new(segment, found.offset, word.codec, word.len);
-            LeftPage {
+        let Self { pages, range } = self;
+        range.filter_map(move |nth| {
+            let found = pages.pages.get(nth)?;
+            // A page is found only if its name is.
+            let Name { pool, object } = *pages.names.get(usize::from(found.name))?;
+            let offset = found.offset as usize;
+            // The scan found each entry once, and is consumed; so is the only part that has it.
+            let location = Location::new(pages.segment, offset, found.codec, found.len);
+            Some(LeftPage {
+                pool,
+                object,
+                index: found.index,
                 entry: Entry::new(location),
-                place: (found.offset / ALIGN) as u64,
-                found,
-            }
+                place: (offset / ALIGN) as u64,
+            })
         })
     }
 }
 
 impl Arena {
     /// Looks through a segment that an earlier store has left; `part_of` says to which part
-    /// a page belongs. Uses all of `buffer`.
+    /// a page of an object belongs.
     ///
     /// # Errors
     /// The segment, when it is not as it was written, or cannot be read.
     pub(crate) fn scan<const N: usize>(
         &self,
         left: Left,
-        buffer: &mut [u8; SEGMENT],
-        part_of: impl Fn(&Found) -> usize,
+        scanner: &mut Scanner<N>,
+        part_of: impl Fn(&ObjectId, u64) -> usize,
     ) -> Result<Scanned<N>, Left> {
-        let (mut count, mut live, mut pools) = (0, 0, Vec::new());
-        /// Live pages of a part for which there is room at once.
-        const USUAL: usize = 16;
-        let mut parts = std::array::from_fn(|_| Vec::with_capacity(USUAL));
-        let found = |page: Found| {
-            count += 1;
-            live += to_u32(footprint(page.word.len.into()));
-            if pools.last() != Some(&page.pool) && !pools.contains(&page.pool) {
-                pools.push(page.pool);
+        let (mut live, mut pools) = (0, Vec::new());
+        let Scanner { segment, parts } = scanner;
+        parts.iter_mut().for_each(Vec::clear);
+        let found = |name: &Name, page: Found| {
+            live += to_u32(footprint(page.len.into()));
+            if pools.last() != Some(&name.pool) && !pools.contains(&name.pool) {
+                pools.push(name.pool);
             }
-            if let Some(part) = parts.get_mut(part_of(&page) % N) {
+            if let Some(part) = parts.get_mut(part_of(&name.object, page.index) % N) {
                 part.push(page);
             }
         };
-        let read = self.mapping.read(left.number(), buffer);
+        let read = self.mapping.read(left.number(), segment.as_mut_slice());
         let scanned = read
             .map_err(|_| Damaged)
-            .and_then(|()| format::scan(buffer, left.header(), found));
+            .and_then(|()| format::scan(segment.as_slice(), left.header(), found));
         let Ok(extent) = scanned else {
             return Err(left);
         };
         // Nobody refers to it, so that what lies behind its end may go.
         let _ = self.mapping.punch(left.number(), backed(&extent));
+        let mut end = 0;
+        let ends = parts.each_ref().map(|part| {
+            end += part.len();
+            end
+        });
         Ok(Scanned {
             left,
             extent,
-            count,
             live,
             pools,
-            parts,
+            pages: parts.concat(),
+            ends,
         })
     }
 }
@@ -159,22 +197,29 @@ impl Log {
         let Some(segment) = arena.segment(number).filter(|_| enlisted) else {
             return Err(left);
         };
+        let names = extent.names.len() * NAME;
         segment.sequence.store(left.header().sequence, Relaxed);
         segment.unused_since.store(arena.now(), Relaxed);
         segment.used.store(to_u32(extent.used), Relaxed);
-        segment.names.store(to_u32(extent.names), Relaxed);
+        segment.names.store(to_u32(names), Relaxed);
         segment.live.store(scanned.live, Relaxed);
-        segment.hold_for(scanned.count);
-        self.names.fetch_add(extent.names as u64, Relaxed);
+        segment.hold_for(to_u32(scanned.pages.len()));
+        self.names.fetch_add(names as u64, Relaxed);
         self.backed.fetch_add(backed as u64, Relaxed);
         self.count_live(scanned.live as usize, false);
         let adopted = Adopted {
             segment: number,
             bytes: backed as u64,
         };
-        let parts = scanned.parts.map(|pages| Part {
+        let pages = Arc::new(Pages {
             segment: number,
-            pages,
+            names: extent.names,
+            pages: scanned.pages,
+        });
+        let mut start = 0;
+        let parts = scanned.ends.map(|end| Part {
+            pages: pages.clone(),
+            range: std::mem::replace(&mut start, end)..end,
         });
         Ok((adopted, parts))
     }

@@ -11,7 +11,7 @@ mod holes;
 mod spare;
 mod victim;
 
-pub(crate) use adopt::{LeftPage, Part, Scanned};
+pub(crate) use adopt::{LeftPage, Part, Scanned, Scanner};
 pub(crate) use victim::Moved;
 
 use super::entry::{Draft, Entry, EntryRef, Pin};
