@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tmem_store::StoreStats;
 use virtio_serve::Latency;
-use virtio_tmem::device::{Device, Quota};
+use virtio_tmem::device::Quota;
 use virtio_tmem::wire::PAGE_SIZE;
 
 use crate::metrics::{self, Metric};
+use crate::personality::VmDevice;
 
 /// A store's metrics.
 pub fn of_store(stats: &StoreStats) -> Map<String, Value> {
@@ -21,21 +22,23 @@ pub fn of_store(stats: &StoreStats) -> Map<String, Value> {
 
 /// A device's metrics: those of its client in the store, and, under
 /// `"device"`, what the device itself counts.
-pub fn of_device(device: &Device) -> Map<String, Value> {
+pub fn of_device(device: &dyn VmDevice) -> Map<String, Value> {
     let stats = device.client().stats();
     let mut all = object(&stats.metrics());
     let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
     all.insert("ratio".into(), ratio(pages, stats.held_bytes));
-    all.insert("swap_pages".into(), device.swap_pages().into());
+    if let Some(pages) = device.swap_pages() {
+        all.insert("swap_pages".into(), pages.into());
+    }
     all.insert("codec".into(), device.client().compression().name().into());
     let is_credit = matches!(device.quota(), Quota::Credit { .. });
     all.insert("quota_on_credit".into(), is_credit.into());
     all.extend(object(&metrics::of_memory(device.backing())));
     all.extend(object(&metrics::of_pages(&stats)));
-    let instance = u128::from_be_bytes(device.config().instance);
+    let instance = u128::from_be_bytes(device.instance());
     all.insert("instance".into(), format!("{instance:032x}").into());
     let mut counters = Map::new();
-    for sample in device.metrics().samples() {
+    for sample in device.samples() {
         match sample.label {
             "" => {
                 counters.insert(sample.family.into(), sample.value.into());
@@ -48,7 +51,8 @@ pub fn of_device(device: &Device) -> Map<String, Value> {
             }
         }
     }
-    let latencies: Vec<_> = device.metrics().latencies().map(of_latency).collect();
+    let latencies = device.latencies().into_iter().map(of_latency);
+    let latencies: Vec<_> = latencies.collect();
     counters.insert(Latency::FAMILY.into(), latencies.into());
     all.insert("device".into(), counters.into());
     all

@@ -3,7 +3,6 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use virtio_tmem::wire::EventKind;
 
 use super::freeable::Freeable;
 use super::{Api, OPENAPI, vm};
@@ -122,7 +121,8 @@ fn flush(api: &Api, name: &str, request: &Request) -> Answer {
 
 fn detach(api: &Api, name: &str) -> Answer {
     let entry = api.registry.get(name)?;
-    entry.machine().device().events().raise(EventKind::Detach);
+    let asked = entry.machine().device().ask_for_detach();
+    asked.map_err(|reason| Refusal::Conflict(format!("{name}: {reason}")))?;
     log::info!("{name}: its driver is asked to bring its pages back");
     Ok(Response::json(&vm::of(&api.registry, &entry)))
 }

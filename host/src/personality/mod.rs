@@ -9,15 +9,20 @@
 //!
 //! The trait is what virtio-tmem ([`Device`](virtio_tmem::device::Device)) and
 //! virtio-blk need. The latter also has a configuration field that drivers write, and
-//! acts upon negotiated features.
+//! acts upon negotiated features. What a host's operator has to do with them is in
+//! [`VmDevice`].
 
+mod make;
 mod queue_loop;
 #[cfg(test)]
 mod tests;
 mod tmem;
+mod vm_device;
 
+pub use make::make;
 pub use queue_loop::{Lane, serve};
 pub use virtio_serve::{GoOn, Step};
+pub use vm_device::VmDevice;
 
 use std::sync::Arc;
 use std::time::Duration;

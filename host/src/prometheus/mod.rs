@@ -6,7 +6,6 @@ mod page;
 
 use tmem_store::StoreStats;
 use virtio_serve::Latency;
-use virtio_tmem::device::Device;
 
 pub use format::Format;
 pub use page::Page;
@@ -14,6 +13,7 @@ pub use page::Page;
 use crate::heap::Memory;
 use crate::http::{Request, Response};
 use crate::metrics::{Metric, of_memory, of_pages};
+use crate::personality::VmDevice;
 
 /// Prefix of what devices count.
 const DEVICE: &str = "tmem_device_";
@@ -48,7 +48,7 @@ impl Page {
     /// Adds the metrics of the virtual machine `vm`: those of its device's
     /// client in the store as `tmem_vm_…`, the device's own counters as
     /// `tmem_device_…`.
-    pub fn add_device(&mut self, vm: &str, device: &Device) {
+    pub fn add_device(&mut self, vm: &str, device: &dyn VmDevice) {
         let vm = ("vm", vm);
         for metric in device.client().stats().metrics() {
             self.add("tmem_vm_", &metric, &[vm]);
@@ -59,8 +59,8 @@ impl Page {
         for metric in of_pages(&device.client().stats()) {
             self.add("tmem_vm_", &metric, &[vm]);
         }
-        for sample in device.metrics().samples() {
-            let metric = Metric::counter(sample.family, sample.value, help(sample.family));
+        for sample in device.samples() {
+            let metric = Metric::counter(sample.family, sample.value, device.help(sample.family));
             match sample.label {
                 "" => self.add(DEVICE, &metric, &[vm]),
                 label => self.add(DEVICE, &metric, &[vm, (label, sample.key)]),
@@ -70,7 +70,7 @@ impl Page {
         self.add_histograms(&family, Latency::HELP);
         for Latency {
             labels, recorded, ..
-        } in device.metrics().latencies()
+        } in device.latencies()
         {
             let labels = [&[vm], labels.as_slice()].concat();
             self.add_histogram(&family, Latency::HELP, &recorded, &labels);
@@ -78,28 +78,10 @@ impl Page {
     }
 }
 
-/// What a family of device counters counts.
-fn help(family: &str) -> &'static str {
-    match family {
-        "requests" => "Well-formed requests, by operation.",
-        "request_status" => "Answers, by the status of the request.",
-        "put_page_status" => "Pages of PUTs, by their status.",
-        "get_page_status" => "Pages of GETs, by their status.",
-        "prior_removed" => "Pages of PUTs under whose handle an older page went.",
-        "pages_flushed" => "Pages removed by flushes.",
-        "pages_destroyed" => "Pages removed with their pool.",
-        "relinquished_bytes" => "Memory that the VM gave back.",
-        "relinquish_range_status" => "Ranges of memory given back, by their status.",
-        "events_delivered" => "Events that the driver got.",
-        "faults" => "Mistakes of the driver, by their name.",
-        _ => "A counter of the device.",
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use tmem_store::{ClientConfig, Store, StoreConfig};
-    use virtio_tmem::device::{DeviceConfig, MAX_POOLS};
+    use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
 
     use super::*;
 

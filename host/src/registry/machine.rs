@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use virtio_tmem::device::Device;
+use crate::personality::VmDevice;
 
 use super::name::Name;
 use super::settings::Settings;
@@ -14,7 +14,7 @@ use super::settings::Settings;
 /// A virtual machine that is served. Its door opened it; dropping it frees what it holds.
 pub trait Machine: Debug + Send + Sync {
     /// Its device.
-    fn device(&self) -> &Arc<Device>;
+    fn device(&self) -> &dyn VmDevice;
 
     /// Its front ends.
     fn connection(&self) -> Connection;

@@ -229,7 +229,7 @@ impl Registry {
         let client = machine.device().client();
         client.set_ephemeral_quota(settings.ephemeral_quota);
         if settings.frozen {
-            machine.device().set_frozen(true);
+            freeze(&name, &*machine, true);
         }
         let socket = self.door.socket(&name, &settings);
         let entry = Entry::new(name.clone(), origin, socket, settings, machine);
@@ -271,7 +271,7 @@ fn apply(entry: &Entry, before: &Settings, now: &Settings) {
     let (name, machine) = (entry.name(), entry.machine());
     let device = machine.device();
     if now.quota != before.quota {
-        device.set_quota_as(now.quota);
+        device.set_quota(now.quota);
         // One on credit follows from what was given back.
         machine.look_after();
         let bytes = device.client().stats().quota_bytes;
@@ -300,8 +300,15 @@ fn apply(entry: &Entry, before: &Settings, now: &Settings) {
         log::info!("{name}: swap disk set to {}", size::show(now.swap_size));
     }
     if now.frozen != before.frozen {
-        device.set_frozen(now.frozen);
+        freeze(name, &**machine, now.frozen);
         log::info!("{name}: {}", if now.frozen { "frozen" } else { "thawed" });
+    }
+}
+
+/// Freezes or thaws a machine. Settings that its device cannot have were refused before.
+fn freeze(name: &Name, machine: &dyn Machine, frozen: bool) {
+    if let Err(reason) = machine.device().set_frozen(frozen) {
+        log::warn!("{name}: {reason}");
     }
 }
 

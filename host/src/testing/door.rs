@@ -9,6 +9,7 @@ use std::time::Duration;
 use tmem_store::{ClientConfig, Store, StoreConfig};
 use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
 
+use crate::personality::VmDevice;
 use crate::registry::{Connection, Door, Machine, Name, Settings};
 
 /// Opens machines that nobody connects to.
@@ -70,8 +71,8 @@ struct FakeMachine {
 }
 
 impl Machine for FakeMachine {
-    fn device(&self) -> &Arc<Device> {
-        &self.device
+    fn device(&self) -> &dyn VmDevice {
+        &*self.device
     }
 
     fn connection(&self) -> Connection {

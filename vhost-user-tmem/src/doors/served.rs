@@ -9,9 +9,9 @@ use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use tmem_host::personality::VmDevice;
 use tmem_host::registry::{Connection, Machine};
 use vhost::vhost_user::Listener;
-use virtio_tmem::device::Device;
 
 use super::{BACK_OFF, Shared};
 use crate::blame;
@@ -204,8 +204,8 @@ impl Drop for Done {
 }
 
 impl Machine for Served {
-    fn device(&self) -> &Arc<Device> {
-        self.vm.device()
+    fn device(&self) -> &dyn VmDevice {
+        &**self.vm.device()
     }
 
     fn connection(&self) -> Connection {

@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use tmem_host::keeper::Outside;
+use tmem_host::personality::VmDevice;
 use tmem_store::{Client, ClientConfig, Error, Identity, PageMemory, Recovery, Store, StoreConfig};
 use uuid::Uuid;
-use virtio_tmem::device::{Device, MAX_POOLS};
+use virtio_tmem::device::MAX_POOLS;
 
 use crate::trace::Trace;
 use note::{FileId, State, restore_pools};
@@ -42,7 +43,7 @@ pub struct Takeover {
     pages: FileId,
     left: Mutex<Option<Recovery>>,
     /// By name. A client that is dropped loses its pages, and these are to stay.
-    served: Mutex<BTreeMap<String, Arc<Device>>>,
+    served: Mutex<BTreeMap<String, Arc<dyn VmDevice>>>,
     /// Times that pages were there and could not be had.
     failures: AtomicU64,
     /// That the keeper is gone.
@@ -150,12 +151,12 @@ impl Takeover {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn served(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Device>>> {
+    fn served(&self) -> MutexGuard<'_, BTreeMap<String, Arc<dyn VmDevice>>> {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pages of a machine that is served now stay when the daemon ends.
-    pub(crate) fn hold(&self, name: &str, device: Arc<Device>) {
+    pub(crate) fn hold(&self, name: &str, device: Arc<dyn VmDevice>) {
         if self.keeps_memory() {
             self.served().insert(name.to_owned(), device);
         }

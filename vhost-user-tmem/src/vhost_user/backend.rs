@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
-use tmem_host::personality::{self, Handler, Lane, Personality, Step};
+use tmem_host::personality::{self, GoOn, Handler, Lane, Step, VmDevice};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -16,7 +16,6 @@ use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
 };
 use virtio_queue::{Queue, QueueT};
-use virtio_tmem::device::{Device, GoOn};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
 
@@ -42,9 +41,7 @@ const SHOWS_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Backend {
     /// The machine's, for the log.
     name: String,
-    device: Arc<Device>,
-    /// What the device is towards its driver.
-    personality: Arc<dyn Personality>,
+    device: Arc<dyn VmDevice>,
     mem: Served,
     room: Option<Arc<Room>>,
     /// For the next daemon.
@@ -81,18 +78,16 @@ impl Backend {
     /// `mem` is where queues find their memory.
     pub(super) fn new(vm: &Vm, mem: Memory) -> io::Result<Self> {
         let (device, earlier) = (vm.device().clone(), vm.trace());
-        let personality: Arc<dyn Personality> = device.clone();
-        let queues = (0..).take(personality.queue_sizes().len());
+        let queues = (0..).take(device.queue_sizes().len());
         Ok(Self {
             name: vm.name().to_owned(),
             mem: Served::new(mem, device.memory_lost().clone()),
             room: vm.room(),
             note: vm.note(),
-            device,
             handlers: queues
-                .map(|queue| Mutex::new(personality.clone().handler(queue)))
+                .map(|queue| Mutex::new(device.clone().handler(queue)))
                 .collect(),
-            personality,
+            device,
             raised: Arc::new(Kick::new(eventfd(
                 0,
                 EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
@@ -111,7 +106,7 @@ impl Backend {
     /// Hears of events for the driver.
     pub(super) fn attach(&self) {
         let raised = self.raised.clone();
-        self.personality.set_wake(Some(Box::new(move || {
+        self.device.set_wake(Some(Box::new(move || {
             // Fails only when it is readable already.
             let _ = rustix::io::write(&*raised, &1u64.to_ne_bytes());
         })));
@@ -119,13 +114,13 @@ impl Backend {
 
     /// Has whoever serves a queue end soon.
     pub(super) fn end(&self) {
-        self.personality.set_wake(None);
+        self.device.set_wake(None);
         self.ended.store(true, Ordering::Release);
     }
 
     /// What becomes readable when there is an event for the driver, if `queue` is to tell it.
     pub(super) fn raised(&self, queue: usize) -> Option<&Kick> {
-        let woken = self.personality.woken_queue().map(usize::from);
+        let woken = self.device.woken_queue().map(usize::from);
         (woken == Some(queue)).then_some(&*self.raised)
     }
 
@@ -298,7 +293,7 @@ impl Backend {
             return verdict;
         }
         // What gives no pages need not wait.
-        let is_woken = self.personality.woken_queue().map(usize::from) == Some(at);
+        let is_woken = self.device.woken_queue().map(usize::from) == Some(at);
         let waits = verdict == Verdict::Unclear && !is_woken;
         // Rather no pages than no answer.
         let is_over = waits && unclear.get_or_insert_with(Instant::now).elapsed() >= SHOWS_WITHIN;
@@ -335,7 +330,7 @@ impl Backend {
 
     /// This is another machine: has it begin without pools; `false` if it cannot be served.
     fn renew(&self, trace: &mut Trace, is_said: &mut bool) -> bool {
-        let pages = match crate::vm::renew(&self.device, self.note.as_deref()) {
+        let pages = match crate::vm::renew(&*self.device, self.note.as_deref()) {
             Ok(pages) => pages,
             Err(error) => {
                 self.fail(format!("{error:#}"));
@@ -422,7 +417,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn max_queue_size(&self) -> usize {
-        let sizes = self.personality.queue_sizes();
+        let sizes = self.device.queue_sizes();
         sizes.into_iter().max().map_or(0, usize::from)
     }
 
@@ -430,7 +425,7 @@ impl VhostUserBackend for Backend {
         // The first thing that a front end asks for, on the thread of its messages.
         blame::take(self.note.as_ref());
         faults::at("messages", &self.name);
-        self.personality.features()
+        self.device.features()
             | 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_RING_F_INDIRECT_DESC
             | 1 << VIRTIO_RING_F_EVENT_IDX
@@ -438,7 +433,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn acked_features(&self, features: u64) {
-        self.personality.negotiated(features);
+        self.device.negotiated(features);
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
@@ -456,11 +451,11 @@ impl VhostUserBackend for Backend {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        self.personality.read_config(offset, size)
+        self.device.read_config(offset, size)
     }
 
     fn set_config(&self, offset: u32, buf: &[u8]) -> io::Result<()> {
-        self.personality.write_config(offset, buf);
+        self.device.write_config(offset, buf);
         Ok(())
     }
 

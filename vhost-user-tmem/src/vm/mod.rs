@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tmem_host::personality::{self, VmDevice};
 use tmem_host::registry::Settings;
-use tmem_store::ClientConfig;
-use virtio_tmem::device::{Device, DeviceConfig, PoolLog};
+use tmem_store::{Client, ClientConfig};
+use virtio_tmem::device::PoolLog;
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::room::Room;
@@ -26,7 +27,7 @@ pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 #[derive(Debug)]
 pub struct Vm {
     name: String,
-    device: Arc<Device>,
+    device: Arc<dyn VmDevice>,
     /// Where it is kept for the next daemon.
     takeover: Arc<Takeover>,
     grace: Mutex<Duration>,
@@ -75,23 +76,20 @@ impl Vm {
             .machine(name, identity, config)
             .with_context(|| format!("cannot serve '{name}'"))?;
         taken.client.set_compression(settings.codec);
-        let config = DeviceConfig::new(name, taken.instance)
-            .with_swap_pages(settings.swap_pages())
-            .with_max_pools(settings.max_pools)
-            .with_request_queues(request_queues);
-        let device = Device::new(taken.client, config)
-            .with_give_back(settings.give_back)
-            .with_report(Box::new(|line| log::warn!("{line}")));
-        let device = match taken.note.clone() {
-            Some(note) => {
-                let log = move |client: &_| note.set_pools(client);
-                device.with_pool_log(PoolLog(Box::new(log)))
-            }
-            None => device,
-        };
-        let device = Arc::new(device);
+        let log = taken.note.clone().map(|note| {
+            let log = move |client: &Client| note.set_pools(client);
+            PoolLog(Box::new(log))
+        });
+        let device = personality::make(
+            name,
+            settings,
+            taken.client,
+            taken.instance,
+            request_queues,
+            log,
+        );
         takeover.hold(name, device.clone());
-        device.set_quota_as(settings.quota);
+        device.set_quota(settings.quota);
         let front_end = match &taken.trace {
             Some(_) => FrontEnd::GoneSince(Instant::now()),
             None => FrontEnd::Awaited,
@@ -130,7 +128,7 @@ impl Vm {
     }
 
     /// Its device.
-    pub fn device(&self) -> &Arc<Device> {
+    pub fn device(&self) -> &Arc<dyn VmDevice> {
         &self.device
     }
 
@@ -168,10 +166,8 @@ impl Vm {
     pub fn look_after(&self) {
         // Not held while files are looked at.
         let memory = self.memory().clone();
-        if let Some(memory) = memory {
-            self.device.watch_memory(&*memory.memory());
-        }
-        self.device.watch_hints();
+        let memory = memory.map(|memory| memory.memory());
+        self.device.look_after(memory.as_deref());
     }
 
     /// The machine's memory is this, until it is none.
@@ -285,7 +281,7 @@ impl Vm {
 
     /// Destroys its pools, and gives the number of their pages.
     fn free(&self) -> Option<u64> {
-        match renew(&self.device, self.note.as_deref()) {
+        match renew(&*self.device, self.note.as_deref()) {
             Ok(pages) => {
                 self.set_trace(None);
                 Some(pages)
@@ -304,7 +300,7 @@ impl Vm {
 ///
 /// # Errors
 /// When nothing was changed.
-pub(crate) fn renew(device: &Device, note: Option<&Note>) -> Result<u64> {
+pub(crate) fn renew(device: &dyn VmDevice, note: Option<&Note>) -> Result<u64> {
     let instance = crate::instance::new()?;
     if note.is_some_and(|note| !note.renew(instance)) {
         bail!("cannot note its new instance id");

@@ -40,7 +40,7 @@ fn what_is_put_is_got_on_any_queue() {
     guest.until_connected(1);
     assert_eq!(guest.read(register::VIRTIO_MMIO_DEVICE_ID), 60);
     let config = guest.config();
-    assert_eq!(config.instance, pools.device().config().instance);
+    assert_eq!(config.instance, pools.device().instance());
     assert_eq!(config.request_queues, 2, "as many as were asked for");
     let mut queues = guest.start();
     let mut second = guest.driver(queues.remove(2), &guest.memory, 2);
@@ -117,7 +117,7 @@ fn a_daemon_that_comes_after_the_driver_has_it_reset_the_device() {
     guest.reset();
     assert!(!guest.needs_reset());
     let config = guest.config();
-    assert_eq!(config.instance, pools.device().config().instance);
+    assert_eq!(config.instance, pools.device().instance());
     assert_eq!(config.request_queues, 1, "as many as the daemon has");
     let mut driver = guest.first_driver();
     assert_eq!(driver.create_pool(0, PoolKind::Persistent), Status::OK);
@@ -138,7 +138,7 @@ fn a_driver_that_looked_before_the_daemon_came_is_asked_when_it_is_ready() {
     guest.expect_needs_reset();
     drop(queues);
     guest.reset();
-    assert_eq!(guest.config().instance, pools.device().config().instance);
+    assert_eq!(guest.config().instance, pools.device().instance());
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn requests_outstanding_when_the_daemon_is_lost_are_done_when_it_is_back() {
         driver.queue().add(&readable, &[span(to, 8192)]).unwrap();
     }
     driver.submit();
-    assert_eq!(guest.config().instance, pools.device().config().instance);
+    assert_eq!(guest.config().instance, pools.device().instance());
 
     let _daemon = host.serve(&pools);
     for _ in 0..3 {
@@ -296,7 +296,7 @@ fn a_daemon_with_other_pools_has_the_driver_reset_the_device() {
     drop(driver);
     guest.reset();
     let config = guest.config();
-    assert_eq!(config.instance, other.device().config().instance);
+    assert_eq!(config.instance, other.device().instance());
     let mut driver = guest.first_driver();
     let nothing = driver.get(0, &OBJECT, 0, 1);
     assert_eq!(nothing.status(), Status::NO_POOL);
@@ -340,7 +340,9 @@ fn an_event_posted_while_the_daemon_is_away_is_filled_when_it_is_back() {
     let buffer = [Span { addr: at, len: 32 }];
     events.add(&[], &buffer).unwrap();
     guest.bell(0).kick();
-    pools.device().set_quota(1 << 20);
+    pools
+        .device()
+        .set_quota(virtio_tmem::device::Quota::Fixed(1 << 20));
 
     let _daemon = host.serve(&pools);
     while events.pop_used().is_none() {

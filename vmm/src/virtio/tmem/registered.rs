@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tmem_cli::size;
+use tmem_host::personality::VmDevice;
 use tmem_host::registry::{self, Connection, Defaults, Name, Registry, Said, Settings};
-use virtio_tmem::device::{Device, Quota};
+use virtio_tmem::device::Quota;
 
 use super::TmemOptions;
 use crate::virtio::Memory;
@@ -26,7 +27,7 @@ const SHUT: &str = "tmem-vmm has one virtual machine, from its start to its end:
 /// A sentence about what it cannot have.
 pub(super) fn registry(
     options: &TmemOptions,
-    device: Arc<Device>,
+    device: Arc<dyn VmDevice>,
     memory: Memory,
     limit: u64,
 ) -> Result<Registry> {
@@ -80,15 +81,15 @@ impl registry::Door for Door {
 
 #[derive(Debug)]
 struct Guest {
-    device: Arc<Device>,
+    device: Arc<dyn VmDevice>,
     memory: Memory,
     /// Most bytes that the store holds.
     limit: u64,
 }
 
 impl registry::Machine for Guest {
-    fn device(&self) -> &Arc<Device> {
-        &self.device
+    fn device(&self) -> &dyn VmDevice {
+        &*self.device
     }
 
     /// As long as the machine is there, so is its device.
@@ -118,8 +119,7 @@ impl registry::Machine for Guest {
     }
 
     fn look_after(&self) {
-        self.device.watch_memory(&*self.memory);
-        self.device.watch_hints();
+        self.device.look_after(Some(&self.memory));
     }
 
     /// The registry removes nothing.
