@@ -37,6 +37,7 @@ pub struct Disk {
     header: Option<Box<Page>>,
     changes: Changes,
     writeback: AtomicBool,
+    incomplete: AtomicBool,
     metrics: Metrics,
     memory_lost: Lost,
 }
@@ -59,6 +60,7 @@ impl Disk {
             header: header.map(|header| swap_header::page(header, blocks)),
             changes: Changes::default(),
             writeback: AtomicBool::new(false),
+            incomplete: AtomicBool::new(false),
             metrics: Metrics::new(config.name.clone()),
             memory_lost: Lost::default(),
             config,
@@ -155,6 +157,12 @@ impl Disk {
         self.client.set_frozen(frozen);
     }
 
+    /// The driver has written blocks that are gone, or has not any more: meanwhile a block
+    /// that has no page cannot be read, nor zeros be written but as blocks.
+    pub fn set_incomplete(&self, incomplete: bool) {
+        self.incomplete.store(incomplete, Relaxed);
+    }
+
     /// Makes the disk as it was at first; returns how many blocks went. Only while no driver
     /// can reach it.
     ///
@@ -175,6 +183,7 @@ impl Disk {
             metrics: &self.metrics,
             changes: &self.changes,
             header: self.header.as_deref(),
+            incomplete: self.incomplete.load(Relaxed),
         })
     }
 }

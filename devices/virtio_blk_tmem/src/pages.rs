@@ -40,6 +40,8 @@ pub(crate) struct Blocks<'a> {
     pub(crate) changes: &'a Changes,
     /// What block 0 has until it is written.
     pub(crate) header: Option<&'a Page>,
+    /// Blocks that have no page may have been written: they cannot be read.
+    pub(crate) incomplete: bool,
 }
 
 /// A block could not be read or written.
@@ -51,10 +53,11 @@ pub(crate) static ZEROS: Page = [0; PAGE_SIZE];
 
 impl Blocks<'_> {
     /// What a block has that was never written.
-    fn unwritten(&self, block: u64) -> (&Page, Read) {
+    fn unwritten(&self, block: u64) -> (Result<&Page, Failed>, Read) {
         match self.header {
-            Some(header) if block == 0 => (header, Read::SwapHeader),
-            _ => (&ZEROS, Read::Zeros),
+            _ if self.incomplete => (Err(Failed), Read::Lost),
+            Some(header) if block == 0 => (Ok(header), Read::SwapHeader),
+            _ => (Ok(&ZEROS), Read::Zeros),
         }
     }
 
@@ -70,10 +73,7 @@ impl Blocks<'_> {
             let block = first.saturating_add(u64::from(nth));
             let (page, from) = match found {
                 Ok(Some(page)) => (Ok(page), Read::Hit),
-                Ok(None) => {
-                    let (page, from) = self.unwritten(block);
-                    (Ok(page), from)
-                }
+                Ok(None) => self.unwritten(block),
                 Err(_) => (Err(Failed), Read::Lost),
             };
             self.metrics.read(from);
@@ -100,8 +100,8 @@ impl Blocks<'_> {
         let _part = self.changes.part();
         match self.pool.get(&OBJECT, block, scratch) {
             Get::Hit => {}
-            Get::Miss => *scratch = *self.unwritten(block).0,
-            Get::Lost => {
+            Get::Miss if !self.incomplete => *scratch = *self.unwritten(block).0?,
+            Get::Miss | Get::Lost => {
                 self.metrics.written(Written::Lost);
                 return Err(Failed);
             }
@@ -113,8 +113,9 @@ impl Blocks<'_> {
 
     /// Puts a page in the place of a block. If it is refused, the block is what it was.
     fn put(&self, block: u64, page: &Page) -> Result<(), Failed> {
-        // A page of zeros in block 0 says that it is written.
-        if *page == ZEROS && !(block == 0 && self.header.is_some()) {
+        // A page of zeros says that it is written, where that is not so without one.
+        let says = self.incomplete || block == 0 && self.header.is_some();
+        if *page == ZEROS && !says {
             self.pool.flush(&OBJECT, block, 1);
             self.metrics.written(Written::Zeros);
             return Ok(());
@@ -141,6 +142,10 @@ impl Blocks<'_> {
         last: u64,
         go_on: virtio_serve::GoOn<'_>,
     ) -> Result<Option<u64>, Failed> {
+        if self.incomplete {
+            // There may be very many, and each would need a page.
+            return Err(Failed);
+        }
         let _whole = self.changes.whole();
         let mut range = [(first, last)];
         if first == 0 && self.header.is_some() {

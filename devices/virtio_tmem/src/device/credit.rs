@@ -40,22 +40,23 @@ impl Quota {
 
 /// The quota, and how the VM's memory was backed when that was last looked at.
 #[derive(Debug)]
-pub(super) struct Account(Mutex<(Quota, Option<Backing>)>);
+pub struct Account(Mutex<(Quota, Option<Backing>)>);
 
 impl Account {
-    pub(super) fn new(quota: Quota) -> Self {
+    /// Of a VM whose memory was not looked at yet.
+    pub fn new(quota: Quota) -> Self {
         Self(Mutex::new((quota, None)))
     }
 
     /// Changes the quota; gives it in bytes.
-    pub(super) fn set(&self, quota: Quota) -> u64 {
+    pub fn set(&self, quota: Quota) -> u64 {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.0 = quota;
         quota.bytes(inner.1)
     }
 
     /// Looks how memory is backed; gives the quota in bytes if it follows from that.
-    pub(super) fn look(&self, frames: &impl Frames) -> Option<u64> {
+    pub fn look(&self, frames: &impl Frames) -> Option<u64> {
         let backing = frames.backing();
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // When it cannot be known for once, it is as it was.
@@ -67,7 +68,7 @@ impl Account {
     }
 
     /// The quota, and how memory was backed.
-    pub(super) fn get(&self) -> (Quota, Option<Backing>) {
+    pub fn get(&self) -> (Quota, Option<Backing>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

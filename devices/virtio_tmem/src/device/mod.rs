@@ -24,7 +24,7 @@ mod parse;
 mod queue;
 
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
-pub use credit::Quota;
+pub use credit::{Account, Quota};
 #[cfg(feature = "virtqueue")]
 pub use event_queue::EventQueue;
 pub use events::Events;
@@ -60,7 +60,7 @@ pub struct Device {
     give_back: GiveBack,
     #[cfg(feature = "virtqueue")]
     memory_lost: Lost,
-    account: credit::Account,
+    account: Account,
     /// Hints of the last [`Device::watch_hints`].
     watched_hints: AtomicU8,
     /// Told of the pools that there are, while they do not change.
@@ -81,7 +81,7 @@ impl Device {
     /// The device in front of `client`, which must accept [`MAX_POOLS`] pools.
     pub fn new(client: Client, config: DeviceConfig) -> Self {
         Self {
-            account: credit::Account::new(Quota::Fixed(client.stats().quota_bytes)),
+            account: Account::new(Quota::Fixed(client.stats().quota_bytes)),
             client,
             config: Mutex::new(config.to_wire()),
             swap_pages: AtomicU64::new(config.swap_pages),
