@@ -67,7 +67,7 @@ pub enum Command {
     /// So that the host may be away for a while without anybody waiting for it.
     Pull(Pull),
     /// Host: add, list, change and remove virtual machines
-    Vm(Vm),
+    Vm(Box<Vm>),
     /// Host: show what the host has left to give
     Freeable(Freeable),
     /// Host: show the virtual machines live
@@ -153,6 +153,28 @@ pub struct VmAdd {
     /// Name: 1 to 64 letters, digits, '-', '_' and '.'
     #[arg(value_name = "NAME")]
     pub name: String,
+
+    /// What its device is: tmem, transcendent memory, for guests with the module; or
+    /// blk, a plain virtio-blk disk for any guest [default: tmem]
+    #[arg(long, value_name = "WHAT")]
+    pub personality: Option<String>,
+
+    /// Size of a disk as 8G [default: twice the quota]
+    #[arg(long, value_name = "SIZE", value_parser = tmem_cli::size::parse)]
+    pub size: Option<u64>,
+
+    /// Whether a disk has a swap header already: on or off [default: on]
+    #[arg(long, value_name = "ON|OFF", value_parser = on_or_off)]
+    pub swapspace: Option<bool>,
+
+    /// Label in that [default: tmem]
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+
+    /// What becomes of writes to a disk that its quota has no room for: error
+    /// [default: error]
+    #[arg(long, value_name = "WHAT")]
+    pub on_full: Option<String>,
 
     /// What it may.
     #[command(flatten)]
@@ -410,6 +432,14 @@ impl From<Kind> for uapi::Kind {
             Kind::Precache => Self::Precache,
             Kind::Preswap => Self::Preswap,
         }
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("'{text}' is neither on nor off")),
     }
 }
 

@@ -59,6 +59,7 @@ pub struct Options {
     /// socket=PATH|fd=N[,name=NAME][,identity=UUID][,quota=QUOTA][,weight=N][,swap-size=SIZE]
     ///   [,codec=auto|lz4|zstd|none][,give-back=certain|any]
     ///   [,domain=NAME][,max-pools=N][,grace=SECONDS][,ephemeral-quota=SIZE]
+    ///   [,personality=tmem|blk][,size=SIZE][,swapspace=on|off][,label=TEXT][,on-full=error]
     /// fd is a listening socket that was inherited as this file descriptor;
     /// identity is who it is for the next daemon, too [made from its name];
     /// weight is its part of the memory when that is short, to that of others [100];
@@ -67,7 +68,10 @@ pub struct Options {
     /// for half a minute, lz4 with that alone, zstd does not wait, none not at all
     /// [auto];
     /// give-back=any lets it give back huge pages and files of limited file systems,
-    /// too: it ends when the host has none left once it needs them [certain]
+    /// too: it ends when the host has none left once it needs them [certain];
+    /// personality=blk is a plain virtio-blk disk, for guests without the driver [tmem]:
+    /// of this size [twice the quota], with a swap header already [on] that has this
+    /// label [tmem]; writes beyond the quota fail
     #[arg(long, value_name = "SETTINGS", verbatim_doc_comment)]
     pub vm: Vec<String>,
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tmem_cli::settings::Settings as Given;
 use tmem_cli::size;
 use tmem_host::group::Group;
-use tmem_host::registry::values::weight;
+use tmem_host::registry::values::{switch, weight};
 use tmem_host::registry::{Amount, Defaults, Name, Said, Settings};
 
 use crate::cli::Options;
@@ -95,7 +95,7 @@ fn own(defaults: &Defaults, text: &str) -> Result<Machine> {
 }
 
 /// The settings of `--vm`.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 18] = [
     "name",
     "identity",
     "socket",
@@ -109,6 +109,11 @@ const KEYS: [&str; 13] = [
     "domain",
     "max-pools",
     "grace",
+    "personality",
+    "size",
+    "swapspace",
+    "label",
+    "on-full",
 ];
 
 /// What is said of one virtual machine. Its values are judged with those of files.
@@ -126,6 +131,11 @@ fn read(given: &Given<'_>) -> Result<Said, String> {
         domain: text("domain"),
         max_pools: given.get_as("max-pools", |text| number(text, "a number of pools"))?,
         grace: given.get_as("grace", |text| number(text, "a whole number of seconds"))?,
+        personality: text("personality"),
+        size: amount("size"),
+        swapspace: given.get_as("swapspace", switch)?,
+        label: text("label"),
+        on_full: text("on-full"),
         ..Said::default()
     })
 }

@@ -157,6 +157,9 @@ pub(crate) struct Trace {
     rings: Vec<Option<Ring>>,
     /// Whether all rings that are not known yet begin at 0: those of a new driver.
     is_anew: bool,
+    /// Whether the driver goes on with pages that are gone.
+    #[serde(default)]
+    misses_pages: bool,
     /// Whether a later daemon is to know something else than before.
     #[serde(skip)]
     has_changed: bool,
@@ -187,8 +190,24 @@ impl Trace {
         self.regions.is_empty() && self.rings.is_empty()
     }
 
+    /// Whether the queue with number `at` was served.
+    pub(super) fn knows(&self, at: usize) -> bool {
+        self.rings.get(at).is_some_and(Option::is_some)
+    }
+
+    /// Whether the driver goes on with pages that are gone.
+    pub(crate) fn misses_pages(&self) -> bool {
+        self.misses_pages
+    }
+
+    /// It does, or not any more.
+    pub(super) fn set_misses_pages(&mut self, misses: bool) {
+        self.has_changed |= self.misses_pages != misses;
+        self.misses_pages = misses;
+    }
+
     /// Whether any queue was served.
-    fn was_served(&self) -> bool {
+    pub(super) fn was_served(&self) -> bool {
         self.rings.iter().any(Option::is_some)
     }
 

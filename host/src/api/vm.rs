@@ -5,17 +5,19 @@ use serde_json::{Value, json};
 use virtio_tmem::wire::PAGE_SIZE;
 
 use crate::metrics::freeable;
-use crate::registry::{Amount, Entry, Registry};
+use crate::registry::{Amount, Disk, Entry, Registry};
 
 /// Its settings, and what it has.
 pub(super) fn of(registry: &Registry, entry: &Entry) -> Value {
     let settings = entry.settings();
+    let disk = settings.disk.as_ref();
     let device = entry.machine().device();
     let stats = device.client().stats();
     let backing = device.backing();
     let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
     json!({
         "name": entry.name().as_str(),
+        "personality": settings.personality(),
         "origin": entry.origin().name(),
         "kept": registry.is_kept(entry),
         "socket": entry.socket(),
@@ -27,7 +29,11 @@ pub(super) fn of(registry: &Registry, entry: &Entry) -> Value {
         "domain": settings.domain.as_ref().map(|domain| domain.as_str()),
         "max_pools": settings.max_pools,
         "grace": settings.grace.as_secs(),
-        "swap_size": settings.swap_size,
+        "swap_size": disk.is_none().then_some(settings.swap_size),
+        "size": disk.map(|disk| disk.size),
+        "swapspace": disk.map(|disk| disk.swapspace),
+        "label": disk.map(|disk| &disk.label),
+        "on_full": disk.map(|_| Disk::ON_FULL),
         "give_back": settings.give_back.name(),
         "frozen": settings.frozen,
         "connected": entry.machine().connection().connected,

@@ -3,31 +3,86 @@
 
 use std::sync::Arc;
 
+use anyhow::{Context, Result, ensure};
 use tmem_store::Client;
+use virtio_blk_tmem::{Disk, DiskConfig, SwapHeader};
 use virtio_tmem::device::{Device, DeviceConfig, PoolLog};
 
 use super::VmDevice;
-use crate::registry::Settings;
+use super::blk::Blk;
+use crate::registry::{self, Settings};
+
+/// Who a machine is.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids {
+    /// The machine, always.
+    pub identity: [u8; 16],
+    /// What its driver has in the store.
+    pub instance: [u8; 16],
+}
 
 /// Makes the device of the machine `name` in front of `client`, which may have pages already.
-/// `log`, if there is one, is to be told of pools before the driver is.
+/// `log`, if there is one, is told of pools before the driver is.
+///
+/// # Errors
+/// When the store has no room, or `log` fails.
 pub fn make(
     name: &str,
     settings: &Settings,
     client: Client,
-    instance: [u8; 16],
+    ids: Ids,
     request_queues: u32,
     log: Option<PoolLog>,
-) -> Arc<dyn VmDevice> {
-    let config = DeviceConfig::new(name, instance)
+) -> Result<Arc<dyn VmDevice>> {
+    let device: Arc<dyn VmDevice> = match &settings.disk {
+        Some(disk) => Arc::new(blk(name, disk, client, ids, request_queues, log)?),
+        None => Arc::new(tmem(name, settings, client, ids, request_queues, log)),
+    };
+    device.set_quota(settings.quota);
+    Ok(device)
+}
+
+fn tmem(
+    name: &str,
+    settings: &Settings,
+    client: Client,
+    ids: Ids,
+    request_queues: u32,
+    log: Option<PoolLog>,
+) -> Device {
+    let config = DeviceConfig::new(name, ids.instance)
         .with_swap_pages(settings.swap_pages())
         .with_max_pools(settings.max_pools)
         .with_request_queues(request_queues);
     let device = Device::new(client, config)
         .with_give_back(settings.give_back)
         .with_report(Box::new(|line| log::warn!("{line}")));
-    Arc::new(match log {
+    match log {
         Some(log) => device.with_pool_log(log),
         None => device,
-    })
+    }
+}
+
+fn blk(
+    name: &str,
+    disk: &registry::Disk,
+    client: Client,
+    ids: Ids,
+    request_queues: u32,
+    log: Option<PoolLog>,
+) -> Result<Blk> {
+    let queues = u16::try_from(request_queues).unwrap_or(u16::MAX);
+    let mut config = DiskConfig::new(name, disk.size).with_queues(queues);
+    if disk.swapspace {
+        config = config.with_swapspace(SwapHeader {
+            label: disk.label.clone(),
+            uuid: ids.identity,
+        });
+    }
+    let disk = Disk::new(client, config).context("cannot make its disk")?;
+    let disk = disk.with_report(Box::new(|line| log::warn!("{line}")));
+    if let Some(PoolLog(log)) = log {
+        ensure!(log(disk.client()), "cannot note the pool of its disk");
+    }
+    Ok(Blk::new(disk, ids.instance))
 }

@@ -12,6 +12,7 @@
 //! acts upon negotiated features. What a host's operator has to do with them is in
 //! [`VmDevice`].
 
+mod blk;
 mod make;
 mod queue_loop;
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod tests;
 mod tmem;
 mod vm_device;
 
-pub use make::make;
+pub use make::{Ids, make};
 pub use queue_loop::{Lane, serve};
 pub use virtio_serve::{GoOn, Step};
 pub use vm_device::VmDevice;

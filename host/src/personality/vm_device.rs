@@ -38,6 +38,16 @@ pub trait VmDevice: Personality + Debug {
     /// while no driver can reach it.
     fn renew(&self, instance: [u8; 16]) -> u64;
 
+    /// Whether its pages are for whichever driver comes, as those of a disk are: one that
+    /// begins anew finds what there is.
+    fn is_for_any_driver(&self) -> bool {
+        false
+    }
+
+    /// Its driver goes on with pages that are gone, or not any more. Where it cannot tell, it
+    /// is to get errors for them, and nothing else.
+    fn set_misses_pages(&self, _misses: bool) {}
+
     /// What it counts.
     fn samples(&self) -> Vec<Sample>;
 

@@ -8,6 +8,7 @@
 //! Changes are made one after the other. A change is on the disk before it is told to be
 //! made; what cannot be written is not done.
 
+mod disk;
 mod entry;
 pub mod files;
 mod machine;
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use anyhow::{Context, Result, ensure};
 use tmem_cli::size;
 
+pub use disk::Disk;
 pub use entry::{Entry, Origin};
 pub use machine::{Connection, Door, Machine};
 pub use name::Name;
@@ -154,6 +156,11 @@ impl Registry {
         let fixed = [
             (said.socket.is_some(), "socket"),
             (said.identity.is_some(), "identity"),
+            (said.personality.is_some(), "personality"),
+            (said.size.is_some(), "size"),
+            (said.swapspace.is_some(), "swapspace"),
+            (said.label.is_some(), "label"),
+            (said.on_full.is_some(), "on_full"),
             (said.max_pools.is_some(), "max_pools"),
             (said.give_back.is_some(), "give_back"),
         ];

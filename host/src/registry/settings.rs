@@ -11,6 +11,7 @@ use uuid::Uuid;
 use virtio_tmem::device::{GiveBack, MAX_POOLS, Quota};
 use virtio_tmem::wire::PAGE_SIZE;
 
+use super::disk::Disk;
 use super::name::Name;
 use super::values;
 
@@ -21,7 +22,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 pub const MOST: u64 = 1 << 62;
 
 /// Fewest pages of a swap disk: mkswap takes no less.
-const LEAST_SWAP: u64 = 10 * PAGE;
+pub(super) const LEAST_SWAP: u64 = 10 * PAGE;
 
 /// No limit of ephemeral pages but the quota.
 const UNLIMITED: &str = "none";
@@ -51,7 +52,9 @@ pub struct Settings {
     pub max_pools: u32,
     /// How long its pages are kept without a front end.
     pub grace: Duration,
-    /// Bytes of the swap disk that it is granted.
+    /// Its device, if that is a plain disk; `None`: transcendent memory.
+    pub disk: Option<Disk>,
+    /// Bytes of the swap disk that it is granted, if its device is not one.
     pub swap_size: u64,
     /// Which of its memory goes back to the host.
     pub give_back: GiveBack,
@@ -60,6 +63,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What its device is.
+    pub fn personality(&self) -> &'static str {
+        match self.disk {
+            Some(_) => Disk::PERSONALITY,
+            None => Disk::NOT_ONE,
+        }
+    }
+
     /// Pages of the swap disk.
     pub fn swap_pages(&self) -> u64 {
         self.swap_size / PAGE
@@ -109,6 +120,21 @@ pub struct Said {
     /// A whole number above 0.
     #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// `tmem` or `blk`.
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    pub personality: Option<String>,
+    /// Bytes of a disk, or text as on the command line.
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    pub size: Option<Amount>,
+    /// Whether a disk has a swap header.
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    pub swapspace: Option<bool>,
+    /// The label in that.
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// What becomes of writes to a disk that the quota has no room for: `error`.
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    pub on_full: Option<String>,
     /// The name of a setting of [`Compression`].
     #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
@@ -158,7 +184,7 @@ impl Amount {
         }
     }
 
-    fn bytes(&self) -> Result<u64, String> {
+    pub(super) fn bytes(&self) -> Result<u64, String> {
         match self {
             Self::Bytes(bytes) => Ok(*bytes),
             Self::Text(text) => size::parse(text),
@@ -182,6 +208,11 @@ impl Said {
     /// A sentence about the first mistake.
     pub fn over(&self, defaults: &Defaults) -> Result<Settings, String> {
         let quota = self.quota()?.unwrap_or(defaults.quota);
+        let twice = match quota {
+            Quota::Fixed(bytes) => bytes.saturating_mul(2).clamp(LEAST_SWAP, MOST),
+            Quota::Credit { .. } => CREDIT_SWAP,
+        };
+        let disk = self.disk(twice)?;
         let swap_size = self.swap_size()?.or(defaults.swap_size);
         let base = Settings {
             socket: None,
@@ -191,12 +222,10 @@ impl Said {
             codec: Compression::default(),
             identity: None,
             domain: None,
-            max_pools: MAX_POOLS,
+            max_pools: if disk.is_some() { 1 } else { MAX_POOLS },
+            disk,
             grace: defaults.grace.min(Duration::from_secs(MOST)),
-            swap_size: swap_size.unwrap_or(match quota {
-                Quota::Fixed(bytes) => bytes.saturating_mul(2).clamp(LEAST_SWAP, MOST),
-                Quota::Credit { .. } => CREDIT_SWAP,
-            }),
+            swap_size: swap_size.unwrap_or(twice),
             give_back: GiveBack::default(),
             frozen: false,
         };
@@ -208,6 +237,7 @@ impl Said {
     /// # Errors
     /// A sentence about the first mistake.
     pub fn changed(&self, settings: &Settings) -> Result<Settings, String> {
+        self.goes_with(settings.disk.is_some())?;
         let mut settings = settings.clone();
         if let Some(socket) = &self.socket {
             if !socket.is_absolute() {
@@ -306,22 +336,35 @@ impl Said {
 impl From<&Settings> for Said {
     /// All of them, so that they stay what they are whatever the defaults become.
     fn from(settings: &Settings) -> Self {
-        Self {
-            socket: settings.socket.clone(),
-            quota: Some(settings.quota.into()),
+        let disk = settings.disk.as_ref();
+        let own = Self {
+            personality: Some(Disk::PERSONALITY.to_owned()),
+            size: disk.map(|disk| Amount::Bytes(disk.size)),
+            swapspace: disk.map(|disk| disk.swapspace),
+            label: disk.map(|disk| disk.label.clone()),
+            on_full: disk.map(|_| Disk::ON_FULL.to_owned()),
+            ..Self::default()
+        };
+        let other = Self {
             ephemeral_quota: Some(match settings.ephemeral_quota {
                 Some(bytes) => Amount::Bytes(bytes),
                 None => Amount::Text(UNLIMITED.into()),
             }),
+            max_pools: Some(settings.max_pools),
+            swap_size: Some(Amount::Bytes(settings.swap_size)),
+            give_back: Some(settings.give_back.name().to_owned()),
+            ..Self::default()
+        };
+        Self {
+            socket: settings.socket.clone(),
+            quota: Some(settings.quota.into()),
             weight: Some(settings.weight),
             codec: Some(settings.codec.name().to_owned()),
             identity: settings.identity.as_ref().map(ToString::to_string),
             domain: settings.domain.as_ref().map(ToString::to_string),
-            max_pools: Some(settings.max_pools),
             grace: Some(settings.grace.as_secs()),
-            swap_size: Some(Amount::Bytes(settings.swap_size)),
-            give_back: Some(settings.give_back.name().to_owned()),
             frozen: Some(settings.frozen),
+            ..if disk.is_some() { own } else { other }
         }
     }
 }
@@ -363,6 +406,9 @@ pub(crate) mod tests {
              grace = 0\nephemeral_quota = '1G'\nswap_size = '40M'\ngive_back = 'any'\nfrozen = true\nsocket = '/run/x'",
             "quota = 'credit:3M'\nswap_size = 40960\nephemeral_quota = 0",
             "ephemeral_quota = 'none'",
+            "personality = 'tmem'",
+            "personality = 'blk'",
+            "personality = 'blk'\nsize = '8G'\nquota = '4G'\nswapspace = false\nlabel = 'cold'\non_full = 'error'",
             "quota = 4611686018427387904\ngrace = 4611686018427387904",
         ] {
             let settings = read(text).unwrap();
@@ -403,6 +449,24 @@ pub(crate) mod tests {
             "frozen = 1",
             "socket = 'relative'",
             "unheard = 1",
+            "personality = 'net'",
+            "personality = ''",
+            "personality = 'blk'\nsize = '4K'",
+            "personality = 'blk'\nsize = '99999999T'",
+            "personality = 'blk'\non_full = 'spill'",
+            "personality = 'blk'\non_full = 'drop'",
+            "personality = 'blk'\nlabel = '12345678901234567'",
+            "personality = 'blk'\nlabel = \"a\\nb\"",
+            "personality = 'blk'\nswapspace = 'on'",
+            "personality = 'blk'\nfrozen = true",
+            "personality = 'blk'\nmax_pools = 1",
+            "personality = 'blk'\nswap_size = '1G'",
+            "personality = 'blk'\nephemeral_quota = '1G'",
+            "personality = 'blk'\ngive_back = 'any'",
+            "size = '8G'",
+            "swapspace = true",
+            "personality = 'tmem'\nlabel = 'cold'",
+            "on_full = 'error'",
         ] {
             read(text).unwrap_err();
         }

@@ -34,3 +34,15 @@ pub fn weight(text: &str) -> Result<u32, String> {
         .filter(|weight| *weight > 0)
         .ok_or_else(|| format!("'{text}' is not a weight; write a whole number above 0"))
 }
+
+/// Reads a choice between two.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("'{text}' is neither on nor off")),
+    }
+}

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tmem_store::{ClientConfig, Store, StoreConfig};
-use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
+use virtio_tmem::device::MAX_POOLS;
 
-use crate::personality::VmDevice;
+use crate::personality::{self, Ids, VmDevice};
 use crate::registry::{Connection, Door, Machine, Name, Settings};
 
 /// Opens machines that nobody connects to.
@@ -49,11 +49,16 @@ impl Door for FakeDoor {
         let client = ClientConfig::new(name.as_str(), quota)
             .with_max_pools(MAX_POOLS)
             .with_weight(settings.weight);
-        let config = DeviceConfig::new(name.as_str(), [7; 16]);
+        let client = self.store.add_client(client)?;
+        let ids = Ids {
+            identity: [6; 16],
+            instance: [7; 16],
+        };
+        let device = personality::make(name.as_str(), settings, client, ids, 2, None)?;
         self.served.lock().unwrap().push(name.to_string());
         Ok(Arc::new(FakeMachine {
             name: name.to_string(),
-            device: Arc::new(Device::new(self.store.add_client(client)?, config)),
+            device,
             served: self.served.clone(),
         }))
     }
@@ -66,7 +71,7 @@ impl Door for FakeDoor {
 #[derive(Debug)]
 struct FakeMachine {
     name: String,
-    device: Arc<Device>,
+    device: Arc<dyn VmDevice>,
     served: Arc<Mutex<Vec<String>>>,
 }
 

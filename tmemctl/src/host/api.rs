@@ -21,6 +21,7 @@ pub(super) struct Api {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Vm {
     pub(super) name: String,
+    pub(super) personality: String,
     pub(super) kept: bool,
     pub(super) origin: String,
     pub(super) socket: Option<PathBuf>,
@@ -32,7 +33,10 @@ pub(super) struct Vm {
     pub(super) domain: Option<String>,
     pub(super) max_pools: u64,
     pub(super) grace: u64,
-    pub(super) swap_size: u64,
+    pub(super) swap_size: Option<u64>,
+    pub(super) size: Option<u64>,
+    pub(super) swapspace: Option<bool>,
+    pub(super) label: Option<String>,
     pub(super) frozen: bool,
     pub(super) connected: bool,
     pub(super) pools: u64,

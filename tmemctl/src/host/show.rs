@@ -15,13 +15,14 @@ pub(super) fn list(vms: &[Vm]) -> String {
         return "There is no virtual machine; `tmemctl vm add NAME` adds one.\n".into();
     }
     let heading = [
-        "NAME", "STATE", "QUOTA", "HELD", "STORED", "RATIO", "WEIGHT",
+        "NAME", "STATE", "DEVICE", "QUOTA", "HELD", "STORED", "RATIO", "WEIGHT",
     ];
     let mut rows = vec![heading.map(str::to_string).to_vec()];
     rows.extend(vms.iter().map(|vm| {
         vec![
             vm.name.clone(),
             state(vm).into(),
+            vm.personality.clone(),
             brief(vm.quota_bytes),
             brief(vm.held_bytes),
             brief(vm.stored_bytes),
@@ -29,7 +30,7 @@ pub(super) fn list(vms: &[Vm]) -> String {
             vm.weight.to_string(),
         ]
     }));
-    aligned(&rows, 2)
+    aligned(&rows, 3)
 }
 
 /// All there is to say of each machine.
@@ -83,7 +84,7 @@ fn one(vm: &Vm) -> String {
         ),
         ("weight", vm.weight.to_string()),
         ("codec", vm.codec.clone()),
-        ("swap disk", size::show(vm.swap_size)),
+        device(vm),
         ("pools", format!("{} of {}", vm.pools, vm.max_pools)),
         ("grace", format!("{} s", vm.grace)),
         (
@@ -104,6 +105,21 @@ fn one(vm: &Vm) -> String {
         let _ = writeln!(text, "  {name:<10}  {value}");
     }
     text
+}
+
+/// Its device, of which that much is to be said.
+fn device(vm: &Vm) -> (&'static str, String) {
+    match (vm.size, vm.swap_size) {
+        (Some(bytes), _) => {
+            let label = vm.label.as_deref().unwrap_or_default();
+            let header = match vm.swapspace {
+                Some(true) => format!("with a swap header, label '{label}'"),
+                _ => "without a swap header".into(),
+            };
+            ("disk", format!("{}, {header}", size::show(bytes)))
+        }
+        (None, bytes) => ("swap disk", known(bytes)),
+    }
 }
 
 fn known(bytes: Option<u64>) -> String {

@@ -9,7 +9,7 @@ use tmem_cli::size;
 
 use super::api::{Api, Flushed, Vm};
 use super::{json, open, show};
-use crate::cli::{self, Settings, VmAction};
+use crate::cli::{self, Settings, VmAction, VmAdd};
 use crate::warn;
 
 /// Does it.
@@ -19,12 +19,7 @@ pub(crate) fn run(wanted: &cli::Vm, out: &mut impl Write) -> Result<()> {
         VmAction::Add(add) => {
             let mut body = settings(&add.settings);
             body.insert("name".into(), add.name.as_str().into());
-            if let Some(pools) = add.max_pools {
-                body.insert("max_pools".into(), pools.into());
-            }
-            if let Some(give_back) = &add.give_back {
-                body.insert("give_back".into(), give_back.as_str().into());
-            }
+            body.extend(fixed(add));
             let vm: Vm = api.change("POST", "/v1/vms", Some(&body.into()))?;
             if let Some(socket) = &vm.socket {
                 writeln!(out, "{}", socket.display())?;
@@ -108,19 +103,36 @@ fn path(name: &str, action: &str) -> String {
 }
 
 fn settings(said: &Settings) -> Map<String, Value> {
-    let mut body = Map::new();
-    let mut put = |key: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            body.insert(key.into(), value);
-        }
-    };
-    put("quota", said.quota.clone().map(Value::from));
-    let ephemeral = said.ephemeral_quota.clone();
-    put("ephemeral_quota", ephemeral.map(Value::from));
-    put("weight", said.weight.map(Value::from));
-    put("codec", said.codec.clone().map(Value::from));
-    put("domain", said.domain.clone().map(Value::from));
-    put("grace", said.grace.map(Value::from));
-    put("swap_size", said.swap_size.map(Value::from));
-    body
+    body([
+        ("quota", said.quota.clone().map(Value::from)),
+        (
+            "ephemeral_quota",
+            said.ephemeral_quota.clone().map(Value::from),
+        ),
+        ("weight", said.weight.map(Value::from)),
+        ("codec", said.codec.clone().map(Value::from)),
+        ("domain", said.domain.clone().map(Value::from)),
+        ("grace", said.grace.map(Value::from)),
+        ("swap_size", said.swap_size.map(Value::from)),
+    ])
+}
+
+/// What is said once and for all.
+fn fixed(add: &VmAdd) -> Map<String, Value> {
+    body([
+        ("personality", add.personality.clone().map(Value::from)),
+        ("size", add.size.map(Value::from)),
+        ("swapspace", add.swapspace.map(Value::from)),
+        ("label", add.label.clone().map(Value::from)),
+        ("on_full", add.on_full.clone().map(Value::from)),
+        ("max_pools", add.max_pools.map(Value::from)),
+        ("give_back", add.give_back.clone().map(Value::from)),
+    ])
+}
+
+/// An object with what is said.
+fn body<const N: usize>(said: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    let said = said.into_iter();
+    said.filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
 }

@@ -214,6 +214,7 @@ impl Takeover {
         &self,
         name: &str,
         identity: Uuid,
+        personality: &str,
         config: ClientConfig,
     ) -> Result<Taken> {
         let identity = Identity::new(identity.into_bytes());
@@ -229,6 +230,17 @@ impl Takeover {
         let is_of_these =
             |state: &State| state.pages == self.pages && state.identity == identity.bytes();
         let earlier = earlier.filter(is_of_these);
+        let other = earlier
+            .as_ref()
+            .filter(|state| state.personality != personality);
+        if let Some(other) = other {
+            log::warn!(
+                "{name}: what it had as {} is gone: it is {personality} now",
+                other.personality
+            );
+        }
+        let is_other = other.is_some();
+        let earlier = earlier.filter(|_| !is_other);
         let (client, is_whole) = self.client(name, identity, config)?;
         let earlier = earlier.filter(|_| is_whole);
         let begun = match &earlier {
@@ -236,10 +248,11 @@ impl Takeover {
             None => {
                 let stats = client.stats();
                 // Without a note of whose they are.
-                if stats.persistent_pages.saturating_add(stats.ephemeral_pages) > 0 {
+                if !is_other && stats.persistent_pages.saturating_add(stats.ephemeral_pages) > 0 {
                     self.failures.fetch_add(1, Relaxed);
                 }
-                begin_anew(&client, &note, self.pages, identity)
+                let state = State::new(self.pages, identity, personality);
+                begin_anew(&client, &note, state)
             }
         };
         match begun {
@@ -302,15 +315,11 @@ fn go_on(
 }
 
 /// Begins with another set of pools.
-fn begin_anew(
-    client: &Client,
-    note: &Note,
-    pages: FileId,
-    identity: Identity,
-) -> Result<([u8; 16], Option<Trace>)> {
+fn begin_anew(client: &Client, note: &Note, mut state: State) -> Result<([u8; 16], Option<Trace>)> {
     let instance = crate::instance::new()?;
     // First: pools that are there count no more.
-    note.begin(State::new(pages, identity, instance))?;
+    state.instance = instance;
+    note.begin(state)?;
     for id in 0..MAX_POOLS {
         client.destroy_pool(id);
     }

@@ -57,6 +57,9 @@ pub(super) struct State {
     pub(super) pages: FileId,
     pub(super) identity: [u8; 16],
     pub(super) instance: [u8; 16],
+    /// What its device is.
+    #[serde(default = "tmem")]
+    pub(super) personality: String,
     /// Pools that the driver has; whether they are ephemeral. What the store has beside
     /// them was being destroyed.
     pools: Vec<(u32, bool)>,
@@ -67,17 +70,24 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(pages: FileId, identity: Identity, instance: [u8; 16]) -> Self {
+    /// Of a machine that has nothing yet, without an instance.
+    pub(super) fn new(pages: FileId, identity: Identity, personality: &str) -> Self {
         Self {
             version: VERSION,
             pages,
             identity: identity.bytes(),
-            instance,
+            instance: [0; 16],
+            personality: personality.to_owned(),
             pools: Vec::new(),
             trace: Trace::default(),
             session: None,
         }
     }
+}
+
+/// What the device of a machine was before there was a choice.
+fn tmem() -> String {
+    "tmem".to_owned()
 }
 
 /// A machine's note, outside of the process.

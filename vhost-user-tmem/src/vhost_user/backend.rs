@@ -292,6 +292,11 @@ impl Backend {
         if verdict == Verdict::Busy {
             return verdict;
         }
+        let verdict = if self.device.is_for_any_driver() {
+            self.judge_driver(verdict, at, queue, trace, is_said)
+        } else {
+            verdict
+        };
         // What gives no pages need not wait.
         let is_woken = self.device.woken_queue().map(usize::from) == Some(at);
         let waits = verdict == Verdict::Unclear && !is_woken;
@@ -317,6 +322,48 @@ impl Backend {
         if !self.take_note(trace) {
             self.fail("cannot note for the next daemon which machine this is".to_owned());
             return Verdict::Other;
+        }
+        Verdict::Same
+    }
+
+    /// What becomes of a queue of a disk: it has the same pages for every driver, whichever
+    /// memory that brings, unless one goes on that knows others.
+    fn judge_driver(
+        &self,
+        verdict: Verdict,
+        at: usize,
+        queue: &Queue,
+        trace: &mut Trace,
+        is_said: &mut bool,
+    ) -> Verdict {
+        let begins = queue.next_used() == 0;
+        let misses = match verdict {
+            Verdict::Other if begins => {
+                trace.forget();
+                Some(false)
+            }
+            Verdict::Other => {
+                if !self.renew(trace, is_said) {
+                    return Verdict::Other;
+                }
+                Some(true)
+            }
+            Verdict::Anew => Some(false),
+            // It goes on, and nothing is known of what it has done.
+            _ if !begins && !trace.knows(at) => Some(true),
+            _ if !trace.was_served() => Some(false),
+            _ => None,
+        };
+        if let Some(misses) = misses {
+            if misses && !trace.misses_pages() {
+                log::warn!(
+                    "{}: its driver goes on with a disk whose pages are gone: it gets errors \
+                     where it reads what it has not written since",
+                    self.name
+                );
+            }
+            trace.set_misses_pages(misses);
+            self.device.set_misses_pages(misses);
         }
         Verdict::Same
     }

@@ -58,12 +58,14 @@ pub(super) fn collect<T>(make: impl FnOnce() -> T) -> (T, Vec<Vring<Memory>>) {
     (made, MADE.take().unwrap_or_default())
 }
 
-/// [`VringMutex`], with five differences: a queue's thread that works through
+/// [`VringMutex`], with six differences: a queue's thread that works through
 /// many requests hears of a front end that waits for the lock (mutexes are not
 /// fair), a kick that was taken away in the meantime is no error (one would end
 /// the queue's thread for good), any other error of a kick is kept for who ends the
 /// connection, a size that no queue can have is one: the next SET_VRING_ADDR fails, and who
-/// attends to the queue hears when it starts, stops or has another kick.
+/// attends to the queue hears when it starts, stops or has another kick, and one that starts goes
+/// on at its used index, wherever the front end says: requests are answered in order, so all from
+/// there on are to be done. Cloud Hypervisor says what is available when it connects anew.
 #[derive(Clone)]
 pub(super) struct Vring<M: GuestAddressSpace> {
     inner: VringMutex<M>,
@@ -225,7 +227,14 @@ impl VringT<Memory> for Vring<Memory> {
     }
 
     fn set_queue_ready(&self, ready: bool) {
-        self.change(|vring| vring.set_queue_ready(ready));
+        self.change(|vring| {
+            let mut state = vring.get_mut();
+            let queue = state.get_queue_mut();
+            if ready && !queue.ready() {
+                queue.set_next_avail(queue.next_used());
+            }
+            queue.set_ready(ready);
+        });
         self.has_changed();
     }
 

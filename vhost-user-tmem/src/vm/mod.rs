@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tmem_host::personality::{self, VmDevice};
+use tmem_host::personality::{self, Ids, VmDevice};
 use tmem_host::registry::Settings;
 use tmem_store::{Client, ClientConfig};
 use virtio_tmem::device::PoolLog;
@@ -68,12 +68,13 @@ impl Vm {
         settings: &Settings,
         request_queues: u32,
     ) -> Result<Self> {
+        let personality = settings.personality();
         let config = ClientConfig::new(name, settings.quota.bytes(None))
             .with_max_pools(settings.max_pools)
             .with_weight(settings.weight);
         let identity = settings.identity.unwrap_or_else(|| identity_of(name));
         let taken = takeover
-            .machine(name, identity, config)
+            .machine(name, identity, personality, config)
             .with_context(|| format!("cannot serve '{name}'"))?;
         taken.client.set_compression(settings.codec);
         let log = taken.note.clone().map(|note| {
@@ -84,12 +85,18 @@ impl Vm {
             name,
             settings,
             taken.client,
-            taken.instance,
+            Ids {
+                identity: identity.into_bytes(),
+                instance: taken.instance,
+            },
             request_queues,
             log,
-        );
+        )
+        .with_context(|| format!("cannot serve '{name}'"))?;
         takeover.hold(name, device.clone());
-        device.set_quota(settings.quota);
+        if taken.trace.as_ref().is_some_and(Trace::misses_pages) {
+            device.set_misses_pages(true);
+        }
         let front_end = match &taken.trace {
             Some(_) => FrontEnd::GoneSince(Instant::now()),
             None => FrontEnd::Awaited,
@@ -305,5 +312,9 @@ pub(crate) fn renew(device: &dyn VmDevice, note: Option<&Note>) -> Result<u64> {
     if note.is_some_and(|note| !note.renew(instance)) {
         bail!("cannot note its new instance id");
     }
-    Ok(device.renew(instance))
+    let pages = device.renew(instance);
+    if note.is_some_and(|note| !note.set_pools(device.client())) {
+        bail!("cannot note the pools that it has now");
+    }
+    Ok(pages)
 }

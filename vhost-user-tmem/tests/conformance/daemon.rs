@@ -50,6 +50,18 @@ impl Daemon {
         Self::start_with_memory(shell, Stdio::inherit(), "", [memory, memory])
     }
 
+    /// The same where the device of machine `a` is a disk of 8 MiB.
+    pub(crate) fn start_with_disk(settings: &str) -> Self {
+        Self::start_with_disk_and_log(settings, Stdio::inherit())
+    }
+
+    /// The same with its log there.
+    pub(crate) fn start_with_disk_and_log(settings: &str, log: Stdio) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+        let settings = format!(",personality=blk,size=8M{settings}");
+        Self::start_as(program, log, &settings)
+    }
+
     fn start_by(program: Command, log: Stdio) -> Self {
         Self::start_as(program, log, "")
     }

@@ -21,12 +21,16 @@ pub(crate) const SET_MEM_TABLE: u32 = 5;
 pub(crate) const SET_VRING_NUM: u32 = 8;
 pub(crate) const SET_VRING_ADDR: u32 = 9;
 pub(crate) const SET_VRING_BASE: u32 = 10;
-const GET_VRING_BASE: u32 = 11;
+pub(crate) const GET_VRING_BASE: u32 = 11;
 pub(crate) const SET_VRING_KICK: u32 = 12;
 pub(crate) const SET_VRING_CALL: u32 = 13;
 pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
 pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
+pub(crate) const GET_QUEUE_NUM: u32 = 17;
+pub(crate) const GET_CONFIG: u32 = 24;
+pub(crate) const SET_CONFIG: u32 = 25;
+pub(crate) const GET_MAX_MEM_SLOTS: u32 = 36;
 pub(crate) const ADD_MEM_REG: u32 = 37;
 pub(crate) const REM_MEM_REG: u32 = 38;
 pub(crate) const SET_DEVICE_STATE_FD: u32 = 42;
@@ -42,9 +46,9 @@ pub(crate) const GUEST: u64 = 0x10_0000;
 pub(crate) const USER: u64 = 0x7e00_0000_0000;
 
 /// Where the parts of the queue lie in guest memory.
-const TABLE: u64 = 0;
-const AVAILABLE: u64 = 0x1000;
-const USED: u64 = 0x2000;
+pub(crate) const TABLE: u64 = 0;
+pub(crate) const AVAILABLE: u64 = 0x1000;
+pub(crate) const USED: u64 = 0x2000;
 const SIZE: u16 = 256;
 
 /// Bytes of the words, little-endian.
@@ -118,6 +122,14 @@ impl FrontEnd {
             path,
             memfd_create("guest", MemfdFlags::CLOEXEC).unwrap().into(),
         )
+    }
+
+    /// Connects for a machine with this memory, and says nothing. Requests go to queue 0.
+    pub(crate) fn silent(path: &Path, memory: File) -> Self {
+        Self {
+            queue: 0,
+            ..Self::new(path, memory)
+        }
     }
 
     fn new(path: &Path, memory: File) -> Self {
@@ -228,13 +240,28 @@ impl FrontEnd {
 
     /// The first word of the next message; `None` at the end.
     pub(crate) fn receive(&mut self) -> Option<u64> {
+        let payload = self.receive_payload()?;
+        Some(u64::from_le_bytes(payload.get(..8)?.try_into().unwrap()))
+    }
+
+    /// What the next message has; `None` at the end.
+    pub(crate) fn receive_payload(&mut self) -> Option<Vec<u8>> {
         let mut head = [0; 12];
         self.socket.read_exact(&mut head).ok()?;
         let length = u32::from_le_bytes(head[8..].try_into().unwrap());
         let mut payload = vec![0; length as usize];
         self.socket.read_exact(&mut payload).ok()?;
         (self.is_waiting, self.is_welcome) = (false, true);
-        Some(u64::from_le_bytes(payload.get(..8)?.try_into().unwrap()))
+        Some(payload)
+    }
+
+    /// Asks for the configuration space, as much as a buffer of `bytes` holds.
+    pub(crate) fn config(&mut self, bytes: u32, flags: u32) -> Vec<u8> {
+        let mut payload = [pair(0, bytes), flags.to_le_bytes().to_vec()].concat();
+        payload.resize(payload.len() + bytes as usize, 0);
+        self.send(GET_CONFIG, 1, &payload, &[]);
+        let answer = self.receive_payload().unwrap();
+        answer.get(12..).unwrap().to_vec()
     }
 
     /// Sends and waits for the answer: 0 is success.

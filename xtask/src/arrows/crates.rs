@@ -16,7 +16,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tmem-cli", &[]),
     (
         "tmem-host",
-        &["tmem-cli", "tmem-store", "virtio-serve", "virtio-tmem"],
+        &[
+            "tmem-cli",
+            "tmem-store",
+            "virtio-blk-tmem",
+            "virtio-serve",
+            "virtio-tmem",
+        ],
     ),
     (
         "vhost-user-tmem",

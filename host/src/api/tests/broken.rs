@@ -16,7 +16,7 @@ fn value() -> impl Strategy<Value = Value> {
         (0u64..100_000).prop_map(Value::from),
         (-1e20..1e20).prop_map(Value::from),
         ".{0,70}".prop_map(Value::from),
-        "(auto|lz4|none|any|certain|8G|credit|web2)".prop_map(Value::from),
+        "(auto|lz4|none|any|certain|8G|credit|web2|blk|tmem|error|spill)".prop_map(Value::from),
     ];
     leaf.prop_recursive(2, 8, 3, |inner| {
         prop_oneof![
@@ -30,7 +30,7 @@ fn value() -> impl Strategy<Value = Value> {
 /// An object with properties that are described, and perhaps others.
 fn body() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
-        "(name|quota|ephemeral_quota|weight|codec|domain|grace|swap_size|frozen|max_pools|give_back|bytes)",
+        "(name|quota|ephemeral_quota|weight|codec|domain|grace|swap_size|frozen|max_pools|give_back|personality|size|swapspace|label|on_full|bytes)",
         "(socket|kept|origin|[a-z]{1,5})",
     ];
     let object = prop::collection::btree_map(key, value(), 0..4)

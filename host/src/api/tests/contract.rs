@@ -24,6 +24,32 @@ const REQUESTS: &[(&str, &str, &str, u16)] = &[
         r#"{"name": "web3", "socket": "/x"}"#,
         400,
     ),
+    (
+        "POST",
+        "/v1/vms",
+        r#"{"name": "disk1", "personality": "blk", "size": "1G", "quota": "512M"}"#,
+        201,
+    ),
+    (
+        "POST",
+        "/v1/vms",
+        r#"{"name": "disk2", "personality": "blk", "on_full": "spill"}"#,
+        400,
+    ),
+    ("POST", "/v1/vms", r#"{"name": "web3", "size": "1G"}"#, 400),
+    ("GET", "/v1/vms/disk1", "", 200),
+    (
+        "PATCH",
+        "/v1/vms/disk1",
+        r#"{"quota": "256M", "weight": 7, "codec": "zstd"}"#,
+        200,
+    ),
+    ("PATCH", "/v1/vms/disk1", r#"{"size": "2G"}"#, 400),
+    ("PATCH", "/v1/vms/disk1", r#"{"personality": "tmem"}"#, 400),
+    ("PATCH", "/v1/vms/disk1", r#"{"frozen": true}"#, 400),
+    ("PATCH", "/v1/vms/disk1", r#"{"swap_size": "1G"}"#, 400),
+    ("POST", "/v1/vms/disk1/detach", "", 409),
+    ("POST", "/v1/vms/disk1/flush", r#"{"bytes": 4096}"#, 200),
     ("GET", "/v1/vms/web1", "", 200),
     ("GET", "/v1/vms/nobody", "", 404),
     ("GET", "/v1/vms/..", "", 404),
@@ -152,4 +178,30 @@ fn what_is_set_is_shown_and_reaches_the_store() {
     assert_eq!((client.quota_bytes, client.weight), (2 << 20, 8));
     assert_eq!(client.ephemeral_quota_bytes, 2 << 20);
     assert!(!client.frozen);
+}
+
+#[test]
+fn a_disk_is_shown_with_what_it_has_and_without_what_it_has_not() {
+    let held = Held::new();
+    let body =
+        r#"{"name": "a", "personality": "blk", "size": "8G", "quota": "4G", "label": "cold"}"#;
+    held.ask("POST", "/v1/vms", body);
+    let shown = held.json("GET", "/v1/vms/a", "");
+    for (key, value) in [
+        ("personality", json!("blk")),
+        ("size", json!(8_u64 << 30)),
+        ("swapspace", json!(true)),
+        ("label", json!("cold")),
+        ("on_full", json!("error")),
+        ("swap_size", Value::Null),
+        ("quota", json!(4_u64 << 30)),
+        ("pools", json!(1)),
+    ] {
+        assert_eq!(shown[key], value, "{key}");
+    }
+    let other = held.json("GET", "/v1/vms/web1", "");
+    assert_eq!(other["personality"], "tmem");
+    for key in ["size", "swapspace", "label", "on_full"] {
+        assert_eq!(other[key], Value::Null, "{key}");
+    }
 }

@@ -5,7 +5,7 @@ mod added;
 mod connection;
 mod crash_points;
 mod faults;
-mod host;
+pub(crate) mod host;
 mod keepers;
 mod kills;
 mod lane;
