@@ -11,7 +11,7 @@ use std::io;
 use std::sync::LazyLock;
 
 use libc::{
-    SYS_accept4, SYS_bind, SYS_capget, SYS_capset, SYS_clone, SYS_clone3, SYS_connect, SYS_dup,
+    SYS_accept4, SYS_bind, SYS_capget, SYS_capset, SYS_clone, SYS_clone3, SYS_connect,
     SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_eventfd2, SYS_faccessat, SYS_fallocate,
     SYS_fchmod, SYS_fchmodat, SYS_fchown, SYS_fchownat, SYS_fdatasync, SYS_flock, SYS_fstat,
     SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid,
@@ -20,8 +20,9 @@ use libc::{
     SYS_mlock, SYS_mlock2, SYS_mlockall, SYS_munlock, SYS_newfstatat, SYS_openat, SYS_pipe2,
     SYS_pread64, SYS_prlimit64, SYS_pwrite64, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmsg,
     SYS_renameat, SYS_renameat2, SYS_rt_sigaction, SYS_seccomp, SYS_sendmsg, SYS_sendto,
-    SYS_set_tid_address, SYS_setpriority, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_splice,
-    SYS_statfs, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_umask, SYS_uname, SYS_unlinkat, c_long,
+    SYS_set_tid_address, SYS_setpriority, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_socketpair,
+    SYS_splice, SYS_statfs, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_umask, SYS_uname, SYS_unlinkat,
+    c_long,
 };
 use tmem_host::confine::{self, Allowed, Filter, Level};
 
@@ -36,11 +37,10 @@ pub enum Role {
     Control,
     /// Answers who asks for metrics, over the network perhaps.
     Scrape,
-    /// Waits for front ends, and makes the threads of their connections. Those that make a
-    /// connection, and talk with the front end, are allowed the same.
+    /// Waits for front ends, and makes threads when there is something to do for them.
     Doors,
-    /// Stands between a front end and its device.
-    Relay,
+    /// Accepts a front end and takes its messages.
+    Connection,
     /// Waits for kicks of idle queues, and makes threads for them.
     Watcher,
     /// Works on a queue.
@@ -94,10 +94,14 @@ const QUEUE: &[c_long] = &[
 /// Descriptors that are left to the keeper.
 const KEEPING: &[c_long] = &[SYS_pipe2, SYS_recvmsg, SYS_sendmsg];
 
-/// Messages, and what they name: events, files of guest memory. The machine's note.
-const RELAY: &[c_long] = &[
+/// A front end, its messages and what they name: events, files of guest memory. The machine's
+/// note.
+const CONNECTION: &[c_long] = &[
+    SYS_accept4,
+    SYS_eventfd2,
     SYS_fallocate,
     SYS_fstat,
+    SYS_lseek,
     SYS_pread64,
     SYS_readlinkat,
     #[cfg(target_arch = "x86_64")]
@@ -150,9 +154,6 @@ const ENDING: &[c_long] = &[
     libc::SYS_unlink,
 ];
 
-/// A connection: queues, and a socket to the vhost-user-backend crate.
-const CONNECTION: &[c_long] = &[SYS_dup, SYS_epoll_create1, SYS_eventfd2, SYS_lseek];
-
 /// Threads that confine themselves.
 const THREADS: &[c_long] = &[
     SYS_seccomp,
@@ -199,6 +200,7 @@ const FILES: &[c_long] = &[
 
 /// What is only done while the process starts.
 const START: &[c_long] = &[
+    SYS_epoll_create1,
     SYS_faccessat,
     libc::SYS_faccessat2,
     SYS_fchown,
@@ -282,14 +284,14 @@ fn allowed(role: Role) -> Allowed {
                 libc::SYS_open,
             ]),
         Role::Scrape => all.calls(STORE).calls(LOOKING).calls(ANSWERING),
-        Role::Doors => unix(reading(all))
-            .and(threads())
-            .and(allowed(Role::Queue))
-            .and(allowed(Role::Relay))
-            .calls(SOCKETS)
-            .calls(CONNECTION),
+        Role::Doors => threads().and(allowed(Role::Connection)),
         Role::Watcher => threads().and(allowed(Role::Queue)),
-        Role::Relay => all.calls(RELAY).calls(KEEPING).ioctls(IOCTLS),
+        // It ends queues as well.
+        Role::Connection => allowed(Role::Queue)
+            .calls(CONNECTION)
+            .calls(KEEPING)
+            .with(SYS_socketpair, 0, &[UNIX])
+            .ioctls(IOCTLS),
         Role::Queue => all.calls(STORE).calls(QUEUE),
         Role::Store => all.calls(STORE),
         Role::Log => all,
@@ -329,12 +331,19 @@ pub fn enter(role: Role) {
 }
 
 fn install(role: Role) -> io::Result<()> {
-    /// Threads of queues come and go.
+    /// Threads of these come and go.
     static QUEUE: LazyLock<io::Result<Filter>> =
         LazyLock::new(|| Filter::new(&allowed(Role::Queue)));
-    match (role, &*QUEUE) {
-        (Role::Queue, Ok(filter)) => filter.install(),
-        _ => confine::install(&allowed(role)),
+    static CONNECTION: LazyLock<io::Result<Filter>> =
+        LazyLock::new(|| Filter::new(&allowed(Role::Connection)));
+    let made = match role {
+        Role::Queue => QUEUE.as_ref().ok(),
+        Role::Connection => CONNECTION.as_ref().ok(),
+        _ => None,
+    };
+    match made {
+        Some(filter) => filter.install(),
+        None => confine::install(&allowed(role)),
     }
 }
 
@@ -342,7 +351,7 @@ fn install(role: Role) -> io::Result<()> {
 fn privileges(role: Role) -> io::Result<()> {
     match role {
         // They make sockets, or have none since the thread that made them dropped them.
-        Role::Start | Role::Main | Role::Control | Role::Relay | Role::Queue => Ok(()),
+        Role::Start | Role::Main | Role::Control | Role::Connection | Role::Queue => Ok(()),
         Role::Scrape | Role::Doors | Role::Watcher | Role::Store | Role::Log | Role::Holder => {
             confine::drop_privileges()
         }
@@ -359,7 +368,7 @@ mod tests {
         Role::Control,
         Role::Scrape,
         Role::Doors,
-        Role::Relay,
+        Role::Connection,
         Role::Watcher,
         Role::Queue,
         Role::Store,
@@ -408,7 +417,7 @@ mod tests {
     #[test]
     fn threads_that_guests_and_front_ends_reach_open_no_files_and_make_no_threads() {
         for role in [
-            Role::Relay,
+            Role::Connection,
             Role::Queue,
             Role::Store,
             Role::Log,

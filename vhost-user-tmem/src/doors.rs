@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! One thread waits for the front ends of all virtual machines, and for the ends of their
-//! grace periods. A machine has a thread of its own only while there is something to do
-//! for it.
+//! One thread waits for the front ends of all virtual machines: for those that come, for what
+//! those say that are connected, and for the ends of grace periods. It takes nothing itself, so
+//! that nobody can hold it up. A machine has a thread of its own only while there is something to
+//! do for it.
 
 mod served;
 
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use crate::attendant::Watcher;
 use crate::confine::{self, Role};
 use crate::entry::Entry;
+use crate::vhost_user::Watched;
 use crate::vm::Vm;
 pub use served::Served;
 use served::Task;
@@ -78,7 +80,14 @@ impl Doors {
     pub fn serve(&self, vm: Arc<Vm>, entry: Entry) -> Result<Arc<Served>> {
         let served = Served::new(vm, entry, Arc::downgrade(&self.shared));
         let served = Arc::new(served.context("cannot make an event")?);
-        self.shared.lock().served.push(served.clone());
+        let mut all = self.shared.lock();
+        if all.is_over {
+            drop(all);
+            served.stop();
+            return Ok(served);
+        }
+        all.served.push(served.clone());
+        drop(all);
         self.shared.wake();
         Ok(served)
     }
@@ -88,7 +97,7 @@ impl Doors {
         let served = {
             let mut all = self.shared.lock();
             all.is_over = true;
-            std::mem::take(&mut all.served)
+            all.served.clone()
         };
         for served in &served {
             served.stop();
@@ -135,12 +144,22 @@ impl Shared {
     }
 }
 
+/// A machine for which nothing is being done.
+struct Idle {
+    served: Arc<Served>,
+    /// If a front end is connected.
+    watched: Option<Watched>,
+}
+
 /// Waits for front ends and begins what they are there for, until it is over.
 fn wait(shared: &Shared) {
     loop {
-        let all = shared.lock();
+        let mut all = shared.lock();
         if all.is_over {
-            return;
+            all.served.retain(|served| !served.is_over());
+            if all.served.is_empty() {
+                return;
+            }
         }
         let now = Instant::now();
         let mut idle = Vec::new();
@@ -153,22 +172,36 @@ fn wait(shared: &Shared) {
             }
         }
         drop(all);
-        // All threads are made here: the one that adds a machine has no use for that.
+        // All threads are made here: the one that adds or removes a machine has no use for that.
         idle.retain(|served| {
-            let goes_on = served.goes_on();
-            if goes_on {
-                served.begin(Task::GoOn);
-            }
-            !goes_on
+            let task = if served.is_to_end() {
+                Task::Messages
+            } else if served.goes_on() {
+                Task::GoOn
+            } else {
+                return true;
+            };
+            served.begin(task);
+            false
         });
-        let grace = idle.iter().filter_map(|served| served.vm().keeps_for());
+        let idle: Vec<_> = idle
+            .into_iter()
+            .map(|served| Idle {
+                watched: served.watched(),
+                served,
+            })
+            .collect();
+        let grace = idle.iter().filter_map(|idle| idle.served.vm().keeps_for());
         let timeout = grace.chain(pause).min();
         let Ok(ready) = ready(shared, &idle, timeout) else {
             std::thread::sleep(BACK_OFF);
             continue;
         };
-        for (served, is_ready) in idle.iter().zip(ready) {
-            if is_ready {
+        for (idle, is_ready) in idle.iter().zip(ready) {
+            let served = &idle.served;
+            if is_ready && idle.watched.is_some() {
+                served.begin(Task::Messages);
+            } else if is_ready {
                 served.begin(Task::FrontEnd);
             } else if served.vm().keeps_for().is_some_and(|left| left.is_zero()) {
                 served.begin(Task::Expire);
@@ -177,17 +210,13 @@ fn wait(shared: &Shared) {
     }
 }
 
-/// At which entries somebody waits, once that is so somewhere or `timeout` is over.
-fn ready(
-    shared: &Shared,
-    idle: &[Arc<Served>],
-    timeout: Option<Duration>,
-) -> io::Result<Vec<bool>> {
+/// For which machines there is something to do, once that is so for some or `timeout` is over.
+fn ready(shared: &Shared, idle: &[Idle], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
     let mut fds = vec![PollFd::new(&shared.wake, PollFlags::IN)];
-    fds.extend(
-        idle.iter()
-            .map(|served| PollFd::new(&**served, PollFlags::IN)),
-    );
+    for idle in idle {
+        fds.push(PollFd::new(&*idle.served, PollFlags::IN));
+        fds.extend(idle.watched.iter().flat_map(Watched::poll_fds));
+    }
     // What does not fit never ends.
     let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
     match poll(&mut fds, timeout.as_ref()) {
@@ -197,10 +226,16 @@ fn ready(
             return Err(error.into());
         }
     }
-    let mut ready = fds.iter().map(|fd| fd.revents().contains(PollFlags::IN));
+    let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
     if ready.next() == Some(true) {
         // Fails only if another wake-up was seen already.
         let _ = rustix::io::read(&shared.wake, &mut [0; 8]);
     }
-    Ok(ready.collect())
+    let mut are_ready = |idle: &Idle| {
+        let files = if idle.watched.is_some() { 3 } else { 1 };
+        // All of them, for the next machine.
+        let ready = ready.by_ref().take(files);
+        ready.fold(false, |any, ready| any | ready)
+    };
+    Ok(idle.iter().map(&mut are_ready).collect())
 }

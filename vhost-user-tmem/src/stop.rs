@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! How the daemon ends: every thread hears of it, whatever it waits for.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use vhost_user_backend::ShutdownHandle;
 
 /// A request to stop, made once.
 #[derive(Debug)]
@@ -19,23 +16,6 @@ pub struct Stop {
     for_good: AtomicBool,
     /// Becomes readable and stays so.
     event: OwnedFd,
-    connections: Connections,
-}
-
-/// Connections to be ended, by a number of their own.
-#[derive(Default)]
-struct Connections(Mutex<BTreeMap<u64, ShutdownHandle>>);
-
-impl std::fmt::Debug for Connections {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connections")
-    }
-}
-
-impl Connections {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, ShutdownHandle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Stop {
@@ -48,7 +28,6 @@ impl Stop {
             asked: AtomicBool::new(false),
             for_good: AtomicBool::new(false),
             event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            connections: Connections::default(),
         })
     }
 
@@ -57,9 +36,6 @@ impl Stop {
         self.asked.store(true, SeqCst);
         // Fails only if it is readable already.
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-        for handle in self.connections.lock().values() {
-            handle.shutdown();
-        }
     }
 
     /// Asks all threads to stop, and the next daemon does not go on with it.
@@ -84,25 +60,6 @@ impl Stop {
         let time = Timespec::try_from(time).unwrap_or_default();
         // However it ends, the caller looks at `is_asked`.
         let _ = poll(&mut fds, Some(&time));
-    }
-
-    /// Runs `during` while the connection behind `handle` ends when the daemon
-    /// stops.
-    pub fn guard<T>(
-        &self,
-        id: u64,
-        handle: Option<ShutdownHandle>,
-        during: impl FnOnce() -> T,
-    ) -> T {
-        if let Some(handle) = handle {
-            self.connections.lock().insert(id, handle.clone());
-            if self.is_asked() {
-                handle.shutdown();
-            }
-        }
-        let outcome = during();
-        self.connections.lock().remove(&id);
-        outcome
     }
 }
 

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tmem_host::personality::VmDevice;
-use tmem_host::registry::{Connection, Machine};
-use vhost::vhost_user::Listener;
+use tmem_host::registry::{self, Machine};
 
 use super::{BACK_OFF, Shared};
 use crate::blame;
+use crate::confine::{self, Role};
 use crate::entry::Entry;
 use crate::faults;
 use crate::stop::Stop;
-use crate::vhost_user::{self, Waiting};
+use crate::vhost_user::{Connection, Then, Waiting, Watched};
 use crate::vm::Vm;
 
 /// A machine whose front ends are served.
@@ -33,6 +33,8 @@ pub struct Served {
     goes_on: AtomicBool,
     /// That front end, if it could not be served so far.
     waiting: Waiting,
+    /// The front end that is connected, while there is nothing to do for it.
+    connection: Mutex<Option<Connection>>,
     phase: Mutex<Phase>,
     changed: Condvar,
 }
@@ -55,6 +57,8 @@ pub(super) enum Task {
     GoOn,
     /// Somebody is at the entry.
     FrontEnd,
+    /// There is something to do for the front end that is connected, or somebody is at the entry.
+    Messages,
     /// The grace period is over.
     Expire,
 }
@@ -62,9 +66,12 @@ pub(super) enum Task {
 impl Served {
     pub(super) fn new(vm: Arc<Vm>, entry: Entry, doors: Weak<Shared>) -> io::Result<Self> {
         let rest = vm.rest();
+        // Whoever is there when it is looked may be gone when it is to be accepted.
+        entry.socket().set_nonblocking(true)?;
         Ok(Self {
             goes_on: AtomicBool::new(vm.may_have_front_end()),
             waiting: Waiting::default(),
+            connection: Mutex::default(),
             vm,
             entry,
             stop: Stop::new()?,
@@ -92,6 +99,27 @@ impl Served {
         self.goes_on.load(SeqCst)
     }
 
+    /// Whether nothing will ever be done any more.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(*self.lock(), Phase::Over)
+    }
+
+    /// What the front end that is connected waits for.
+    pub(super) fn watched(&self) -> Option<Watched> {
+        self.kept().as_ref().map(Connection::watched)
+    }
+
+    /// Whether a connection waits to be ended.
+    pub(super) fn is_to_end(&self) -> bool {
+        self.stop.is_asked() && self.kept().is_some()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Begins with `task` in a thread of its own.
     pub(super) fn begin(self: &Arc<Self>, task: Task) {
         {
@@ -106,7 +134,12 @@ impl Served {
             rest: BACK_OFF,
         };
         let thread = Builder::new().name(self.vm.name().to_owned());
-        let spawn = || thread.spawn(move || done.after(task));
+        let run = move || {
+            blame::take(done.served.vm.note().as_ref());
+            confine::enter(Role::Connection);
+            done.after(task);
+        };
+        let spawn = || thread.spawn(run);
         let began = faults::fails("thread").and_then(|()| spawn());
         if let Err(error) = began {
             log::warn!("{}: cannot start a thread: {error}", self.vm.name());
@@ -115,51 +148,63 @@ impl Served {
 
     /// Does it, and says how long to wait before the next time.
     fn work(&self, task: Task) -> Duration {
-        blame::take(self.vm.note().as_ref());
-        match task {
-            Task::Expire => self.vm.expire(),
-            Task::GoOn => return self.rest(self.go_on()),
-            Task::FrontEnd => return self.rest(self.attend()),
+        let connection = match task {
+            Task::Expire => {
+                self.vm.expire();
+                return Duration::ZERO;
+            }
+            Task::GoOn => self.go_on(),
+            Task::FrontEnd => Connection::accept(&self.vm, self.entry.socket()),
+            Task::Messages => Ok(self.kept().take()),
+        };
+        match connection {
+            Ok(Some(connection)) => self.serve(connection),
+            Ok(None) => {}
+            Err(error) => {
+                let name = self.vm.name();
+                let line = || log::warn!("{name}: a front end cannot be served: {error:#}");
+                // Its socket is closed when a machine is removed.
+                if !self.stop.is_asked() {
+                    self.vm.say(line);
+                }
+                return BACK_OFF;
+            }
         }
         Duration::ZERO
     }
 
     /// Is tried again when the system was out of something.
-    fn go_on(&self) -> Result<()> {
-        vhost_user::go_on(&self.vm, &self.waiting, &self.entry, &self.stop)?;
+    fn go_on(&self) -> Result<Option<Connection>> {
+        let connection = Connection::go_on(&self.vm, &self.waiting, &self.stop)?;
         self.goes_on.store(false, SeqCst);
-        Ok(())
+        Ok(connection)
     }
 
-    /// How long to wait after a front end was served, or could not be.
-    fn rest(&self, served: Result<()>) -> Duration {
-        let Err(error) = served else {
-            return Duration::ZERO;
-        };
-        let name = self.vm.name();
-        let line = || log::warn!("{name}: a front end cannot be served: {error:#}");
-        self.vm.say(line);
-        BACK_OFF
+    /// Serves a front end until there is nothing to do for it.
+    fn serve(&self, mut connection: Connection) {
+        match connection.serve(self.entry.socket(), &self.stop) {
+            Then::Watch => *self.kept() = Some(connection),
+            Then::End(how) => connection.end(&self.stop, how),
+        }
     }
 
-    fn attend(&self) -> Result<()> {
-        let mut listener = Listener::from(self.entry.listener()?);
-        vhost_user::attend(&self.vm, &mut listener, &self.entry, &self.stop)
-    }
-
-    /// Ends what is being done.
+    /// Ends what is being done, and the connection: soon, on a thread of its own.
     pub(super) fn stop(&self) {
         self.stop.ask();
         let mut phase = self.lock();
-        if *phase != Phase::Busy {
+        if *phase != Phase::Busy && self.kept().is_none() {
             *phase = Phase::Over;
+        }
+        drop(phase);
+        if let Some(doors) = self.doors.upgrade() {
+            doors.wake();
         }
     }
 
     /// Waits until nothing is being done any more, after [`Served::stop`].
     pub(super) fn wait(&self) {
         let mut phase = self.lock();
-        while *phase == Phase::Busy {
+        while *phase != Phase::Over {
             let woken = self.changed.wait(phase);
             phase = woken.unwrap_or_else(PoisonError::into_inner);
         }
@@ -191,11 +236,13 @@ impl Done {
 impl Drop for Done {
     fn drop(&mut self) {
         let served = &self.served;
-        *served.lock() = if served.stop.is_asked() {
+        let mut phase = served.lock();
+        *phase = if served.stop.is_asked() && served.kept().is_none() {
             Phase::Over
         } else {
             Phase::IdleFrom(Instant::now() + self.rest)
         };
+        drop(phase);
         served.changed.notify_all();
         if let Some(doors) = served.doors.upgrade() {
             doors.wake();
@@ -208,8 +255,8 @@ impl Machine for Served {
         &**self.vm.device()
     }
 
-    fn connection(&self) -> Connection {
-        Connection {
+    fn connection(&self) -> registry::Connection {
+        registry::Connection {
             connected: self.vm.is_connected(),
             connections: self.vm.connections(),
             expiries: self.vm.expiries(),
@@ -228,8 +275,9 @@ impl Machine for Served {
     }
 
     fn end(&self) {
-        self.entry.end();
+        // First: nobody is to wonder about a socket that is closed.
         self.stop.ask_for_good();
+        self.entry.end();
         self.stop();
         self.wait();
         if let Some(doors) = self.doors.upgrade() {

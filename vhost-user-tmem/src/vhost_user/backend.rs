@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What the vhost-user-backend crate asks of a device, for one connection.
+//! What messages and queues ask of a device, for one connection.
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use tmem_host::personality::{self, GoOn, Handler, Lane, Step, VmDevice};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringState, VringT};
+use vhost_user_backend::{VhostUserBackend, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
@@ -52,14 +53,20 @@ pub(super) struct Backend {
     raised: Arc<Kick>,
     /// The connection has ended.
     ended: AtomicBool,
-    /// Ends the connection, once there is one.
-    shutdown: OnceLock<ShutdownHandle>,
+    /// The connection is to be ended.
+    is_over: AtomicBool,
+    /// Readable then.
+    over: Arc<OwnedFd>,
     /// Why the host cannot serve it any more.
     trouble: OnceLock<String>,
     past: Mutex<Past>,
     /// Which memory this is: another number for each that is announced, an odd one while
     /// that changes.
     epoch: AtomicU64,
+}
+
+fn event() -> io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
 }
 
 /// What is known of the machine, from earlier connections too.
@@ -88,12 +95,10 @@ impl Backend {
                 .map(|queue| Mutex::new(device.clone().handler(queue)))
                 .collect(),
             device,
-            raised: Arc::new(Kick::new(eventfd(
-                0,
-                EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-            )?)?),
+            raised: Arc::new(Kick::new(event()?)?),
             ended: AtomicBool::new(false),
-            shutdown: OnceLock::new(),
+            is_over: AtomicBool::new(false),
+            over: Arc::new(event()?),
             trouble: OnceLock::new(),
             past: Mutex::new(Past {
                 trace: earlier.unwrap_or_default(),
@@ -156,16 +161,19 @@ impl Backend {
         true
     }
 
-    /// The connection is there, and `handle` ends it.
-    pub(super) fn connected(&self, handle: Option<ShutdownHandle>) {
-        if let Some(handle) = handle {
-            // There is one connection.
-            let _ = self.shutdown.set(handle);
-        }
+    /// The connection is there.
+    pub(super) fn connected(&self) {
         self.end_if_lost();
-        if self.trouble().is_some() {
-            self.shut_down();
-        }
+    }
+
+    /// Whether the connection is to be ended, whatever the front end says.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Readable once [`Self::is_over`].
+    pub(super) fn over(&self) -> &Arc<OwnedFd> {
+        &self.over
     }
 
     /// Ends the connection because of what happened on the host.
@@ -181,9 +189,9 @@ impl Backend {
     }
 
     fn shut_down(&self) {
-        if let Some(handle) = self.shutdown.get() {
-            handle.shutdown();
-        }
+        self.is_over.store(true, Ordering::Release);
+        // Fails only if it is readable already.
+        let _ = rustix::io::write(&*self.over, &1u64.to_ne_bytes());
     }
 
     /// A VM whose memory is gone is served again when it is mapped anew.
@@ -523,7 +531,7 @@ impl VhostUserBackend for Backend {
         Ok(())
     }
 
-    /// The crate's threads stay as long as the connection, idle or not: ours do not.
+    /// The crate has no threads here.
     fn queues_per_thread(&self) -> Vec<u64> {
         Vec::new()
     }

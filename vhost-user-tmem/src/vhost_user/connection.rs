@@ -1,201 +1,284 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One front end's connection, from its acceptance to its end.
+//!
+//! It has no thread of its own: whoever watches it calls [`Connection::serve`] when there is
+//! something to do. Whatever it set up (memory, queues) ends with it: the next one begins afresh,
+//! on the same device.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use vhost::vhost_user::{Error as VhostUserError, Listener};
-use vhost_user_backend::{Error, VhostUserDaemon};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use vm_memory::GuestMemoryMmap;
 
 use super::backend::Backend;
-use super::others::turn_away;
+use super::others::Others;
 use super::queues::Queues;
-use super::session::{Front, Relay, Waiting, pair};
-use super::vring;
-use crate::blame;
-use crate::confine::{self, Role};
+use super::requests::Requests;
+use super::session::{Front, Inner, Relay, Step, Waiting};
 use crate::faults;
 use crate::stop::Stop;
 use crate::vm::{Memory, Vm};
 
-/// Accepts a front end and serves it until it leaves or the daemon stops.
-/// Whatever the connection set up (memory, vrings, threads) ends with it: the
-/// next one begins afresh, on the same device.
-///
-/// Who connects to `socket`, that of the listener, meanwhile is turned away.
-///
-/// The outcome is how it ended: with a sentence if the front end did something wrong.
-///
-/// # Errors
-/// When the connection cannot be had.
-pub fn run(
-    vm: &Vm,
-    id: u64,
-    listener: &mut Listener,
-    socket: &(impl AsFd + Sync),
-    stop: &Stop,
-) -> Result<Result<()>> {
-    let Some(note) = vm.note().filter(|note| note.keeps_fds()) else {
-        return serve(vm, id, Way::Direct(listener), socket, stop);
-    };
-    match listener.accept()? {
-        Some(stream) => {
-            let waiting = Waiting::default();
-            waiting.put(Front::connected(stream, note)?);
-            let ended = serve(vm, id, Way::Relayed(&waiting), socket, stop);
-            if let Some(front) = waiting.take() {
-                // It has no relay. The keeper has its socket, too.
-                front.end();
-            }
-            ended
-        }
-        None => Ok(Ok(())),
+/// How long to wait for the next message before the connection is given back to who watches it.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long to wait after the system refused something.
+const BACK_OFF: Duration = Duration::from_millis(10);
+
+/// A front end that is served.
+#[derive(Debug)]
+pub struct Connection {
+    vm: Arc<Vm>,
+    device: Serving,
+    relay: Relay,
+    others: Others,
+    /// What the relay waits for.
+    waits: PollFlags,
+}
+
+/// What is to be done with a connection.
+#[derive(Debug)]
+pub enum Then {
+    /// To be watched: there is nothing to do.
+    Watch,
+    /// To be ended, because of this.
+    End(Result<()>),
+}
+
+/// What a connection that is idle waits for.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    socket: Arc<UnixStream>,
+    waits: PollFlags,
+    over: Arc<OwnedFd>,
+}
+
+impl Watched {
+    /// Something is to be done when one of these is ready.
+    pub fn poll_fds(&self) -> [PollFd<'_>; 2] {
+        [
+            PollFd::new(&*self.socket, self.waits),
+            PollFd::new(&*self.over, PollFlags::IN),
+        ]
     }
 }
 
-/// Goes on with the front end that the daemon before this one has left, until it leaves or
-/// the daemon stops; `None` if there is none. As [`run`], but if the connection cannot be
-/// had, the front end is `waiting` to be gone on with later.
-pub fn go_on(
-    vm: &Vm,
-    id: u64,
-    waiting: &Waiting,
-    socket: &(impl AsFd + Sync),
-    stop: &Stop,
-) -> Option<Result<Result<()>>> {
-    let note = vm.note().filter(|note| note.keeps_fds())?;
-    let left = waiting.take().map(Ok).or_else(|| Front::left(&note));
-    match left {
-        Some(Ok(front)) => {
-            waiting.put(front);
-            vm.connected();
-            vm.say(|| log::info!("{}: took over its front end", vm.name()));
-            let ended = serve(vm, id, Way::Relayed(waiting), socket, stop);
-            vm.disconnected();
-            if ended.is_ok()
-                && let Some(front) = waiting.take()
-            {
-                // It never had a relay.
-                front.end();
-            }
-            Some(ended)
-        }
-        Some(Err(error)) => Some(Ok(Err(error))),
-        None => {
-            note.forget_session();
-            None
-        }
+/// A device whose queues are served.
+struct Serving {
+    backend: Arc<Backend>,
+    queues: Option<Queues>,
+    mem: Memory,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving").finish_non_exhaustive()
     }
 }
 
-/// How messages come from the front end to the crate.
-enum Way<'a> {
-    Direct(&'a mut Listener),
-    Relayed(&'a Waiting),
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.backend.end();
+        // Waits for their threads.
+        self.queues = None;
+    }
 }
 
-fn serve(
-    vm: &Vm,
-    id: u64,
-    way: Way<'_>,
-    socket: &(impl AsFd + Sync),
-    stop: &Stop,
-) -> Result<Result<()>> {
+/// What it takes to serve a front end.
+fn prepare(vm: &Vm) -> Result<(Serving, Inner)> {
     faults::fails("connection")?;
-    // What the front end announces; queues use it only when it is watched over.
-    let announced = Memory::new(GuestMemoryMmap::new());
     let mem = Memory::new(GuestMemoryMmap::new());
     let backend = Arc::new(Backend::new(vm, mem.clone())?);
-    let (daemon, vrings) =
-        vring::collect(|| VhostUserDaemon::new(vm.name().to_owned(), backend.clone(), announced));
-    let mut daemon = daemon.map_err(sentence)?;
-    let queues = Queues::serve(&backend, vrings)?;
-    vm.set_memory(Some(mem));
-    let mut relay = None;
-    let started = match way {
-        Way::Direct(listener) => daemon.start(listener).map_err(sentence),
-        Way::Relayed(waiting) => begin(&mut daemon, stop).and_then(|(inner, stop)| {
-            let (waiting, note, name) = (waiting.clone(), vm.note(), vm.name().to_owned());
-            let thread = thread::Builder::new().name(format!("relay {}", vm.name()));
-            let run = move || {
-                blame::take(note.as_ref());
-                confine::enter(Role::Relay);
-                faults::at("relay", &name);
-                let front = waiting.take().context("its front end is gone")?;
-                Relay::new(front, inner, stop).run()
-            };
-            relay = Some(thread.spawn(run).context("cannot start a thread")?);
-            Ok(())
-        }),
+    let requests = Requests::new(backend.clone()).map_err(|error| anyhow!("{error}"))?;
+    let queues = Queues::serve(&backend, requests.vrings())?;
+    let device = Serving {
+        backend,
+        queues: Some(queues),
+        mem,
     };
-    let served = started.map(|()| {
-        let handle = daemon.shutdown_handle();
-        backend.connected(handle.clone());
-        let say = || {
-            vm.say(|| log::warn!("{}: another front end was turned away", vm.name()));
+    Ok((device, Inner::new(requests)?))
+}
+
+impl Connection {
+    /// Accepts the front end that waits at `entry`, if there still is one.
+    ///
+    /// # Errors
+    /// When it cannot be served, for example because the daemon is out of file descriptors:
+    /// not to be tried again at once.
+    pub fn accept(vm: &Arc<Vm>, entry: &UnixListener) -> Result<Option<Self>> {
+        let prepared = prepare(vm)?;
+        let socket = match entry.accept() {
+            Ok((socket, _)) => socket,
+            Err(error)
+                if [
+                    ErrorKind::WouldBlock,
+                    ErrorKind::ConnectionAborted,
+                    ErrorKind::Interrupted,
+                ]
+                .contains(&error.kind()) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error).context("cannot accept it"),
         };
-        // A relay hears of the end itself, and works on no message then.
-        let handle = handle.filter(|_| relay.is_none());
-        let wait = || stop.guard(id, handle, || daemon.wait());
-        let ended = turn_away(socket, stop, say, wait);
-        if stop.is_asked() {
-            return Ok(());
-        }
-        judge(ended)
-    });
-    backend.end();
-    // Waits for their threads.
-    drop(queues);
-    drop(daemon);
-    vm.set_trace(backend.trace());
-    vm.set_memory(None);
-    let relayed = relay.map_or(Ok(()), |relay| {
-        let front = relay
-            .join()
-            .map_err(|_| anyhow!("its relay has failed"))??;
-        if !stop.is_asked() || stop.is_for_good() {
-            front.end();
-        }
-        Ok(())
-    });
-    // The next front end maps its memory anew.
-    let lost = vm.device().memory_lost();
-    if lost.is_lost() {
-        lost.reset();
-        return Ok(Err(anyhow!(
-            "the VM's memory is gone: its file was truncated, or the file system under it is full"
-        )));
+        let note = vm.note().filter(|note| note.keeps_fds());
+        let front = Front::connected(socket, note)?;
+        let this = Self::begin(vm, prepared, front);
+        vm.say(|| log::info!("{}: a front end connected", vm.name()));
+        Ok(Some(this))
     }
-    if let Some(trouble) = backend.trouble() {
-        return Ok(Err(anyhow!("{trouble}")));
+
+    /// Goes on with the front end that the daemon before this one has left, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::accept`]; the front end is `waiting` then.
+    pub fn go_on(vm: &Arc<Vm>, waiting: &Waiting, stop: &Stop) -> Result<Option<Self>> {
+        let Some(note) = vm.note().filter(|note| note.keeps_fds()) else {
+            return Ok(None);
+        };
+        let left = waiting.take().map(Ok).or_else(|| Front::left(&note));
+        let front = match left {
+            Some(Ok(front)) => front,
+            Some(Err(error)) => {
+                say(vm, Err(error), stop);
+                return Ok(None);
+            }
+            None => {
+                note.forget_session();
+                return Ok(None);
+            }
+        };
+        let prepared = match prepare(vm) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                waiting.put(front);
+                return Err(error);
+            }
+        };
+        let mut this = Self::begin(vm, prepared, front);
+        vm.say(|| log::info!("{}: took over its front end", vm.name()));
+        if let Err(error) = this.relay.set_up() {
+            let why = "cannot go on with the front end of the daemon before";
+            this.end(stop, Err(error.context(why)));
+            return Ok(None);
+        }
+        Ok(Some(this))
     }
-    served.map(|served| relayed.and(served))
+
+    fn begin(vm: &Arc<Vm>, (device, inner): (Serving, Inner), front: Front) -> Self {
+        vm.connected();
+        vm.set_memory(Some(device.mem.clone()));
+        device.backend.connected();
+        Self {
+            vm: vm.clone(),
+            device,
+            relay: Relay::new(front, inner),
+            others: Others::default(),
+            waits: PollFlags::IN,
+        }
+    }
+
+    /// What it waits for while it is not served.
+    pub fn watched(&self) -> Watched {
+        Watched {
+            socket: self.relay.front().socket().clone(),
+            waits: self.waits,
+            over: self.device.backend.over().clone(),
+        }
+    }
+
+    /// Does what there is to do, until there was nothing for a while. Who connects to `entry`
+    /// meanwhile is turned away.
+    pub fn serve(&mut self, entry: &UnixListener, stop: &Stop) -> Then {
+        faults::at("relay", self.vm.name());
+        let mut last = Instant::now();
+        loop {
+            if stop.is_asked() || self.device.backend.is_over() {
+                return Then::End(Ok(()));
+            }
+            self.waits = match self.relay.step() {
+                Ok(Step::Done) => {
+                    last = Instant::now();
+                    continue;
+                }
+                Ok(Step::Waits(waits)) => waits,
+                Ok(Step::Left) => return Then::End(Ok(())),
+                Err(error) => return Then::End(Err(error)),
+            };
+            let due = self.others.turn_away_if_due(entry, &self.vm);
+            let idle = last.checked_add(IDLE);
+            let until = due.into_iter().chain(idle).min();
+            let pause = until.map(|then| then.saturating_duration_since(Instant::now()));
+            let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+            let watched = self.watched();
+            let [socket, over] = watched.poll_fds();
+            let mut fds = [
+                PollFd::new(entry, PollFlags::IN),
+                socket,
+                over,
+                PollFd::new(stop, PollFlags::IN),
+            ];
+            // The first is left out while somebody waits to be turned away.
+            let fds = match due {
+                None => fds.as_mut_slice(),
+                Some(_) => fds.get_mut(1..).unwrap_or_default(),
+            };
+            match poll(fds, pause.as_ref()) {
+                Ok(0) if due.is_none() && last.elapsed() >= IDLE => return Then::Watch,
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => last = Instant::now(),
+                Err(_) => std::thread::sleep(BACK_OFF),
+            }
+            let waits_at_entry = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+            if due.is_none() && waits_at_entry {
+                self.others.has_come();
+            }
+        }
+    }
+
+    /// Ends it, because of `how`; for the front end, too, unless the next daemon may go on.
+    pub fn end(self, stop: &Stop, how: Result<()>) {
+        let Self {
+            vm, device, relay, ..
+        } = self;
+        let backend = device.backend.clone();
+        drop(device);
+        vm.set_trace(backend.trace());
+        vm.set_memory(None);
+        if how.is_err() || !stop.is_asked() || stop.is_for_good() {
+            relay.front().end();
+        }
+        drop(relay);
+        vm.disconnected();
+        // The next front end maps its memory anew.
+        let lost = vm.device().memory_lost();
+        let how = if lost.is_lost() {
+            lost.reset();
+            Err(anyhow!(
+                "the VM's memory is gone: its file was truncated, or the file system under it is full"
+            ))
+        } else if let Some(trouble) = backend.trouble() {
+            Err(anyhow!("{trouble}"))
+        } else {
+            how
+        };
+        say(&vm, how, stop);
+    }
 }
 
-/// Has the crate serve this process; our end of that connection, and when the daemon stops.
-fn begin(daemon: &mut VhostUserDaemon<Arc<Backend>>, stop: &Stop) -> Result<(UnixStream, OwnedFd)> {
-    let (mut listener, inner) = pair().context("cannot connect to itself")?;
-    let stop = stop.as_fd().try_clone_to_owned()?;
-    daemon.start(&mut listener).map_err(sentence)?;
-    Ok((inner, stop))
-}
-
-/// A front end may leave at any time, in the middle of a message as well.
-fn judge(ended: vhost_user_backend::Result<()>) -> Result<()> {
+/// Has the log tell how a connection ended.
+fn say(vm: &Vm, ended: Result<()>, stop: &Stop) {
+    let name = vm.name();
     match ended {
-        Err(Error::HandleRequest(
-            VhostUserError::Disconnected
-            | VhostUserError::PartialMessage
-            | VhostUserError::SocketBroken(_),
-        )) => Ok(()),
-        other => other.map_err(sentence),
+        // It goes on with the next daemon, perhaps.
+        Ok(()) if stop.is_asked() => {}
+        Ok(()) => vm.say(|| log::info!("{name}: the front end left")),
+        Err(error) => vm.say(|| log::warn!("{name}: the connection ended: {error:#}")),
     }
-}
-
-fn sentence(error: Error) -> anyhow::Error {
-    anyhow!("{error}")
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The vhost-user transport, on the vhost-user-backend crate.
+//! The vhost-user transport, on the vhost crate.
 
 mod backend;
-pub mod connection;
+mod connection;
 mod others;
 mod queues;
-mod serve;
+mod requests;
 mod served;
 mod session;
 mod vring;
 
-pub use serve::{attend, go_on};
+pub use connection::{Connection, Then, Watched};
 pub use session::Waiting;

@@ -2,9 +2,8 @@
 //! The memory that queues use: what the front end has announced, once it is watched
 //! over.
 //!
-//! The vhost-user-backend crate publishes memory in the place that it was given, and
-//! tells of it afterwards. So queues have another place: nobody touches memory whose
-//! loss would end the daemon.
+//! What is announced has a place of its own, where messages change it, and queues have another:
+//! nobody touches memory whose loss would end the daemon.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +14,9 @@ use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::vm::Memory;
 
-/// Slots of memory that the vhost-user-backend crate announces (GET_MAX_MEM_SLOTS), but
-/// does not hold a front end to.
-const MOST_REGIONS: usize = 509;
+/// Slots of memory that are announced (GET_MAX_MEM_SLOTS): as many as KVM has, of which QEMU
+/// keeps three.
+pub(super) const MOST_REGIONS: usize = 509;
 
 /// Memory for the queues of a connection.
 pub(super) struct Served {

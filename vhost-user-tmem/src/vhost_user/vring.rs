@@ -2,7 +2,6 @@
 //! A vring whose thread holds its lock while it works, and lets go when the
 //! front end wants to change something.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -44,18 +43,6 @@ fn say() {
         *last = Some(Instant::now());
         log::warn!("a front end sent a file that is not an eventfd for a queue: it is not used");
     }
-}
-
-thread_local! {
-    /// Those that this thread makes, if they are collected.
-    static MADE: RefCell<Option<Vec<Vring<Memory>>>> = const { RefCell::new(None) };
-}
-
-/// Calls `make`, which has vrings made; gives these, too. The crate shows them to nobody else.
-pub(super) fn collect<T>(make: impl FnOnce() -> T) -> (T, Vec<Vring<Memory>>) {
-    MADE.set(Some(Vec::new()));
-    let made = make();
-    (made, MADE.take().unwrap_or_default())
 }
 
 /// [`VringMutex`], with six differences: a queue's thread that works through
@@ -146,16 +133,14 @@ impl<'a, M: GuestAddressSpace + 'a> VringStateMutGuard<'a, M> for Vring<M> {
 
 impl VringT<Memory> for Vring<Memory> {
     fn new(mem: Memory, max_queue_size: u16) -> Result<Self, Error> {
-        let new = Self {
+        Ok(Self {
             inner: VringMutex::new(mem, max_queue_size)?,
             waiting: Arc::default(),
             is_odd: Arc::default(),
             trouble: Arc::default(),
             kick: Arc::default(),
             changed: Arc::default(),
-        };
-        MADE.with_borrow_mut(|made| made.as_mut().map(|made| made.push(new.clone())));
-        Ok(new)
+        })
     }
 
     fn get_ref(&self) -> MutexGuard<'_, VringState<Memory>> {

@@ -6,8 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -25,20 +24,13 @@ pub(super) const GET_VRING_BASE: u32 = 11;
 pub(super) const SET_VRING_KICK: u32 = 12;
 pub(super) const SET_VRING_CALL: u32 = 13;
 pub(super) const SET_VRING_ERR: u32 = 14;
-pub(super) const GET_PROTOCOL_FEATURES: u32 = 15;
 pub(super) const SET_PROTOCOL_FEATURES: u32 = 16;
-const GET_QUEUE_NUM: u32 = 17;
 pub(super) const SET_VRING_ENABLE: u32 = 18;
-const GET_CONFIG: u32 = 24;
-const GET_MAX_MEM_SLOTS: u32 = 36;
 pub(super) const ADD_MEM_REG: u32 = 37;
 pub(super) const REM_MEM_REG: u32 = 38;
-const SET_DEVICE_STATE_FD: u32 = 42;
-const CHECK_DEVICE_STATE: u32 = 43;
 
 /// The version, in a message's flags.
 const VERSION: u32 = 1;
-const NEED_REPLY: u32 = 1 << 3;
 
 const HEADER: usize = 12;
 /// Longest message that the vhost crate takes.
@@ -55,15 +47,6 @@ pub(super) struct Message {
     pub(super) fds: Vec<OwnedFd>,
 }
 
-/// What came instead of a message.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// Nothing of one came: the sender is gone, or `until` was readable.
-    Before,
-    /// A part of one came, or nonsense.
-    Within,
-}
-
 impl Message {
     pub(super) fn new(request: u32, body: Vec<u8>) -> Self {
         Self {
@@ -74,62 +57,14 @@ impl Message {
         }
     }
 
-    /// Receives a message, unless one of `until` is readable before it is complete.
-    pub(super) fn receive(from: &UnixStream, until: &[BorrowedFd<'_>]) -> Result<Self, Ended> {
-        let mut header = [0; HEADER];
-        let mut message = Self::default();
-        let read = receive(from, until, &mut header, &mut message.fds);
-        if read == 0 {
-            return Err(Ended::Before);
-        }
-        let [r0, r1, r2, r3, f0, f1, f2, f3, l0, l1, l2, l3] = header;
-        let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        if read < HEADER || len > MOST {
-            return Err(Ended::Within);
-        }
-        message.request = u32::from_le_bytes([r0, r1, r2, r3]);
-        message.flags = u32::from_le_bytes([f0, f1, f2, f3]);
-        message.body.resize(len, 0);
-        // Descriptors come with a message's first byte.
-        let mut none = Vec::new();
-        if receive(from, until, &mut message.body, &mut none) < len {
-            return Err(Ended::Within);
-        }
-        Ok(message)
-    }
-
-    /// Sends the message, unless one of `until` is readable before it is taken as a whole.
-    pub(super) fn send(
-        &self,
-        to: &UnixStream,
-        fds: &[BorrowedFd<'_>],
-        until: &[BorrowedFd<'_>],
-    ) -> io::Result<()> {
+    /// Sends the message as a whole; fails if it is not taken at once.
+    pub(super) fn send(&self, to: &UnixStream, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = self.bytes();
-        let mut fds = fds;
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match sendmsg(to, &[IoSlice::new(rest)], &mut control, flags) {
-                Ok(sent) => {
-                    rest = rest.get(sent..).unwrap_or_default();
-                    fds = &[];
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    if !wait(to, PollFlags::OUT, until) {
-                        return Err(io::ErrorKind::ConnectionAborted.into());
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
+        if send(to, &bytes, fds)? == bytes.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
         }
-        Ok(())
     }
 
     /// Its bytes.
@@ -148,21 +83,6 @@ impl Message {
         self.fds.iter().map(AsFd::as_fd).collect()
     }
 
-    /// Whether the vhost crate answers it; `acks`: if asked to, any message.
-    pub(super) fn is_answered(&self, acks: bool) -> bool {
-        let always = [
-            GET_FEATURES,
-            GET_VRING_BASE,
-            GET_PROTOCOL_FEATURES,
-            GET_QUEUE_NUM,
-            GET_CONFIG,
-            GET_MAX_MEM_SLOTS,
-            SET_DEVICE_STATE_FD,
-            CHECK_DEVICE_STATE,
-        ];
-        always.contains(&self.request) || acks && self.flags & NEED_REPLY != 0
-    }
-
     /// The word of 64 bits with this number.
     pub(super) fn word(&self, nth: usize) -> Option<u64> {
         let at = nth.checked_mul(8)?;
@@ -178,56 +98,112 @@ impl Message {
     }
 }
 
-/// Fills `bytes`, unless one of `until` is readable before that; how many it has.
-fn receive(
-    from: &UnixStream,
-    until: &[BorrowedFd<'_>],
-    bytes: &mut [u8],
-    fds: &mut Vec<OwnedFd>,
-) -> usize {
-    let mut done = 0;
-    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+/// Sends as much as is taken at once, with descriptors.
+pub(super) fn send(to: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(retry_on_intr(|| {
+        sendmsg(to, &[IoSlice::new(bytes)], &mut control, flags)
+    })?)
+}
+
+/// What has come of a message so far.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    bytes: Vec<u8>,
+    fds: Vec<OwnedFd>,
+}
+
+/// What came.
+#[derive(Debug)]
+pub(super) enum Came {
+    /// A message.
+    Whole(Message),
+    /// Not all of one yet.
+    Part,
+    /// The sender has left, perhaps within a message.
+    End,
+    /// No message is so long.
+    Nonsense,
+}
+
+impl Incoming {
+    /// Whether nothing has come of the next message yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Takes what is there of a message, and nothing of the next one. Never waits.
+    pub(super) fn receive(&mut self, from: &UnixStream) -> Came {
+        loop {
+            let Some(missing) = self.missing() else {
+                return Came::Nonsense;
+            };
+            if missing == 0 {
+                return self.take().map_or(Came::End, Came::Whole);
+            }
+            let before = self.bytes.len();
+            self.bytes.resize(before.saturating_add(missing), 0);
+            let received = self.read(from, before);
+            let now = before.saturating_add(*received.as_ref().unwrap_or(&0));
+            self.bytes.truncate(now);
+            match received {
+                Ok(0) => return Came::End,
+                Ok(_) => {}
+                Err(Errno::AGAIN) => return Came::Part,
+                Err(_) => return Came::End,
+            }
+        }
+    }
+
+    /// How many bytes are to come of what is to be read next; `None`: no message is so long.
+    fn missing(&self) -> Option<usize> {
+        let have = self.bytes.len();
+        let Some(header) = self.bytes.first_chunk::<HEADER>() else {
+            return HEADER.checked_sub(have);
+        };
+        let [.., l0, l1, l2, l3] = *header;
+        let len = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).ok()?;
+        if len > MOST {
+            return None;
+        }
+        HEADER.checked_add(len)?.checked_sub(have)
+    }
+
+    /// Reads into the bytes from `at` on.
+    fn read(&mut self, from: &UnixStream, at: usize) -> Result<usize, Errno> {
+        let rest = self.bytes.get_mut(at..).unwrap_or_default();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        match recvmsg(from, &mut [IoSliceMut::new(rest)], &mut control, flags) {
-            Ok(received) => {
-                for message in control.drain() {
-                    if let RecvAncillaryMessage::ScmRights(received) = message {
-                        fds.extend(received);
-                    }
-                }
-                if received.bytes == 0 {
-                    break;
-                }
-                done = done.saturating_add(received.bytes);
+        let received =
+            retry_on_intr(|| recvmsg(from, &mut [IoSliceMut::new(rest)], &mut control, flags))?;
+        for message in control.drain() {
+            // They come with the header, whose first byte is what they were sent with.
+            if let RecvAncillaryMessage::ScmRights(fds) = message
+                && at < HEADER
+            {
+                let room = MOST_FDS.saturating_sub(self.fds.len());
+                self.fds.extend(fds.take(room));
             }
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                if !wait(from, PollFlags::IN, until) {
-                    break;
-                }
-            }
-            Err(_) => break,
         }
+        Ok(received.bytes)
     }
-    done
-}
 
-/// Waits until `stream` is ready; `false` if one of `until` is before.
-pub(super) fn wait(stream: &UnixStream, flags: PollFlags, until: &[BorrowedFd<'_>]) -> bool {
-    loop {
-        let mut fds: Vec<_> = until
-            .iter()
-            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
-            .collect();
-        fds.push(PollFd::new(stream, flags));
-        match poll(&mut fds, None) {
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(_) => return false,
-        }
-        let ready = fds.pop().is_some_and(|fd| !fd.revents().is_empty());
-        return ready && fds.iter().all(|fd| fd.revents().is_empty());
+    fn take(&mut self) -> Option<Message> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let fds = std::mem::take(&mut self.fds);
+        let (header, body) = bytes.split_first_chunk::<HEADER>()?;
+        let [r0, r1, r2, r3, f0, f1, f2, f3, ..] = *header;
+        Some(Message {
+            request: u32::from_le_bytes([r0, r1, r2, r3]),
+            flags: u32::from_le_bytes([f0, f1, f2, f3]),
+            body: body.to_vec(),
+            fds,
+        })
     }
 }

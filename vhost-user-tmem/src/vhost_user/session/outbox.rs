@@ -6,14 +6,11 @@
 //! the pipe, or with the front end.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::PollFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
-
-use super::message::wait;
 
 /// A pipe for one answer at a time.
 #[derive(Debug)]
@@ -53,12 +50,10 @@ impl Outbox {
         }
     }
 
-    /// Sends the answer that is there, unless one of `until` is readable before it is taken.
-    pub(super) fn send(&self, to: &UnixStream, until: &[BorrowedFd<'_>]) -> io::Result<()> {
+    /// Sends the answer that is there, if it is taken at once; whether it is with the front
+    /// end now. `to` does not block: splice(2) asks the file, not the call.
+    pub(super) fn send(&self, to: &UnixStream) -> io::Result<bool> {
         while self.is_full() {
-            if !wait(to, PollFlags::OUT, until) {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
             /// More than an answer has.
             const MOST: usize = 1 << 16;
             match splice(
@@ -69,10 +64,11 @@ impl Outbox {
                 MOST,
                 SpliceFlags::NONBLOCK,
             ) {
-                Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Stands between a front end and the vhost-user-backend crate.
+//! Stands between a front end and the device, as the vhost crate serves it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::net::Shutdown;
@@ -10,11 +10,12 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::event::PollFlags;
 
 use super::super::vring::event;
-use super::message::{Ended, GET_PROTOCOL_FEATURES, Message, wait};
+use super::inner::Inner;
+use super::message::{Came, Incoming, Message, send};
 use super::outbox::Outbox;
 use super::state::{FdId, Ring, State};
 use crate::takeover::Note;
@@ -22,41 +23,69 @@ use crate::takeover::Note;
 /// A front end, with what it has set up so far.
 #[derive(Debug)]
 pub(in crate::vhost_user) struct Front {
-    socket: UnixStream,
-    outbox: Outbox,
-    note: Arc<Note>,
-    state: State,
+    socket: Arc<UnixStream>,
+    /// What came of the next message.
+    incoming: Incoming,
+    /// What is to be sent, from this byte on, if it is not in the outbox.
+    answer: Option<(Message, usize)>,
+    /// Where what outlives the daemon is noted.
+    note: Option<Arc<Note>>,
+    /// If it outlives the daemon.
+    kept: Option<Kept>,
     /// Descriptors of a front end that was taken over.
     fds: BTreeMap<FdId, OwnedFd>,
-    /// Whether it outlives the daemon.
-    is_kept: bool,
+}
+
+/// What outlives the daemon.
+#[derive(Debug)]
+struct Kept {
+    outbox: Outbox,
+    state: State,
 }
 
 impl Front {
-    /// One that has connected now.
+    /// One that has connected now; with a note it is to outlive the daemon.
     ///
     /// # Errors
     /// When the system has no pipe.
-    pub(in crate::vhost_user) fn connected(socket: UnixStream, note: Arc<Note>) -> Result<Self> {
-        let mut this = Self {
-            socket,
-            outbox: Outbox::new().context("cannot make a pipe")?,
-            note,
-            state: State::new(),
-            fds: BTreeMap::new(),
-            is_kept: true,
-        };
-        this.note.forget_session();
-        this.note.set_at_work(false);
-        if let Err(error) = this.begin() {
-            this.lose(&error);
+    pub(in crate::vhost_user) fn connected(
+        socket: UnixStream,
+        note: Option<Arc<Note>>,
+    ) -> Result<Self> {
+        let mut this = Self::of(socket, note)?;
+        if let Some(note) = &this.note {
+            let outbox = Outbox::new().context("cannot make a pipe")?;
+            note.forget_session();
+            note.set_at_work(false);
+            let state = State::new();
+            this.kept = Some(Kept { outbox, state });
+            if let Err(error) = this.begin() {
+                this.lose(&error);
+            }
         }
         Ok(this)
     }
 
+    fn of(socket: UnixStream, note: Option<Arc<Note>>) -> Result<Self> {
+        // For splice(2).
+        let unblocked = socket.set_nonblocking(true);
+        unblocked.context("cannot change a socket")?;
+        Ok(Self {
+            socket: Arc::new(socket),
+            incoming: Incoming::default(),
+            answer: None,
+            note,
+            kept: None,
+            fds: BTreeMap::new(),
+        })
+    }
+
     fn begin(&mut self) -> io::Result<()> {
-        let (socket, outbox) = (self.socket.try_clone()?, self.outbox.ends()?);
-        let new = self.state.begin(socket.into(), outbox);
+        let Some(kept) = &mut self.kept else {
+            return Ok(());
+        };
+        let (socket, outbox) = (self.socket.try_clone()?, kept.outbox.ends()?);
+        let new = kept.state.begin(socket.into(), outbox);
         self.keep(new)
     }
 
@@ -72,39 +101,48 @@ impl Front {
         }
         let socket = fds.remove(&state.socket)?;
         let [read, write] = state.outbox.map(|id| fds.remove(&id));
-        let this = Self {
-            socket: socket.into(),
-            outbox: Outbox::left(read?, write?),
-            note: note.clone(),
-            fds,
-            is_kept: true,
-            state,
+        let outbox = Outbox::left(read?, write?);
+        let mut this = match Self::of(socket.into(), Some(note.clone())) {
+            Ok(this) => this,
+            Err(error) => return Some(Err(error)),
         };
         // An answer is there once what it answers is noted.
-        Some(if this.note.is_at_work() && !this.outbox.is_full() {
+        Some(if note.is_at_work() && !outbox.is_full() {
             this.end();
-            Err(anyhow::anyhow!(
+            Err(anyhow!(
                 "the daemon ended while it worked on a message of the front end"
             ))
         } else {
-            this.note.forget_fds_but(&this.state.fds().collect());
+            note.forget_fds_but(&state.fds().collect());
+            this.fds = fds;
+            this.kept = Some(Kept { outbox, state });
             Ok(this)
         })
+    }
+
+    /// Its socket.
+    pub(in crate::vhost_user) fn socket(&self) -> &Arc<UnixStream> {
+        &self.socket
     }
 
     /// Ends the connection for the front end as well.
     pub(in crate::vhost_user) fn end(&self) {
         // It may be gone.
         let _ = self.socket.shutdown(Shutdown::Both);
-        self.note.forget_session();
+        if let Some(note) = &self.note {
+            note.forget_session();
+        }
     }
 
     /// Has descriptors kept, and then what there is noted.
     fn keep(&self, new: Vec<(FdId, OwnedFd)>) -> io::Result<()> {
+        let (Some(note), Some(kept)) = (&self.note, &self.kept) else {
+            return Ok(());
+        };
         for (id, fd) in new {
-            self.note.keep_fd(id, fd.as_fd())?;
+            note.keep_fd(id, fd.as_fd())?;
         }
-        if self.note.set_session(&self.state) {
+        if note.set_session(&kept.state) {
             Ok(())
         } else {
             Err(io::Error::other("it cannot be noted"))
@@ -113,16 +151,88 @@ impl Front {
 
     /// From now on the front end does not outlive the daemon.
     fn lose(&mut self, error: &io::Error) {
-        log::warn!(
-            "{}: its connection does not outlive the daemon: {error}",
-            self.note.name()
-        );
-        self.is_kept = false;
-        self.note.forget_session();
+        self.kept = None;
+        if let Some(note) = &self.note {
+            log::warn!(
+                "{}: its connection does not outlive the daemon: {error}",
+                note.name()
+            );
+            note.forget_session();
+        }
+    }
+
+    /// Notes whether a message is worked on.
+    fn set_at_work(&self, is_at_work: bool) {
+        if let (Some(note), Some(_)) = (&self.note, &self.kept) {
+            note.set_at_work(is_at_work);
+        }
+    }
+
+    /// Notes what a message has set up.
+    fn note(&mut self, message: &mut Message, answer: Option<&Message>) {
+        let Some(kept) = &mut self.kept else {
+            return;
+        };
+        let before = kept.state.clone();
+        let Some(new) = kept.state.apply(message, answer) else {
+            kept.state = before;
+            return;
+        };
+        if kept.state == before {
+            return;
+        }
+        let now: BTreeSet<_> = kept.state.fds().collect();
+        if let Err(error) = self.keep(new) {
+            self.lose(&error);
+            return;
+        }
+        if let Some(note) = &self.note {
+            for id in before.fds().filter(|id| !now.contains(id)) {
+                note.forget_fd(id);
+            }
+        }
+    }
+
+    /// Has an answer on its way. What it answers is noted.
+    fn answer(&mut self, answer: Message) -> io::Result<()> {
+        match &self.kept {
+            Some(kept) if answer.fds.is_empty() => {
+                kept.outbox.put(&answer.bytes())?;
+                self.set_at_work(false);
+            }
+            _ => self.answer = Some((answer, 0)),
+        }
+        Ok(())
+    }
+
+    /// Sends what is on its way, if that is taken at once; whether nothing is left.
+    fn flush(&mut self) -> io::Result<bool> {
+        if let Some(kept) = &self.kept
+            && !kept.outbox.send(&self.socket)?
+        {
+            return Ok(false);
+        }
+        while let Some((answer, sent)) = &mut self.answer {
+            let bytes = answer.bytes();
+            let rest = bytes.get(*sent..).unwrap_or_default();
+            if rest.is_empty() {
+                self.answer = None;
+                self.set_at_work(false);
+                break;
+            }
+            // Descriptors go with the first byte.
+            let fds = if *sent == 0 { answer.fds() } else { Vec::new() };
+            match send(&self.socket, rest, &fds) {
+                Ok(more) => *sent = sent.saturating_add(more),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 }
 
-/// A place for a front end until its relay has a thread.
+/// A place for a front end that cannot be served yet.
 #[derive(Clone, Debug, Default)]
 pub struct Waiting(Arc<Mutex<Option<Front>>>);
 
@@ -140,51 +250,45 @@ impl Waiting {
     }
 }
 
-/// Relays messages between a front end and the crate.
+/// Relays messages between a front end and its device.
 #[derive(Debug)]
 pub(in crate::vhost_user) struct Relay {
     front: Front,
-    /// To the crate.
-    inner: UnixStream,
-    /// Readable when the daemon ends.
-    stop: OwnedFd,
+    inner: Inner,
+}
+
+/// How far a relay is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::vhost_user) enum Step {
+    /// There may be more to do.
+    Done,
+    /// It waits for this.
+    Waits(PollFlags),
+    /// The front end has left.
+    Left,
 }
 
 impl Relay {
-    pub(in crate::vhost_user) fn new(front: Front, inner: UnixStream, stop: OwnedFd) -> Self {
-        Self { front, inner, stop }
+    pub(in crate::vhost_user) fn new(front: Front, inner: Inner) -> Self {
+        Self { front, inner }
     }
 
-    /// Relays until the front end, the crate or the daemon ends; the front end.
-    pub(in crate::vhost_user) fn run(mut self) -> Result<Front> {
-        let outcome = self.set_up().and_then(|()| {
-            // The answer that the daemon before this one did not send.
-            let until = [self.inner.as_fd(), self.stop.as_fd()];
-            let sent = self.front.outbox.send(&self.front.socket, &until);
-            self.front.note.set_at_work(false);
-            sent.context("an answer cannot be sent")
-        });
-        if outcome.is_ok() {
-            while self.relay() {}
-        }
-        // Ends the crate's side, too.
-        let _ = self.inner.shutdown(Shutdown::Both);
-        // The next daemon sets up what this one was kept from.
-        if let Err(error) = outcome
-            && !is_readable(self.stop.as_fd())
-        {
-            self.front.end();
-            return Err(error.context("cannot go on with the front end of the daemon before"));
-        }
-        Ok(self.front)
+    pub(in crate::vhost_user) fn front(&self) -> &Front {
+        &self.front
     }
 
     /// Sets up what a front end that was taken over had set up.
-    fn set_up(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When that cannot be.
+    pub(in crate::vhost_user) fn set_up(&mut self) -> Result<()> {
         let fds = std::mem::take(&mut self.front.fds);
-        self.replay(&fds)?;
+        let Some(kept) = &self.front.kept else {
+            return Ok(());
+        };
+        replay(&mut self.inner, &kept.state, &fds)?;
         // Buffers may have come, and been used, meanwhile.
-        for ring in self.front.state.rings.values() {
+        for ring in kept.state.rings.values() {
             for id in [ring.kick, ring.call].into_iter().flatten().flatten() {
                 if let Some(fd) = fds.get(&id) {
                     let file = File::from(fd.try_clone().context("cannot copy an event")?);
@@ -195,111 +299,83 @@ impl Relay {
                 }
             }
         }
+        // An answer that the daemon before did not send is in the outbox.
+        self.front.set_at_work(false);
         Ok(())
     }
 
-    fn replay(&self, fds: &BTreeMap<FdId, OwnedFd>) -> Result<()> {
-        let state = &self.front.state;
-        let stop = [self.stop.as_fd()];
-        let base = |ring: &Ring| used_index(state, ring, fds);
-        for ring in state.rings.values() {
-            ensure!(
-                !ring.is_started() || ring.used_ring().is_none() || base(ring).is_some(),
-                "a used ring cannot be read"
-            );
+    /// Does as much as can be done without waiting, at most one message.
+    ///
+    /// # Errors
+    /// When the front end did something wrong.
+    pub(in crate::vhost_user) fn step(&mut self) -> Result<Step> {
+        match self.front.flush() {
+            Ok(true) => {}
+            Ok(false) => return Ok(Step::Waits(PollFlags::OUT)),
+            Err(_) => return Ok(Step::Left),
         }
-        let mut script = state.script(base);
-        // All is done when this is answered.
-        script.push((Message::new(GET_PROTOCOL_FEATURES, Vec::new()), Vec::new()));
-        for (message, ids) in script {
-            let found: Option<Vec<BorrowedFd<'_>>> =
-                ids.iter().map(|id| Some(fds.get(id)?.as_fd())).collect();
-            let found = found.context("a file descriptor was not kept")?;
-            message
-                .send(&self.inner, &found, &stop)
-                .context("the device does not take a message")?;
-            if message.is_answered(false) && Message::receive(&self.inner, &stop).is_err() {
-                bail!("the device refuses what was set up");
-            }
-        }
-        Ok(())
-    }
-
-    /// Relays a message of the front end's and its answer; `false` at the end.
-    fn relay(&mut self) -> bool {
-        let (socket, inner, stop) = (&self.front.socket, &self.inner, self.stop.as_fd());
-        if !wait(socket, PollFlags::IN, &[inner.as_fd(), stop]) {
-            return false;
-        }
-        let is_kept = self.front.is_kept;
-        if is_kept {
-            self.front.note.set_at_work(true);
-        }
-        let mut message = match Message::receive(socket, &[inner.as_fd(), stop]) {
-            Ok(message) => message,
-            Err(Ended::Before) => {
-                self.front.note.set_at_work(false);
-                return false;
-            }
-            Err(Ended::Within) => return false,
-        };
-        if message.send(inner, &message.fds(), &[]).is_err() {
-            return false;
-        }
-        let answer = if message.is_answered(self.front.state.acks()) {
-            match Message::receive(inner, &[]) {
-                Ok(answer) => Some(answer),
-                Err(_) => return false,
-            }
-        } else {
-            None
-        };
-        self.note(&mut message, answer.as_ref());
-        if answer.is_none() {
-            self.front.note.set_at_work(false);
-        }
-        answer.is_none_or(|answer| self.answer(&answer).is_ok())
-    }
-
-    /// Answers the front end. What it asked for is noted.
-    fn answer(&self, answer: &Message) -> io::Result<()> {
-        let front = &self.front;
-        let until = [self.inner.as_fd(), self.stop.as_fd()];
-        if !answer.fds.is_empty() {
-            answer.send(&front.socket, &answer.fds(), &until)?;
-            front.note.set_at_work(false);
-            return Ok(());
-        }
-        front.outbox.put(&answer.bytes())?;
-        front.note.set_at_work(false);
-        front.outbox.send(&front.socket, &until)
-    }
-
-    /// Notes what a message has set up: which messages are answered follows from that, too.
-    fn note(&mut self, message: &mut Message, answer: Option<&Message>) {
         let front = &mut self.front;
-        let before = front.state.clone();
-        let Some(new) = front.state.apply(message, answer) else {
-            front.state = before;
-            return;
-        };
-        if !front.is_kept || front.state == before {
-            return;
+        if front.incoming.is_empty() {
+            front.set_at_work(true);
         }
-        if let Err(error) = front.keep(new) {
-            front.lose(&error);
-            return;
+        let came = front.incoming.receive(&front.socket);
+        match came {
+            Came::Whole(message) => self.relay(message),
+            Came::Nonsense => bail!("a message is longer than any"),
+            Came::Part | Came::End => {
+                if front.incoming.is_empty() {
+                    front.set_at_work(false);
+                }
+                Ok(match came {
+                    Came::Part => Step::Waits(PollFlags::IN),
+                    _ => Step::Left,
+                })
+            }
         }
-        let now: std::collections::BTreeSet<_> = front.state.fds().collect();
-        for id in before.fds().filter(|id| !now.contains(id)) {
-            front.note.forget_fd(id);
+    }
+
+    /// Relays a message, and has its answer on its way.
+    fn relay(&mut self, mut message: Message) -> Result<Step> {
+        let front = &mut self.front;
+        let (answer, done) = self.inner.ask(&message, &message.fds());
+        if let Err(error) = done {
+            // It may be told that it was refused, and that is all.
+            if let Some(answer) = answer {
+                let _ = send(&front.socket, &answer.bytes(), &[]);
+            }
+            return Err(error);
+        }
+        front.note(&mut message, answer.as_ref());
+        match answer {
+            Some(answer) => Ok(match front.answer(answer) {
+                Ok(()) => Step::Done,
+                Err(_) => Step::Left,
+            }),
+            None => {
+                front.set_at_work(false);
+                Ok(Step::Done)
+            }
         }
     }
 }
 
-fn is_readable(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+/// Says to the device what a front end would that has set up this.
+fn replay(inner: &mut Inner, state: &State, fds: &BTreeMap<FdId, OwnedFd>) -> Result<()> {
+    let base = |ring: &Ring| used_index(state, ring, fds);
+    for ring in state.rings.values() {
+        ensure!(
+            !ring.is_started() || ring.used_ring().is_none() || base(ring).is_some(),
+            "a used ring cannot be read"
+        );
+    }
+    for (message, ids) in state.script(base) {
+        let found: Option<Vec<BorrowedFd<'_>>> =
+            ids.iter().map(|id| Some(fds.get(id)?.as_fd())).collect();
+        let found = found.context("a file descriptor was not kept")?;
+        let (_, done) = inner.ask(&message, &found);
+        done.context("the device refuses what was set up")?;
+    }
+    Ok(())
 }
 
 /// The used index of a ring in guest memory.

@@ -85,12 +85,6 @@ impl State {
         }
     }
 
-    /// Whether the front end is told of what became of a message that it wants to hear of.
-    pub(super) fn acks(&self) -> bool {
-        let wants = |features: Option<u64>, bit| features.is_some_and(|all| all & bit != 0);
-        self.has_asked && wants(self.protocol, VhostUserProtocolFeatures::REPLY_ACK.bits())
-    }
-
     /// All descriptors.
     pub(super) fn fds(&self) -> impl Iterator<Item = FdId> {
         let regions = self.regions.iter().map(|region| region.fd);
