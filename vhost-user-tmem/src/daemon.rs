@@ -129,6 +129,10 @@ pub fn run(options: &Options) -> Result<()> {
     ready::tell();
     confine::enter(Role::Main);
     wait(&signals, &takeover, &registry, &room, &health);
+    if takeover.keeps_memory() {
+        // While guests are still served: they would wait for it. Refused, they do.
+        let _ = store.unmap();
+    }
     doors.end();
     drop((control, scrape));
     Ok(())

@@ -289,6 +289,22 @@ impl Mapping {
         Ok(())
     }
 
+    /// Takes all pages out of this process's page tables, a piece at a time so that nobody
+    /// who maps something waits for long. What is accessed later is mapped anew.
+    pub(super) fn unmap(&self) -> io::Result<()> {
+        const PIECE: usize = 8 << 20;
+        let end = usize::try_from(self.len()).map_or(self.reserved, |len| len.min(self.reserved));
+        for start in (0..end).step_by(PIECE) {
+            // SAFETY: the offset is below `reserved`, the size of the mapping.
+            let piece = unsafe { self.base.add(start) }.as_ptr().cast();
+            let len = PIECE.min(end - start);
+            // SAFETY: the bytes lie in the mapping, which is a shared one of a file: the
+            // file has what they hold, and who accesses them finds it there.
+            unsafe { rustix::mm::madvise(piece, len, Advice::LinuxDontNeed) }?;
+        }
+        Ok(())
+    }
+
     /// Bytes that there can be.
     pub(super) fn reserved(&self) -> usize {
         self.reserved

@@ -384,6 +384,11 @@ impl Arena {
         self.mapping.lock()
     }
 
+    /// Takes all segments out of this process's page tables, for now.
+    pub(crate) fn unmap(&self) -> io::Result<()> {
+        self.mapping.unmap()
+    }
+
     /// Bytes that all segments can have.
     pub(crate) fn reserved(&self) -> usize {
         self.mapping.reserved()
