@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One daemon after the other, and the holder that keeps what they leave.
 
+use super::outcome::Way;
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -75,10 +77,16 @@ impl Host {
         UnixStream::connect(self.dir.path().join("tmem.sock")).context("cannot connect")
     }
 
-    /// Kills the daemon, and waits until it has ended.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    /// Kills the daemon or asks it to end, and waits until it has.
+    pub(super) fn end(&mut self, way: Way) -> Result<()> {
         let mut daemon = self.daemon.take().context("no daemon is there")?;
-        daemon.0.kill().context("cannot kill the daemon")?;
+        match way {
+            Way::Killed | Way::KilledWhole => daemon.0.kill().context("cannot kill the daemon")?,
+            Way::AskedWhole => {
+                kill_process(Pid::from_child(&daemon.0), Signal::TERM)
+                    .context("cannot ask the daemon to end")?;
+            }
+        }
         daemon.0.wait().context("the daemon does not end")?;
         Ok(())
     }

@@ -16,8 +16,8 @@ use crate::report::{Report, write_json};
 use crate::vhost;
 use anyhow::{Context, Result, ensure};
 use daemon::Host;
-use load::Load;
-use outcome::{Kill, Outcome};
+use load::{Clock, Load};
+use outcome::{End, Outcome, Way};
 use std::path::Path;
 use std::time::Instant;
 
@@ -31,6 +31,9 @@ const HELD: u64 = 4096;
 const QUICK_HELD: u64 = 64;
 const KILLS: u32 = 50;
 const QUICK_KILLS: u32 = 3;
+/// Ends of daemons that have all of it mapped, in each way: all is got before, which takes long.
+const WHOLE: u32 = 4;
+const QUICK_WHOLE: u32 = 2;
 /// Pages of each sort.
 const PAGES: usize = 8192;
 const QUICK_PAGES: usize = 512;
@@ -73,10 +76,13 @@ pub(crate) fn run(
 
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let mut outcomes = Vec::new();
-    for cpus in 1..=cpus.min(2) {
-        let outcome = measured(&mut host, &mut load, cpus, kills)?;
-        println!("{}", outcome.line());
-        outcomes.push(outcome);
+    let cpus = cpus.min(2);
+    for cpus in 1..=cpus {
+        outcomes.push(measured(&mut host, &mut load, cpus, kills)?);
+    }
+    let ends = if quick { QUICK_WHOLE } else { WHOLE };
+    for way in [Way::KilledWhole, Way::AskedWhole] {
+        outcomes.push(measured_whole(&mut host, &mut load, cpus, way, ends)?);
     }
     load.check()?;
 
@@ -133,31 +139,61 @@ fn fill(load: &mut Load, host: &Host, held: u64) -> Result<()> {
     Ok(())
 }
 
-/// Kills the daemon so often; those that follow have so many CPUs.
+/// Kills the daemon so often, soon after it began; those that follow have so many CPUs.
 fn measured(host: &mut Host, load: &mut Load, cpus: usize, kills: u32) -> Result<Outcome> {
     let mut seen = Vec::new();
     load.during(|clock| {
         // The first one that follows has other CPUs than the one that is killed.
         for nth in 0..=kills {
-            clock.wait_for_some()?;
-            clock.begin();
-            let begin = Instant::now();
-            host.kill()?;
-            let ended = begin.elapsed();
-            let back = host.start_next(cpus)?;
-            clock.wait_for_some()?;
-            let kill = Kill {
-                ended,
-                back,
-                pause: clock.longest(),
-            };
+            let end = one_end(host, clock, cpus, Way::Killed)?;
             if nth > 0 {
-                seen.push(kill);
+                seen.push(end);
             }
         }
         Ok(())
     })?;
+    outcome(host, load, (cpus, Way::Killed), seen)
+}
+
+/// Ends the daemon so often, each time after it has served every page.
+fn measured_whole(
+    host: &mut Host,
+    load: &mut Load,
+    cpus: usize,
+    way: Way,
+    ends: u32,
+) -> Result<Outcome> {
+    let mut seen = Vec::new();
+    for _ in 0..ends {
+        load.check()?;
+        load.during(|clock| {
+            seen.push(one_end(host, clock, cpus, way)?);
+            Ok(())
+        })?;
+    }
+    outcome(host, load, (cpus, way), seen)
+}
+
+/// Ends the daemon, and starts the next one.
+fn one_end(host: &mut Host, clock: &Clock, cpus: usize, way: Way) -> Result<End> {
+    clock.wait_for_some()?;
+    clock.begin();
+    let begin = Instant::now();
+    host.end(way)?;
+    let ended = begin.elapsed();
+    let back = host.start_next(cpus)?;
+    clock.wait_for_some()?;
+    Ok(End {
+        ended,
+        back,
+        pause: clock.longest(),
+    })
+}
+
+fn outcome(host: &Host, load: &Load, how: (usize, Way), seen: Vec<End>) -> Result<Outcome> {
     let stats = host.stats()?;
     ensure!(stats.held > 0, "nothing is held");
-    Outcome::new(cpus, stats.held, load.pages(), seen).context("no kill")
+    let outcome = Outcome::new(how, stats.held, load.pages(), seen).context("no end")?;
+    println!("{}", outcome.line());
+    Ok(outcome)
 }

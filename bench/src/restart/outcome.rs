@@ -6,8 +6,31 @@ use crate::report::Report;
 use serde::Serialize;
 use std::time::Duration;
 
-/// What was seen of a kill.
-pub(super) struct Kill {
+/// How daemons end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Way {
+    /// By SIGKILL, soon after they began.
+    Killed,
+    /// By SIGKILL, when they have served every page: the system has to unmap all of it.
+    KilledWhole,
+    /// By SIGTERM, when they have served every page.
+    AskedWhole,
+}
+
+impl Way {
+    /// As rows of tables begin, after the number of CPUs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "",
+            Self::KilledWhole => ", all mapped",
+            Self::AskedWhole => ", all mapped, SIGTERM",
+        }
+    }
+}
+
+/// What was seen of an end.
+pub(super) struct End {
     /// Until the process had ended.
     pub(super) ended: Duration,
     /// From the start of the next until it served.
@@ -45,9 +68,10 @@ impl Times {
 #[derive(Serialize)]
 pub(super) struct Outcome {
     pub(super) cpus: usize,
+    pub(super) way: Way,
     pub(super) held_bytes: u64,
     pub(super) pages: u64,
-    pub(super) kills: usize,
+    pub(super) ends: usize,
     pub(super) ended: Times,
     pub(super) back: Times,
     /// Milliseconds for a GiB, of the median.
@@ -56,17 +80,23 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(cpus: usize, held: u64, pages: u64, kills: Vec<Kill>) -> Option<Self> {
-        let back = Times::of(kills.iter().map(|kill| kill.back))?;
+    pub(super) fn new(
+        (cpus, way): (usize, Way),
+        held: u64,
+        pages: u64,
+        ends: Vec<End>,
+    ) -> Option<Self> {
+        let back = Times::of(ends.iter().map(|end| end.back))?;
         Some(Self {
             cpus,
+            way,
             held_bytes: held,
             pages,
-            kills: kills.len(),
-            ended: Times::of(kills.iter().map(|kill| kill.ended))?,
+            ends: ends.len(),
+            ended: Times::of(ends.iter().map(|end| end.ended))?,
             back_per_gib: back.p50 / Self::gib(held),
             back,
-            pause: Times::of(kills.iter().map(|kill| kill.pause))?,
+            pause: Times::of(ends.iter().map(|end| end.pause))?,
         })
     }
 
@@ -81,15 +111,15 @@ impl Outcome {
 
     pub(super) fn name(&self) -> String {
         let s = if self.cpus == 1 { "" } else { "s" };
-        format!("{} CPU{s}", self.cpus)
+        format!("{} CPU{s}{}", self.cpus, self.way.name())
     }
 
     /// One line, as soon as it is known.
     pub(super) fn line(&self) -> String {
         format!(
-            "{}, {} kills: back after {:.0} ms, pause {:.0} ms, at most {:.0} ms",
+            "{}, {} ends: back after {:.0} ms, pause {:.0} ms, at most {:.0} ms",
             self.name(),
-            self.kills,
+            self.ends,
             self.back.p50,
             self.pause.p50,
             self.pause.max
@@ -100,7 +130,7 @@ impl Outcome {
         let name = self.name();
         report.metric(format!("{name}: held"), self.held(), "GiB");
         let rows = [
-            ("killed until ended", &self.ended),
+            ("until it has ended", &self.ended),
             ("started until it serves", &self.back),
             ("pause", &self.pause),
         ];

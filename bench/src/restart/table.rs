@@ -14,8 +14,9 @@ pub(super) fn section(
     let mut text = format!(
         "Made by `cargo xtask bench restart --out docs`, in one run; do not edit. {machine}; {content}.\n\n\
          One driver with 32 requests under way puts and gets pages at random, in runs of 256, and compares them. The daemon gets \
-         SIGKILL, and the next one is started as soon as it has ended. The front end does not connect anew.\n\n\
-         | the daemon's CPUs | held | pages | kills | killed until ended | started until it serves | for a GiB | pause: median | p99 | max |\n\
+         SIGKILL, and the next one is started as soon as it has ended. The front end does not connect anew. Where all is mapped, every page was \
+         got before.\n\n\
+         | the daemons | held | pages | ends | until it has ended | started until it serves | for a GiB | pause: median | p99 | max |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
     );
     for outcome in outcomes {
@@ -23,10 +24,10 @@ pub(super) fn section(
         let _ = writeln!(
             text,
             "| {} | {:.2} GiB | {} | {} | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} ms |",
-            outcome.cpus,
+            outcome.name(),
             outcome.held(),
             outcome.pages,
-            outcome.kills,
+            outcome.ends,
             outcome.ended.p50,
             outcome.back.p50,
             outcome.back_per_gib,
