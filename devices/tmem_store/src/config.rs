@@ -54,8 +54,7 @@ pub struct ClientConfig {
     pub identity: Option<Identity>,
     /// Most bytes that the store holds for this client: the memory of its
     /// pages and their bookkeeping. While the cleaner moves pages to a new
-    /// segment, that segment is held beyond it; and up to 128 KiB for pages that were
-    /// overwritten ([`Pool::put_or_keep`](crate::Pool::put_or_keep)) and not yet cleaned up.
+    /// segment, that segment is held beyond it.
     pub quota: u64,
     /// Pool ids run from 0 to `max_pools - 1`.
     pub max_pools: u32,

@@ -6,10 +6,7 @@ use crate::reclaim::{Effort, Member};
 use crate::sync::Arc;
 use crate::types::{Found, Get, ObjectId, Page, PoolKind, Put};
 #[cfg(doc)]
-use crate::{
-    config::ClientConfig,
-    types::{Lost, Refused},
-};
+use crate::types::{Lost, Refused};
 
 /// A pool of pages. Cloning gives another handle to it.
 ///
@@ -51,11 +48,16 @@ impl Pool {
         self.put_with(object, index, page, Older::Goes)
     }
 
-    /// As [`Pool::put`], but if it is refused, the older page stays where it is, and it is
-    /// there for gets until the new one is. For the new one, memory may be had beyond the
-    /// quota: see [`ClientConfig::quota`].
+    /// As [`Pool::put`], but if it is refused, the older page stays where it is, and gets find
+    /// it until the new one is there. Pages that have no older one leave a part of the client's
+    /// quota, about a thirty-second, for those that have: both are held for a moment. For
+    /// persistent pools: in others it is a put.
     pub fn put_or_keep(&self, object: &ObjectId, index: u64, page: &Page) -> Put {
-        self.put_with(object, index, page, Older::Stays)
+        let older = match self.kind() {
+            PoolKind::Persistent => Older::Stays,
+            PoolKind::Ephemeral => Older::Goes,
+        };
+        self.put_with(object, index, page, older)
     }
 
     fn put_with(&self, object: &ObjectId, index: u64, page: &Page, older: Older) -> Put {

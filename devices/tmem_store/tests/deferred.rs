@@ -10,6 +10,8 @@ mod coherency;
 mod limits;
 #[path = "model.rs"]
 mod model;
+#[path = "overwrites.rs"]
+mod overwrites;
 #[path = "shares.rs"]
 mod shares;
 #[path = "stress.rs"]

@@ -26,6 +26,11 @@ const KINDS: [PoolKind; 4] = [
 /// What the store keeps free, to move and recompress pages when all else is used up.
 const RESERVE: u64 = 288 * KIB;
 
+/// What new pages that keep older ones leave of a quota.
+fn reserve(quota: u64) -> u64 {
+    (quota / 32 + 256 * KIB).min(quota / 2)
+}
+
 /// Bytes by which segments are backed.
 const PIECE: u64 = 16 * KIB;
 
@@ -43,6 +48,8 @@ enum Op {
         at: At,
         seed: u64,
         texture: Texture,
+        /// An older page stays if this one is refused.
+        keeps: bool,
     },
     PutRun {
         at: At,
@@ -129,8 +136,8 @@ fn texture() -> impl Strategy<Value = Texture> {
 fn op() -> impl Strategy<Value = Op> {
     let count = prop_oneof![0..40_u64, 0..5000_u64, any::<u64>(), Just(u64::MAX)];
     prop_oneof![
-        6 => (at(), any::<u64>(), texture())
-            .prop_map(|(at, seed, texture)| Op::Put { at, seed, texture }),
+        6 => (at(), any::<u64>(), texture(), any::<bool>())
+            .prop_map(|(at, seed, texture, keeps)| Op::Put { at, seed, texture, keeps }),
         6 => (at(), 0..80_u32, any::<u64>(), texture())
             .prop_map(|(at, count, seed, texture)| Op::PutRun { at, count, seed, texture }),
         6 => at().prop_map(|at| Op::Get { at }),
@@ -225,14 +232,25 @@ impl World {
 
     /// Whether a put may be refused like this, judged by what was held before
     /// it and was cached after it.
-    fn check_refusal(&self, at: At, why: Refused, there: bool, held: [u64; 3], cached: [u64; 2]) {
+    fn check_refusal(
+        &self,
+        at: At,
+        why: Refused,
+        (there, keeps): (bool, bool),
+        held: [u64; 3],
+        cached: [u64; 2],
+    ) {
         let guest = &self.guests[at.client];
+        let left = match keeps && !there {
+            true => reserve(guest.quota),
+            false => 0,
+        };
         let kind = KINDS[at.pool as usize];
         match why {
             Refused::Frozen => assert!(guest.frozen && (!there || kind == PoolKind::Ephemeral)),
             Refused::Quota => {
                 let of_pool = at.pool == 2 && held[2] + step() > 200 * KIB;
-                assert!(held[0] + step() > guest.quota || of_pool, "{held:?}");
+                assert!(held[0] + step() + left > guest.quota || of_pool, "{held:?}");
                 if !of_pool {
                     assert_eq!(cached[0], 0);
                 }
@@ -264,6 +282,7 @@ impl World {
         [client.held_bytes, store.held_bytes, pool.held_bytes()]
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that a put may depend on")]
     fn after_put(
         &mut self,
         at: At,
@@ -272,16 +291,20 @@ impl World {
         texture: Texture,
         held: [u64; 3],
         cached: [u64; 2],
+        keeps: bool,
     ) {
         let key = (at.pool, at.object, at.index);
         let there = self.guests[at.client].pages.contains_key(&key);
         match KINDS[at.pool as usize] {
+            _ if keeps && put.result.is_err() => assert!(!put.prior_removed),
             PoolKind::Persistent => assert_eq!(put.prior_removed, there),
             PoolKind::Ephemeral => assert!(there || !put.prior_removed),
         }
         if let Err(why) = put.result {
-            self.check_refusal(at, why, there, held, cached);
-            self.guests[at.client].pages.remove(&key);
+            self.check_refusal(at, why, (there, keeps), held, cached);
+            if !keeps {
+                self.guests[at.client].pages.remove(&key);
+            }
         } else {
             assert!(!self.guests[at.client].frozen || there);
             self.guests[at.client].pages.insert(key, (seed, texture));
@@ -319,11 +342,21 @@ impl World {
         };
         let (kind, object) = (pool.kind(), object(at.object));
         match *op {
-            Op::Put { seed, texture, .. } => {
+            Op::Put {
+                seed,
+                texture,
+                keeps,
+                ..
+            } => {
                 let held = self.held(at, &pool);
-                let put = pool.put(&object, at.index, &page(seed, texture));
+                let page = page(seed, texture);
+                let put = match keeps {
+                    true => pool.put_or_keep(&object, at.index, &page),
+                    false => pool.put(&object, at.index, &page),
+                };
                 let cached = self.cached(at);
-                self.after_put(at, put, seed, texture, held, cached);
+                let keeps = keeps && kind == PoolKind::Persistent;
+                self.after_put(at, put, seed, texture, held, cached, keeps);
             }
             Op::PutRun {
                 count,
@@ -348,7 +381,8 @@ impl World {
                 for (nth, put, cached) in outcomes {
                     if let Some(index) = at.index.checked_add(nth) {
                         let at = At { index, ..at };
-                        self.after_put(at, put, seed.wrapping_add(nth), texture, held, cached);
+                        let seed = seed.wrapping_add(nth);
+                        self.after_put(at, put, seed, texture, held, cached, false);
                     } else {
                         assert_eq!(put, refused(Refused::Unreadable));
                     }

@@ -18,7 +18,7 @@ impl Budget {
     ) -> Result<Content, Shortage> {
         // A client over its quota (which was lowered) gets no new page kept,
         // not even in memory that it holds already.
-        if room == Room::New && self.held() > self.quota() {
+        if !self.may_keep(room) {
             return Err(Shortage::Client);
         }
         if let Some(shortage) = self.is_overdrawn() {

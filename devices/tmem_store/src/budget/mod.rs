@@ -52,20 +52,23 @@ impl Shortage {
     }
 }
 
-/// Which memory a page may have.
+/// Which memory a page may have. Without an older page in its place it gets none, not even
+/// such as is held already, while more is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// None, not even such as is held already, if more is held than the quota.
+    /// A new page: the whole quota.
     New,
-    /// What there is within the quota: it takes an older page's place.
-    Replaces,
-    /// Up to [`OVERWRITES`] beyond the quota: the older page goes when the new one is there.
-    Overwrites,
+    /// A new page of those that are overwritten in place: it leaves a part of the quota.
+    Leaving,
+    /// There is an older page in its place: the whole quota.
+    Replacing,
 }
 
-/// Bytes that may be held beyond a client's quota for pages that are overwritten: of so much,
-/// the cleaner finds enough that is dead.
-const OVERWRITES: u64 = SEGMENT as u64;
+/// The part of a quota that new pages leave for pages that are overwritten in place. Old and
+/// new page are held together then, and of what is dead the cleaner leaves 1/64.
+fn reserve(quota: u64) -> u64 {
+    (quota / 32 + 2 * SEGMENT as u64).min(quota / 2)
+}
 
 /// The budget of a client, and its page memory.
 #[derive(Debug)]
@@ -174,19 +177,21 @@ impl Budget {
 
     /// Charges `bytes` to the client and the store.
     pub(crate) fn charge(&self, bytes: u64) -> Result<(), Shortage> {
-        self.charge_for(Room::Replaces, bytes)
+        self.charge_for(Room::Replacing, bytes)
+    }
+
+    /// Most that is held when a page is kept in such memory.
+    pub(super) fn limit_for(&self, room: Room) -> u64 {
+        let quota = self.quota();
+        match room {
+            Room::New | Room::Replacing => quota,
+            Room::Leaving => quota - reserve(quota),
+        }
     }
 
     /// Charges `bytes` for a page that may have such memory.
     fn charge_for(&self, room: Room, bytes: u64) -> Result<(), Shortage> {
-        let beyond = match room {
-            Room::New | Room::Replaces => 0,
-            Room::Overwrites => OVERWRITES,
-        };
-        if !self
-            .ledger
-            .charge(self.quota().saturating_add(beyond), bytes)
-        {
+        if !self.ledger.charge(self.limit_for(room), bytes) {
             return Err(Shortage::Client);
         }
         if !self.store.charge(bytes) {
@@ -216,6 +221,11 @@ impl Budget {
     pub(crate) fn credit(&self, bytes: u64) {
         self.ledger.credit(bytes);
         self.store.ledger.credit(bytes);
+    }
+
+    /// Whether a page that may have such memory may be kept in it, be it held already.
+    pub(crate) fn may_keep(&self, room: Room) -> bool {
+        room == Room::Replacing || self.held() <= self.limit_for(room)
     }
 
     /// Whether more is held, or set aside for deferred pages, than the quota.

@@ -28,7 +28,7 @@ pub(crate) struct Attempt<'a> {
     /// Which memory it may have.
     room: Room,
     older: Older,
-    /// The older page may be given up, or memory had beyond the quota because of it.
+    /// The older page may be given up.
     has_older: bool,
     /// The older page was given up.
     prior: bool,
@@ -97,15 +97,20 @@ impl Pages {
         if !there && self.budget.is_frozen() {
             return refused(Refused::Frozen, false);
         }
+        let room = match (there, older) {
+            (true, _) => Room::Replacing,
+            (false, Older::Goes) => Room::New,
+            (false, Older::Stays) => Room::Leaving,
+        };
         let mut find = |payload: Payload<'_>| {
             find(Attempt {
                 pages: self,
                 key,
                 nth,
                 payload,
-                room: if there { Room::Replaces } else { Room::New },
+                room,
                 older,
-                has_older: there,
+                has_older: there && older == Older::Goes,
                 prior: false,
                 kept: None,
             })
@@ -116,7 +121,9 @@ impl Pages {
         if self.budget.compression() == Compression::None {
             return find(codec::raw(page));
         }
-        if let Some(put) = self.put_deferred(key, nth, page) {
+        if self.budget.may_keep(room)
+            && let Some(put) = self.put_deferred(key, nth, page)
+        {
             return put;
         }
         codec::compress(page, |payload| {
@@ -217,17 +224,12 @@ impl Attempt<'_> {
         }
     }
 
-    /// Gives the older page up, once; whether there was one. Its memory may be just what the
-    /// new one needs. Its block stays: at the quota there may be no room to make it again. A
-    /// page that is to stay until the new one is there gives its memory later: as much is had
-    /// beyond the quota meanwhile.
+    /// Gives the older page up, once, unless it is to stay; whether there was one. Its memory
+    /// may be just what the new one needs. Its block stays: at the quota there may be no room to
+    /// make it again.
     pub(crate) fn give_up_older(&mut self) -> bool {
         if !std::mem::take(&mut self.has_older) {
             return false;
-        }
-        if self.older == Older::Stays {
-            self.room = Room::Overwrites;
-            return true;
         }
         let Self {
             pages, key, nth, ..
@@ -250,7 +252,7 @@ impl Attempt<'_> {
         }
         let goes = self.older == Older::Goes;
         let prior = (goes && pages.remove(key, nth)) || self.prior;
-        let is_new = !prior && (goes || self.room == Room::New);
+        let is_new = !prior && (goes || self.room != Room::Replacing);
         if is_new && pages.kind() == PoolKind::Persistent {
             pages.budget.note_refusal();
         }

@@ -20,7 +20,7 @@ use crate::types::ObjectId;
 pub(crate) enum Cleaned {
     /// Memory came back.
     Memory,
-    /// Somebody else is at it.
+    /// Somebody else is at it, or reads what is to come back.
     Busy,
     /// No memory came back.
     Nothing,
@@ -34,6 +34,15 @@ impl Cleaned {
     pub(crate) fn is_memory(self) -> bool {
         self == Self::Memory
     }
+}
+
+/// What came of moving the entries of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Evacuated {
+    /// Entries that were looked at.
+    pub(super) pages: u64,
+    /// None of them is left, but somebody still reads one: its memory comes back soon.
+    is_read: bool,
 }
 
 /// What becomes of the entries of a segment.
@@ -150,13 +159,16 @@ impl Member {
         let Some(victim) = victim else {
             return Cleaned::memory(spent() < before);
         };
-        self.evacuate(&mut cleaner, victim, How::AsTheyAre, effort, patient);
+        let Evacuated { is_read, .. } =
+            self.evacuate(&mut cleaner, victim, How::AsTheyAre, effort, patient);
         self.budget.counters.cleaned_segments.add(1);
-        Cleaned::memory(spent() < before)
+        match Cleaned::memory(spent() < before) {
+            Cleaned::Nothing if is_read => Cleaned::Busy,
+            cleaned => cleaned,
+        }
     }
 
-    /// Moves all entries out of a segment, as far as there is memory, and returns how many
-    /// it looked at.
+    /// Moves all entries out of a segment, as far as there is memory.
     pub(super) fn evacuate(
         &self,
         cleaner: &mut Cleaner,
@@ -164,7 +176,7 @@ impl Member {
         how: How,
         effort: &mut Effort,
         patient: bool,
-    ) -> u64 {
+    ) -> Evacuated {
         let arena = self.budget.arena();
         let mut loan = Loan::default();
         let (mut at, mut pages) = (0, 0);
@@ -191,8 +203,9 @@ impl Member {
                 }
             }
         }
+        let is_read = self.budget.log.is_only_read(arena, &victim);
         self.repay(self.budget.log.done(arena, victim), loan.bytes);
-        pages
+        Evacuated { pages, is_read }
     }
 
     /// Moves an entry if its page is still kept there; `false` if there is no memory

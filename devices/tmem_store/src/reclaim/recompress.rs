@@ -51,10 +51,10 @@ impl Member {
         };
         let start = Instant::now();
         let effort = &mut Effort::tidying();
-        let pages = self.evacuate(cleaner, victim, How::Smaller, effort, true);
+        let done = self.evacuate(cleaner, victim, How::Smaller, effort, true);
         let time = u64::try_from(start.elapsed().as_micros()).unwrap_or(0);
         budget.counters.recompression_microseconds.add(time);
-        pages
+        done.pages
     }
 }
 

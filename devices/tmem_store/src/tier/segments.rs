@@ -55,7 +55,7 @@ impl Segment {
 
     /// Whether somebody may read what was freed meanwhile. If not, who had pins has done with
     /// them for who sees this.
-    fn is_pinned(&self) -> bool {
+    pub(super) fn is_pinned(&self) -> bool {
         self.refs.load(Acquire) >= 1 << 32
     }
 

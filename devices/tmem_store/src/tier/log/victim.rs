@@ -191,6 +191,12 @@ impl Log {
         Some(Moved::Name(first.name, tag, object))
     }
 
+    /// Whether nothing of a victim is live, but somebody still reads what was.
+    pub(crate) fn is_only_read(&self, arena: &Arena, victim: &Victim) -> bool {
+        let segment = arena.segment(victim.segment());
+        segment.is_some_and(|segment| segment.live.load(Relaxed) == 0 && segment.is_pinned())
+    }
+
     /// Gives a victim back; bytes of memory given back, which are to be credited.
     pub(crate) fn done(&self, arena: &Arena, victim: Victim) -> u64 {
         if let Some(segment) = arena.segment(victim.segment()) {
