@@ -160,8 +160,9 @@ impl FrontEnd {
 
     /// Connects for a machine with this memory, and starts its queue. It does so anew, and
     /// goes on, when the connection has ended and a request waits for its answer.
-    pub(crate) fn connect_and_again(path: &Path, memory: File) -> Self {
+    pub(crate) fn connect_and_again(path: &Path, memory: File, queue: u32) -> Self {
         let mut this = Self::new(path, memory);
+        this.queue = queue;
         this.again = Some(path.to_owned());
         if this.set_up().is_none() {
             this.revive();

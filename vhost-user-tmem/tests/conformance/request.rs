@@ -37,13 +37,18 @@ fn run(front_end: &mut FrontEnd, header: &[u8], rest: &[(u64, u32, bool)]) -> u8
     front_end.write(HEADER, header);
     front_end.write(ANSWER, &[0xff; 32]);
     front_end.offer(&[&[(HEADER, 48, false)], rest].concat());
+    wait_and_revive(front_end);
+    front_end.read(ANSWER)
+}
+
+/// Waits until all that was offered is used, over another connection if need be.
+pub(crate) fn wait_and_revive(front_end: &mut FrontEnd) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !front_end.is_idle() {
         assert!(Instant::now() < deadline, "a request is not answered");
         front_end.revive();
         std::thread::yield_now();
     }
-    front_end.read(ANSWER)
 }
 
 /// Waits until all that was offered is used.

@@ -9,6 +9,7 @@
 mod cloud_hypervisor;
 mod firecracker;
 mod gone;
+mod lane;
 mod qemu;
 mod requests;
 mod restart;

@@ -4,7 +4,7 @@
 use std::os::unix::fs::FileExt;
 
 use crate::front_end::FrontEnd;
-use crate::request::wait;
+use crate::request::wait_and_revive;
 
 pub(super) const OK: u8 = 0;
 pub(super) const IO_ERROR: u8 = 1;
@@ -37,8 +37,8 @@ fn offer(a: &mut FrontEnd, kind: u32, block: u64, data: Option<(u32, bool)>) {
 }
 
 /// Its status, once it is used.
-fn status(a: &FrontEnd) -> u8 {
-    wait(a);
+fn status(a: &mut FrontEnd) -> u8 {
+    wait_and_revive(a);
     a.read(STATUS)
 }
 

@@ -62,7 +62,7 @@ fn run_until(command: &mut Command, at: u64, is_over: &AtomicBool) -> u64 {
 fn script(socket: &Path) -> (u32, u32) {
     let memory = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
     memory.set_len(MEMORY).unwrap();
-    let mut a = FrontEnd::connect_and_again(socket, memory);
+    let mut a = FrontEnd::connect_and_again(socket, memory, 1);
     let is_there = |status| assert!([OK, EXISTS].contains(&status), "{status:#x}");
     is_there(create_pool(&mut a, 0));
     is_there(create_pool_of(&mut a, 1, EPHEMERAL));
@@ -86,17 +86,20 @@ fn script(socket: &Path) -> (u32, u32) {
     (a.ends, a.ends_later)
 }
 
+/// A session over a socket: how often its connection ended, and of these, after there was an
+/// answer.
+type Session = fn(&Path) -> (u32, u32);
+
 /// Goes through the session with a kill at this stop: stops of the daemon that was killed,
 /// and how often the connection ended.
-fn go_through(at: u64) -> (u64, u32) {
-    let mut host = Host::new(Outside::Holder, &[]);
+fn go_through(at: u64, mut host: Host, session: Session) -> (u64, u32) {
     let socket = host.socket();
     let is_over = AtomicBool::new(false);
     let mut command = host.daemon();
     std::thread::scope(|scope| {
         let tracer = scope.spawn(|| run_until(&mut command, at, &is_over));
         let front = scope.spawn(|| {
-            let ends = script(&socket);
+            let ends = session(&socket);
             is_over.store(true, SeqCst);
             ends
         });
@@ -121,7 +124,12 @@ fn go_through(at: u64) -> (u64, u32) {
 
 #[test]
 fn what_was_answered_is_there_wherever_the_daemon_is_killed() {
-    let (all, _) = go_through(u64::MAX);
+    kill_at_each_stop(|| Host::new(Outside::Holder, &[]), script);
+}
+
+/// Goes through the session with a kill at one stop after the other.
+pub(crate) fn kill_at_each_stop(host: fn() -> Host, session: Session) {
+    let (all, _) = go_through(u64::MAX, host(), session);
     // `cargo xtask soak --kills` goes through all of them.
     let some = 60;
     let step = if std::env::var_os("TMEM_KILLS").is_some() {
@@ -133,7 +141,7 @@ fn what_was_answered_is_there_wherever_the_daemon_is_killed() {
     eprintln!("{all} stops, each {step}th from {first} on");
     let mut ends = 0;
     for at in (first..=all).step_by(usize::try_from(step).unwrap()) {
-        let (_, ended) = go_through(at);
+        let (_, ended) = go_through(at, host(), session);
         ends += ended;
     }
     eprintln!("{ends} connections ended within a message");

@@ -31,6 +31,8 @@ pub(crate) struct Host {
     /// Descriptors that the next daemon is started with.
     passed: Vec<OwnedFd>,
     daemon: Option<Child>,
+    /// Settings of the machine, if it has some of its own.
+    pub(crate) machine: Option<String>,
     /// More of the command line.
     pub(crate) options: Vec<String>,
     /// The program of another build, and whether it is the next one's turn.
@@ -61,6 +63,7 @@ impl Host {
             manager: None,
             passed: Vec::new(),
             daemon: None,
+            machine: None,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             other: None,
             fault: None,
@@ -92,6 +95,15 @@ impl Host {
         self.path("a.sock")
     }
 
+    fn place(&self) -> [String; 2] {
+        let socket = self.socket();
+        let socket = socket.display();
+        match &self.machine {
+            None => ["--socket-path".to_owned(), socket.to_string()],
+            Some(settings) => ["--vm".to_owned(), format!("socket={socket},{settings}")],
+        }
+    }
+
     fn log(&self) -> PathBuf {
         self.path("log")
     }
@@ -118,8 +130,7 @@ impl Host {
         };
         command
             .args(["--memory-limit", "64M", "--quota", "32M"])
-            .arg("--socket-path")
-            .arg(self.socket())
+            .args(self.place())
             .args(&self.options)
             .stderr(Stdio::from(log));
         if let Some(fault) = &self.fault {

@@ -3,7 +3,7 @@
 
 mod added;
 mod connection;
-mod crash_points;
+pub(crate) mod crash_points;
 mod faults;
 pub(crate) mod host;
 mod keepers;
