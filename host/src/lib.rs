@@ -2,7 +2,7 @@
 //! What the host's programs share, whichever way they serve their virtual
 //! machines: the HTTP of their control sockets ([`http`]), the memory that a
 //! process has and may have ([`heap`], [`group`], [`pressure`]) and that of the host ([`memory`]), trouble with it ([`health`]), what is left out of its core
-//! dumps ([`dumps`]), the devices that they serve and the loop around a
+//! dumps ([`dumps`]), the devices that they serve ([`device`]) and the loop around a
 //! queue ([`personality`]), what threads may ([`confine`]), what outlives a process ([`keeper`]), what the service manager passes on ([`listen_fds`]), and the metrics of a store and
 //! its devices ([`metrics`]), as JSON ([`stats`]) and for Prometheus ([`prometheus`]). Which
 //! virtual machines there are is in the [`registry`]; an operator sees and changes them over the
@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod confine;
+pub mod device;
 pub mod dumps;
 pub mod group;
 pub mod health;

@@ -18,14 +18,14 @@ const DEVICE_ID: u32 = 2;
 
 /// A disk, and what the host knows of its machine.
 #[derive(Debug)]
-pub(super) struct Blk {
+pub(crate) struct Blk {
     disk: Disk,
     account: Account,
     instance: Mutex<[u8; 16]>,
 }
 
 impl Blk {
-    pub(super) fn new(disk: Disk, instance: [u8; 16]) -> Self {
+    pub(crate) fn new(disk: Disk, instance: [u8; 16]) -> Self {
         let quota = disk.client().stats().quota_bytes;
         Self {
             disk,

@@ -13,14 +13,13 @@
 //! [`VmDevice`].
 
 mod blk;
-mod make;
 mod queue_loop;
 #[cfg(test)]
 mod tests;
 mod tmem;
 mod vm_device;
 
-pub use make::{Ids, make};
+pub(crate) use blk::Blk;
 pub use queue_loop::{Lane, serve};
 pub use virtio_serve::{GoOn, Step};
 pub use vm_device::VmDevice;

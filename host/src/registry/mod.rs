@@ -11,6 +11,7 @@
 mod disk;
 mod entry;
 pub mod files;
+mod judged;
 mod machine;
 mod name;
 mod refusal;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tmem_store::{ClientConfig, Store, StoreConfig};
 use virtio_tmem::device::MAX_POOLS;
 
-use crate::personality::{self, Ids, VmDevice};
+use crate::device::Ids;
+use crate::personality::VmDevice;
 use crate::registry::{Connection, Door, Machine, Name, Settings};
 
 /// Opens machines that nobody connects to.
@@ -54,7 +55,7 @@ impl Door for FakeDoor {
             identity: [6; 16],
             instance: [7; 16],
         };
-        let device = personality::make(name.as_str(), settings, client, ids, 2, None)?;
+        let device = crate::device::make(name.as_str(), settings, client, ids, 2, None)?;
         self.served.lock().unwrap().push(name.to_string());
         Ok(Arc::new(FakeMachine {
             name: name.to_string(),

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tmem_host::personality::{self, Ids, VmDevice};
+use tmem_host::device::{self, Ids};
+use tmem_host::personality::VmDevice;
 use tmem_host::registry::Settings;
 use tmem_store::{Client, ClientConfig};
 use virtio_tmem::device::PoolLog;
@@ -81,7 +82,7 @@ impl Vm {
             let log = move |client: &Client| note.set_pools(client);
             PoolLog(Box::new(log))
         });
-        let device = personality::make(
+        let device = device::make(
             name,
             settings,
             taken.client,

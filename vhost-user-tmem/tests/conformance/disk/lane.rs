@@ -160,7 +160,7 @@ impl Lane {
     /// Reads all blocks.
     pub(super) fn check_all(&mut self) {
         let all: Vec<_> = (0..BLOCKS).map(|block| (block, Ask::Read)).collect();
-        for some in all.chunks(MOST as usize) {
+        for some in all.chunks(usize::try_from(MOST).unwrap()) {
             self.run(some);
         }
     }

@@ -8,8 +8,7 @@ use tmem_store::Client;
 use virtio_blk_tmem::{Disk, DiskConfig, SwapHeader};
 use virtio_tmem::device::{Device, DeviceConfig, PoolLog};
 
-use super::VmDevice;
-use super::blk::Blk;
+use crate::personality::{Blk, VmDevice};
 use crate::registry::{self, Settings};
 
 /// Who a machine is.
