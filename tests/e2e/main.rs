@@ -3,6 +3,7 @@
 //! `cargo xtask e2e` runs them.
 
 mod bed;
+mod blk;
 mod boot;
 mod debian;
 mod filter;

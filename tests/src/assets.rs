@@ -35,6 +35,9 @@ pub struct Assets {
     pub vmm: Option<VmmAssets>,
     /// What guests with disks need, where it was made.
     pub storage: Option<StorageAssets>,
+    /// Guests of stable Debian kernels, where they were made: by name, `debian12` and
+    /// `debian13`.
+    pub stock: BTreeMap<String, StockAssets>,
     /// Prometheus and promtool, where they were made: by name, the program and the arguments that
     /// come before all others.
     pub prometheus: Option<BTreeMap<String, Vec<PathBuf>>>,
@@ -64,6 +67,17 @@ pub struct StorageAssets {
     /// What makes and checks file systems on this machine: by name, the
     /// program and the arguments that come before all others.
     pub tools: BTreeMap<String, Vec<PathBuf>>,
+}
+
+/// What a guest with a stable release's kernel is started from, without the module.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StockAssets {
+    /// The kernel as Debian packs it, a bzImage.
+    pub kernel: PathBuf,
+    /// As `uname -r` says it.
+    pub release: String,
+    /// The initramfs, with `load`, `mke2fs` and `e2fsck`.
+    pub initramfs: PathBuf,
 }
 
 impl Assets {
@@ -105,6 +119,15 @@ impl Assets {
         self.vmm
             .as_ref()
             .context("the VMM and what its guests need were not made")
+    }
+
+    /// What the guest `name` is started from.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn stock(&self, name: &str) -> Result<&StockAssets> {
+        let made = self.stock.get(name);
+        made.with_context(|| format!("no guest {name} was made"))
     }
 
     /// A program of Prometheus's.

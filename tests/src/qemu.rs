@@ -34,8 +34,12 @@ pub(crate) fn device(virtqueues: u32, queue_size: u32) -> Value {
     })
 }
 
+/// How long QEMU waits before it connects to a disk's daemon again, in milliseconds.
+const RECONNECT_MS: u32 = 500;
+
 /// What differs between guests.
 pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Path,
     pub(crate) memory_mib: u64,
     pub(crate) cpus: u32,
     pub(crate) initramfs: &'a Path,
@@ -47,6 +51,7 @@ pub(crate) struct Machine<'a> {
     /// the start.
     pub(crate) device: Option<(&'a Path, Value)>,
     pub(crate) drives: &'a [Drive],
+    pub(crate) vhost_disks: &'a [PathBuf],
     pub(crate) balloon: bool,
     pub(crate) translated_mib: Option<u32>,
     /// For a guest in the guest: a socket for its agent's port and a file for
@@ -94,7 +99,7 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
         .arg("-object")
         .arg(format!("memory-backend-memfd,id=mem,size={memory},share=on"))
         .arg("-kernel")
-        .arg(&assets.kernel)
+        .arg(machine.kernel)
         .arg("-initrd")
         .arg(machine.initramfs)
         .arg("-append")
@@ -128,6 +133,18 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
     }
     for (number, drive) in machine.drives.iter().enumerate() {
         qemu.args(drive.words(number));
+    }
+    for (number, socket) in machine.vhost_disks.iter().enumerate() {
+        let id = format!("vhost{number}");
+        qemu.arg("-chardev")
+            .arg(format!(
+                "socket,id={id},path={},reconnect-ms={RECONNECT_MS}",
+                socket.display()
+            ))
+            .args([
+                "-device",
+                &format!("vhost-user-blk-pci,id={id}-disk,chardev={id}"),
+            ]);
     }
     if machine.balloon {
         qemu.args(["-device", "virtio-balloon-pci,free-page-reporting=on"]);

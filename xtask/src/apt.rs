@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! An apt of our own in the cache: it knows trixie and trixie-backports and
+//! An apt of our own in the cache: it knows the suites that it is given and
 //! answers which versions there are, without touching the host's apt.
 
 use crate::cache::Cache;
@@ -22,12 +22,18 @@ Pin-Priority: 600
 
 /// The two lines of sources.list.
 pub(crate) fn sources(mirror: &str) -> [String; 2] {
-    ["trixie", "trixie-backports"].map(|suite| format!("deb {mirror} {suite} main"))
+    ["trixie", "trixie-backports"].map(|suite| source(mirror, suite))
 }
 
-/// apt's lists of the two suites.
+/// The line of sources.list for `suite`.
+pub(crate) fn source(mirror: &str, suite: &str) -> String {
+    format!("deb {mirror} {suite} main")
+}
+
+/// apt's lists of some suites.
 pub(crate) struct Apt {
     dir: PathBuf,
+    suites: String,
 }
 
 /// One version of a package.
@@ -36,11 +42,21 @@ pub(crate) struct Package {
 }
 
 impl Apt {
-    /// Downloads the lists of `mirror`.
+    /// Downloads the lists of trixie and trixie-backports from `mirror`.
     pub(crate) fn update(cache: &Cache, mirror: &str) -> Result<Self> {
-        let apt = Self {
-            dir: cache.path("apt"),
-        };
+        let dir = cache.path("apt");
+        Self::lists(cache, dir, "trixie and trixie-backports", &sources(mirror))
+    }
+
+    /// Downloads the lists of `suite` alone from `mirror`.
+    pub(crate) fn update_suite(cache: &Cache, mirror: &str, suite: &str) -> Result<Self> {
+        let dir = cache.path("apt").join(suite);
+        Self::lists(cache, dir, suite, &[source(mirror, suite)])
+    }
+
+    fn lists(cache: &Cache, dir: PathBuf, suites: &str, sources: &[String]) -> Result<Self> {
+        let suites = suites.to_string();
+        let apt = Self { dir, suites };
         for part in ["lists/partial", "cache/archives/partial", "empty"] {
             let part = apt.dir.join(part);
             fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
@@ -48,7 +64,7 @@ impl Apt {
         for (name, text) in [
             ("status", ""),
             ("preferences", PREFERENCES),
-            ("sources.list", &(sources(mirror).join("\n") + "\n")),
+            ("sources.list", &(sources.join("\n") + "\n")),
         ] {
             let file = apt.dir.join(name);
             fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -56,7 +72,13 @@ impl Apt {
         let mut update = apt.command("apt-get");
         update.args(["update", "--error-on=any"]);
         exec::logged("package lists", &mut update, &cache.log("apt"), |_| None).with_context(
-            || format!("cannot read trixie and trixie-backports from {mirror}; is TMEM_MIRROR right, and the network up?"),
+            || {
+                format!(
+                    "cannot read {} ({}); is TMEM_MIRROR right, and the network up?",
+                    apt.suites,
+                    sources.join(", ")
+                )
+            },
         )?;
         Ok(apt)
     }
@@ -69,7 +91,7 @@ impl Apt {
                     .args(["show", "--no-all-versions", name]),
             );
         let Ok(fields) = fields else {
-            bail!("neither trixie nor trixie-backports has the package {name}");
+            bail!("there is no package {name} in {}", self.suites);
         };
         Ok(Package { fields })
     }

@@ -16,6 +16,7 @@ use crate::roots;
 use crate::roots::Root;
 use crate::setup;
 use crate::setup::Setup;
+use crate::stock;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub(crate) enum Guests {
     Measured,
     /// The agent's, and those whose memory is measured.
     Dense,
+    /// The agent's, and those of stable Debian kernels.
+    Stock,
 }
 
 /// What sets up disks above disks, in the root of tools.
@@ -68,7 +71,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
-        Guests::Small | Guests::Measured | Guests::Dense => None,
+        Guests::Small | Guests::Measured | Guests::Dense | Guests::Stock => None,
         Guests::Vmm | Guests::All => Some(outer::make(
             setup,
             &programs::outer_programs(profile)?,
@@ -101,7 +104,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         _ => None,
     };
     let (debian, storage) = match guests {
-        Guests::Small | Guests::Vmm => (None, None),
+        Guests::Small | Guests::Vmm | Guests::Stock => (None, None),
         Guests::All => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
@@ -127,6 +130,10 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
             (None, Some(storage))
         }
     };
+    let stock = match guests {
+        Guests::All | Guests::Stock => stock::make(setup, &programs, &made)?,
+        _ => BTreeMap::new(),
+    };
     Ok(Assets {
         qemu: qemu(setup),
         qemu_data: qemu_data(setup),
@@ -138,6 +145,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         daemon,
         vmm,
         storage,
+        stock,
         prometheus,
         logs: made.join("failed-guests"),
     })

@@ -35,6 +35,9 @@ const BUSYBOX: &[&str] = &[
     "cat", "dmesg", "kill", "ls", "mkdir", "mkswap", "sh", "sleep", "swapoff",
 ];
 
+/// What makes the file system of a guest without the module, and checks it.
+const FILE_SYSTEM: &[&str] = &["usr/sbin/mke2fs", "usr/sbin/e2fsck"];
+
 /// Old places of what /usr has.
 const USR_LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
 
@@ -122,6 +125,25 @@ pub(crate) fn write_with_user(
     let work = to.with_extension("work");
     let lists = [modules::STOCK, user.modules];
     modules::add(&mut archive, setup, module, &lists, &work)?;
+    archive.finish(to)
+}
+
+/// Writes the initramfs of a guest with the kernel `release` of `root` and nothing of ours
+/// in it: the small one, and what makes and uses file systems.
+pub(crate) fn write_stock(
+    setup: &Setup,
+    (programs, load): (&InGuest, &Path),
+    tools: &Root,
+    (root, release): (&Root, &str),
+    to: &Path,
+) -> Result<()> {
+    let mut archive = small(setup, programs)?;
+    archive.file("usr/bin/load", PROGRAM, load)?;
+    for tool in FILE_SYSTEM {
+        archive.program(tools, tool)?;
+    }
+    let work = to.with_extension("work");
+    modules::add_stock(&mut archive, setup, (root, release), &work)?;
     archive.finish(to)
 }
 

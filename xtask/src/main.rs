@@ -41,6 +41,8 @@ mod soak;
 mod sources;
 #[cfg(test)]
 mod spec;
+mod stable;
+mod stock;
 mod test;
 mod versions;
 

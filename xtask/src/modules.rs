@@ -5,12 +5,14 @@
 use crate::archive::Archive;
 use crate::exec;
 use crate::guest::Module;
+use crate::roots::Root;
 use crate::setup::Setup;
 use anyhow::Context;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// Files of the kernel's directory below /usr/lib/modules.
 const KERNEL_FILES: &[&str] = &[
@@ -64,6 +66,9 @@ pub(crate) const STORAGE: &[&str] = &[
 /// memory.
 pub(crate) const MEMORY: &[&str] = &["zram"];
 
+/// Those of a guest whose disk is QEMU's, and that has none of ours.
+const WITHOUT_OURS: &[&str] = &["virtio_pci", "virtio_blk", "virtio_balloon"];
+
 /// Adds the modules directory with ours and those of the stock kernel's that
 /// `lists` name, indexed by depmod, to `archive`. `work` is a directory for
 /// this to happen in.
@@ -76,17 +81,9 @@ pub(crate) fn add(
 ) -> Result<()> {
     let kernel = &setup.versions.kernel;
     let name = format!("usr/lib/modules/{kernel}");
-    let tree = work.join(&name);
-    if tree.exists() {
-        fs::remove_dir_all(&tree).context("cannot clear the tree of modules")?;
-    }
+    let tree = empty_tree(work, &name)?;
     let updates = tree.join("updates");
     fs::create_dir_all(&updates).context("cannot make the tree of modules")?;
-    // depmod looks below lib/modules.
-    let lib = work.join("lib");
-    if !lib.is_symlink() {
-        std::os::unix::fs::symlink("usr/lib", &lib).context("cannot make a link")?;
-    }
     let stock = setup.build.file(&name);
     let dependencies = fs::read_to_string(stock.join("modules.dep"))
         .context("the kernel has no list of its modules")?;
@@ -103,9 +100,71 @@ pub(crate) fn add(
         let entry = entry.context("cannot read a directory")?;
         copy(&entry.path(), &updates.join(entry.file_name()))?;
     }
-    let mut depmod = setup.build.program("usr/sbin/depmod");
-    exec::output(depmod.arg("-b").arg(work).arg(kernel))?;
+    index(setup, work, kernel)?;
     archive.tree(work, &name, &|_| false)
+}
+
+/// Adds the directory with the modules of the kernel `release` in `root` that a guest
+/// without ours has.
+pub(crate) fn add_stock(
+    archive: &mut Archive,
+    setup: &Setup,
+    (root, release): (&Root, &str),
+    work: &Path,
+) -> Result<()> {
+    // Where the package has them: Debian 12's knows no merged /usr.
+    let places = ["usr/lib/modules", "lib/modules"].map(|dir| format!("{dir}/{release}"));
+    let stock = places.iter().map(|place| root.file(place));
+    let stock = stock.into_iter().find(|place| place.exists());
+    let stock = stock.with_context(|| format!("there are no modules of {release}"))?;
+    let name = format!("usr/lib/modules/{release}");
+    // What is only unpacked has no list of which needs which.
+    let all = work.join("all");
+    let tree = empty_tree(&all, &name)?;
+    fs::remove_dir(&tree).context("cannot clear the tree of modules")?;
+    std::os::unix::fs::symlink(&stock, &tree).context("cannot make a link")?;
+    let mut depmod = setup.build.program("usr/sbin/depmod");
+    let lists = exec::output(depmod.args(["-n", "-b"]).arg(&all).arg(release))?;
+    // The first of them.
+    let dependencies = lists.split("\n#").next().unwrap_or_default();
+    let built_in = fs::read_to_string(stock.join("modules.builtin"))
+        .context("the kernel has no list of what is built in")?;
+    let is_built_in = |name: &&str| built_in.lines().any(|file| module_name(file) == *name);
+    let names = WITHOUT_OURS.iter().copied();
+    let names: Vec<_> = names.filter(|name| !is_built_in(name)).collect();
+    let modules = with_dependencies(dependencies, &names)?;
+    let tree = empty_tree(work, &name)?;
+    let kernel_files = [
+        "modules.builtin",
+        "modules.builtin.modinfo",
+        "modules.order",
+    ];
+    for file in kernel_files.into_iter().chain(modules) {
+        copy(&stock.join(file), &tree.join(file))?;
+    }
+    index(setup, work, release)?;
+    archive.tree(work, &name, &|_| false)
+}
+
+/// The directory `name` in `work`, empty, where depmod finds it.
+fn empty_tree(work: &Path, name: &str) -> Result<PathBuf> {
+    let tree = work.join(name);
+    if tree.exists() {
+        fs::remove_dir_all(&tree).context("cannot clear the tree of modules")?;
+    }
+    fs::create_dir_all(&tree).context("cannot make the tree of modules")?;
+    // depmod looks below lib/modules.
+    let lib = work.join("lib");
+    if !lib.is_symlink() {
+        std::os::unix::fs::symlink("usr/lib", &lib).context("cannot make a link")?;
+    }
+    Ok(tree)
+}
+
+/// Has depmod write down which module in `work` needs which others.
+fn index(setup: &Setup, work: &Path, release: &str) -> Result<()> {
+    let mut depmod = setup.build.program("usr/sbin/depmod");
+    exec::output(depmod.arg("-b").arg(work).arg(release)).map(|_| ())
 }
 
 /// The files of the modules `names` and of all that they depend on, out of the

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The two Debian 13 roots: one to build the guest module in, which also
-//! gives the guest its kernel and programs, and one that QEMU runs out of.
+//! Debian roots. Two of Debian 13 are part of every setup: one to build the guest module
+//! in, which also gives the guest its kernel and programs, and one that QEMU runs out of.
 
 use crate::apt;
 use crate::cache::Cache;
@@ -24,6 +24,7 @@ const PYTHON_REVISION: u32 = 1;
 const PACKAGER_REVISION: u32 = 1;
 const PROMETHEUS_REVISION: u32 = 1;
 const RECIPES_REVISION: u32 = 1;
+const STOCK_REVISION: u32 = 1;
 
 /// Disk space of the two roots, and what is downloaded for them.
 pub(crate) const BUILD_SIZE: &str = "1.6 GB on disk, 420 MB download";
@@ -35,6 +36,7 @@ const PYTHON_SIZE: &str = "40 MB on disk, 10 MB download";
 const PACKAGER_SIZE: &str = "0.4 GB on disk, 90 MB download";
 const PROMETHEUS_SIZE: &str = "0.3 GB on disk, 80 MB download";
 const RECIPES_SIZE: &str = "0.3 GB on disk, 80 MB download";
+const STOCK_SIZE: &str = "0.2 GB on disk, 40 MB download";
 const CHECKERS_SIZE: &str = "1.6 GB on disk, 450 MB download";
 
 /// Beside the kernel's packages: compilers, what checks the module's sources,
@@ -277,6 +279,26 @@ pub(crate) fn checkers(cache: &Cache, versions: &Versions) -> Result<Root> {
     make(cache, versions, &name, "checkers root", MINIMAL, &packages)
 }
 
+/// The cache's name of the root with the kernel `package` of `suite`.
+pub(crate) fn stock_name(suite: &str, package: &str, version: &str) -> String {
+    format!("stock-{suite}-{package}-{version}-{STOCK_REVISION}")
+}
+
+/// The root that the kernel `package` of `suite` on `mirror` is unpacked in, made if it is
+/// not there.
+pub(crate) fn stock(
+    cache: &Cache,
+    (mirror, suite): (&str, &str),
+    package: &str,
+    version: &str,
+) -> Result<Root> {
+    let name = stock_name(suite, package, version);
+    announce(cache, &name, "a stock kernel for guests", STOCK_SIZE);
+    let sources = [apt::source(mirror, suite)];
+    let packages = [format!("{package}={version}")];
+    make_of(cache, (suite, &sources), &name, suite, UNPACKED, &packages)
+}
+
 fn owned(packages: &[&str]) -> Vec<String> {
     packages.iter().map(|package| (*package).into()).collect()
 }
@@ -298,6 +320,19 @@ fn make(
     variant: &str,
     packages: &[String],
 ) -> Result<Root> {
+    let sources = apt::sources(&versions.mirror);
+    make_of(cache, ("trixie", &sources), name, what, variant, packages)
+}
+
+/// The same of another `suite` and its sources.
+fn make_of(
+    cache: &Cache,
+    (suite, sources): (&str, &[String]),
+    name: &str,
+    what: &str,
+    variant: &str,
+    packages: &[String],
+) -> Result<Root> {
     let dir = cache.entry(name, |dir| {
         let mut make = debootstrap(cache, variant, packages)?;
         if variant == MINIMAL {
@@ -305,9 +340,7 @@ fn make(
                 make.arg(format!("--dpkgopt={option}"));
             }
         }
-        make.arg("trixie")
-            .arg(dir)
-            .args(apt::sources(&versions.mirror));
+        make.arg(suite).arg(dir).args(sources);
         run(&mut make, what, &cache.log(name))
     })?;
     Ok(Root { dir })

@@ -12,6 +12,7 @@ use crate::kernel;
 use crate::mirror;
 use crate::roots;
 use crate::roots::Root;
+use crate::stable;
 use crate::versions::Versions;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -80,10 +81,11 @@ fn prune(setup: &Setup) -> Result<()> {
         kernel::name(versions),
         deny::name(),
     ];
+    let stock = stable::Kernels::current(&setup.cache, &versions.mirror)?.names();
     let headers = headers::rust_headers_name(versions)?;
     let checkers = checked_kernel::name(versions)?;
     for name in setup.cache.entries()? {
-        if !whole.contains(&name) && name != headers && name != checkers {
+        if !whole.contains(&name) && !stock.contains(&name) && name != headers && name != checkers {
             println!("removing {name}");
             cache::remove_tree(&setup.cache.path(&name))?;
         }

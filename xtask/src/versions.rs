@@ -8,6 +8,7 @@ use anyhow::Context;
 use anyhow::Result;
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -39,38 +40,9 @@ impl Versions {
     /// The current versions; asks `mirror` if the last answer is older than a
     /// day or `refresh` is set.
     pub(crate) fn current(cache: &Cache, mirror: &str, refresh: bool) -> Result<Self> {
-        let file = cache.path("versions.json");
-        let known: Option<Self> = fs::read(&file)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .filter(|known: &Self| known.mirror == mirror);
-        let age = fs::metadata(&file)
-            .and_then(|data| data.modified())
-            .ok()
-            .and_then(|made| SystemTime::now().duration_since(made).ok());
-        if let Some(known) = &known
-            && !refresh
-            && age.is_some_and(|age| age < FRESH)
-        {
-            return Ok(known.clone());
-        }
-        println!("asking {mirror} for current versions (package lists, 10 MB)");
-        let fresh = match Apt::update(cache, mirror) {
-            Ok(apt) => Self::ask(&apt, mirror)?,
-            Err(error) => match known {
-                Some(known) if !refresh => {
-                    println!("  {error:#}\n  going on with the versions of the last time");
-                    return Ok(known);
-                }
-                _ => return Err(error),
-            },
-        };
-        let text = serde_json::to_vec_pretty(&fresh).context("cannot encode the versions")?;
-        let unfinished = file.with_extension("tmp");
-        fs::write(&unfinished, text)
-            .and_then(|()| fs::rename(&unfinished, &file))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(fresh)
+        remembered(cache, "versions.json", (mirror, refresh), || {
+            Self::ask(&Apt::update(cache, mirror)?, mirror)
+        })
     }
 
     fn ask(apt: &Apt, mirror: &str) -> Result<Self> {
@@ -91,16 +63,71 @@ impl Versions {
     }
 }
 
+/// The answer in the cache's file `name`; asks anew if it is of another `mirror`, older
+/// than a day, or `refresh` is set. An old answer is better than none.
+pub(crate) fn remembered<T: Answer>(
+    cache: &Cache,
+    name: &str,
+    (mirror, refresh): (&str, bool),
+    ask: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let file = cache.path(name);
+    let known: Option<T> = fs::read(&file)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .filter(|known: &T| known.mirror() == mirror);
+    let age = fs::metadata(&file)
+        .and_then(|data| data.modified())
+        .ok()
+        .and_then(|made| SystemTime::now().duration_since(made).ok());
+    let known = match known {
+        Some(known) if !refresh && age.is_some_and(|age| age < FRESH) => return Ok(known),
+        known => known.filter(|_| !refresh),
+    };
+    println!("asking {mirror} for current versions (package lists, 10 MB)");
+    let fresh = match (ask(), known) {
+        (Err(error), Some(known)) => {
+            println!("  {error:#}\n  going on with the versions of the last time");
+            return Ok(known);
+        }
+        (fresh, _) => fresh?,
+    };
+    let text = serde_json::to_vec_pretty(&fresh).context("cannot encode the versions")?;
+    let unfinished = file.with_extension("tmp");
+    fs::write(&unfinished, text)
+        .and_then(|()| fs::rename(&unfinished, &file))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(fresh)
+}
+
+/// What a mirror has answered.
+pub(crate) trait Answer: DeserializeOwned + Serialize {
+    /// Which mirror.
+    fn mirror(&self) -> &str;
+}
+
+impl Answer for Versions {
+    fn mirror(&self) -> &str {
+        &self.mirror
+    }
+}
+
 /// The kernel release in the Depends field of the headers' meta package.
 fn kernel_release(depends: &str) -> Result<String> {
+    release_after("linux-headers-", depends)
+}
+
+/// The kernel release in the Depends field of a meta package, in the name of the package
+/// that begins with `prefix`.
+pub(crate) fn release_after(prefix: &str, depends: &str) -> Result<String> {
     depends
         .split(',')
         .find_map(|dependency| {
             let name = dependency.split_whitespace().next()?;
-            name.strip_prefix("linux-headers-")
+            name.strip_prefix(prefix)
         })
         .map(str::to_string)
-        .with_context(|| format!("linux-headers-cloud-amd64 depends on no headers: {depends}"))
+        .with_context(|| format!("the meta package depends on no {prefix}*: {depends}"))
 }
 
 /// `linux-source-7.2` for a release that begins with `7.2.`.

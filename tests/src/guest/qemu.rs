@@ -60,6 +60,11 @@ pub struct GuestOptions {
     pub storage: bool,
     /// Whether the VMM is to run in it.
     pub hypervisor: bool,
+    /// Sockets of daemons that serve virtio-blk disks: `/dev/vda` and so on, after `drives`.
+    /// QEMU connects anew if one of them closes.
+    pub vhost_disks: Vec<PathBuf>,
+    /// Which of [`Assets::stock`] it is, if the kernel is not the module's.
+    pub stock: Option<&'static str>,
     /// Whether it has a balloon that free memory is reported to.
     pub balloon: bool,
     /// Most memory for translated code of an emulated CPU, in MiB, if not QEMU's own choice.
@@ -78,6 +83,8 @@ impl Default for GuestOptions {
             drives: Vec::new(),
             storage: false,
             hypervisor: false,
+            vhost_disks: Vec::new(),
+            stock: None,
             balloon: false,
             translated_mib: None,
         }
@@ -171,6 +178,7 @@ impl Guest<Qemu> {
         let inner = options.hypervisor.then(|| listen(&at("inner")));
         let inner = inner.transpose()?;
         let console = at("console.log");
+        let stock = options.stock.map(|name| assets.stock(name)).transpose()?;
         let initramfs = match (options.debian, options.hypervisor) {
             (false, false) if options.storage => &assets.storage()?.initramfs,
             (false, false) => &assets.initramfs,
@@ -180,7 +188,12 @@ impl Guest<Qemu> {
             }
             (false, true) => &assets.vmm()?.outer,
         };
+        let (kernel, initramfs) = match stock {
+            Some(stock) => (&stock.kernel, &stock.initramfs),
+            None => (&assets.kernel, initramfs),
+        };
         let machine = qemu::Machine {
+            kernel,
             initramfs,
             memory_mib: options.memory_mib,
             cpus: options.cpus,
@@ -192,6 +205,7 @@ impl Guest<Qemu> {
                 .as_deref()
                 .map(|socket| (socket, qemu::device(options.virtqueues, qemu::QUEUE_SIZE))),
             drives: &options.drives,
+            vhost_disks: &options.vhost_disks,
             balloon: options.balloon,
             translated_mib: options.translated_mib,
             inner: inner
@@ -293,6 +307,20 @@ impl Guest<Qemu> {
         let mut qmp = lock(&self.machine.qmp);
         qmp.execute("device_del", json!({ "id": id }))?;
         qmp.event("DEVICE_DELETED", &id, UNPLUG)
+    }
+
+    /// Loads the driver of virtio-blk disks, and waits for the first one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn virtio_disk_appears(&self) -> Result<()> {
+        // Built in or not, by the kernel.
+        self.try_run("modprobe virtio_pci")?;
+        self.run("modprobe virtio_blk")?;
+        until("/dev/vda with a size", APPEARS, || {
+            let size = self.read("/sys/block/vda/size").unwrap_or_default();
+            Ok((size.trim().parse::<u64>().unwrap_or(0) > 0).then_some(()))
+        })
     }
 
     /// What the disk `number`, counted from 0, is called in the guest, once it is there. Disks
