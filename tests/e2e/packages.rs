@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Debian packages on a host with systemd: installed, used, upgraded, purged.
+//! Debian packages on a host with systemd: installed, used, upgraded under load, purged.
 
 use crate::bed;
 use anyhow::Context;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tmem_e2e::Drive;
 use tmem_e2e::Guest;
 use tmem_e2e::GuestOptions;
+use tmem_e2e::PackageAssets;
 use tmem_e2e::until;
 
 /// For the daemon to be there, on emulated CPUs.
@@ -25,18 +26,29 @@ const DISK: &str = "/dev/disk/by-id/virtio-disk0";
 /// Where the packages are in the guest.
 const PACKAGES: &str = "/root/packages";
 
-/// The small system has no apt that fetches packages.
-const INSTALL: &str = "DEBIAN_FRONTEND=noninteractive dpkg --install";
+/// What people read.
+const README: &str = include_str!("../../README.md");
+const OPERATE: &str = include_str!("../../docs/operate.md");
 
-/// All packages in an archive, which the guest has as a disk.
-fn archive(packages: &Path, dir: &Path) -> Result<PathBuf> {
+/// Where the load is told to end.
+const OVER: &str = "/run/load-is-over";
+
+/// Where the daemon is asked.
+const CONTROL: &str = "/run/virtio-tmem/control.sock";
+
+/// All packages and the driver in an archive, which the guest has as a disk.
+fn archive(assets: &PackageAssets, dir: &Path) -> Result<PathBuf> {
     let archive = dir.join("packages.tar");
+    let driver = &assets.driver;
     let status = Command::new("tar")
-        .arg("-C")
-        .arg(packages)
         .arg("-cf")
         .arg(&archive)
+        .arg("-C")
+        .arg(&assets.packages)
         .arg(".")
+        .arg("-C")
+        .arg(driver.parent().context("the driver is nowhere")?)
+        .arg(driver.file_name().context("the driver has no name")?)
         .status()
         .context("cannot start tar")?;
     ensure!(status.success(), "tar failed");
@@ -90,14 +102,16 @@ fn is_confined(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// File descriptors that systemd keeps for the next daemon.
+fn kept(guest: &Guest) -> Result<u32> {
+    let kept = guest.sh("systemctl show -P NFileDescriptorStore vhost-user-tmem")?;
+    kept.trim().parse().context("no number")
+}
+
 /// A mistake in a file keeps the daemon from starting, as often as it is tried. What systemd keeps
 /// for it stays until the mistake is mended.
 fn mistake_loses_nothing(guest: &Guest) -> Result<()> {
-    let kept = || {
-        let kept = guest.sh("systemctl show -P NFileDescriptorStore vhost-user-tmem")?;
-        kept.trim().parse::<u32>().context("no number")
-    };
-    let before = kept()?;
+    let before = kept(guest)?;
     ensure!(before > 0, "nothing is kept");
     guest.sh("echo mistake >/etc/virtio-tmem/db1.toml")?;
     // It does not come up.
@@ -107,7 +121,7 @@ fn mistake_loses_nothing(guest: &Guest) -> Result<()> {
         let starts = guest.sh("systemctl show -P NRestarts vhost-user-tmem")?;
         Ok((starts.trim().parse::<u32>()? > 10).then_some(()))
     })?;
-    assert_eq!(kept()?, before);
+    assert_eq!(kept(guest)?, before);
     guest.sh("rm /etc/virtio-tmem/db1.toml")?;
     is_active(guest)?;
     assert_eq!(machine(guest)?.get("name"), Some(&Value::from("web1")));
@@ -136,6 +150,66 @@ fn metrics_are_on_a_port(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// The commands below this heading of a text, without what they say to the reader.
+fn commands<'a>(text: &'a str, heading: &str) -> Result<Vec<&'a str>> {
+    let block = text
+        .split_once(&format!("\n## {heading}\n"))
+        .and_then(|(_, below)| below.split("```").nth(1))
+        .with_context(|| format!("there are no commands for {heading:?}"))?;
+    let lines = block.lines().filter_map(|line| line.split(" #").next());
+    Ok(lines.map(str::trim).filter(|it| !it.is_empty()).collect())
+}
+
+/// Does what is printed there, as it is printed, where the packages are.
+fn follow(guest: &Guest, text: &str, heading: &str) -> Result<()> {
+    for command in commands(text, heading)? {
+        // A person sees it on a terminal, and ends it.
+        let done = if command == "tmemctl top" {
+            format!("printf q | script --quiet --return --command '{command}' /dev/null")
+        } else {
+            command.to_string()
+        };
+        guest.sh_within(&format!("cd {PACKAGES}; {done}"), STARTED)?;
+    }
+    Ok(())
+}
+
+/// The daemon's process.
+fn process(guest: &Guest) -> Result<String> {
+    let process = guest.sh("systemctl show -P MainPID vhost-user-tmem")?;
+    Ok(process.trim().to_string())
+}
+
+/// Waits until this daemon has served the load.
+fn serves(guest: &Guest) -> Result<()> {
+    let requests = || -> Result<u64> {
+        let answer = guest.http(Path::new(CONTROL), "GET", "/v1/stats", "")?;
+        let stats: Value = serde_json::from_str(&answer.body)?;
+        let of = |way| stats.pointer(way).and_then(Value::as_u64);
+        of("/vms/web1/device/requests/put").context("puts are not counted")
+    };
+    until("the load to be served", STARTED, || {
+        // The daemon may not listen yet.
+        Ok(requests().is_ok_and(|puts| puts > 0).then_some(()))
+    })
+    .with_context(|| {
+        let log = guest.sh("journalctl --no-pager -u load -u vhost-user-tmem | tail -n 30");
+        log.unwrap_or_default()
+    })
+}
+
+/// The package `file` as a later version of it, made in the guest.
+fn next_version(guest: &Guest, file: &str) -> Result<String> {
+    let next = format!("{PACKAGES}/next.deb");
+    let script = format!(
+        "cd {PACKAGES}; dpkg-deb --raw-extract {file} next; \
+         sed -i 's/^Version: .*/&+next/' next/DEBIAN/control; \
+         dpkg-deb -Znone --build next {next}"
+    );
+    guest.sh_within(&script, STARTED)?;
+    Ok(next)
+}
+
 #[test]
 fn daemon_is_installed_used_upgraded_and_purged() -> Result<()> {
     let assets = bed::assets()?;
@@ -158,9 +232,11 @@ fn daemon_is_installed_used_upgraded_and_purged() -> Result<()> {
     guest.sh(&format!("mkdir {PACKAGES} && tar -xf {DISK} -C {PACKAGES}"))?;
     let programs = ["vhost-user-tmem", "tmemctl", "tmem-vmm"];
     let files = programs.map(|name| format!("{PACKAGES}/{name}_*.deb"));
-    let [daemon, tmemctl, vmm] = &files;
-    guest.sh_within(&format!("{INSTALL} {daemon} {tmemctl} {vmm}"), STARTED)?;
+    let [daemon, _, vmm] = &files;
+    follow(&guest, README, "On a host")?;
     is_active(&guest)?;
+    assert_eq!(machine(&guest)?["domain"], "team-a");
+    guest.sh_within(&format!("apt install {vmm}"), STARTED)?;
     // Documentation is left out when they are installed here.
     for example in ["virtio-tmem.rules.yml", "virtio-tmem.json"] {
         let path = format!("./usr/share/doc/vhost-user-tmem/examples/{example}");
@@ -174,42 +250,61 @@ fn daemon_is_installed_used_upgraded_and_purged() -> Result<()> {
     assert_eq!(user.trim(), "tmem");
     is_confined(&guest)?;
 
-    guest.sh("tmemctl vm add web1 --quota 8G --weight 200 --domain team-a")?;
+    guest.sh("tmemctl vm remove web1")?;
+    follow(&guest, OPERATE, "VMs")?;
+    guest.sh("tmemctl vm add web1 --quota 8G")?;
+    guest.sh("tmemctl vm set web1 --quota 16G")?;
     guest.sh("test -S /run/tmem/web1.sock")?;
-    guest.sh("tmemctl vm set web1 --quota 16G --weight 300 --codec zstd")?;
-    for command in [
-        "freeze web1",
-        "thaw web1",
-        "flush web1 --bytes 2G",
-        "list --long",
-    ] {
-        guest.sh(&format!("tmemctl vm {command}"))?;
+    for way in ["--long", "--json"] {
+        guest.sh(&format!("tmemctl vm list {way}"))?;
     }
-    guest.sh("tmemctl freeable")?;
 
     metrics_are_on_a_port(&guest)?;
 
-    // It comes back with what was set up, however it ended.
+    // It comes back with what was set up, however it ended, and the load notices nothing.
+    guest.sh(&format!(
+        "systemd-run --unit load --remain-after-exit --quiet \
+         {PACKAGES}/tmem-driver /run/tmem/web1.sock --until {OVER}"
+    ))?;
+    let upgrade = format!("apt install {}", next_version(&guest, daemon)?);
     for end in [
-        "systemctl restart vhost-user-tmem".to_string(),
-        "systemctl kill -s KILL vhost-user-tmem".to_string(),
-        format!("{INSTALL} {daemon}"),
+        "systemctl restart vhost-user-tmem",
+        "systemctl kill -s KILL vhost-user-tmem",
+        &upgrade,
     ] {
-        let before = guest.sh("systemctl show -P MainPID vhost-user-tmem")?;
-        guest.sh_within(&end, STARTED)?;
+        serves(&guest)?;
+        let before = process(&guest)?;
+        guest.sh_within(end, STARTED)?;
         until("another daemon", STARTED, || {
-            let now = guest.sh("systemctl show -P MainPID vhost-user-tmem")?;
-            Ok((now.trim() != "0" && now != before).then_some(()))
+            let now = process(&guest)?;
+            Ok((now != "0" && now != before).then_some(()))
         })?;
         is_active(&guest)?;
         let machine = machine(&guest)?;
         assert_eq!(machine["name"], "web1", "after {end}: {machine}");
         assert_eq!(machine["quota"], 16_u64 << 30, "after {end}");
     }
+    let version = guest.sh("dpkg-query -W -f '${Version}' vhost-user-tmem")?;
+    assert!(version.ends_with("+next"), "{version}");
+    serves(&guest)?;
+    guest.sh(&format!("touch {OVER}"))?;
+    until("the load to end", STARTED, || {
+        let state = guest.sh("systemctl show -P SubState load")?;
+        Ok((state.trim() != "running").then_some(()))
+    })?;
+    let said = guest.sh("journalctl --no-pager -o cat -u load")?;
+    assert!(said.contains("requests answered, none wrong"), "{said}");
+    follow(&guest, OPERATE, "Memory")?;
 
     mistake_loses_nothing(&guest)?;
 
-    guest.sh("DEBIAN_FRONTEND=noninteractive dpkg --purge vhost-user-tmem tmemctl tmem-vmm")?;
+    // As docs/operate.md warns.
+    guest.sh("systemctl stop vhost-user-tmem")?;
+    assert_eq!(kept(&guest)?, 0);
+    guest.sh("systemctl start vhost-user-tmem")?;
+    assert_eq!(machine(&guest)?["name"], "web1");
+
+    guest.sh_within("apt purge --yes vhost-user-tmem tmemctl tmem-vmm", STARTED)?;
     for left in [
         "/usr/bin/vhost-user-tmem",
         "/etc/virtio-tmem",

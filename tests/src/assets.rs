@@ -27,8 +27,8 @@ pub struct Assets {
     pub initramfs: PathBuf,
     /// The initramfs of a Debian system, where one was made.
     pub debian: Option<PathBuf>,
-    /// A directory of Debian packages of this project, where they were made.
-    pub packages: Option<PathBuf>,
+    /// What is installed on a host, where it was made.
+    pub packages: Option<PackageAssets>,
     /// The daemon's program.
     pub daemon: PathBuf,
     /// What guests of our own VMM need beside, where it was made.
@@ -43,6 +43,15 @@ pub struct Assets {
     pub prometheus: Option<BTreeMap<String, Vec<PathBuf>>>,
     /// Where console logs of failed guests are kept.
     pub logs: PathBuf,
+}
+
+/// What is installed on a host, and what uses it there.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PackageAssets {
+    /// A directory of Debian packages of this project.
+    pub packages: PathBuf,
+    /// A driver in user space, linked statically.
+    pub driver: PathBuf,
 }
 
 /// What guests of our own VMM need.

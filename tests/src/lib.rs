@@ -25,6 +25,7 @@ mod wait;
 mod write_log;
 
 pub use assets::Assets;
+pub use assets::PackageAssets;
 pub use assets::StockAssets;
 pub use assets::StorageAssets;
 pub use assets::VmmAssets;

@@ -21,6 +21,7 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tmem_e2e::Assets;
+use tmem_e2e::PackageAssets;
 use tmem_e2e::StorageAssets;
 
 /// Which guests are wanted.
@@ -92,7 +93,8 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         Guests::All => {
             let packages = made.join("packages");
             package::make(setup, &packages)?;
-            Some(packages)
+            let driver = programs::driver()?;
+            Some(PackageAssets { packages, driver })
         }
         _ => None,
     };

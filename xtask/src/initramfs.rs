@@ -70,7 +70,6 @@ const NOT_IN_GUEST: &[&str] = &[
     "proc",
     "run",
     "sys",
-    "usr/lib/apt",
     "usr/share/zoneinfo",
     "var/cache/apt",
     "var/lib/apt/lists",

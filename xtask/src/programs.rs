@@ -38,6 +38,11 @@ pub(crate) fn load() -> Result<PathBuf> {
     Ok(linked_statically("guest", &["tmem-load"])?.join("tmem-load"))
 }
 
+/// Builds the driver in user space.
+pub(crate) fn driver() -> Result<PathBuf> {
+    Ok(linked_statically("guest", &["tmem-driver"])?.join("tmem-driver"))
+}
+
 /// Builds the daemon.
 pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
     let mut cargo = project::cargo();

@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tmemctl", &["tmem-cli"]),
     // What follows is not shipped.
     ("tmem-agent", &[]),
+    ("tmem-driver", &[]),
     ("tmem-load", &[]),
     ("tmem-work", &[]),
     ("tmem-states", &["tmem-states-macros"]),
