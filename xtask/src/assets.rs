@@ -32,7 +32,10 @@ pub(crate) enum Guests {
     /// And those of our own VMM.
     Vmm,
     /// And a Debian system, and those with disks.
-    All,
+    All {
+        /// And what is installed on a host, built as it is shipped.
+        packages: bool,
+    },
     /// The agent's, and those with disks that are measured.
     Measured,
     /// The agent's, and those whose memory is measured.
@@ -73,7 +76,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
     initramfs::write(setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
         Guests::Small | Guests::Measured | Guests::Dense | Guests::Stock => None,
-        Guests::Vmm | Guests::All => Some(outer::make(
+        Guests::Vmm | Guests::All { .. } => Some(outer::make(
             setup,
             &programs::outer_programs(profile)?,
             &initramfs,
@@ -90,7 +93,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         storage(setup, &module, &programs, &user, made.join(name))
     };
     let packages = match guests {
-        Guests::All => {
+        Guests::All { packages: true } => {
             let packages = made.join("packages");
             package::make(setup, &packages)?;
             let driver = programs::driver()?;
@@ -99,7 +102,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         _ => None,
     };
     let prometheus = match guests {
-        Guests::All => Some(runnable(
+        Guests::All { .. } => Some(runnable(
             &roots::prometheus(&setup.cache, &setup.versions)?,
             WATCHERS,
         )),
@@ -107,7 +110,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
     };
     let (debian, storage) = match guests {
         Guests::Small | Guests::Vmm | Guests::Stock => (None, None),
-        Guests::All => {
+        Guests::All { .. } => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
             initramfs::write_debian(setup, &module, &root, &programs, &debian)?;
@@ -133,7 +136,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         }
     };
     let stock = match guests {
-        Guests::All | Guests::Stock => stock::make(setup, &programs, &made)?,
+        Guests::All { .. } | Guests::Stock => stock::make(setup, &programs, &made)?,
         _ => BTreeMap::new(),
     };
     Ok(Assets {

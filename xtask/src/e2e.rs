@@ -8,13 +8,17 @@ use crate::programs::Profile;
 use crate::project;
 use anyhow::Result;
 use std::process::Command;
+use std::process::Stdio;
 use tmem_e2e::Assets;
 
 /// Guests at a time: each keeps more than one CPU busy.
 const PARALLEL: &str = "2";
 
-/// Tests with this in front need guests with stable kernels only, which are made soon.
+/// How the names of tests begin that need guests with stable kernels only, which are made soon.
 const STOCK: &str = "blk::";
+
+/// How the names of tests begin that install packages, which take minutes to build.
+const INSTALLING: &str = "packages::";
 
 /// Options of `cargo xtask e2e`.
 #[derive(clap::Args)]
@@ -39,19 +43,66 @@ pub(crate) fn command(options: &Options) -> Result<()> {
 /// The command that runs the tests, with all they need made.
 pub(crate) fn tests(profile: Profile, filter: Option<&str>) -> Result<Command> {
     let file = project::made()?.join("assets.json");
-    let guests = match filter {
-        Some(filter) if filter.starts_with(STOCK) => Guests::Stock,
-        _ => Guests::All,
-    };
-    assets::make(profile, guests)?.write(&file)?;
-    let mut cargo = project::cargo();
+    assets::make(profile, guests(filter)?)?.write(&file)?;
+    let mut cargo = chosen(filter);
     cargo
-        .args(["test", "--package", "tmem-e2e", "--features", "guests"])
-        .args(["--test", "e2e", "--"])
-        .args(filter)
         .env("RUST_TEST_THREADS", PARALLEL)
         .env(Assets::VARIABLE, file)
         // Errors say what was waited for; where in the test does not matter.
         .env("RUST_BACKTRACE", "0");
     Ok(cargo)
+}
+
+/// The command for the tests whose names contain `filter`.
+fn chosen(filter: Option<&str>) -> Command {
+    let mut cargo = project::cargo();
+    cargo
+        .args(["test", "--package", "tmem-e2e", "--features", "guests"])
+        .args(["--test", "e2e", "--"])
+        .args(filter);
+    cargo
+}
+
+/// What guests the tests need whose names contain `filter`.
+fn guests(filter: Option<&str>) -> Result<Guests> {
+    let Some(filter) = filter else {
+        return Ok(Guests::All { packages: true });
+    };
+    let mut list = chosen(Some(filter));
+    // The tests may have to be built first.
+    let listed = exec::output(list.arg("--list").stderr(Stdio::inherit()))?;
+    Ok(guests_for(&listed))
+}
+
+/// What guests the tests in a list need, as the test program prints it.
+fn guests_for(listed: &str) -> Guests {
+    let mut names = listed.lines().filter(|line| line.ends_with(": test"));
+    if listed.contains(STOCK) && names.clone().all(|name| name.starts_with(STOCK)) {
+        return Guests::Stock;
+    }
+    Guests::All {
+        packages: names.any(|name| name.starts_with(INSTALLING)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_for_tests_that_install_them() {
+        let swap = "swap::all_is_found: test\n";
+        let installing = "packages::daemon_is_installed: test\n";
+        let stock = "blk::swap: test\n";
+        let end = "\n1 tests, 0 benchmarks\n";
+        for (listed, guests) in [
+            (vec![swap, end], Guests::All { packages: false }),
+            (vec![swap, installing, end], Guests::All { packages: true }),
+            (vec![stock, end], Guests::Stock),
+            (vec![stock, swap, end], Guests::All { packages: false }),
+            (vec![end], Guests::All { packages: false }),
+        ] {
+            assert_eq!(guests_for(&listed.concat()), guests, "{listed:?}");
+        }
+    }
 }
