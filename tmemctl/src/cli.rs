@@ -120,6 +120,8 @@ pub enum VmAction {
     /// Host: show the virtual machines
     List(VmList),
     /// Host: change settings of a virtual machine; its driver is told
+    ///
+    /// What is not given stays as it is.
     Set(VmSet),
     /// Host: end the connection of a virtual machine and destroy its pages
     ///
@@ -205,7 +207,7 @@ pub struct VmSet {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Settings {
     /// Most memory that its pages take on the host: a size as 8G; or credit[:SIZE],
-    /// as much as it has given back, and SIZE more
+    /// as much as it has given back, and SIZE more [initially: --quota of the daemon]
     #[arg(long, value_name = "QUOTA")]
     pub quota: Option<String>,
 
@@ -214,11 +216,11 @@ pub struct Settings {
     #[arg(long, value_name = "QUOTA")]
     pub ephemeral_quota: Option<String>,
 
-    /// Its part of the memory when that is short, to that of others [default: 100]
+    /// Its part of the memory when that is short, to that of others [initially: 100]
     #[arg(long, value_name = "N")]
     pub weight: Option<u32>,
 
-    /// How its pages are compressed: auto, lz4, zstd or none [default: auto]
+    /// How its pages are compressed: auto, lz4, zstd or none [initially: auto]
     #[arg(long, value_name = "CODEC")]
     pub codec: Option<String>,
 
@@ -226,11 +228,12 @@ pub struct Settings {
     #[arg(long, value_name = "NAME")]
     pub domain: Option<String>,
 
-    /// Seconds for which its pages are kept without a front end
+    /// Seconds for which its pages are kept without a front end [initially: --grace of the
+    /// daemon]
     #[arg(long, value_name = "SECONDS")]
     pub grace: Option<u64>,
 
-    /// Size of its swap disk [default: twice the quota]
+    /// Size of its swap disk [initially: twice the quota; on credit 4G]
     #[arg(long, value_name = "SIZE", value_parser = tmem_cli::size::parse)]
     pub swap_size: Option<u64>,
 }
