@@ -14,6 +14,7 @@ pub(crate) mod events;
 pub(crate) mod filter;
 pub(crate) mod finish;
 pub(crate) mod flush;
+pub(crate) mod flusher;
 pub(crate) mod fullness;
 pub(crate) mod give_back;
 pub(crate) mod handles;

@@ -6,7 +6,6 @@ use super::{
     blocks::Blocks,
     counters::Counter,
     handles::Handles,
-    request::Request,
     tuning, //
 };
 use crate::{
@@ -106,9 +105,6 @@ pub(crate) struct Area {
     pub(crate) object: ObjectId,
     #[pin]
     pub(super) known: IrqLock<PageState>,
-    /// The request for flushes, unless it is in flight.
-    #[pin]
-    pub(super) flusher: IrqLock<Option<KBox<Request>>>,
     /// The device that is there has the pool, with what is known to be there.
     is_ready: Atomic<bool>,
     pub(crate) counts: Counts,
@@ -121,13 +117,11 @@ impl Area {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(pool: u32, object: ObjectId, known: PageState) -> Result<Arc<Self>> {
-        let flusher = Request::for_flush()?;
         Arc::pin_init(
             pin_init!(Self {
                 pool,
                 object,
                 known <- new_irq_lock!(known, "tmem::known"),
-                flusher <- new_irq_lock!(Some(flusher), "tmem::flusher"),
                 is_ready: Atomic::new(false),
                 counts: Counts {
                     hits: Counter::new(),

@@ -33,7 +33,7 @@
 //! 3. `Queue::inner`, one for each queue,
 //! 4. `Area::known`, one for each area, which `swap_slot_free_notify` takes under locks of the swap
 //!    code,
-//! 5. `Area::flusher`, `Engine::answer`, `Engine::relinquished`, `Engine::areas`.
+//! 5. `Engine::answer`, `Engine::relinquished`, `Engine::flushers`.
 //!
 //! Bios are ended, doorbells are rung and work is scheduled without any of them.
 
@@ -44,6 +44,7 @@ use super::{
         DISK_POOL, //
     },
     counters::Counters,
+    flusher::Flusher,
     fullness::Fullness,
     handles::{
         Admission,
@@ -124,9 +125,9 @@ pub(crate) struct Engine {
     is_bereft: Atomic<bool>,
     /// The pages of the open swap disk are lost: its bios fail.
     is_disk_lost: Atomic<bool>,
-    /// Those of filters.
+    /// All areas: first that of the swap disk, then those of filters.
     #[pin]
-    areas: IrqLock<KVec<Arc<Area>>>,
+    pub(super) flushers: IrqLock<KVec<Flusher>>,
     /// Extents in a flush; 0 for a device that takes only one at a time.
     pub(super) extents: Atomic<usize>,
     /// The request that was awaited and has come back, and whether it was answered.
@@ -191,6 +192,8 @@ impl Engine {
             disk,
             clones: Clones::new(tuning::CARRIERS)?,
         };
+        let mut flushers = KVec::new();
+        flushers.push(Flusher::new(shared.disk.clone())?, GFP_KERNEL)?;
         let answer = Request::for_control()?;
         let relinquish = Request::for_ranges()?;
         Arc::pin_init(
@@ -203,7 +206,7 @@ impl Engine {
                 answers: Atomic::new(0),
                 is_bereft: Atomic::new(false),
                 is_disk_lost: Atomic::new(false),
-                areas <- new_irq_lock!(KVec::new(), "tmem::areas"),
+                flushers <- new_irq_lock!(flushers, "tmem::flushers"),
                 extents: Atomic::new(0),
                 answer <- new_irq_lock!(Some((answer, false)), "tmem::answer"),
                 most_ranges: Atomic::new(0),
@@ -465,10 +468,8 @@ impl Engine {
 
     /// The area at `at`: first that of the swap disk, then those of filters.
     pub(crate) fn area(&self, at: usize) -> Option<Arc<Area>> {
-        match at.checked_sub(1) {
-            None => Some(self.shared.disk.clone()),
-            Some(at) => self.areas.lock().get(at).cloned(),
-        }
+        let flushers = self.flushers.lock();
+        flushers.get(at).map(|flusher| flusher.area.clone())
     }
 
     /// Adds the area of a filter.
@@ -477,27 +478,30 @@ impl Engine {
     ///
     /// `ENOMEM`.
     pub(crate) fn add_area(&self, area: Arc<Area>) -> Result {
+        let flusher = Flusher::new(area)?;
         // By itself: within the next expression the lock would be held until its end.
-        let count = self.areas.lock().len() + 1;
+        let count = self.flushers.lock().len() + 1;
         let mut room = KVec::with_capacity(count, GFP_KERNEL)?;
-        let mut areas = self.areas.lock();
+        let mut flushers = self.flushers.lock();
         // There is room for all.
-        for area in areas.drain_all() {
-            let _ = room.push_within_capacity(area);
+        for flusher in flushers.drain_all() {
+            let _ = room.push_within_capacity(flusher);
         }
-        let _ = room.push_within_capacity(area);
-        let old = core::mem::replace(&mut *areas, room);
-        drop(areas);
+        let _ = room.push_within_capacity(flusher);
+        let old = core::mem::replace(&mut *flushers, room);
+        drop(flushers);
         drop(old);
         Ok(())
     }
 
     /// Removes the area of a filter.
     pub(crate) fn remove_area(&self, area: &Arc<Area>) {
-        let mut areas = self.areas.lock();
-        let at = areas.iter().position(|other| Arc::ptr_eq(other, area));
-        let removed = at.and_then(|at| areas.remove(at).ok());
-        drop(areas);
+        let mut flushers = self.flushers.lock();
+        let at = flushers
+            .iter()
+            .position(|other| Arc::ptr_eq(&other.area, area));
+        let removed = at.and_then(|at| flushers.remove(at).ok());
+        drop(flushers);
         drop(removed);
     }
 

@@ -39,6 +39,7 @@
 //! under. `Filter::retries` comes after it. The manager's mutex is not taken under that of
 //! [`Filters`], but for [`Backend::flush`].
 
+pub(crate) mod homing;
 pub(crate) mod list;
 pub(crate) mod precache;
 pub(crate) mod preswap;

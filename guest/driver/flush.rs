@@ -79,15 +79,31 @@ impl Engine {
         }
         let mut at = 0;
         while let Some(area) = self.area(at) {
-            if area.is_ready() {
+            if area.is_ready() && area.pending() > 0 {
                 self.flush(&area);
             }
             at += 1;
         }
     }
 
+    /// Takes an area's request, unless it is in flight.
+    fn take_flusher(&self, area: &Arc<Area>) -> Option<KBox<Request>> {
+        let mut flushers = self.flushers.lock();
+        let flusher = flushers.iter_mut().find(|it| Arc::ptr_eq(&it.area, area))?;
+        flusher.request.take()
+    }
+
+    /// Gives it back. It goes with an area that was removed meanwhile.
+    fn give_flusher(&self, area: &Arc<Area>, mut request: KBox<Request>) {
+        request.clear();
+        let mut flushers = self.flushers.lock();
+        if let Some(flusher) = flushers.iter_mut().find(|it| Arc::ptr_eq(&it.area, area)) {
+            flusher.request = Some(request);
+        }
+    }
+
     fn flush(self: &Arc<Self>, area: &Arc<Area>) {
-        let Some(mut request) = area.flusher.lock().take() else {
+        let Some(mut request) = self.take_flusher(area) else {
             return;
         };
         let extents = self.extents.load(Relaxed);
@@ -102,13 +118,12 @@ impl Engine {
             self.shared.counters.flush_requests.add(1);
             self.send_ready(request);
         } else {
-            request.clear();
-            *area.flusher.lock() = Some(request);
+            self.give_flusher(area, request);
         }
     }
 
     /// A flush has ended.
-    pub(super) fn flushed(self: &Arc<Self>, mut request: KBox<Request>, answered: bool) {
+    pub(super) fn flushed(self: &Arc<Self>, request: KBox<Request>, answered: bool) {
         let Some(area) = request.area().cloned() else {
             // There is none without.
             return;
@@ -127,8 +142,7 @@ impl Engine {
         if answered && status.is_ok() {
             self.shared.counters.invalidates.add(pages);
         }
-        request.clear();
-        *area.flusher.lock() = Some(request);
+        self.give_flusher(&area, request);
         if let Some(deferred) = deferred.filter(|deferred| !deferred.is_empty()) {
             self.dispatch(deferred);
         }

@@ -3,7 +3,6 @@
 //! What the bios of filters are for, and what is done when they end.
 
 use super::{
-    route::land,
     writeback::Writeback,
     Filter, //
 };
@@ -141,4 +140,11 @@ fn read(bio: &Bio, status: Status) {
     if let (true, Op::Read, Some(pages)) = (status.is_ok(), bio.op(), bio.pages()) {
         bio.mark_read(0, pages.count);
     }
+}
+
+/// Drops what a bio that has ended held, in this order: who waits for the flight may then take the
+/// filter apart.
+fn land(filter: Arc<Filter>, flight: Flight) {
+    drop(filter);
+    drop(flight);
 }

@@ -13,7 +13,6 @@ use crate::sys::{
         Pages,
         PAGE_SECTORS, //
     },
-    hook::Flight,
     split::Rest, //
 };
 use kernel::sync::{
@@ -63,11 +62,4 @@ impl Filter {
         self.retries.lock().push(bio);
         self.engine.retry_queue().schedule::<_, RETRY>(self, 0);
     }
-}
-
-/// Drops what a bio that has ended held, in this order: who waits for the flight may then take the
-/// filter apart.
-pub(super) fn land(filter: Arc<Filter>, flight: Flight) {
-    drop(filter);
-    drop(flight);
 }

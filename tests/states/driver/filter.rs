@@ -26,6 +26,11 @@ use kernel::sync::Arc;
 
 #[rustfmt::skip]
 #[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../../guest/driver/filter/homing.rs"]
+pub(crate) mod homing;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
 #[path = "../../../guest/driver/filter/writeback.rs"]
 pub(crate) mod writeback;
 

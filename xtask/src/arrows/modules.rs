@@ -3,6 +3,7 @@
 
 use super::paths;
 use super::workspace;
+use crate::project;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,18 +12,28 @@ use std::path::Path;
 /// Which of a crate's top-level modules names which others, its tests apart.
 pub(super) type Arrows = BTreeMap<String, BTreeSet<String>>;
 
+/// A module's path from the crate's root on.
+type Module = Vec<String>;
+
+/// The text of the crate's root.
+fn root(src: &Path) -> String {
+    ["lib.rs", "main.rs"]
+        .map(|name| fs::read_to_string(src.join(name)).unwrap_or_default())
+        .concat()
+}
+
+/// All modules of the crate whose sources are in `src`, tests apart, and their text.
+fn modules(src: &Path) -> Vec<(Module, String)> {
+    let mut files = Vec::new();
+    let tests = paths::test_modules(&root(src));
+    collect(src, &mut Vec::new(), &tests, &mut files);
+    files
+}
+
 /// The arrows of the crate whose sources are in `src`.
 pub(super) fn arrows(src: &Path) -> Arrows {
-    let mut files = Vec::new();
-    let root = ["lib.rs", "main.rs"]
-        .map(|name| fs::read_to_string(src.join(name)).unwrap_or_default())
-        .concat();
-    collect(
-        src,
-        &mut Vec::new(),
-        &paths::test_modules(&root),
-        &mut files,
-    );
+    let files = modules(src);
+    let root = root(src);
     let modules: BTreeSet<_> = files
         .iter()
         .filter_map(|(path, _)| path.first().cloned())
@@ -49,14 +60,34 @@ pub(super) fn arrows(src: &Path) -> Arrows {
     arrows
 }
 
+/// Which files of the crate name which others. What a module and those in it know of each other is
+/// left aside: they are one, in several files.
+fn files(src: &Path) -> Arrows {
+    let files = modules(src);
+    let known: BTreeSet<&Module> = files.iter().map(|(path, _)| path).collect();
+    let mut arrows = Arrows::new();
+    for (path, text) in &files {
+        let names: Vec<_> = path.iter().map(String::as_str).collect();
+        let to = arrows.entry(path.join("::")).or_default();
+        for named in paths::absolute(&paths::code(text), &names) {
+            let lengths = (1..=named.len()).rev();
+            let module = lengths
+                .map(|length| &named[..length])
+                .find(|module| known.contains(&module.to_vec()));
+            if let Some(module) = module
+                && !module.starts_with(path)
+                && !path.starts_with(module)
+            {
+                to.insert(module.join("::"));
+            }
+        }
+    }
+    arrows
+}
+
 /// The modules below `dir`, which has the module `at`: where they are, and their text.
 /// Those named in `left_out` are for tests.
-fn collect(
-    dir: &Path,
-    at: &mut Vec<String>,
-    left_out: &[String],
-    to: &mut Vec<(Vec<String>, String)>,
-) {
+fn collect(dir: &Path, at: &mut Vec<String>, left_out: &[String], to: &mut Vec<(Module, String)>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
@@ -128,6 +159,13 @@ fn no_module_knows_itself_by_way_of_others() {
         }
     }
     assert!(circles.is_empty(), "{circles:#?}");
+}
+
+#[test]
+fn no_file_of_the_guest_knows_itself_by_way_of_others() {
+    let guest = files(&project::root().join("guest"));
+    assert!(guest["driver::filter::route"].contains("driver::filter::purpose"));
+    assert_eq!(circle(&guest), None);
 }
 
 #[test]

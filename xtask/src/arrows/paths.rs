@@ -87,6 +87,15 @@ pub(super) fn test_modules(text: &str) -> Vec<String> {
 
 /// The first names below the crate's root in `code` of the module `path`.
 pub(super) fn names(code: &str, path: &[&str]) -> Vec<String> {
+    let found = absolute(code, path).into_iter();
+    let mut names: Vec<_> = found.filter_map(|path| path.into_iter().next()).collect();
+    names.dedup();
+    names
+}
+
+/// All paths in `code` of the module `path` that begin with `crate` or `super`, from the crate's
+/// root on.
+pub(super) fn absolute(code: &str, path: &[&str]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for (at, word) in words(code) {
         let rest = &code[at + word.len()..];
@@ -100,9 +109,15 @@ pub(super) fn names(code: &str, path: &[&str]) -> Vec<String> {
                     up += 1;
                     rest = next;
                 }
-                if up == path.len() {
-                    found.extend(below(rest));
-                }
+                let Some(above) = path.len().checked_sub(up) else {
+                    continue;
+                };
+                let above = path[..above].iter().map(|name| (*name).to_string());
+                found.extend(
+                    below(rest)
+                        .into_iter()
+                        .map(|path| above.clone().chain(path).collect()),
+                );
             }
             _ => {}
         }
@@ -121,15 +136,31 @@ fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The names that follow `::`: one, or those of a group.
-fn below(rest: &str) -> Vec<String> {
+/// The paths that `rest` goes on with after `::`: one, or those of a group.
+fn below(rest: &str) -> Vec<Vec<String>> {
     let Some(rest) = rest.strip_prefix("::") else {
-        return Vec::new();
+        return vec![Vec::new()];
     };
-    let first = |text: &str| words(text).next().map(|(_, word)| word.to_string());
-    let Some(group) = rest.strip_prefix('{') else {
-        return first(rest).into_iter().collect();
-    };
+    if let Some(group) = rest.strip_prefix('{') {
+        let parts = parts(group);
+        let whole = parts.iter().map(|part| format!("::{}", part.trim()));
+        return whole.flat_map(|part| below(&part)).collect();
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+    let (name, rest) = rest.split_at(end);
+    if name.is_empty() {
+        return vec![Vec::new()];
+    }
+    let name = std::iter::once(name.to_string());
+    below(rest)
+        .into_iter()
+        .map(|path| name.clone().chain(path).collect())
+        .collect()
+}
+
+/// The parts of a group, up to its end.
+fn parts(group: &str) -> Vec<String> {
     let mut depth = 0_u32;
     let mut parts = vec![String::new()];
     for c in group.chars() {
@@ -137,7 +168,10 @@ fn below(rest: &str) -> Vec<String> {
             '{' => depth += 1,
             '}' if depth == 0 => break,
             '}' => depth -= 1,
-            ',' if depth == 0 => parts.push(String::new()),
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
             _ => {}
         }
         if let Some(part) = parts.last_mut() {
@@ -145,9 +179,6 @@ fn below(rest: &str) -> Vec<String> {
         }
     }
     parts
-        .iter()
-        .filter_map(|part| first(part.trim_start_matches(',')))
-        .collect()
 }
 
 /// Names at the crate's root that stand for something in a module: `pub use module::Name`.
@@ -196,7 +227,19 @@ mod tests {
     fn one_goes_up_as_far_as_it_says() {
         let code = "use super::a::X; use super::super::b::Y; use super::super::super::c;";
         assert_eq!(names(code, &["module"]), ["a"]);
-        assert_eq!(names(code, &["module", "inner"]), ["b"]);
+        assert_eq!(names(code, &["module", "inner"]), ["module", "b"]);
+    }
+
+    #[test]
+    fn paths_are_whole() {
+        let code =
+            "use super::{a::{self, X}, b as c}; use crate::d::{e::Y, f}; g::<super::h::Z>();";
+        let found = absolute(code, &["module", "inner"]);
+        let found: Vec<_> = found.iter().map(|path| path.join("::")).collect();
+        let module = |rest: &[&str]| rest.iter().map(|it| format!("module::{it}")).collect();
+        let mut expected: Vec<String> = module(&["a::self", "a::X", "b"]);
+        expected.extend(["d::e::Y", "d::f", "module::h::Z"].map(str::to_string));
+        assert_eq!(found, expected);
     }
 
     #[test]
