@@ -9,6 +9,7 @@ use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tmem_host::personality::VmDevice;
 use tmem_host::registry::{self, Machine};
 
@@ -67,7 +68,8 @@ impl Served {
     pub(super) fn new(vm: Arc<Vm>, entry: Entry, doors: Weak<Shared>) -> io::Result<Self> {
         let rest = vm.rest();
         // Whoever is there when it is looked may be gone when it is to be accepted.
-        entry.socket().set_nonblocking(true)?;
+        let flags = fcntl_getfl(&entry)?;
+        fcntl_setfl(&entry, flags | OFlags::NONBLOCK)?;
         Ok(Self {
             goes_on: AtomicBool::new(vm.may_have_front_end()),
             waiting: Waiting::default(),
