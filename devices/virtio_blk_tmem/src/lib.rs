@@ -38,6 +38,8 @@ mod queue;
 mod ranges;
 mod space;
 mod swap_header;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod wire;
 
 pub use config::{DiskConfig, SwapHeader};

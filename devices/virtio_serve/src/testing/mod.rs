@@ -11,6 +11,8 @@
     clippy::cast_possible_truncation
 )]
 
+mod bytes;
 mod queue;
 
+pub use bytes::Bytes;
 pub use queue::{DriverQueue, Span, Used};

@@ -18,6 +18,27 @@ pub struct Span {
     pub len: u32,
 }
 
+impl Span {
+    /// `len` bytes from `addr`, cut at `cuts` (in any order, those outside are
+    /// ignored).
+    pub fn cut(addr: u64, len: usize, cuts: &[u32]) -> Vec<Self> {
+        let len = len as u32;
+        let mut cuts: Vec<u32> = cuts.iter().copied().filter(|cut| *cut < len).collect();
+        cuts.push(0);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let ends = cuts.iter().skip(1).copied().chain([len]);
+        cuts.iter()
+            .zip(ends)
+            .filter(|(start, end)| end > start)
+            .map(|(start, end)| Self {
+                addr: addr + u64::from(*start),
+                len: end - start,
+            })
+            .collect()
+    }
+}
+
 /// A buffer that the device has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {

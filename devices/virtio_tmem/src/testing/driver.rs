@@ -111,8 +111,8 @@ impl<'m, M: GuestMemory, T: Transport> Driver<'m, M, T> {
         self.mem
             .write_slice(&vec![Answer::UNTOUCHED; room], GuestAddress(answer))
             .unwrap();
-        let readable = cut(self.area, bytes.len(), &layout.readable);
-        let writable = cut(answer, room, &layout.writable);
+        let readable = Span::cut(self.area, bytes.len(), &layout.readable);
+        let writable = Span::cut(answer, room, &layout.writable);
         let used = self.call_spans(&readable, &writable, layout.indirect);
         let mut bytes = vec![0; room];
         self.mem
@@ -252,23 +252,4 @@ impl<'m, M: GuestMemory, T: Transport> Driver<'m, M, T> {
         assert_eq!(answer.status(), Status::OK);
         Limits::decode(answer.bytes[AnswerHeader::SIZE..].try_into().unwrap())
     }
-}
-
-/// `len` bytes from `addr`, cut at `cuts` (in any order, those outside are
-/// ignored).
-fn cut(addr: u64, len: usize, cuts: &[u32]) -> Vec<Span> {
-    let len = len as u32;
-    let mut cuts: Vec<u32> = cuts.iter().copied().filter(|cut| *cut < len).collect();
-    cuts.push(0);
-    cuts.sort_unstable();
-    cuts.dedup();
-    let ends = cuts.iter().skip(1).copied().chain([len]);
-    cuts.iter()
-        .zip(ends)
-        .filter(|(start, end)| end > start)
-        .map(|(start, end)| Span {
-            addr: addr + u64::from(*start),
-            len: end - start,
-        })
-        .collect()
 }
