@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the host's programs share, whichever way they serve their virtual
 //! machines: the HTTP of their control sockets ([`http`]), the memory that a
-//! process has and may have ([`heap`], [`group`], [`pressure`]) and that of the host ([`memory`]), trouble with it ([`health`]), what is left out of its core
+//! process has and may have ([`heap`], [`group`], [`pressure`]) and that of the host ([`memory`]), trouble with it ([`health`]), what is done about it every so often ([`care`]), what is left out of its core
 //! dumps ([`dumps`]), the devices that they serve ([`device`]) and the loop around a
 //! queue ([`personality`]), what threads may ([`confine`]), what outlives a process ([`keeper`]), what the service manager passes on ([`listen_fds`]), and the metrics of a store and
 //! its devices ([`metrics`]), as JSON ([`stats`]) and for Prometheus ([`prometheus`]). Which
@@ -9,6 +9,7 @@
 //! [`api`].
 
 pub mod api;
+pub mod care;
 pub mod confine;
 pub mod device;
 pub mod dumps;

@@ -4,7 +4,6 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,10 +14,10 @@ use tmem_cli::signals::Signals;
 use tmem_cli::socket::Access;
 use tmem_cli::{ready, size};
 use tmem_host::api::Api;
+use tmem_host::care::{self, Care};
 use tmem_host::health::Health;
 use tmem_host::heap::{self, Trimmer};
 use tmem_host::keeper::holder;
-use tmem_host::pressure::Pressure;
 use tmem_host::registry::{Origin, Registry, Said, State, files};
 use tmem_store::StoreConfig;
 
@@ -34,10 +33,6 @@ use crate::room::Room;
 use crate::scrape::Scrape;
 use crate::settings::{self, Places};
 use crate::takeover::Takeover;
-
-/// How often it is looked what a VM has given back, and whether a driver that heard
-/// "full" may try again.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs the daemon until SIGTERM or SIGINT, unless these were ignored when it started.
 ///
@@ -205,8 +200,8 @@ fn signals() -> std::io::Result<Signals> {
 /// Until a signal; looks after the VMs in between.
 fn wait(signals: &Signals, takeover: &Takeover, registry: &Registry, room: &Room, health: &Health) {
     let mut trimmer = Trimmer::default();
-    let mut pressure = Pressure::of_host();
-    let interval = Timespec::try_from(WATCH_INTERVAL).unwrap_or_default();
+    let mut care = Care::of_host();
+    let interval = Timespec::try_from(care::INTERVAL).unwrap_or_default();
     loop {
         let mut fds = [PollFd::new(signals, PollFlags::IN)];
         match poll(&mut fds, Some(&interval)) {
@@ -221,10 +216,7 @@ fn wait(signals: &Signals, takeover: &Takeover, registry: &Registry, room: &Room
         takeover.look();
         room.look();
         health.set_group_short(room.is_short());
-        health.evicted(pressure.look(registry));
-        for entry in registry.list() {
-            entry.machine().look_after();
-        }
+        care.look(registry, health);
         let stats = takeover.store().stats();
         trimmer.look(stats.held_bytes.saturating_sub(stats.mapped_bytes));
     }

@@ -130,6 +130,10 @@ impl Registry {
             let reason = "the socket is made in the runtime directory: leave its path out, or use a file of settings";
             return Err(Refusal::Invalid(reason.into()));
         }
+        if said.identity.is_some() {
+            let reason = "a virtual machine is known by its name: leave its identity out, or use a file of settings";
+            return Err(Refusal::Invalid(reason.into()));
+        }
         let settings = said.over(&self.defaults).map_err(Refusal::Invalid)?;
         let _changing = self.change();
         if self.machines().contains_key(&name) {

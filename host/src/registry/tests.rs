@@ -111,8 +111,13 @@ fn only_what_the_api_made_can_be_removed_by_it() {
 #[test]
 fn the_socket_and_what_is_fixed_are_not_the_apis_to_choose() {
     let (registry, door) = registry(None);
-    let refused = registry.add("a", &said("socket = '/run/a'")).unwrap_err();
-    assert!(matches!(refused, Refusal::Invalid(_)));
+    for text in [
+        "socket = '/run/a'",
+        "identity = '67e55044-10b1-426f-9247-bb680e5fe0c8'",
+    ] {
+        let refused = registry.add("a", &said(text)).unwrap_err();
+        assert!(matches!(refused, Refusal::Invalid(_)), "{text}");
+    }
     registry.add("a", &said("")).unwrap();
     for text in [
         "socket = '/run/a'",

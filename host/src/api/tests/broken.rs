@@ -16,7 +16,7 @@ fn value() -> impl Strategy<Value = Value> {
         (0u64..100_000).prop_map(Value::from),
         (-1e20..1e20).prop_map(Value::from),
         ".{0,70}".prop_map(Value::from),
-        "(auto|lz4|none|any|certain|8G|credit|web2|blk|tmem|error|spill)".prop_map(Value::from),
+        "(auto|lz4|none|any|certain|8G|credit|web2|blk|tmem|error|spill|67e55044-10b1-426f-9247-bb680e5fe0c8)".prop_map(Value::from),
     ];
     leaf.prop_recursive(2, 8, 3, |inner| {
         prop_oneof![
@@ -31,7 +31,7 @@ fn value() -> impl Strategy<Value = Value> {
 fn body() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
         "(name|quota|ephemeral_quota|weight|codec|domain|grace|swap_size|frozen|max_pools|give_back|personality|size|swapspace|label|on_full|bytes)",
-        "(socket|kept|origin|[a-z]{1,5})",
+        "(socket|identity|kept|origin|[a-z]{1,5})",
     ];
     let object = prop::collection::btree_map(key, value(), 0..4)
         .prop_map(|map| Value::from(map.into_iter().collect::<Map<_, _>>()));
