@@ -11,6 +11,7 @@ mod density;
 mod document;
 mod guest;
 mod machine;
+mod noisy;
 mod overwrites;
 mod report;
 mod restart;
@@ -42,11 +43,12 @@ struct Args {
     /// Also write the metrics to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// What to measure; if not given, everything but aging, guest,
-    /// restart and density.
+    /// What to measure; if not given, everything but aging, costs,
+    /// noisy, guest, restart and density.
     #[arg(long, value_enum)]
     only: Option<What>,
-    /// Less of everything, to see that it works: of aging, guest, restart and density.
+    /// Less of everything, to see that it works: of aging, noisy, guest, restart and
+    /// density.
     #[arg(long)]
     quick: bool,
     /// Of aging and density: the directory of the document, density.md, in which a section
@@ -79,6 +81,10 @@ enum What {
     Vhost,
     /// The VMM, beside QEMU.
     Vmm,
+    /// What filters, histograms and a keeper cost the daemon; only if named.
+    Costs,
+    /// A machine beside a noisy and a hostile one; only if named.
+    Noisy,
     /// The daemon is killed and the next one takes over; only if named.
     Restart,
     /// Filters on the disks of guests; only if named.
@@ -106,10 +112,9 @@ fn main() -> Result<()> {
     }
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
-    if args
-        .only
-        .is_none_or(|only| [What::Store, What::Overwrites, What::Vhost].contains(&only))
-    {
+    if args.only.is_none_or(|only| {
+        [What::Store, What::Overwrites, What::Vhost, What::Noisy].contains(&only)
+    }) {
         let corpus = Corpus::collect(usize::try_from(args.pages.unwrap_or(PAGES))?)?;
         println!("{}", corpus.describe());
         if wants(What::Store) {
@@ -117,6 +122,12 @@ fn main() -> Result<()> {
         }
         if args.only == Some(What::Overwrites) {
             store::run_overwrites(&corpus, &mut report)?;
+        }
+        if args.only == Some(What::Costs) {
+            vhost::run_costs(&args.peers, &corpus, &mut report)?;
+        }
+        if args.only == Some(What::Noisy) {
+            noisy::run(args.peers.daemon(), &corpus, args.quick, &mut report)?;
         }
         if wants(What::Vhost) {
             vhost::run(&args.peers, &corpus, &mut report)?;

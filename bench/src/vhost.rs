@@ -5,8 +5,9 @@
 //! the device behind the socket, and the few bytes of a request's header.
 
 mod blk;
+mod costs;
 mod driver;
-mod keeping;
+mod neighbour;
 mod peer;
 mod ring;
 mod tmem;
@@ -23,9 +24,10 @@ use crate::report::Report;
 use crate::samples::{Samples, median};
 
 use self::blk::Blk;
-use self::peer::Peer;
 
 pub(crate) use self::driver::Driver;
+pub(crate) use self::neighbour::Neighbour;
+pub(crate) use self::peer::Peer;
 pub(crate) use self::tmem::Tmem;
 
 /// Depths that are measured: one request at a time, and a busy guest.
@@ -50,6 +52,9 @@ pub(crate) struct Args {
     /// An older build of our daemon, which is measured beside it.
     #[arg(long, value_name = "PATH")]
     older: Option<PathBuf>,
+    /// Of costs: our daemon, built with the feature 'untimed'.
+    #[arg(long, value_name = "PATH")]
+    untimed: Option<PathBuf>,
     /// Only this many requests at a time.
     #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u16).range(1..=64))]
     depth: Option<u16>,
@@ -107,7 +112,7 @@ struct Measured {
 
 pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<()> {
     let pages = corpus.mixed();
-    let mut ours = Driver::connect(Peer::daemon(&args.daemon)?, Tmem)?;
+    let mut ours = Driver::connect(Peer::daemon(&args.daemon, &[])?, Tmem)?;
     let size = (pages.len() * PAGE_SIZE) as u64;
     let mut peer = match args.storage_daemon.split_first() {
         Some((program, words)) => Some(Driver::connect(
@@ -117,7 +122,7 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
         None => None,
     };
     let mut older = match &args.older {
-        Some(older) => Some(Driver::connect(Peer::daemon(older)?, Tmem)?),
+        Some(older) => Some(Driver::connect(Peer::daemon(older, &[])?, Tmem)?),
         None => None,
     };
     for depth in args
@@ -150,15 +155,16 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
             say(depth, &our_metrics, beside, Some(2.0), report);
         }
     }
-    if args.older.is_none() && args.depth.is_none() {
-        // Their processes would compete with what comes.
-        drop((ours, peer));
-        keeping::run(&args.daemon, &pages, report)?;
-    }
     if args.storage_daemon.is_empty() {
         report.note("no storage daemon given: nothing stands beside these metrics");
     }
     Ok(())
+}
+
+/// What parts of our daemon cost that it can do without.
+pub(crate) fn run_costs(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<()> {
+    let untimed = args.untimed.as_deref();
+    costs::run(&args.daemon, untimed, &corpus.mixed(), report)
 }
 
 fn one_round<P: Protocol>(

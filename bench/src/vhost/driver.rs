@@ -106,7 +106,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Writes `pages` to indexes 0 and up, `depth` at a time.
-    pub(super) fn write_all(
+    pub(crate) fn write_all(
         &mut self,
         pages: &[Page],
         depth: usize,

@@ -15,19 +15,20 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(20);
 
 /// A running back end and its socket.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     process: Child,
     /// What keeps the pages of our daemon for the next.
     holder: Option<Child>,
     socket: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Peer {
-    /// Our daemon, with room for everything.
-    pub(super) fn daemon(program: &Path) -> Result<Self> {
+    /// Our daemon, with room for everything, and more options.
+    pub(super) fn daemon(program: &Path, more: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (command, socket) = daemon(program, &dir);
+        let (mut command, socket) = daemon(program, &dir);
+        command.args(more);
         Self::start(command, socket, dir)
     }
 
@@ -51,6 +52,36 @@ impl Peer {
         let mut peer = Self::start(command, socket, dir)?;
         peer.holder = Some(holder);
         Ok(peer)
+    }
+
+    /// Our daemon with several machines, each with a name and a quota.
+    pub(crate) fn machines(program: &Path, machines: &[(&str, &str)]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut command = Command::new(program);
+        for (name, quota) in machines {
+            let socket = dir.path().join(name);
+            let machine = format!("name={name},socket={},quota={quota}", socket.display());
+            command.arg("--vm").arg(machine);
+        }
+        command.args(["--memory-limit", "2G"]).args([
+            "--request-queues",
+            "1",
+            "--log-level",
+            "off",
+        ]);
+        let first = machines.first().context("no machine")?;
+        let socket = dir.path().join(first.0);
+        Self::start(command, socket, dir)
+    }
+
+    /// The socket of a machine.
+    pub(crate) fn socket_of(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Connects as soon as it is listened for this machine.
+    pub(crate) fn connect_to(&mut self, name: &str) -> Result<UnixStream> {
+        self.connect_at(&self.socket_of(name))
     }
 
     /// Time that its threads were on CPUs.
@@ -97,15 +128,19 @@ impl Peer {
             process,
             holder: None,
             socket,
-            _dir: dir,
+            dir,
         })
     }
 
     /// Connects as soon as the back end listens.
     pub(super) fn connect(&mut self) -> Result<UnixStream> {
+        self.connect_at(&self.socket.clone())
+    }
+
+    fn connect_at(&mut self, socket: &Path) -> Result<UnixStream> {
         let end = Instant::now() + START;
         loop {
-            match UnixStream::connect(&self.socket) {
+            match UnixStream::connect(socket) {
                 Ok(stream) => return Ok(stream),
                 Err(why) if Instant::now() > end => {
                     return Err(why).context("the back end does not listen");

@@ -5,6 +5,7 @@
 mod aging;
 mod density;
 mod guest;
+mod parts;
 mod restart;
 mod toolchain;
 
@@ -31,19 +32,23 @@ const NESTED_STARTS: usize = 5;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure; if not given, everything but `aging`: what a page costs
-    /// as the store ages, `restart`: the daemon is killed under load, `guest`: filters
+    /// as the store ages, `costs`: what filters, histograms and a keeper cost the daemon,
+    /// `noisy`: a VM beside a noisy and a hostile one, `restart`: the daemon is killed under
+    /// load, `guest`: filters
     /// on the disks of guests, which takes a quarter of an hour on an emulated CPU, and
     /// `density`: guests in too little memory, which takes longer.
-    #[arg(value_parser = ["store", "aging", "vhost", "vmm", "restart", "guest", "density"])]
+    #[arg(value_parser = [
+        "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density",
+    ])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Of `store`, `aging` and `vhost`: pages of each sort (process memory, files)
+    /// Of `store`, `aging`, `vhost`, `costs` and `noisy`: pages of each sort (process memory, files)
     /// to measure with.
     #[arg(long)]
     pages: Option<u64>,
-    /// Of `aging`, `restart`, `guest` and `density`: less of everything, to see that it works.
+    /// Of `aging`, `noisy`, `restart`, `guest` and `density`: less of everything, to see that it works.
     #[arg(long)]
     quick: bool,
     /// Of `guest`: only the limited disk, and no builds, in half of the time.
@@ -65,6 +70,9 @@ pub(crate) struct Options {
 pub(crate) fn command(options: &Options) -> Result<()> {
     if options.only.as_deref() == Some("aging") {
         return aging::run(options);
+    }
+    if let Some(part @ ("costs" | "noisy")) = options.only.as_deref() {
+        return parts::run(part, options);
     }
     if options.only.as_deref() == Some("restart") {
         return restart::run(options);

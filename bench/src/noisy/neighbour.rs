@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Who is beside the quiet machine.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tmem_store::Page;
+
+use crate::vhost::{Driver, Neighbour};
+
+/// Requests under way.
+const DEPTH: usize = 32;
+/// Requests at a time, between looks at whether it is over.
+const RUN: usize = 256;
+/// Runs between two connections of a hostile machine.
+const RUNS: u64 = 8;
+/// Connections beside that, which say nothing.
+const IDLE: usize = 8;
+
+/// Who is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Nobody.
+    Nobody,
+    /// Threads that do nothing but run: what the scheduler does to a machine on so few CPUs.
+    Busy,
+    /// A machine with deep queues, always at its quota, that flushes whole objects.
+    Noisy,
+    /// One that also sends nonsense, destroys pools and connects anew all the time.
+    Hostile,
+}
+
+impl Beside {
+    pub(super) const ALL: [Self; 4] = [Self::Nobody, Self::Busy, Self::Noisy, Self::Hostile];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nobody => "alone",
+            Self::Busy => "beside two busy threads",
+            Self::Noisy => "beside a noisy VM",
+            Self::Hostile => "beside a hostile VM",
+        }
+    }
+}
+
+/// What neighbours and those who measure know of each other.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) is_over: AtomicBool,
+    /// Requests of neighbours that were answered.
+    pub(super) answered: AtomicU64,
+}
+
+impl Shared {
+    fn goes_on(&self) -> bool {
+        !self.is_over.load(Relaxed)
+    }
+}
+
+/// Does nothing but run.
+pub(super) fn busy(shared: &Shared) {
+    while shared.goes_on() {
+        std::hint::spin_loop();
+    }
+}
+
+/// Sends requests until it is over.
+pub(super) fn noisy(socket: &Path, pages: &[Page], shared: &Shared) -> Result<()> {
+    let protocol = Neighbour { is_hostile: false };
+    let mut driver = Driver::over(connect(socket)?, protocol)?;
+    flood(&mut driver, pages, shared, u64::MAX)
+}
+
+/// As [`noisy`], and connects anew in between.
+pub(super) fn hostile(socket: &Path, pages: &[Page], shared: &Shared) -> Result<()> {
+    while shared.goes_on() {
+        let protocol = Neighbour { is_hostile: true };
+        // It may be turned away, as long as an earlier connection is not forgotten.
+        let Ok(mut driver) = Driver::over(connect(socket)?, protocol) else {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        };
+        flood(&mut driver, pages, shared, RUNS)?;
+        let _idle: Vec<_> = (0..IDLE).map_while(|_| connect(socket).ok()).collect();
+    }
+    Ok(())
+}
+
+fn connect(socket: &Path) -> Result<UnixStream> {
+    UnixStream::connect(socket).context("cannot connect a neighbour")
+}
+
+fn flood(driver: &mut Driver<Neighbour>, pages: &[Page], shared: &Shared, runs: u64) -> Result<()> {
+    let mut random = fastrand::Rng::new();
+    let mut nth = 0;
+    while shared.goes_on() && nth < runs {
+        let from = random.usize(..pages.len().saturating_sub(RUN).max(1));
+        let run = pages.get(from..).unwrap_or(pages);
+        let run = run.get(..RUN).unwrap_or(run);
+        driver.transfer(random.u64(..1 << 40), run, DEPTH, true, &mut |_| {
+            shared.answered.fetch_add(1, Relaxed);
+        })?;
+        nth += 1;
+    }
+    Ok(())
+}
