@@ -30,7 +30,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "tmem-vmm",
-        &["tmem-cli", "tmem-host", "tmem-store", "virtio-tmem"],
+        &[
+            "tmem-cli",
+            "tmem-host",
+            "tmem-store",
+            "virtio-blk-tmem",
+            "virtio-tmem",
+        ],
     ),
     ("tmemctl", &["tmem-cli"]),
     // What follows is not shipped.

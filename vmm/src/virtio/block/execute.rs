@@ -8,10 +8,10 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_ID_BYTES,
     VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP,
 };
+use virtio_blk_tmem::wire::{HEADER, Limits, RANGE, Range, Request};
 use vm_memory::VolatileSlice;
 
-use super::layout::{DISCARD, Limits, MAX_DATA, WRITE_ZEROES};
-use super::request::{HEADER, RANGE, Range, Request};
+use super::layout::{DISCARD, MAX_DATA, WRITE_ZEROES};
 use super::{Block, SECTOR};
 use crate::virtio::notice::Notices;
 use crate::virtio::{Chain, total};
@@ -179,7 +179,7 @@ impl Executor {
         }
         let len = total(&chain.readable);
         let count = len / RANGE as u64;
-        if !len.is_multiple_of(RANGE as u64) || count == 0 || count > limits.segments.into() {
+        if !len.is_multiple_of(RANGE as u64) || count == 0 || count > limits.ranges.into() {
             return Err(Failure::Refused);
         }
         let mut ranges = Vec::new();

@@ -2,8 +2,9 @@
 //! virtio-blk on raw files and block devices (virtio 1.2, section 5.2).
 //!
 //! [`Disk`] is the file with its size and its lock, [`Block`] the device. A
-//! request is parsed in `request`, run by `execute`; data goes straight between
-//! the file and the guest's memory.
+//! request is run by `execute`; data goes straight between the file and the guest's
+//! memory. What requests look like, virtio-blk-tmem knows as well
+//! ([`virtio_blk_tmem::wire`]).
 
 mod device;
 mod discard;
@@ -14,7 +15,6 @@ mod layout;
 mod open;
 mod options;
 mod partition;
-mod request;
 mod stats;
 
 #[cfg(test)]
