@@ -24,6 +24,8 @@ const AT_ONCE: u64 = 256;
 pub(crate) struct Executor {
     /// A block on its way.
     page: Box<Page>,
+    /// A block of which a part is changed.
+    scratch: Box<Page>,
     /// The last request.
     served: Option<Served>,
 }
@@ -32,6 +34,7 @@ impl Default for Executor {
     fn default() -> Self {
         Self {
             page: Box::new([0; PAGE_SIZE]),
+            scratch: Box::new([0; PAGE_SIZE]),
             served: None,
         }
     }
@@ -200,22 +203,14 @@ impl Executor {
             if nth as u64 % AT_ONCE == AT_ONCE - 1 && !go_on() {
                 return Err(Undone::Stopped);
             }
+            let bytes = self.page.get_mut(..part.range.len()).ok_or(Failed)?;
+            // Before anything is locked: who knows how long it takes.
+            source.read(bytes).map_err(|_| Fault::DataUnmapped)?;
             if part.is_whole() {
-                let page = self.page.as_mut();
-                source.read(page).map_err(|_| Fault::DataUnmapped)?;
-                blocks.write(part.block, page)?;
-                continue;
+                blocks.write(part.block, &self.page)?;
+            } else {
+                blocks.write_part(part.block, part.range.start, bytes, &mut self.scratch)?;
             }
-            let mut is_read = true;
-            let fill = |to: &mut [u8]| {
-                is_read = source.read(to).is_ok();
-                is_read.then_some(()).ok_or(Failed)
-            };
-            let written = blocks.write_part(part.block, part.range, &mut self.page, fill);
-            if !is_read {
-                return Err(Fault::DataUnmapped.into());
-            }
-            written?;
         }
         Ok(())
     }
@@ -228,11 +223,8 @@ impl Executor {
     ) -> Result<(), Undone> {
         let whole = whole_blocks(&bytes);
         for part in edges(&bytes) {
-            let fill = |to: &mut [u8]| {
-                to.fill(0);
-                Ok(())
-            };
-            blocks.write_part(part.block, part.range, &mut self.page, fill)?;
+            let zeros = ZEROS.get(part.range.clone()).ok_or(Failed)?;
+            blocks.write_part(part.block, part.range.start, zeros, &mut self.scratch)?;
         }
         if let Some((first, last)) = whole {
             let removed = blocks.zero(first, last, go_on)?;

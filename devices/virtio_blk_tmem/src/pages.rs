@@ -5,7 +5,6 @@
 //! header, which reads as that. A block that is written is a page in its place, and one of
 //! zeros is none.
 
-use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tmem_store::{Get, ObjectId, PAGE_SIZE, Page, Pool};
@@ -88,14 +87,13 @@ impl Blocks<'_> {
         self.put(block, page)
     }
 
-    /// Writes the bytes `range` of a block, which `fill` puts there; `scratch` is for the
-    /// rest of it.
+    /// Writes `bytes` to a block, from its byte `at` on; `scratch` is for the rest of it.
     pub(crate) fn write_part(
         &self,
         block: u64,
-        range: Range<usize>,
+        at: usize,
+        bytes: &[u8],
         scratch: &mut Page,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
         let _part = self.changes.part();
         match self.pool.get(&OBJECT, block, scratch) {
@@ -106,7 +104,8 @@ impl Blocks<'_> {
                 return Err(Failed);
             }
         }
-        fill(scratch.get_mut(range).ok_or(Failed)?)?;
+        let place = scratch.get_mut(at..at.saturating_add(bytes.len()));
+        place.ok_or(Failed)?.copy_from_slice(bytes);
         self.metrics.partial_write();
         self.put(block, scratch)
     }

@@ -167,3 +167,24 @@ fn a_disk_without_its_pool_answers_nothing_but_errors() {
     assert_eq!(driver.write(0, &data(1, 8)), IOERR);
     assert_eq!(driver.discard(&[range(0, 8, 0)]), IOERR);
 }
+
+/// The pages of a driver that goes on are gone.
+#[test]
+fn an_incomplete_disk_has_errors_where_it_might_have_zeros() {
+    let mem = memory();
+    let disk = disk_of(store().add_client(config()).unwrap(), 100);
+    let mut driver = driver(&mem, &disk);
+    disk.set_incomplete(true);
+    for block in [0, 5] {
+        let read = driver.read(8 * block, 8);
+        assert_eq!((read.status, read.data), (IOERR, vec![0; BLOCK]));
+        assert_eq!(driver.write(8 * block + 1, &data(1, 1)), IOERR);
+        // What is written as a whole is known, zeros as well.
+        assert_eq!(driver.write(8 * block, &[0; BLOCK]), OK);
+        assert_eq!(driver.read(8 * block, 8).status, OK);
+        assert_eq!(driver.write(8 * block + 1, &data(1, 1)), OK);
+    }
+    assert_eq!(driver.read(8, 8).status, IOERR);
+    disk.set_incomplete(false);
+    assert_eq!(driver.read(8, 8).status, OK);
+}
