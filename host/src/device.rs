@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tmem_store::Client;
 use virtio_blk_tmem::{Disk, DiskConfig, SwapHeader};
-use virtio_tmem::device::{Device, DeviceConfig, PoolLog};
+use virtio_tmem::device::{Device, DeviceConfig, PoolLog, Quota};
 
 use crate::personality::{Blk, VmDevice};
 use crate::registry::{self, Settings};
@@ -37,7 +37,10 @@ pub fn make(
         Some(disk) => Arc::new(blk(name, disk, client, ids, request_queues, log)?),
         None => Arc::new(tmem(name, settings, client, ids, request_queues, log)),
     };
-    device.set_quota(settings.quota);
+    // The client has any other, and its driver need not be told.
+    if let Quota::Credit { .. } = settings.quota {
+        device.set_quota(settings.quota);
+    }
     Ok(device)
 }
 

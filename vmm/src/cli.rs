@@ -12,7 +12,7 @@ use crate::machine::{layout, memory};
 use crate::serial::{self, Target};
 use crate::virtio::block::DiskOptions;
 use crate::virtio::net::NetOptions;
-use crate::virtio::tmem::Tmem;
+use crate::virtio::tmem::{Tmem, TmemOptions};
 
 /// Run a virtual machine with transcendent memory
 ///
@@ -96,6 +96,16 @@ pub struct Options {
     #[arg(long, value_name = "TMEM", value_parser = Tmem::parse, verbatim_doc_comment)]
     pub tmem: Option<Tmem>,
 
+    /// Swap disk for a guest without the driver, from a store in this process: a plain
+    /// virtio-blk disk with a swap header, after those of --disk:
+    /// SIZE[,quota=SIZE][,memory-limit=SIZE][,queues=N][,serve=vcpu|thread]
+    ///   [,codec=auto|lz4|zstd|none][,name=NAME]
+    ///   quota         most memory that its pages take on the host; writes beyond it
+    ///                 fail [default: half of the size]
+    ///   the others    as of --tmem
+    #[arg(long, value_name = "SWAP", value_parser = TmemOptions::parse_swap, conflicts_with = "tmem", verbatim_doc_comment)]
+    pub tmem_swap: Option<TmemOptions>,
+
     /// Serial port; the first is ttyS0 [default: tty], the second ttyS1:
     /// tty          the terminal that this program runs on
     /// null         nothing
@@ -127,6 +137,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// The device in front of a store, if one is asked for.
+    pub fn tmem(&self) -> Option<Tmem> {
+        let disk = self.tmem_swap.clone().map(Tmem::InProcess);
+        self.tmem.clone().or(disk)
+    }
+
     /// Looks for what cannot be on any machine.
     ///
     /// # Errors
@@ -134,7 +150,7 @@ impl Options {
     pub fn check(&self) -> Result<(), String> {
         serial::check(&self.serial).map_err(|mistake| format!("--serial: {mistake}"))?;
         // Beside these there is the random number device.
-        let devices = self.disk.len() + self.net.len() + usize::from(self.tmem.is_some()) + 1;
+        let devices = self.disk.len() + self.net.len() + usize::from(self.tmem().is_some()) + 1;
         let room = layout::VIRTIO_GSIS.count();
         if devices > room {
             return Err(format!(

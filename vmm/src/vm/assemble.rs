@@ -41,7 +41,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     add_disks(&mut machine, disks, &mut reported)?;
     add_cards(&mut machine, cards, &mut reported)?;
     add_rng(&mut machine, &mut reported)?;
-    let tmem = add_tmem(&mut machine, options.tmem.as_ref(), &mut reported)?;
+    let tmem = add_tmem(&mut machine, options.tmem().as_ref(), &mut reported)?;
     // Last, because it may change the terminal.
     let serial = add_serial(&mut machine, &options.serial, &events)?;
     let running = machine.start(true)?;

@@ -50,7 +50,7 @@ impl Tmem {
         match self {
             Self::InProcess(tmem) => tmem.api().clone(),
             Self::None => tmem::api_of_nobody(
-                "this machine has no transcendent memory; start it with --tmem quota=SIZE",
+                "this machine has no transcendent memory; start it with --tmem quota=SIZE or --tmem-swap SIZE",
             ),
             Self::Daemon => tmem::api_of_nobody(
                 "the daemon has this machine's transcendent memory: ask at its control socket",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! virtio-tmem with the store in this process.
+//! virtio-tmem, or a plain virtio-blk disk, with the store in this process.
 //!
 //! A guest waits for most of its requests, so by default they are served on
 //! the thread of the vCPU that makes them ([`Serve`]).
@@ -18,9 +18,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tmem_cli::size;
 use tmem_host::api::Api;
+use tmem_host::device::{self, Ids};
+use tmem_host::personality::VmDevice;
 use tmem_store::{ClientConfig, Compressor, Store, StoreConfig};
-use virtio_tmem::device::{Device, DeviceConfig, MAX_POOLS};
-use virtio_tmem::wire;
+use virtio_tmem::device::MAX_POOLS;
 
 use super::Memory;
 use super::personality::{Serve, Served};
@@ -29,7 +30,7 @@ use care::Care;
 
 /// A store for one guest, and the device in front of it.
 pub struct TmemInProcess {
-    device: Arc<Device>,
+    device: Arc<dyn VmDevice>,
     api: Api,
     /// Looks after it; ended when this is dropped.
     _care: Care,
@@ -54,14 +55,16 @@ impl TmemInProcess {
         client.set_compression(options.codec);
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).context("cannot get random numbers")?;
-        let config = DeviceConfig::new(name, instance)
-            .with_swap_pages(options.swap_size / wire::PAGE_SIZE as u64)
-            .with_request_queues(options.queues.into());
-        let device = Device::new(client, config)
-            .with_give_back(options.give_back)
-            .with_report(Box::new(|line| log::warn!("{line}")));
-        let device = Arc::new(device);
-        let registry = registered::registry(options, device.clone(), memory.clone(), limit)?;
+        let settings = registered::settings(options)?;
+        // The guest is another one each time.
+        let ids = Ids {
+            identity: instance,
+            instance,
+        };
+        let queues = options.queues.into();
+        let device = device::make(name, &settings, client, ids, queues, None)?;
+        let registry =
+            registered::registry(options, settings, device.clone(), memory.clone(), limit)?;
         let registry = Arc::new(registry);
         let health = Arc::default();
         let care = Care::start(registry.clone(), Arc::clone(&health));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `--tmem`.
+//! `--tmem` and `--tmem-swap`.
 
 use std::path::PathBuf;
 
@@ -37,6 +37,8 @@ pub struct TmemOptions {
     pub memory_limit: Option<u64>,
     /// Bytes of the swap disk.
     pub swap_size: u64,
+    /// Whether the device is that disk, a plain one, and nothing else.
+    pub is_disk: bool,
     /// Request queues.
     pub queues: u16,
     /// Where requests are served.
@@ -83,14 +85,7 @@ impl Tmem {
     /// A sentence about the first mistake.
     pub fn parse(text: &str) -> Result<Self, String> {
         let settings = Settings::parse(text, &KEYS, "quota=4G")?;
-        let queues = match settings.get("queues") {
-            None => QUEUES,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|queues| (1..=MOST_QUEUES).contains(queues))
-                .ok_or_else(|| format!("queues={text} is not a number from 1 to {MOST_QUEUES}"))?,
-        };
+        let queues = queues(settings.get("queues"))?;
         match (settings.get("socket"), settings.get("quota")) {
             (Some(socket), None) => {
                 let own = [
@@ -121,48 +116,105 @@ impl Tmem {
     }
 }
 
-fn in_process(settings: &Settings<'_>, quota: u64, queues: u16) -> Result<Tmem, String> {
-    if quota < PAGE {
-        return Err(format!(
-            "a quota of {quota} bytes holds no page; give a size like 512M"
-        ));
+/// The settings of `--tmem-swap`, beside a size.
+const SWAP_KEYS: [&str; 6] = ["quota", "memory-limit", "queues", "serve", "codec", "name"];
+
+impl TmemOptions {
+    /// Reads the value of `--tmem-swap`: a size, and perhaps settings.
+    ///
+    /// # Errors
+    /// A sentence about the first mistake.
+    pub fn parse_swap(text: &str) -> Result<Self, String> {
+        let (size, rest) = match text.split_once(',') {
+            Some((size, rest)) => (size, Some(rest)),
+            None => (text, None),
+        };
+        let swap_size = size::parse(size)?;
+        let settings = rest.map(|rest| Settings::parse(rest, &SWAP_KEYS, "quota=4G"));
+        let settings = settings.transpose()?;
+        let get = |key| settings.as_ref().and_then(|settings| settings.get(key));
+        let queues = queues(get("queues"))?;
+        let quota = get("quota").map(size::parse).transpose()?;
+        let options = Self {
+            quota: quota.unwrap_or(swap_size / 2),
+            memory_limit: get("memory-limit").map(size::parse).transpose()?,
+            swap_size,
+            is_disk: true,
+            queues,
+            serve: serve(get("serve"))?,
+            codec: codec(get("codec"))?,
+            give_back: GiveBack::default(),
+            name: get("name").unwrap_or(NAME).parse()?,
+        };
+        options.check()?;
+        Ok(options)
     }
+
+    fn check(&self) -> Result<(), String> {
+        let Self { quota, .. } = *self;
+        if quota < PAGE {
+            return Err(format!(
+                "a quota of {quota} bytes holds no page; give a size like 512M"
+            ));
+        }
+        if self.swap_size < LEAST_SWAP * PAGE {
+            return Err(format!(
+                "a swap disk of {} bytes is of no use; give a size like 1G",
+                self.swap_size
+            ));
+        }
+        match self.memory_limit {
+            Some(limit) if limit < quota => Err(format!(
+                "a memory limit of {} is below the quota of {}; raise it or leave it out",
+                size::show(limit),
+                size::show(quota)
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn queues(text: Option<&str>) -> Result<u16, String> {
+    let Some(text) = text else {
+        return Ok(QUEUES);
+    };
+    let queues = text.parse().ok();
+    queues
+        .filter(|queues| (1..=MOST_QUEUES).contains(queues))
+        .ok_or_else(|| format!("queues={text} is not a number from 1 to {MOST_QUEUES}"))
+}
+
+fn serve(text: Option<&str>) -> Result<Serve, String> {
+    match text {
+        None | Some("vcpu") => Ok(Serve::Vcpu),
+        Some("thread") => Ok(Serve::Thread),
+        Some(other) => Err(format!("serve={other} is neither vcpu nor thread")),
+    }
+}
+
+fn codec(text: Option<&str>) -> Result<Compression, String> {
+    text.map_or(Ok(Compression::default()), Compression::parse)
+}
+
+fn in_process(settings: &Settings<'_>, quota: u64, queues: u16) -> Result<Tmem, String> {
     let swap_size = settings
         .get_as("swap-size", size::parse)?
         .unwrap_or_else(|| quota.saturating_mul(2));
-    if swap_size < LEAST_SWAP * PAGE {
-        return Err(format!(
-            "a swap disk of {swap_size} bytes is of no use; give a size like 1G"
-        ));
-    }
-    let memory_limit = settings.get_as("memory-limit", size::parse)?;
-    if let Some(limit) = memory_limit
-        && limit < quota
-    {
-        return Err(format!(
-            "a memory limit of {} is below the quota of {}; raise it or leave it out",
-            size::show(limit),
-            size::show(quota)
-        ));
-    }
-    let serve = match settings.get("serve") {
-        None | Some("vcpu") => Serve::Vcpu,
-        Some("thread") => Serve::Thread,
-        Some(other) => return Err(format!("serve={other} is neither vcpu nor thread")),
-    };
-    let codec = settings.get_as("codec", Compression::parse)?;
     let give_back = settings.get_as("give-back", GiveBack::parse)?;
     let name = settings.get("name").unwrap_or(NAME).parse()?;
-    Ok(Tmem::InProcess(TmemOptions {
+    let options = TmemOptions {
         quota,
-        memory_limit,
+        memory_limit: settings.get_as("memory-limit", size::parse)?,
         swap_size,
+        is_disk: false,
         queues,
-        serve,
-        codec: codec.unwrap_or_default(),
+        serve: serve(settings.get("serve"))?,
+        codec: codec(settings.get("codec"))?,
         give_back: give_back.unwrap_or_default(),
         name,
-    }))
+    };
+    options.check()?;
+    Ok(Tmem::InProcess(options))
 }
 
 #[cfg(test)]
@@ -190,6 +242,30 @@ mod tests {
                 panic!("refused");
             };
             assert_eq!(options.codec, codec);
+        }
+    }
+
+    #[test]
+    fn a_plain_disk_has_a_size_and_perhaps_settings() {
+        let options = TmemOptions::parse_swap("8G").unwrap();
+        assert_eq!((options.swap_size, options.quota), (8 << 30, 4 << 30));
+        assert!(options.is_disk);
+        let options = TmemOptions::parse_swap("8G,quota=1G,queues=1,serve=thread").unwrap();
+        assert_eq!((options.quota, options.queues), (1 << 30, 1));
+        assert_eq!(options.serve, Serve::Thread);
+        for (text, words) in [
+            ("", "size"),
+            ("quota=1G", "size"),
+            ("8G,", "is not a setting"),
+            ("8G,swap-size=1G", "no setting 'swap-size'"),
+            ("8G,give-back=any", "no setting 'give-back'"),
+            ("16K", "of no use"),
+            ("8G,quota=0", "holds no page"),
+            ("8G,quota=4G,memory-limit=1G", "below the quota"),
+            ("8G,queues=64", "1 to 63"),
+        ] {
+            let mistake = TmemOptions::parse_swap(text).unwrap_err();
+            assert!(mistake.contains(words), "{text}: {mistake}");
         }
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tmem_cli::size;
 use tmem_host::personality::VmDevice;
-use tmem_host::registry::{self, Connection, Defaults, Name, Registry, Said, Settings};
+use tmem_host::registry::{
+    self, Amount, Connection, Defaults, Disk, Name, Registry, Said, Settings,
+};
 use virtio_tmem::device::Quota;
 
 use super::TmemOptions;
@@ -21,32 +23,54 @@ const GRACE: Duration = Duration::ZERO;
 const SHUT: &str = "tmem-vmm has one virtual machine, from its start to its end: start another \
                     tmem-vmm, or shut this one down";
 
+/// What the guest may.
+///
+/// # Errors
+/// A sentence about what it cannot have.
+pub(super) fn settings(options: &TmemOptions) -> Result<Settings> {
+    let disk = Said {
+        personality: Some(Disk::PERSONALITY.to_owned()),
+        size: Some(Amount::Bytes(options.swap_size)),
+        ..Said::default()
+    };
+    let said = if options.is_disk {
+        disk
+    } else {
+        Said::default()
+    };
+    let settings = said.over(&defaults(options)).map_err(anyhow::Error::msg)?;
+    Ok(Settings {
+        codec: options.codec,
+        give_back: options.give_back,
+        ..settings
+    })
+}
+
+fn defaults(options: &TmemOptions) -> Defaults {
+    Defaults {
+        quota: Quota::Fixed(options.quota),
+        swap_size: Some(options.swap_size),
+        grace: GRACE,
+    }
+}
+
 /// A registry with the guest of `device`, whose store may hold `limit` bytes.
 ///
 /// # Errors
 /// A sentence about what it cannot have.
 pub(super) fn registry(
     options: &TmemOptions,
+    settings: Settings,
     device: Arc<dyn VmDevice>,
     memory: Memory,
     limit: u64,
 ) -> Result<Registry> {
-    let defaults = Defaults {
-        quota: Quota::Fixed(options.quota),
-        swap_size: Some(options.swap_size),
-        grace: GRACE,
-    };
-    let mut settings = Said::default()
-        .over(&defaults)
-        .map_err(anyhow::Error::msg)?;
-    settings.codec = options.codec;
-    settings.give_back = options.give_back;
     let guest = Guest {
         device,
         memory,
         limit,
     };
-    let registry = Registry::new(Box::new(Door(SHUT)), defaults, None);
+    let registry = Registry::new(Box::new(Door(SHUT)), defaults(options), None);
     registry.adopt(options.name.clone(), settings, Arc::new(guest))?;
     Ok(registry)
 }

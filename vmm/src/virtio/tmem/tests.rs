@@ -3,11 +3,12 @@
 //! notifies, or by another.
 #![allow(clippy::cast_possible_truncation)]
 
+mod disk;
 mod resets;
 
 use tmem_store::Compression;
 use virtio_bindings::bindings::virtio_mmio as register;
-use virtio_tmem::device::GiveBack;
+use virtio_tmem::device::{GiveBack, Quota};
 use virtio_tmem::testing::{Driver, Transport, page_of};
 use virtio_tmem::wire::{Config, EVENT_QUEUE, Event, EventKind, PoolKind, Status};
 use vm_memory::GuestMemoryMmap;
@@ -53,6 +54,7 @@ fn store(memory: &Memory) -> TmemInProcess {
         quota: QUOTA,
         memory_limit: None,
         swap_size: 2 * QUOTA,
+        is_disk: false,
         queues: 2,
         serve: Serve::Vcpu,
         codec: Compression::default(),
@@ -153,14 +155,14 @@ fn another_quota_is_an_event_also_for_a_driver_that_comes_later() {
         let store = store(&memory);
         let guest = guest(&memory, &store, serve);
         // Nobody is there to hear of it.
-        store.device.set_quota(QUOTA / 2);
+        store.device.set_quota(Quota::Fixed(QUOTA / 2));
         for quota in [QUOTA / 2, QUOTA / 4] {
             let [mut events, requests, _] = start(&guest);
             let buffer = guest.space(Event::SIZE as u32);
             events.add(&[], &[buffer]).unwrap();
             guest.kick(EVENT_QUEUE.into(), &mut events);
             if quota == QUOTA / 4 {
-                store.device.set_quota(quota);
+                store.device.set_quota(Quota::Fixed(quota));
             }
             assert_eq!(guest.used(&mut events).len, buffer.len);
             let event = Event::decode(guest.bytes(&[buffer])[..].try_into().unwrap());
