@@ -198,6 +198,14 @@ pub struct VmSet {
     #[arg(value_name = "NAME")]
     pub name: String,
 
+    /// The daemon says that it is fixed.
+    #[arg(long, hide = true)]
+    pub personality: Option<String>,
+
+    /// The daemon says that it is fixed.
+    #[arg(long, hide = true, value_parser = tmem_cli::size::parse)]
+    pub size: Option<u64>,
+
     /// What it may.
     #[command(flatten)]
     pub settings: Settings,

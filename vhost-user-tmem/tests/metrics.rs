@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 
 use common::{Daemon, run, until};
 use exposition::{Exposition, Flavor};
+use tempfile::TempDir;
 use vhost_user_tmem::testing::{Ask, FrontEnd, guest_memory};
 use virtio_tmem::testing::page_of;
 use virtio_tmem::wire::{Extent, PoolKind};
@@ -21,15 +22,19 @@ const OBJECT: [u8; 24] = [3; 24];
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
 
-/// A daemon that can be scraped over TCP, and where.
-fn scraped() -> (Daemon, SocketAddr) {
-    let daemon = Daemon::start(&["vm", "idle"], &["--metrics-listen", "127.0.0.1:0"]);
+/// A daemon that can be scraped over TCP, where, and the folder of a machine with a disk.
+fn scraped() -> (Daemon, SocketAddr, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.sock");
+    let disk = format!("socket={},personality=blk", disk.display());
+    let options = ["--metrics-listen", "127.0.0.1:0", "--vm", &disk];
+    let daemon = Daemon::start(&["vm", "idle"], &options);
     let mut at = None;
     until("it listens on TCP", || {
         at = tcp::listening(daemon.pid());
         at.is_some()
     });
-    (daemon, at.unwrap())
+    (daemon, at.unwrap(), folder)
 }
 
 /// What a scraper that accepts this gets: media type and body.
@@ -63,7 +68,7 @@ fn work(daemon: &Daemon) {
 
 #[test]
 fn each_scraper_gets_the_format_that_it_asks_for() {
-    let (daemon, at) = scraped();
+    let (daemon, at, _folder) = scraped();
     work(&daemon);
     let (kind, text) = scrape(at, "*/*");
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
@@ -86,7 +91,7 @@ fn each_scraper_gets_the_format_that_it_asks_for() {
 
 #[test]
 fn requests_are_in_histograms_by_what_came_of_them() {
-    let (daemon, at) = scraped();
+    let (daemon, at, _folder) = scraped();
     work(&daemon);
     let (_, text) = scrape(at, OPEN_METRICS);
     let all = Exposition::read(Flavor::OpenMetrics, &text);
@@ -115,7 +120,7 @@ fn requests_are_in_histograms_by_what_came_of_them() {
 
 #[test]
 fn metrics_are_all_that_is_to_be_had_over_tcp() {
-    let (daemon, at) = scraped();
+    let (daemon, at, _folder) = scraped();
     for (request, status) in [
         ("GET /metrics", 200),
         ("GET /metrics?x=1", 200),
@@ -156,7 +161,7 @@ fn only_this_host_reaches_it_unless_that_is_asked_for() {
 
 /// All that a daemon exports whose machine has had everything happen to it.
 fn everything() -> Exposition {
-    let (daemon, at) = scraped();
+    let (daemon, at, _folder) = scraped();
     work(&daemon);
     let (status, _) = daemon
         .control("PATCH", "/v1/vms/vm", r#"{"frozen": true}"#)

@@ -114,6 +114,63 @@ fn the_commands_work_as_they_are_printed() {
 }
 
 #[test]
+fn a_plain_disk_is_a_machine_like_others_but_for_what_it_has_not() {
+    let host = Host::start();
+    let socket = host.says("vm add swap1 --personality blk --size 8G --quota 4G");
+    assert_eq!(socket.trim_end(), host.socket("swap1").to_str().unwrap());
+    host.says("vm add swap2 --personality blk --swapspace off --quota credit:64M");
+    host.says("vm add web1");
+    let list = host.says("vm list");
+    assert!(list.contains(" blk ") && list.contains(" tmem "), "{list}");
+    assert!(list.lines().all(|line| line.len() <= 80), "{list}");
+    let long = host.says("vm list --long");
+    for words in [
+        "disk        8 GiB, with a swap header, label 'tmem'",
+        "disk        4 GiB, without a swap header",
+        "swap disk   2 GiB",
+    ] {
+        assert!(long.contains(words), "'{words}' is not in {long}");
+    }
+    host.says("vm set swap1 --quota 6G --weight 300 --codec zstd --grace 5");
+    let vm = &host.json("vm list --json")["vms"][0];
+    assert_eq!(
+        (&vm["quota"], &vm["weight"]),
+        (&(6u64 << 30).into(), &300.into())
+    );
+    for (line, words) in [
+        ("vm set swap1 --size 16G", "size stays what it is"),
+        (
+            "vm set swap1 --personality tmem",
+            "personality stays what it is",
+        ),
+        ("vm set swap1 --swap-size 1G", "a disk has no swap_size"),
+        (
+            "vm set swap1 --ephemeral-quota 1G",
+            "a disk has no ephemeral_quota",
+        ),
+        ("vm freeze swap1", "a disk cannot be frozen"),
+        ("vm detach swap1", "swapoff"),
+        ("vm add swap3 --size 8G", "personality blk"),
+        (
+            "vm add swap3 --personality net",
+            "'net' is not a personality",
+        ),
+        (
+            "vm add swap3 --personality blk --on-full spill",
+            "nowhere to spill",
+        ),
+        (
+            "vm add swap3 --personality blk --max-pools 3",
+            "a disk has no max_pools",
+        ),
+    ] {
+        let complaint = host.refuses(line);
+        assert!(complaint.contains(words), "{line}: {complaint}");
+    }
+    host.says("vm remove swap1");
+}
+
+#[test]
 fn refusals_are_one_sentence() {
     let host = Host::start();
     host.says("vm add web1");

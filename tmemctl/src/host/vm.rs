@@ -41,7 +41,12 @@ pub(crate) fn run(wanted: &cli::Vm, out: &mut impl Write) -> Result<()> {
             out.write_all(text.as_bytes())?;
         }
         VmAction::Set(set) => {
-            change(&api, &set.name, &settings(&set.settings).into())?;
+            let mut said = settings(&set.settings);
+            said.extend(body([
+                ("personality", set.personality.clone().map(Value::from)),
+                ("size", set.size.map(Value::from)),
+            ]));
+            change(&api, &set.name, &said.into())?;
         }
         VmAction::Remove(remove) => {
             api.ask("DELETE", &path(&remove.name, ""), None)?;
