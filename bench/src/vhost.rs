@@ -6,6 +6,7 @@
 
 mod blk;
 mod costs;
+mod disk;
 mod driver;
 mod neighbour;
 mod peer;
@@ -121,6 +122,11 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
         )?),
         None => None,
     };
+    let mut disk = match args.older {
+        // One thing at a time is compared.
+        Some(_) => None,
+        None => Some(Driver::connect(Peer::disk(&args.daemon, size)?, Blk)?),
+    };
     let mut older = match &args.older {
         Some(older) => Some(Driver::connect(Peer::daemon(older, &[])?, Tmem)?),
         None => None,
@@ -129,10 +135,17 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
         .depth
         .map_or(DEPTHS.to_vec(), |depth| vec![depth.into()])
     {
-        let [mut our_metrics, mut older_metrics, mut peer_metrics] =
-            [(); 3].map(|()| Measured::default());
+        let [
+            mut our_metrics,
+            mut disk_metrics,
+            mut older_metrics,
+            mut peer_metrics,
+        ] = [(); 4].map(|()| Measured::default());
         for _ in 0..ROUNDS {
             one_round(&mut ours, &pages, depth, &mut our_metrics)?;
+            if let Some(disk) = &mut disk {
+                one_round(disk, &pages, depth, &mut disk_metrics)?;
+            }
             if let Some(older) = &mut older {
                 one_round(older, &pages, depth, &mut older_metrics)?;
             }
@@ -153,6 +166,10 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
         if peer.is_some() || older.is_none() {
             let beside = peer.is_some().then_some((PEER, &peer_metrics));
             say(depth, &our_metrics, beside, Some(2.0), report);
+        }
+        if disk.is_some() {
+            let peer = peer.is_some().then_some(&peer_metrics);
+            disk::say(depth, &disk_metrics, &our_metrics, peer, report);
         }
     }
     if args.storage_daemon.is_empty() {

@@ -32,6 +32,22 @@ impl Peer {
         Self::start(command, socket, dir)
     }
 
+    /// Our daemon, with a plain disk of `size` bytes and room for everything.
+    pub(super) fn disk(program: &Path, size: u64) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let socket = dir.path().join("disk.sock");
+        let mut command = Command::new(program);
+        command
+            .arg("--vm")
+            .arg(format!(
+                "socket={},personality=blk,size={size},quota=2G",
+                socket.display()
+            ))
+            .args(["--memory-limit", "2G", "--request-queues", "1"])
+            .args(["--log-level", "error"]);
+        Self::start(command, socket, dir)
+    }
+
     /// Our daemon, whose pages and connections outlive it.
     pub(super) fn kept_daemon(program: &Path) -> Result<Self> {
         let dir = tempfile::tempdir()?;
