@@ -4,7 +4,7 @@
 //!
 //! [`cli`] says what is wanted, [`settings`] judges it, [`daemon`] runs it:
 //! a [`vm::Vm`] per machine, one thread that waits for the front ends of all
-//! ([`doors`]), one for each that is connected, served over [`vhost_user`], and
+//! ([`doors`]), one for each that has something to say, served over [`vhost_user`], and
 //! optionally [`control`] and [`scrape`]. [`takeover`] is what one daemon has from the one before it;
 //! [`confine`] says what threads may, and [`panics`] what becomes of one that is at its wits'
 //! end.
