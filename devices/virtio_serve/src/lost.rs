@@ -31,27 +31,48 @@ const MOST: usize = 1024;
 const ROOM: usize = 16;
 
 /// Whether a VM's memory was lost. There is one for each device. Once memory is watched,
-/// what is behind it is never freed: the signal handler may look at it at any time.
+/// what is behind it is never freed: the signal handler may look at it at any time. When the
+/// device is gone, another one gets it.
 #[derive(Clone, Debug, Default)]
-pub struct Lost(Arc<OnceLock<&'static Vm>>);
+pub struct Lost(Arc<Claim>);
+
+/// A VM of the list, as long as a device has it.
+#[derive(Debug, Default)]
+struct Claim(OnceLock<&'static Vm>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(vm) = self.0.get() {
+            let _changes = changes();
+            vm.is_claimed.store(false, SeqCst);
+        }
+    }
+}
 
 impl Lost {
     /// Whether an access met memory that is gone.
     pub fn is_lost(&self) -> bool {
-        self.0.get().is_some_and(|vm| vm.is_lost.load(SeqCst))
+        self.0.0.get().is_some_and(|vm| vm.is_lost.load(SeqCst))
     }
 
     /// Forgets it: the VM's memory was mapped anew.
     pub fn reset(&self) {
-        if let Some(vm) = self.0.get() {
+        if let Some(vm) = self.0.0.get() {
             vm.is_lost.store(false, SeqCst);
         }
     }
 
     /// The VM, in the list; only with [`CHANGES`] locked.
     fn vm(&self) -> &'static Vm {
-        self.0.get_or_init(|| {
-            let vm = Box::leak(Box::default());
+        self.0.0.get_or_init(|| {
+            // A watch may outlive its device.
+            if let Some(vm) = vms().find(|vm| vm.is_free()) {
+                vm.is_lost.store(false, SeqCst);
+                vm.is_claimed.store(true, SeqCst);
+                return vm;
+            }
+            let vm: &Vm = Box::leak(Box::default());
+            vm.is_claimed.store(true, SeqCst);
             let end = vms().last().map_or(&FIRST, |vm| &vm.next);
             // Nobody else changes the list.
             let _ = end.set(vm);
@@ -65,6 +86,8 @@ impl Lost {
 #[derive(Debug, Default)]
 struct Vm {
     is_lost: AtomicBool,
+    /// A device has it. Only changed with [`CHANGES`] locked.
+    is_claimed: AtomicBool,
     slots: OnceLock<Box<Slots>>,
     next: OnceLock<&'static Vm>,
 }
@@ -102,6 +125,11 @@ fn vms() -> impl Iterator<Item = &'static Vm> {
 }
 
 impl Vm {
+    /// Whether neither a device nor a watch has it; only with [`CHANGES`] locked.
+    fn is_free(&'static self) -> bool {
+        !self.is_claimed.load(SeqCst) && self.slots().all(|slot| !slot.is_used())
+    }
+
     fn slots(&'static self) -> impl Iterator<Item = &'static Slot> {
         let all = successors(self.slots.get(), |slots| slots.more.get());
         all.flat_map(|slots| &slots.slots)
@@ -364,6 +392,33 @@ mod tests {
 
         assert!(lost.is_lost());
         assert!(!other.is_lost());
+    }
+
+    #[test]
+    fn devices_that_are_gone_leave_their_place_to_others() {
+        // One whose watch outlives it keeps its place until that has gone.
+        let (file, truncated) = memory(1);
+        let truncated = Arc::new(truncated);
+        let gone = Lost::default();
+        let watch = Watch::new(truncated.clone(), &gone).unwrap();
+        drop(gone);
+        for _ in 0..1000 {
+            let lost = Lost::default();
+            let _watch = Watch::new(regions(1), &lost).unwrap();
+            assert!(!lost.is_lost());
+        }
+        // Other tests have some, too.
+        let count = {
+            let _changes = changes();
+            vms().count()
+        };
+        assert!(count < 100, "{count}");
+        file.set_len(0).unwrap();
+        let lost = Lost::default();
+        let _other = Watch::new(regions(1), &lost).unwrap();
+        truncated.write_slice(&[1], GuestAddress(0)).unwrap();
+        assert!(!lost.is_lost());
+        drop(watch);
     }
 
     /// Memory of so many regions.
