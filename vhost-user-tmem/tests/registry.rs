@@ -230,8 +230,8 @@ fn queues_that_are_idle_have_no_threads() {
     }
     assert!(queue_threads(&daemon) > 0);
     until("threads have gone", || queue_threads(&daemon) == 0);
-    // For messages of each front end, its end, and others that come meanwhile.
-    assert!(count(&daemon, "task") <= threads + 3 * MACHINES);
+    // Nor for messages.
+    until("no thread is left", || count(&daemon, "task") <= threads);
     // Each goes on with the next kick, and on a queue that was not used so far.
     for (_, drivers) in &mut front_ends {
         for driver in drivers {
@@ -239,7 +239,10 @@ fn queues_that_are_idle_have_no_threads() {
             assert_eq!(put.status(), Status::OK);
         }
     }
-    until("threads have gone", || queue_threads(&daemon) == 0);
+    until("threads have gone", || count(&daemon, "task") <= threads);
+    // And all are ended at once.
+    let (status, log, _) = daemon.end(Signal::TERM);
+    assert!(status.success(), "{log}");
 }
 
 /// Bytes that are resident and the daemon's own, once it has given back what it can.
@@ -252,7 +255,7 @@ fn private(daemon: &Daemon) -> u64 {
     (resident - shared) * 4096
 }
 
-/// Stacks of three threads, and the heap. 99 KiB were seen; below 64 KiB is wanted.
+/// The heap, and what threads have left of their stacks. 61 KiB were seen; below 64 KiB is wanted.
 #[test]
 fn machines_that_are_connected_and_idle_take_little_memory() {
     const COUNT: u64 = 64;
@@ -275,16 +278,17 @@ fn machines_that_are_connected_and_idle_take_little_memory() {
     };
     // What is set up once is there after the first.
     add(0);
+    let threads = count(&daemon, "task");
     let first = connect(0);
-    until("threads have gone", || queue_threads(&daemon) == 0);
+    until("threads have gone", || count(&daemon, "task") <= threads);
     let before = private(&daemon);
     (1..=COUNT).for_each(add);
     let added = private(&daemon).saturating_sub(before) / COUNT;
     let connected: Vec<_> = (1..=COUNT).map(connect).collect();
-    until("threads have gone", || queue_threads(&daemon) == 0);
+    until("threads have gone", || count(&daemon, "task") <= threads);
     let each = private(&daemon).saturating_sub(before) / COUNT;
     println!("{added} bytes for a machine that is not connected, {each} for one that is");
-    assert!(each < 128 << 10, "{each} bytes");
+    assert!(each < 80 << 10, "{each} bytes");
     drop((first, connected));
 }
 
@@ -343,4 +347,7 @@ fn a_machine_is_removed_however_busy_it_is() {
         }
     }
     assert_eq!(other.get(0, &OBJECT, 0, 1).page(1, 0), page_of(1));
+    // One that is removed has no front end that could not be served.
+    let (_, log, _) = daemon.end(Signal::TERM);
+    assert!(!log.contains("cannot be served"), "{log}");
 }

@@ -5,6 +5,8 @@
 //!
 //! No kick is lost, and none is taken twice: a kick stays in its eventfd until the queue's
 //! own thread reads it, right before it looks at the ring. The watcher only sees that it is there.
+//! Queues that share an eventfd take kicks from each other: one kick is for whichever thread reads
+//! it first, and for all queues that had none.
 //! The watcher also starts all threads: who talks with a front end need not be able to.
 //! Whether there is a thread, and what it waits for, changes under one lock; a queue is given to the watcher
 //! under that lock, too, and a kick that has come by then is seen at once.
@@ -267,6 +269,8 @@ impl<W: Work> Called for Attendant<W> {
                 return true;
             }
             state.is_busy = true;
+            // Another queue may have the same kick, and take it first.
+            state.is_due = true;
         }
         let name = self.work.name();
         let mut free = Free {

@@ -6,6 +6,8 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
+use rustix::event::epoll;
+
 use super::*;
 
 /// How long anything may take before the test has failed.
@@ -226,6 +228,82 @@ fn idle_queues_have_no_threads() {
     until("threads have gone", || threads("idle-queue") == 0);
     assert!(all.iter().all(|(_, ring)| !ring.is_served()));
     assert_eq!(ids.len(), all.len());
+}
+
+#[test]
+fn idle_queues_that_share_a_kick_are_all_served_and_do_not_spin() {
+    const ROUNDS: u64 = 50;
+    let all = [(); 3].map(|()| ring("shared", spawn));
+    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    for (attendant, ring) in &all {
+        let same = event.try_clone().unwrap();
+        *ring.kick.lock().unwrap() = Some(Arc::new(Kick::new(same).unwrap()));
+        attendant.changed();
+    }
+    for _ in 0..ROUNDS {
+        for (attendant, _) in &all {
+            until("the thread has gone", || is_idle(attendant));
+        }
+        for (_, ring) in &all {
+            ring.made.fetch_add(1, SeqCst);
+        }
+        rustix::io::write(&event, &1u64.to_ne_bytes()).unwrap();
+        for (_, ring) in &all {
+            until("the request is served", || ring.is_served());
+        }
+    }
+    for (attendant, _) in &all {
+        until("the thread has gone", || is_idle(attendant));
+    }
+    let taken: u64 = all.iter().map(|(_, ring)| ring.taken.load(SeqCst)).sum();
+    assert_eq!(taken, ROUNDS);
+    for (attendant, ring) in &all {
+        // Once for each, and when it began and got another kick.
+        assert!(ring.begun.load(SeqCst) <= ROUNDS + 4);
+        attendant.end();
+    }
+}
+
+/// A file that is readable when the first is, and that no epoll takes any more: it is nested
+/// too deep.
+fn nested(event: &OwnedFd) -> (OwnedFd, Vec<OwnedFd>) {
+    let mut chain = vec![event.try_clone().unwrap()];
+    loop {
+        let outer = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let data = epoll::EventData::new_u64(0);
+        match epoll::add(&outer, chain.last().unwrap(), data, epoll::EventFlags::IN) {
+            Ok(()) => chain.push(outer),
+            Err(_) => return (chain.pop().unwrap(), chain),
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_the_watcher_has_no_memory_for_keeps_its_thread() {
+    let (attendant, ring) = ring("kept", spawn);
+    until("the thread has gone", || is_idle(&attendant));
+    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    let (file, _chain) = nested(&event);
+    *ring.kick.lock().unwrap() = Some(Arc::new(Kick::new(file).unwrap()));
+    attendant.changed();
+    until("it is looked at", || ring.begun.load(SeqCst) == 2);
+    for _ in 0..10 {
+        // Longer than threads wait here.
+        std::thread::sleep(10 * SOON);
+        assert!(!is_idle(&attendant), "nobody waits for its kicks");
+        ring.made.fetch_add(1, SeqCst);
+        rustix::io::write(&event, &1u64.to_ne_bytes()).unwrap();
+        until("the request is served", || ring.is_served());
+        rustix::io::read(&event, &mut [0; 8]).unwrap();
+    }
+    assert_eq!(ring.begun.load(SeqCst), 2);
+    // When there is some, it goes.
+    ring.renew_kick();
+    attendant.changed();
+    until("the thread has gone", || is_idle(&attendant));
+    ring.request();
+    until("the request is served", || ring.is_served());
+    attendant.end();
 }
 
 /// Does something until it is told to end.
