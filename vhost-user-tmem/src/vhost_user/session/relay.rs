@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::vring::event;
 use super::inner::Inner;
@@ -316,6 +316,10 @@ impl Relay {
         }
         let front = &mut self.front;
         if front.incoming.is_empty() {
+            // A daemon that ends while nothing has come is not at work.
+            if !is_readable(&front.socket) {
+                return Ok(Step::Waits(PollFlags::IN));
+            }
             front.set_at_work(true);
         }
         let came = front.incoming.receive(&front.socket);
@@ -357,6 +361,13 @@ impl Relay {
             }
         }
     }
+}
+
+/// Whether a message, a part of one or the end is there.
+fn is_readable(socket: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    let ready = poll(&mut fds, Some(&Timespec::default()));
+    ready.map_or(true, |ready| ready > 0)
 }
 
 /// Says to the device what a front end would that has set up this.
