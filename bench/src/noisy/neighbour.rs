@@ -25,8 +25,8 @@ const IDLE: usize = 8;
 pub(super) enum Beside {
     /// Nobody.
     Nobody,
-    /// Threads that do nothing but run: what the scheduler does to a machine on so few CPUs.
-    Busy,
+    /// The noisy one, of another daemon: what it does to others by using the CPUs.
+    Elsewhere,
     /// A machine with deep queues, always at its quota, that flushes whole objects.
     Noisy,
     /// One that also sends nonsense, destroys pools and connects anew all the time.
@@ -34,12 +34,12 @@ pub(super) enum Beside {
 }
 
 impl Beside {
-    pub(super) const ALL: [Self; 4] = [Self::Nobody, Self::Busy, Self::Noisy, Self::Hostile];
+    pub(super) const ALL: [Self; 4] = [Self::Nobody, Self::Elsewhere, Self::Noisy, Self::Hostile];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Nobody => "alone",
-            Self::Busy => "beside two busy threads",
+            Self::Elsewhere => "beside a noisy VM of another daemon",
             Self::Noisy => "beside a noisy VM",
             Self::Hostile => "beside a hostile VM",
         }
@@ -57,13 +57,6 @@ pub(super) struct Shared {
 impl Shared {
     fn goes_on(&self) -> bool {
         !self.is_over.load(Relaxed)
-    }
-}
-
-/// Does nothing but run.
-pub(super) fn busy(shared: &Shared) {
-    while shared.goes_on() {
-        std::hint::spin_loop();
     }
 }
 
