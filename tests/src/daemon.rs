@@ -24,6 +24,8 @@ const PROMPT: Duration = Duration::from_secs(30);
 pub struct DaemonOptions {
     /// One socket each.
     pub vms: Vec<&'static str>,
+    /// Those whose device is a virtio-blk disk of the size of `swap_size`.
+    pub disks: Vec<&'static str>,
     /// `--quota`.
     pub quota: &'static str,
     /// `--swap-size`.
@@ -44,6 +46,7 @@ impl Default for DaemonOptions {
     fn default() -> Self {
         Self {
             vms: vec!["vm0"],
+            disks: Vec::new(),
             quota: "1G",
             swap_size: "2G",
             memory_limit: "4G",
@@ -275,6 +278,14 @@ fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
     let mut add = |option: &str, value: String| argv.extend([option.to_string(), value]);
     for vm in &options.vms {
         add("--socket-path", at(&format!("{vm}.sock")));
+    }
+    for disk in &options.disks {
+        let socket = at(&format!("{disk}.sock"));
+        let size = options.swap_size;
+        add(
+            "--vm",
+            format!("socket={socket},personality=blk,size={size}"),
+        );
     }
     add("--control-socket", at("control.sock"));
     add("--quota", options.quota.to_string());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask soak`: the filter's end-to-end tests, for hours; or a daemon that is killed, or
-//! that is told what to do.
+//! that is told what to do; or a disk.
 
 use crate::e2e;
 use crate::exec;
@@ -43,6 +43,10 @@ pub(crate) struct Options {
         conflicts_with = "guests"
     )]
     older: Option<PathBuf>,
+    /// Instead: use a virtio-blk disk as a disk for so many minutes, half of them with a file
+    /// system on it, in a stock guest.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["kills", "control"])]
+    disk: Option<u64>,
     /// Instead: give a daemon random control operations under load for so many minutes, and
     /// look whether file descriptors, threads and memory stay what they are.
     #[arg(long, value_name = "MINUTES", conflicts_with = "kills")]
@@ -76,6 +80,16 @@ pub(crate) fn command(options: &Options) -> Result<()> {
             // Tests run in their crate's folder.
             let older = older.canonicalize();
             tests.env("TMEM_OLDER", older.context("no older daemon")?);
+        }
+        return exec::shown(&mut tests);
+    }
+    if let Some(minutes) = options.disk {
+        let mut tests = e2e::tests(Profile::Dev, Some("blk::raw"))?;
+        tests
+            .arg("--nocapture")
+            .env("TMEM_BLK_SECONDS", (minutes * 30).to_string());
+        if let Some(seed) = options.seed {
+            tests.env("TMEM_E2E_SEED", seed.to_string());
         }
         return exec::shown(&mut tests);
     }

@@ -3,3 +3,5 @@
 
 mod dead;
 mod guest;
+mod raw;
+mod swap;

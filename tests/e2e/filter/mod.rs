@@ -36,7 +36,7 @@ const SEED: &str = "TMEM_E2E_SEED";
 
 /// From which a test's random choices follow; another one each time, unless it
 /// is given.
-fn seed() -> u32 {
+pub(crate) fn seed() -> u32 {
     let given = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
     given.unwrap_or_else(|| fastrand::u32(..))
 }

@@ -60,6 +60,12 @@ pub fn size(mut file: &File) -> Result<u64> {
     file.seek(SeekFrom::End(0)).context("it has no size")
 }
 
+/// Bytes of a block of the device `file`, which requests past the page cache are made of;
+/// 512 of what is no block device.
+pub fn block(file: &File) -> u64 {
+    rustix::fs::ioctl_blksszget(file).map_or(512, u64::from)
+}
+
 /// Writes what the page cache has of the device `file`, and forgets it.
 ///
 /// # Errors

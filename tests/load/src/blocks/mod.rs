@@ -69,6 +69,8 @@ struct Shared<'a> {
     regions: Vec<RwLock<()>>,
     /// Bytes in a region.
     region: u64,
+    /// Bytes of the device's own blocks, of which each request is a multiple.
+    unit: u64,
 }
 
 /// Runs the load; ends the process when a byte is wrong.
@@ -96,6 +98,7 @@ pub fn run(options: &Options, orders: &Orders) -> Result<()> {
             .map(|_| RwLock::new(()))
             .collect(),
         region,
+        unit: device::block(&file),
     };
     let mut members: Vec<Box<dyn Member + Send + '_>> = Vec::new();
     for number in 0..options.writers.max(1) {

@@ -66,8 +66,9 @@ impl Member for Reader<'_> {
         let at = from + sectors::place(&mut self.random, seed, self.steps / EPOCH, region);
         let scale = self.random.u32(9..=18);
         let length = self.random.u64(1..=1 << scale);
-        let at = at / SECTOR * SECTOR;
-        let end = (at + length.next_multiple_of(SECTOR)).min(size);
+        let unit = self.shared.unit;
+        let at = at / unit * unit;
+        let end = (at + length.next_multiple_of(unit)).min(size);
         let Some(_regions) = self.shared.shared_regions(at, end) else {
             self.shared.counters.refused("overlapping read");
             std::thread::yield_now();

@@ -67,7 +67,7 @@ impl<'a> Writer<'a> {
         let scale = self.random.u32(9..=20);
         let length = self.random.u64(1..=1 << scale);
         let unit = if self.random.u32(0..3) == 0 {
-            SECTOR
+            self.shared.unit
         } else {
             4096
         };
