@@ -13,15 +13,26 @@ pub(super) const DISK: &str = "/dev/vda";
 /// Memory of a guest and of the program in it, in MiB.
 pub(super) const MEMORY: u64 = 160;
 
-/// Boots the stock guest `stock`, or the one that could have the module, and waits for the
+/// Boots, with [`MEMORY`], the stock guest `stock`, or the one that could have the module, and waits for the
 /// disk.
 pub(super) fn boot(stock: Option<&'static str>, options: GuestOptions) -> Result<Guest> {
+    let memory_mib = MEMORY;
+    boot_of(
+        stock,
+        GuestOptions {
+            memory_mib,
+            ..options
+        },
+    )
+}
+
+/// The same with as much memory as `options` say.
+pub(super) fn boot_of(stock: Option<&'static str>, options: GuestOptions) -> Result<Guest> {
     let name = stock.unwrap_or("backports");
     let guest = Guest::boot(
         &bed::assets()?,
         GuestOptions {
             name: format!("{}-{name}", options.name),
-            memory_mib: MEMORY,
             stock,
             ..options
         },

@@ -3,6 +3,7 @@
 //! peers, and what filters are good for.
 
 mod aging;
+mod dead;
 mod density;
 mod guest;
 mod parts;
@@ -36,9 +37,10 @@ pub(crate) struct Options {
     /// `noisy`: a VM beside a noisy and a hostile one, `restart`: the daemon is killed under
     /// load, `guest`: filters
     /// on the disks of guests, which takes a quarter of an hour on an emulated CPU, and
-    /// `density`: guests in too little memory, which takes longer.
+    /// `density`: guests in too little memory, which takes longer, and `dead`: pages that
+    /// the store keeps for guests that use them no more, which takes minutes.
     #[arg(value_parser = [
-        "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density",
+        "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead",
     ])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
@@ -79,6 +81,9 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     }
     if options.only.as_deref() == Some("guest") {
         return guest::run(options.quick, options.reads, options.json.as_deref());
+    }
+    if options.only.as_deref() == Some("dead") {
+        return dead::run();
     }
     if options.only.as_deref() == Some("density") {
         return density::run(options);
