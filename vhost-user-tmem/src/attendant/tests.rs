@@ -281,6 +281,7 @@ fn nested(event: &OwnedFd) -> (OwnedFd, Vec<OwnedFd>) {
 #[test]
 fn a_queue_that_the_watcher_has_no_memory_for_keeps_its_thread() {
     let (attendant, ring) = ring("kept", spawn);
+    until("it has begun", || ring.begun.load(SeqCst) == 1);
     until("the thread has gone", || is_idle(&attendant));
     let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
     let (file, _chain) = nested(&event);
