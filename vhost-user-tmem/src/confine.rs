@@ -286,10 +286,11 @@ fn allowed(role: Role) -> Allowed {
         Role::Scrape => all.calls(STORE).calls(LOOKING).calls(ANSWERING),
         Role::Doors => threads().and(allowed(Role::Connection)),
         Role::Watcher => threads().and(allowed(Role::Queue)),
-        // It ends queues as well.
+        // It ends queues as well, and may be the last that has a machine and its socket.
         Role::Connection => allowed(Role::Queue)
             .calls(CONNECTION)
             .calls(KEEPING)
+            .calls(ENDING)
             .with(SYS_socketpair, 0, &[UNIX])
             .ioctls(IOCTLS),
         Role::Queue => all.calls(STORE).calls(QUEUE),

@@ -104,6 +104,7 @@ impl Doors {
         }
         for served in &served {
             served.wait();
+            served.close();
         }
         self.shared.wake();
         let thread = self

@@ -212,6 +212,11 @@ impl Served {
         }
     }
 
+    /// Removes its socket: whoever has this last need not be able to.
+    pub(super) fn close(&self) {
+        self.entry.end();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
