@@ -4,4 +4,5 @@
 mod dead;
 mod guest;
 mod raw;
+mod reported;
 mod swap;

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Memory goes back to the host without the module: DAMON, which is in the kernel, has what
+//! is cold swapped out, and QEMU's balloon hears what is free then.
+
+use crate::bed;
+use crate::blk::guest;
+use crate::blk::guest::DISK;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::ensure;
+use std::time::Duration;
+use tmem_e2e::DaemonOptions;
+use tmem_e2e::GuestOptions;
+use tmem_e2e::protocol::Order;
+use tmem_e2e::until;
+
+/// As it is installed.
+const SCRIPT: &str = include_str!("../../../dist/any-guest/tmem-cold");
+
+/// The disk's name at the daemon.
+const VM: &str = "cold0";
+
+const MIB: u64 = 1 << 20;
+
+/// Of the program whose memory gets cold, in MiB.
+const LOAD: u64 = 192;
+
+/// That come back at least, in bytes.
+const MUCH: u64 = 64 * MIB;
+
+/// For memory to be found cold, and to be reported, on an emulated CPU.
+const FOUND: Duration = Duration::from_secs(300);
+
+#[test]
+fn cold_memory_comes_back_without_the_module() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions {
+        vms: Vec::new(),
+        disks: vec![VM],
+        ..DaemonOptions::default()
+    })?;
+    let options = GuestOptions {
+        name: "cold".into(),
+        memory_mib: 384,
+        vhost_disks: vec![daemon.socket(VM)],
+        balloon: true,
+        ..GuestOptions::default()
+    };
+    let guest = guest::boot_of(Some("debian13"), options)?;
+    guest.run("modprobe virtio_balloon")?;
+    guest::set_rotational(&guest, false)?;
+    guest.run(&format!("swapon --discard {DISK}"))?;
+    guest.write("/tmem-cold", SCRIPT)?;
+
+    let held = || daemon.stats()?.number(&format!("/vms/{VM}/held_bytes"));
+    let mut job = guest.workload(LOAD, 1)?;
+    job.filled()?;
+    let (busy, busy_held) = (guest.backed_bytes()?, held()?);
+    guest.sh("COLD=2 RATE=256 PRESSURE=0 sh /tmem-cold on")?;
+    let mut now = (busy, busy_held);
+    until("QEMU and the store together to hold less", FOUND, || {
+        now = (guest.backed_bytes()?, held()?);
+        let less = now.0 + now.1 + MUCH < busy + busy_held;
+        Ok((less && now.0 + MUCH < busy).then_some(()))
+    })
+    .with_context(|| {
+        let (backed, held) = now;
+        format!("{busy} and {busy_held} bytes before, {backed} and {held} now")
+    })?;
+    let (idle, idle_held) = now;
+    ensure!(idle_held > busy_held, "the store has got nothing");
+    println!(
+        "QEMU's memory fell from {} to {} MiB, the store's rose from {} to {} MiB",
+        busy / MIB,
+        idle / MIB,
+        busy_held / MIB,
+        idle_held / MIB
+    );
+    let status = guest.sh("sh /tmem-cold status")?;
+    ensure!(status.contains("on\n"), "{status}");
+    println!("{status}");
+    job.order(Order::Verify)?;
+    guest.sh("sh /tmem-cold off")?;
+    job.order(Order::Verify)?;
+    job.end()?;
+    guest.power_off()?;
+    daemon.stop()
+}
