@@ -50,13 +50,22 @@ fn environment(name: &str) -> Option<u64> {
 
 /// A random operation; its status must be one of those that can be.
 fn operate(daemon: &Daemon, random: &mut Random) {
-    let name = format!("vm{}", random.below(MACHINES));
+    let number = random.below(MACHINES);
+    // Front ends here are of the other personality.
+    let may_be_disk = number >= SERVED;
+    let personality = match may_be_disk && random.below(2) == 0 {
+        true => r#", "personality": "blk", "size": "64M""#,
+        false => "",
+    };
+    let name = format!("vm{number}");
     let path = format!("/v1/vms/{name}");
     let quota = random.pick(&["1M", "8M", "64M", "credit:1M", "credit"]);
     let weight = 1 + random.below(1000);
     let (method, path, body, may): (&str, String, String, &[u16]) = match random.below(11) {
         0 | 1 => {
-            let body = format!(r#"{{"name": "{name}", "quota": "{quota}", "weight": {weight}}}"#);
+            let body = format!(
+                r#"{{"name": "{name}", "quota": "{quota}", "weight": {weight}{personality}}}"#
+            );
             ("POST", "/v1/vms".into(), body, &[201, 409])
         }
         2 => ("DELETE", path, String::new(), &[204, 404]),
@@ -73,7 +82,11 @@ fn operate(daemon: &Daemon, random: &mut Random) {
         }
         5 => {
             let body = format!(r#"{{"frozen": {}}}"#, random.below(3) == 0);
-            ("PATCH", path, body, &[200, 404])
+            let may: &[u16] = match may_be_disk {
+                true => &[200, 400, 404],
+                false => &[200, 404],
+            };
+            ("PATCH", path, body, may)
         }
         6 => {
             let body = format!(r#"{{"grace": {}}}"#, random.below(3));
@@ -83,7 +96,13 @@ fn operate(daemon: &Daemon, random: &mut Random) {
             let body = format!(r#"{{"bytes": {}}}"#, random.below(8 << 20));
             ("POST", path + "/flush", body, &[200, 404])
         }
-        8 => ("POST", path + "/detach", String::new(), &[200, 404]),
+        8 => {
+            let may: &[u16] = match may_be_disk {
+                true => &[200, 404, 409],
+                false => &[200, 404],
+            };
+            ("POST", path + "/detach", String::new(), may)
+        }
         9 => (
             "PATCH",
             path,

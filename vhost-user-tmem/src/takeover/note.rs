@@ -180,11 +180,13 @@ impl Note {
     }
 
     /// Notes that there are no pools any more, but another set of them; whether it could.
-    /// To be called before they are destroyed.
+    /// To be called before they are destroyed. What was known of the machine went with them: a
+    /// disk's driver that goes on must not pass for one that has its blocks.
     pub(crate) fn renew(&self, instance: [u8; 16]) -> bool {
         self.change(|state| {
             state.instance = instance;
             state.pools.clear();
+            state.trace = Trace::default();
         })
     }
 

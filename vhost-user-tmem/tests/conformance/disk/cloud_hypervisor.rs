@@ -73,3 +73,24 @@ fn what_was_under_way_is_done_when_it_connects_anew() {
         assert_eq!(read(&mut a, 100 + round), (OK, block(2, round)));
     }
 }
+
+/// It only disables the queue, and sets it up again for the next driver.
+#[test]
+fn a_guest_that_resets_the_device_finds_the_disk_as_it_was() {
+    let daemon = Daemon::start_with_disk("");
+    let mut a = connect(&daemon.socket("a"), memory());
+    for round in 0..4 {
+        set_up(&mut a);
+        if round > 0 {
+            assert_eq!(read(&mut a, 9), (OK, block(round, 9)));
+        }
+        assert_eq!(read(&mut a, 10), (OK, vec![0; 4096]));
+        assert_eq!(write(&mut a, 9, &block(round + 1, 9)), OK);
+        assert_eq!(a.ask(SET_VRING_ENABLE, &pair(0, 0), &[]), Some(0));
+        // The next driver's rings are empty.
+        for ring in [AVAILABLE, USED] {
+            a.write(ring, &[0; 4]);
+        }
+        a.turn_to(0, 0);
+    }
+}
