@@ -35,8 +35,13 @@ fn a_front_end_goes_on_with_the_next_daemon() {
     for outside in [Outside::Holder, Outside::Manager] {
         let mut host = host(outside);
         let (mut a, features) = connect(&host.socket(), memory());
+        // Nothing is answered that has no answer: what asks for one shows that all before it is
+        // noted. A daemon that is killed within a message leaves a connection that ends.
+        let settled = |a: &mut FrontEnd| assert_eq!(a.config(60, 1).len(), 60);
+        settled(&mut a);
         host.restart(Signal::KILL);
         activate(&mut a, features);
+        settled(&mut a);
         for round in 0..6u8 {
             assert_eq!(write(&mut a, round.into(), &block(round, 1)), OK);
             let signals = [Signal::KILL, Signal::TERM];
@@ -67,6 +72,7 @@ fn blocks_that_are_gone_stay_so() {
     let (mut a, features) = connect(&host.socket(), memory);
     a.turn_to(0, 0);
     activate(&mut a, features);
+    assert_eq!(a.config(60, 1).len(), 60);
     assert_ne!(read(&mut a, 1).0, OK);
     host.restart(Signal::KILL);
     assert_ne!(read(&mut a, 1).0, OK);
