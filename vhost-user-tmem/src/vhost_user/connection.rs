@@ -154,6 +154,7 @@ impl Connection {
                 return Ok(None);
             }
         };
+        vm.say(|| log::info!("{}: took over its front end", vm.name()));
         let prepared = match prepare(vm) {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -162,7 +163,6 @@ impl Connection {
             }
         };
         let mut this = Self::begin(vm, prepared, front);
-        vm.say(|| log::info!("{}: took over its front end", vm.name()));
         if let Err(error) = this.relay.set_up() {
             let why = "cannot go on with the front end of the daemon before";
             this.end(stop, Err(error.context(why)));
