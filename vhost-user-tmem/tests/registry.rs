@@ -311,6 +311,20 @@ fn the_grace_period_is_changed_while_it_runs() {
 }
 
 #[test]
+fn a_name_is_free_as_soon_as_its_machine_is_removed() {
+    let dir = TempDir::new().unwrap();
+    let daemon = daemon(dir.path(), &[]);
+    for round in 0..200 {
+        ask(&daemon, "POST", "/v1/vms", r#"{"name": "web1"}"#, 201);
+        if round % 2 == 0 {
+            // Its thread may still have to do with this one when it is removed.
+            drop(UnixStream::connect(dir.path().join("run/web1.sock")).unwrap());
+        }
+        ask(&daemon, "DELETE", "/v1/vms/web1", "", 204);
+    }
+}
+
+#[test]
 fn a_machine_is_removed_however_busy_it_is() {
     let dir = TempDir::new().unwrap();
     let daemon = daemon(dir.path(), &[]);

@@ -2,6 +2,7 @@
 //! Clients: the unit of isolation, accounting and quotas.
 
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::budget::Shortage;
 use crate::config::{Compression, PoolConfig};
@@ -17,7 +18,8 @@ use crate::types::{Created, PoolError, PoolKind};
 #[derive(Debug)]
 pub struct Client {
     member: Arc<Member>,
-    max_pools: u32,
+    /// None, once it has left.
+    max_pools: AtomicU32,
 }
 
 impl Client {
@@ -26,11 +28,30 @@ impl Client {
     }
 
     pub(crate) fn max_pools(&self) -> u32 {
-        self.max_pools
+        self.max_pools.load(Relaxed)
     }
 
     pub(crate) fn new(member: Arc<Member>, max_pools: u32) -> Self {
-        Self { member, max_pools }
+        Self {
+            member,
+            max_pools: AtomicU32::new(max_pools),
+        }
+    }
+
+    /// Destroys all pools and leaves the store, as when this is dropped: another client may have
+    /// its identity from now on, however long this one is still referred to. No pool can be made
+    /// any more.
+    pub fn leave(&self) {
+        // The lock is not held while pools are destroyed.
+        let pools = {
+            let mut pools = self.member.pools_mut();
+            self.max_pools.store(0, Relaxed);
+            std::mem::take(&mut *pools)
+        };
+        for pool in pools.into_values() {
+            pool.destroy();
+        }
+        self.member.leave();
     }
 
     /// Makes the pool `id`, or finds it if it is there and of this kind. A
@@ -39,11 +60,8 @@ impl Client {
     /// # Errors
     /// See [`PoolError`].
     pub fn create_pool(&self, id: u32, config: PoolConfig) -> Result<Created, PoolError> {
-        if id >= self.max_pools {
-            return Err(PoolError::TooMany);
-        }
         let mut creation = Creation {
-            member: &self.member,
+            client: self,
             id,
             config,
         };
@@ -154,18 +172,13 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // The lock is not held while pools are destroyed.
-        let pools = std::mem::take(&mut *self.member.pools_mut());
-        for pool in pools.into_values() {
-            pool.destroy();
-        }
-        self.member.leave();
+        self.leave();
     }
 }
 
 /// A pool that is to be made.
 struct Creation<'a> {
-    member: &'a Member,
+    client: &'a Client,
     id: u32,
     config: PoolConfig,
 }
@@ -174,8 +187,12 @@ impl Request for Creation<'_> {
     type Done = Result<Created, PoolError>;
 
     fn run(&mut self) -> Result<Self::Done, Shortage> {
-        let Self { member, id, config } = self;
+        let Self { client, id, config } = self;
+        let member = &client.member;
         let mut pools = member.pools_mut();
+        if *id >= client.max_pools() {
+            return Ok(Err(PoolError::TooMany));
+        }
         if let Some(pool) = pools.get(id) {
             let is_same = pool.kind() == config.kind;
             return Ok(is_same

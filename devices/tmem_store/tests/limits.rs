@@ -5,7 +5,10 @@ mod common;
 
 use common::*;
 use std::time::{Duration, Instant};
-use tmem_store::{Client, ClientConfig, Error, Pool, PoolKind, Refused, Store, StoreConfig};
+use tmem_store::{
+    Client, ClientConfig, Error, Identity, Pool, PoolConfig, PoolError, PoolKind, Refused, Store,
+    StoreConfig,
+};
 
 /// A piece of page memory with its bookkeeping: what a client is charged for
 /// the first page that does not fit into what it holds.
@@ -312,6 +315,37 @@ fn weights_of_clients_that_are_gone_do_not_count() {
     let pages = contended(&[(&a, &first), (&b, &second)]);
     let ratio = pages[1] as f64 / pages[0] as f64;
     assert!((0.8..1.25).contains(&ratio), "{pages:?}");
+}
+
+#[test]
+fn client_that_has_left_is_in_nobodys_way() {
+    let store = store(16 * MIB);
+    let add = || {
+        let config = ClientConfig::new("a", MIB).with_identity(Identity::new([7; 16]));
+        store.add_client(config)
+    };
+    let first = add().unwrap();
+    let kept = pool(&first, 0, PoolKind::Persistent);
+    assert_eq!(kept.put(&OBJECT, 0, &page(0, RAW)), ACCEPTED);
+    let cache = pool(&first, 1, PoolKind::Ephemeral);
+    assert_eq!(cache.put(&OBJECT, 0, &page(0, RAW)), ACCEPTED);
+    first.evict(MIB);
+    assert!(add().is_err());
+    first.leave();
+    // However long the first is referred to.
+    let second = add().unwrap();
+    assert_eq!(
+        first.create_pool(0, PoolConfig::new(PoolKind::Persistent)),
+        Err(PoolError::TooMany)
+    );
+    let pool = pool(&second, 0, PoolKind::Persistent);
+    assert!(get(&pool, &OBJECT, 0).is_none());
+    first.leave();
+    drop((kept, cache, first));
+    // Once, what it did is counted.
+    let stats = store.stats();
+    assert_eq!((stats.clients, stats.evicted_pages), (1, 1));
+    assert_eq!(pool.put(&OBJECT, 0, &page(0, RAW)), ACCEPTED);
 }
 
 #[test]

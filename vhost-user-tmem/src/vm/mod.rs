@@ -285,6 +285,8 @@ impl Vm {
             note.forget_session();
         }
         self.takeover.forget(&self.name);
+        // Somebody may refer to this for a while, and the next of its name come at once.
+        self.device.client().leave();
     }
 
     /// Destroys its pools, and gives the number of their pages.

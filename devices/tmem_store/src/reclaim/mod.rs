@@ -77,8 +77,11 @@ impl Reclaimer {
     /// Forgets a client whose pools are gone.
     pub(crate) fn remove(&self, member: &Arc<Member>) {
         let mut members = self.members_mut();
+        let before = members.len();
         members.retain(|other| !Arc::ptr_eq(other, member));
-        member.budget.counters.bequeath(&self.gone);
+        if members.len() < before {
+            member.budget.counters.bequeath(&self.gone);
+        }
     }
 
     /// What all clients hold and did, those that are gone included.
