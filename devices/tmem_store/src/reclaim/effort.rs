@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! How much one operation may do to make room.
 
+use std::time::Duration;
+
 /// What an operation may still do to make room.
 #[derive(Debug)]
 pub(crate) struct Effort {
@@ -12,6 +14,10 @@ pub(crate) struct Effort {
     pages: u64,
     /// May wait for locks in pools of other clients.
     patient: bool,
+    /// Times to sleep for somebody who is in the way.
+    sleeps: u32,
+    /// Somebody is.
+    held_up: bool,
     /// Memory is short.
     urgent: bool,
     /// Little is worth being done, too.
@@ -33,6 +39,7 @@ impl Effort {
         Self {
             looks: 8192,
             pages: 1024,
+            sleeps: Self::SLEEPS,
             patient: false,
             ..Self::background()
         }
@@ -45,6 +52,8 @@ impl Effort {
             moves: 0,
             pages: 512,
             patient: true,
+            sleeps: 0,
+            held_up: false,
             urgent: true,
             thorough: true,
         }
@@ -124,6 +133,33 @@ impl Effort {
         if may {
             self.looks = self.looks.saturating_sub(COST);
             crate::sync::thread::yield_now();
+        }
+        may
+    }
+
+    /// Memory would be there, were it not for a thread that cleans or reads the client's own, or
+    /// were deferred pages compressed. What others read is not slept for: they may be long about
+    /// it.
+    pub(crate) fn held_up(&mut self) {
+        self.held_up = true;
+    }
+
+    const SLEEPS: u32 = 24;
+
+    /// Sleeps when all else is tried and others were in the way, or are at it. Whether it is worth
+    /// trying again. Some 10 ms in all: a thread that lost its CPU has it again by then.
+    pub(crate) fn sleep(&mut self) -> bool {
+        /// For the next try.
+        const LOOKS: u32 = 64;
+        const PAGES: u64 = 16;
+        let may = self.held_up && self.sleeps > 0;
+        if may {
+            let done = Self::SLEEPS - self.sleeps;
+            crate::sync::thread::sleep(Duration::from_micros(50 << done.min(3)));
+            self.sleeps -= 1;
+            self.held_up = false;
+            self.looks = self.looks.max(LOOKS);
+            self.pages = self.pages.max(PAGES);
         }
         may
     }

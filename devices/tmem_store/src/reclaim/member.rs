@@ -96,7 +96,11 @@ impl Member {
 
     /// Gives up what holds nothing, or else some ephemeral pages; whether there was any.
     pub(super) fn give_up(&self, effort: &mut Effort, patient: bool) -> bool {
-        match self.clean(effort, patient) {
+        let cleaned = self.clean(effort, patient);
+        if cleaned == Cleaned::Busy && patient {
+            effort.held_up();
+        }
+        match cleaned {
             Cleaned::Memory => true,
             // What others have evicted comes back soon: no more need go for it.
             Cleaned::Busy if effort.wait() => true,
@@ -219,8 +223,11 @@ pub(super) fn compress_while(
 ) -> bool {
     const LOOKS: u32 = 64;
     for _ in 0..LOOKS {
-        if !deferred() || !effort.may_compress() {
+        if !deferred() {
             return false;
+        }
+        if !effort.may_compress() {
+            break;
         }
         let pages = compress_now();
         effort.compressed(pages);
@@ -228,9 +235,10 @@ pub(super) fn compress_while(
             return true;
         }
         if !effort.look() {
-            return false;
+            break;
         }
         crate::sync::thread::yield_now();
     }
+    effort.held_up();
     false
 }

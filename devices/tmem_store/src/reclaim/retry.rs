@@ -75,7 +75,8 @@ impl Member {
             };
             let more = self.compress_for(request, shortage, effort)
                 || request.give_up_own()
-                || self.make_room(request, shortage, effort);
+                || self.make_room(request, shortage, effort)
+                || effort.sleep();
             if !more {
                 return Err(shortage);
             }
