@@ -113,7 +113,8 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
     if args.only.is_none_or(|only| {
-        [What::Store, What::Overwrites, What::Vhost, What::Noisy].contains(&only)
+        use What::{Costs, Noisy, Overwrites, Store, Vhost};
+        [Store, Overwrites, Vhost, Costs, Noisy].contains(&only)
     }) {
         let corpus = Corpus::collect(usize::try_from(args.pages.unwrap_or(PAGES))?)?;
         println!("{}", corpus.describe());
