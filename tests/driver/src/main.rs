@@ -7,13 +7,13 @@
 
 use clap::Parser;
 use front_end::FrontEnd;
-use lane::BYTES;
 use lane::Lane;
 use lane::Pools;
 use request::EPHEMERAL;
 use request::OK;
 use request::create_pool;
 use request::create_pool_of;
+use slots::BYTES;
 use std::path::PathBuf;
 
 #[path = "../../../vhost-user-tmem/tests/conformance/front_end.rs"]
@@ -25,6 +25,8 @@ mod lane;
 #[path = "../../../vhost-user-tmem/tests/conformance/request.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod request;
+#[path = "../../../vhost-user-tmem/tests/conformance/slots.rs"]
+mod slots;
 
 #[derive(Parser)]
 struct Options {

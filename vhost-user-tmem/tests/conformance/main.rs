@@ -21,4 +21,5 @@ mod restart;
 mod restored;
 mod rings;
 mod signals;
+mod slots;
 mod state;

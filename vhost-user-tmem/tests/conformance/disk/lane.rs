@@ -2,27 +2,16 @@
 //! A queue of a disk with many requests under way, and a model of its blocks.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
 
-use crate::front_end::{AVAILABLE, FrontEnd, GUEST, USED};
-
-/// Bytes of guest memory for a lane.
-pub(super) const BYTES: u64 = 1 << 20;
+use crate::front_end::FrontEnd;
+use crate::slots::{BYTES, Buffer, MOST, Slots};
 
 /// Blocks that a lane has for itself.
 const BLOCKS: u64 = 256;
 
-const SIZE: u16 = 256;
-/// Where the slots of requests are, and the bytes of each: header, status, data.
-const SLOTS: u64 = 0x1_0000;
-const SLOT: u64 = 0x3000;
+/// Where status and data of a request are in its slot, after the header.
 const STATUS: u64 = 0x100;
 const DATA: u64 = 0x1000;
-/// Requests under way at the same time.
-const MOST: u64 = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
@@ -43,12 +32,8 @@ fn content(seed: u64, bytes: usize) -> Vec<u8> {
 }
 
 pub(super) struct Lane {
-    memory: File,
-    kick: OwnedFd,
-    /// Where its part of guest memory, and its first block are.
-    at: u64,
+    slots: Slots,
     first: u64,
-    next: u16,
     random: fastrand::Rng,
     /// What blocks have that are not zeros.
     model: BTreeMap<u64, Vec<u8>>,
@@ -60,15 +45,9 @@ pub(super) struct Lane {
 impl Lane {
     /// On this queue of the front end's, which is started.
     pub(super) fn start(a: &mut FrontEnd, queue: u32, seed: u64) -> Self {
-        let at = BYTES * u64::from(queue);
-        a.turn_to(queue, at);
-        a.start();
         Self {
-            memory: a.memory.try_clone().unwrap(),
-            kick: a.kick_event(),
-            at,
+            slots: Slots::start(a, queue, BYTES * u64::from(queue)),
             first: BLOCKS * u64::from(queue),
-            next: 0,
             random: fastrand::Rng::with_seed(seed),
             model: BTreeMap::new(),
             writes: 0,
@@ -76,46 +55,21 @@ impl Lane {
         }
     }
 
-    fn write(&self, offset: u64, bytes: &[u8]) {
-        self.memory.write_all_at(bytes, self.at + offset).unwrap();
-    }
-
-    fn read(&self, offset: u64, bytes: usize) -> Vec<u8> {
-        let mut read = vec![0; bytes];
-        let offset = self.at + offset;
-        self.memory.read_exact_at(&mut read, offset).unwrap();
-        read
-    }
-
-    fn used(&self) -> u16 {
-        u16::from_le_bytes(self.read(USED + 2, 2).try_into().unwrap())
-    }
-
-    fn descriptor(&self, nth: u16, offset: u64, bytes: u32, flags: u16) {
-        let mut descriptor = (GUEST + self.at + offset).to_le_bytes().to_vec();
-        descriptor.extend(bytes.to_le_bytes());
-        descriptor.extend(flags.to_le_bytes());
-        descriptor.extend((nth + 1).to_le_bytes());
-        self.write(16 * u64::from(nth), &descriptor);
-    }
-
     /// Lays a request out in a slot, and puts it into the available ring.
     fn lay(&mut self, slot: u16, block: u64, ask: Ask) {
-        const NEXT: u16 = 1;
-        const WRITE: u16 = 2;
-        let start = SLOTS + SLOT * u64::from(slot);
+        let start = Slots::place(slot);
         let sector = 8 * (self.first + block);
-        let (kind, sector, bytes, flags) = match ask {
-            Ask::Read => (0_u32, sector, 4096, NEXT | WRITE),
-            Ask::Write(_) => (1, sector, 4096, NEXT),
-            Ask::WriteSector(_) => (1, sector + 1, 512, NEXT),
-            Ask::Discard => (11, 0, 16, NEXT),
+        let (kind, sector, bytes) = match ask {
+            Ask::Read => (0_u32, sector, 4096),
+            Ask::Write(_) => (1, sector, 4096),
+            Ask::WriteSector(_) => (1, sector + 1, 512),
+            Ask::Discard => (11, 0, 16),
         };
         let mut header = kind.to_le_bytes().to_vec();
         header.extend(0u32.to_le_bytes());
         header.extend(sector.to_le_bytes());
-        self.write(start, &header);
-        self.write(start + STATUS, &[0xee]);
+        self.slots.write(start, &header);
+        self.slots.write(start + STATUS, &[0xee]);
         let data = match ask {
             Ask::Read => vec![0xcc; 4096],
             Ask::Write(seed) => content(seed, 4096),
@@ -127,14 +81,16 @@ impl Lane {
                 range
             }
         };
-        self.write(start + DATA, &data);
-        let first = 4 * slot;
-        self.descriptor(first, start, 16, NEXT);
-        self.descriptor(first + 1, start + DATA, bytes, flags);
-        self.descriptor(first + 2, start + STATUS, 1, WRITE);
-        let entry = AVAILABLE + 4 + 2 * u64::from(self.next % SIZE);
-        self.write(entry, &first.to_le_bytes());
-        self.next = self.next.wrapping_add(1);
+        self.slots.write(start + DATA, &data);
+        let data = match ask {
+            Ask::Read => Buffer::writable(start + DATA, bytes),
+            _ => Buffer::readable(start + DATA, bytes),
+        };
+        let (header, status) = (
+            Buffer::readable(start, 16),
+            Buffer::writable(start + STATUS, 1),
+        );
+        self.slots.lay(&[header, data, status]);
     }
 
     fn choose(&mut self) -> Ask {
@@ -169,13 +125,7 @@ impl Lane {
         for (slot, (block, ask)) in (0u16..).zip(asked) {
             self.lay(slot, *block, *ask);
         }
-        self.write(AVAILABLE + 2, &self.next.to_le_bytes());
-        rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.used() != self.next {
-            assert!(Instant::now() < deadline, "requests are not answered");
-            std::thread::sleep(Duration::from_micros(100));
-        }
+        self.slots.run();
         for (slot, (block, ask)) in (0u16..).zip(asked) {
             self.judge(slot, *block, *ask);
             self.answered += 1;
@@ -183,8 +133,12 @@ impl Lane {
     }
 
     fn judge(&mut self, slot: u16, block: u64, ask: Ask) {
-        let start = SLOTS + SLOT * u64::from(slot);
-        assert_eq!(self.read(start + STATUS, 1), [0], "{ask:?} of {block}");
+        let start = Slots::place(slot);
+        assert_eq!(
+            self.slots.read(start + STATUS, 1),
+            [0],
+            "{ask:?} of {block}"
+        );
         let there = self.model.get(&block).cloned();
         let mut there = there.unwrap_or_else(|| vec![0; 4096]);
         match ask {
@@ -192,7 +146,7 @@ impl Lane {
             Ask::WriteSector(seed) => there[512..1024].copy_from_slice(&content(seed, 512)),
             Ask::Discard => there.fill(0),
             Ask::Read => {
-                let found = self.read(start + DATA, 4096);
+                let found = self.slots.read(start + DATA, 4096);
                 assert!(found == there, "{block}: other content");
             }
         }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::firecracker::{activate, connect};
-use super::lane::{BYTES, Lane};
+use super::lane::Lane;
 use super::memory;
 use super::requests::{OK, block, discard, read, write};
 use crate::front_end::FrontEnd;
 use crate::restart::crash_points::kill_at_each_stop;
 use crate::restart::host::{Host, Outside, wait_for};
+use crate::slots::BYTES;
 
 /// No daemon is there yet.
 fn new_host(outside: Outside) -> Host {

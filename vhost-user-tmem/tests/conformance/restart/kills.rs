@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::host::{Host, Outside};
-use super::lane::{BYTES, Lane, Pools};
+use super::lane::{Lane, Pools};
 use crate::front_end::FrontEnd;
 use crate::request::{EPHEMERAL, OK, create_pool, create_pool_of};
+use crate::slots::BYTES;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
