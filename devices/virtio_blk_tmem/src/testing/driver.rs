@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use virtio_queue::Queue;
 use virtio_serve::Step;
-use virtio_serve::testing::{DriverQueue, Span};
+use virtio_serve::testing::{DriverQueue, Layout, Span};
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
 use crate::{Disk, RequestQueue, Served};
@@ -25,17 +25,6 @@ pub fn range(sector: u64, sectors: u32, flags: u32) -> [u8; 16] {
     bytes[8..12].copy_from_slice(&sectors.to_le_bytes());
     bytes[12..].copy_from_slice(&flags.to_le_bytes());
     bytes
-}
-
-/// How a request's bytes are cut into descriptors.
-#[derive(Clone, Debug, Default)]
-pub struct Layout {
-    /// Where the device-readable bytes are cut, in bytes from their start.
-    pub readable: Vec<u32>,
-    /// Where the device-writable bytes are cut.
-    pub writable: Vec<u32>,
-    /// Whether the descriptors are in an indirect table.
-    pub indirect: bool,
 }
 
 /// What the device wrote.

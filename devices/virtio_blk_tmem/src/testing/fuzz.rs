@@ -7,15 +7,13 @@ use std::sync::Arc;
 use tmem_store::{ClientConfig, Store, StoreConfig};
 use virtio_queue::QueueT;
 use virtio_serve::Step;
-use virtio_serve::testing::{Bytes, DriverQueue, Span};
+use virtio_serve::testing::{Bytes, DriverQueue, REGIONS, Span, hostile};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
 use super::driver::{range, request};
 use crate::{BLOCK, Disk, DiskConfig, RequestQueue, SwapHeader};
 
 const QUEUE_SIZE: u16 = 16;
-/// Two regions with a hole between them, and a third that is unaligned.
-const REGIONS: [(u64, usize); 3] = [(0, 0x1_0000), (0x2_0000, 0x1_0000), (0x4_0000, 0x801)];
 const BLOCKS: u64 = 64;
 /// Types of requests that are known, and one that is not.
 const KINDS: [u32; 8] = [0, 1, 4, 8, 11, 13, 14, 0xffff_ffff];
@@ -24,10 +22,7 @@ const KINDS: [u32; 8] = [0, 1, 4, 8, 11, 13, 14, 0xffff_ffff];
 ///
 /// | | then |
 /// |---|---|
-/// | 0 | guest memory: address u32, length u8, bytes |
-/// | 1 | descriptor: place u8, address u64, length u32, flags u16, next u16 |
-/// | 2 | available: head u16 |
-/// | 3 | available index u16 |
+/// | 0 to 3 | what [`hostile`] does |
 /// | 4 | kick, of a device that may be asked so often to go on: u8 |
 /// | 5 | header in memory: address u32, type u8, sector u64 |
 /// | 6 | range in memory: address u32, sector u64, sectors u32, flags u32 |
@@ -37,8 +32,7 @@ const KINDS: [u32; 8] = [0, 1, 4, 8, 11, 13, 14, 0xffff_ffff];
 /// | 10 | a whole request: type u8, sector u16, sectors u8, at the address u32 |
 pub fn blk_chains(data: &[u8]) {
     let mut data = Bytes(data);
-    let regions = REGIONS.map(|(addr, len)| (GuestAddress(addr), len));
-    let mem = GuestMemoryMmap::<()>::from_ranges(&regions).unwrap();
+    let mem = GuestMemoryMmap::<()>::from_ranges(&REGIONS).unwrap();
     let store = Store::new(StoreConfig::with_limit(4 << 20)).unwrap();
     let client = store.add_client(ClientConfig::new("vm", 1 << 20)).unwrap();
     let flags = data.u8();
@@ -65,24 +59,11 @@ pub fn blk_chains(data: &[u8]) {
         panic!("a queue does not end");
     };
     while !data.is_empty() {
-        match data.u8() % 11 {
-            0 => {
-                let addr = GuestAddress(data.u32().into());
-                let len = data.u8().into();
-                // A driver may write outside its memory as well: to nothing.
-                let _ = mem.write_slice(data.some(len), addr);
-            }
-            1 => {
-                let at = u16::from(data.u8()) % QUEUE_SIZE;
-                let span = Span {
-                    addr: data.u64(),
-                    len: data.u32(),
-                };
-                let flags = data.u16();
-                ring.set_descriptor(at, span, flags, data.u16());
-            }
-            2 => ring.push(data.u16()),
-            3 => ring.set_avail_idx(data.u16()),
+        let command = data.u8() % 11;
+        if hostile(command, &mut data, &mem, &mut ring) {
+            continue;
+        }
+        match command {
             4 => kick(&mut side, data.u8().into()),
             5 => {
                 let addr = GuestAddress(data.u32().into());

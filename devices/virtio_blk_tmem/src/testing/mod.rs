@@ -15,4 +15,5 @@
 mod driver;
 pub mod fuzz;
 
-pub use driver::{Answer, Driver, Layout, range, request};
+pub use driver::{Answer, Driver, range, request};
+pub use virtio_serve::testing::Layout;

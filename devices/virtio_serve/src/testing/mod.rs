@@ -12,7 +12,11 @@
 )]
 
 mod bytes;
+mod hostile;
+mod layout;
 mod queue;
 
 pub use bytes::Bytes;
+pub use hostile::{REGIONS, hostile};
+pub use layout::Layout;
 pub use queue::{DriverQueue, Span, Used};

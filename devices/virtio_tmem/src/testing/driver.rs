@@ -9,7 +9,7 @@ use tmem_wire::{
     AnswerHeader, Extent, Limits, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec,
     RequestFlags, Status,
 };
-use virtio_serve::testing::{DriverQueue, Span};
+use virtio_serve::testing::{DriverQueue, Layout, Span};
 
 /// How the device hears of the driver and the driver of the device.
 pub trait Transport {
@@ -18,17 +18,6 @@ pub trait Transport {
 
     /// Waits until the device may have used a buffer.
     fn wait(&mut self);
-}
-
-/// How a request's bytes are cut into descriptors.
-#[derive(Clone, Debug, Default)]
-pub struct Layout {
-    /// Where the device-readable bytes are cut, in bytes from their start.
-    pub readable: Vec<u32>,
-    /// Where the device-writable bytes are cut.
-    pub writable: Vec<u32>,
-    /// Whether the descriptors are in an indirect table.
-    pub indirect: bool,
 }
 
 /// What the device wrote.

@@ -20,7 +20,7 @@ pub mod fuzz;
 mod guest;
 mod in_process;
 
-pub use driver::{Answer, Driver, Layout, Transport};
+pub use driver::{Answer, Driver, Transport};
 pub use guest::{header, page_of, request};
 pub use in_process::{InProcess, client, device};
-pub use virtio_serve::testing::{DriverQueue, Span, Used};
+pub use virtio_serve::testing::{DriverQueue, Layout, Span, Used};

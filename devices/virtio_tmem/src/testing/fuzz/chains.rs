@@ -3,6 +3,7 @@
 
 use tmem_store::{Store, StoreConfig};
 use virtio_queue::QueueT;
+use virtio_serve::testing::{REGIONS, hostile};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
 use super::Bytes;
@@ -11,8 +12,6 @@ use crate::testing::{DriverQueue, Span, device, header};
 use tmem_wire::{EventKind, Op};
 
 const QUEUE_SIZE: u16 = 16;
-/// Two regions with a hole between them, and a third that is unaligned.
-const REGIONS: [(u64, usize); 3] = [(0, 0x1_0000), (0x2_0000, 0x1_0000), (0x4_0000, 0x801)];
 /// Where the event queue lies; the request queue is at 0.
 const EVENTS: u64 = 0x1000;
 
@@ -20,10 +19,7 @@ const EVENTS: u64 = 0x1000;
 ///
 /// | | then |
 /// |---|---|
-/// | 0 | guest memory: address u32, length u8, bytes |
-/// | 1 | request descriptor: place u8, address u64, length u32, flags u16, next u16 |
-/// | 2 | available: head u16 |
-/// | 3 | available index u16 |
+/// | 0 to 3 | what [`hostile`] does, to the request queue |
 /// | 4 | kick |
 /// | 5 | request header in memory: address u32, op u8, flags u8, pool u8, object u8, index u64, count u32 |
 /// | 6 | event buffer: address u32, length u16 |
@@ -32,11 +28,7 @@ const EVENTS: u64 = 0x1000;
 /// | 9 | a whole request: op u8, pool u8, index u8, count u8, at the request's address u32 |
 pub fn chains(data: &[u8]) {
     let mut data = Bytes(data);
-    let regions: Vec<_> = REGIONS
-        .iter()
-        .map(|(addr, len)| (GuestAddress(*addr), *len))
-        .collect();
-    let mem = GuestMemoryMmap::<()>::from_ranges(&regions).unwrap();
+    let mem = GuestMemoryMmap::<()>::from_ranges(&REGIONS).unwrap();
     let store = Store::new(StoreConfig::with_limit(4 << 20)).unwrap();
     let device = device(&store, "vm", 2 << 20);
     let event_idx = data.u8() & 1 == 1;
@@ -61,24 +53,10 @@ pub fn chains(data: &[u8]) {
         );
     };
     while !data.is_empty() {
-        match data.u8() % 10 {
-            0 => {
-                let addr = GuestAddress(data.u32().into());
-                let len = data.u8().into();
-                // A driver may write outside its memory as well: to nothing.
-                let _ = mem.write_slice(data.some(len), addr);
-            }
-            1 => {
-                let at = u16::from(data.u8()) % QUEUE_SIZE;
-                let span = Span {
-                    addr: data.u64(),
-                    len: data.u32(),
-                };
-                let flags = data.u16();
-                requests.set_descriptor(at, span, flags, data.u16());
-            }
-            2 => requests.push(data.u16()),
-            3 => requests.set_avail_idx(data.u16()),
+        let command = data.u8() % 10;
+        let is_done = hostile(command, &mut data, &mem, &mut requests);
+        match command {
+            _ if is_done => {}
             4 => kick(&mut request_side),
             5 => {
                 let addr = GuestAddress(data.u32().into());
