@@ -31,9 +31,14 @@ impl Ledger {
         self.held.load(Relaxed)
     }
 
+    /// Bytes held and bytes set aside.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Relaxed)
+    }
+
     /// Whether what is held and set aside is more than `limit`.
     pub(crate) fn is_beyond(&self, limit: u64) -> bool {
-        self.committed.load(Relaxed) > limit
+        self.committed() > limit
     }
 
     /// Charges bytes that are to be held, within `limit`.

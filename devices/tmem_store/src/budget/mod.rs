@@ -223,6 +223,17 @@ impl Budget {
         self.store.ledger.credit(bytes);
     }
 
+    /// Bytes committed by now, by the client and in the store.
+    pub(crate) fn committed(&self) -> [u64; 2] {
+        [self.ledger.committed(), self.store.ledger.committed()]
+    }
+
+    /// Whether memory has come back since so much was committed.
+    pub(crate) fn has_come_back(&self, since: [u64; 2]) -> bool {
+        let now = self.committed();
+        now.iter().zip(since).any(|(now, before)| *now < before)
+    }
+
     /// Whether a page that may have such memory may be kept in it, be it held already.
     pub(crate) fn may_keep(&self, room: Room) -> bool {
         room == Room::Replacing || self.held() <= self.limit_for(room)

@@ -69,6 +69,7 @@ impl Member {
         effort: &mut Effort,
     ) -> Result<R::Done, Shortage> {
         loop {
+            let committed = self.budget.committed();
             let shortage = match request.run() {
                 Ok(done) => return Ok(done),
                 Err(shortage) => shortage,
@@ -76,6 +77,8 @@ impl Member {
             let more = self.compress_for(request, shortage, effort)
                 || request.give_up_own()
                 || self.make_room(request, shortage, effort)
+                // Nothing may be left to do because others have done it.
+                || (self.budget.has_come_back(committed) && effort.wait())
                 || effort.sleep();
             if !more {
                 return Err(shortage);

@@ -49,6 +49,31 @@ impl Request for Never {
     }
 }
 
+/// Finds no memory once, while another thread gives all back that there was to give.
+struct Late<'a> {
+    client: &'a Client,
+    shortage: Shortage,
+    tries: u32,
+}
+
+impl Request for Late<'_> {
+    type Done = ();
+
+    fn run(&mut self) -> Result<(), Shortage> {
+        self.tries += 1;
+        if self.tries > 1 {
+            return Ok(());
+        }
+        assert_eq!(self.client.destroy_pool(0), Some(100));
+        while self.client.member().budget.trim() {}
+        Err(self.shortage)
+    }
+
+    fn kind(&self) -> PoolKind {
+        PoolKind::Persistent
+    }
+}
+
 /// A client with ephemeral pages.
 fn client() -> Client {
     let store = Store::new(StoreConfig::with_limit(16 << 20)).expect("a store");
@@ -89,6 +114,20 @@ fn request_that_is_never_done_is_refused_once_there_is_no_more_to_give_up() {
         let done = client.member().retry(&mut request, &mut Effort::run());
         assert_eq!(done, Err(shortage));
         assert_eq!(client.stats().ephemeral_pages, 0, "{shortage:?}");
+    }
+}
+
+#[test]
+fn memory_that_came_back_meanwhile_is_found() {
+    for shortage in SHORTAGES {
+        let client = client();
+        let mut request = Late {
+            client: &client,
+            shortage,
+            tries: 0,
+        };
+        let done = client.member().retry(&mut request, &mut Effort::one());
+        assert_eq!((done, request.tries), (Ok(()), 2));
     }
 }
 
