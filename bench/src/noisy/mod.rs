@@ -18,7 +18,7 @@ use crate::corpus::Corpus;
 use crate::report::Report;
 use crate::samples::{Samples, median};
 use crate::vhost::{Driver, Peer, Tmem};
-use neighbour::{Beside, Shared};
+use neighbour::{Beside, Of, Shared};
 
 const ROUNDS: usize = 9;
 const QUICK_ROUNDS: usize = 2;
@@ -64,17 +64,16 @@ pub(crate) fn run(program: &Path, corpus: &Corpus, quick: bool, report: &mut Rep
     pages.truncate(PAGES);
     // What is new is measured as little as what grows.
     for socket in [here, there] {
-        beside(Beside::Noisy, socket, &noise, WARM, || Ok(()))?;
+        beside(Beside::Noisy(Of::TheSame), socket, &noise, WARM, || Ok(()))?;
     }
     quiet.write_all(&pages, 1, &mut Samples::default())?;
 
     let mut measured = Beside::ALL.map(|who| (who, [(); 2].map(|()| Measured::default())));
     for _ in 0..if quick { QUICK_ROUNDS } else { ROUNDS } {
         for (who, [puts, gets]) in &mut measured {
-            let socket = if *who == Beside::Elsewhere {
-                there
-            } else {
-                here
+            let socket = match who {
+                Beside::Noisy(Of::Another) | Beside::Hostile(Of::Another) => there,
+                Beside::Nobody | Beside::Noisy(_) | Beside::Hostile(_) => here,
             };
             beside(*who, socket, &noise, READY, || {
                 one_round(&mut quiet, &pages, puts, gets)
@@ -128,10 +127,10 @@ fn beside(
         let mut machine = None;
         match who {
             Beside::Nobody => {}
-            Beside::Noisy | Beside::Elsewhere => {
+            Beside::Noisy(_) => {
                 machine = Some(scope.spawn(|| neighbour::noisy(socket, pages, shared)));
             }
-            Beside::Hostile => {
+            Beside::Hostile(_) => {
                 machine = Some(scope.spawn(|| neighbour::hostile(socket, pages, shared)));
             }
         }
@@ -157,10 +156,9 @@ fn beside(
     })
 }
 
-/// Says how an operation of the quiet machine did beside all of them; the first is nobody, and
-/// the second is elsewhere.
+/// Says how an operation of the quiet machine did beside all of them; the first is nobody.
 fn say(operation: &str, rows: &[(Beside, &Measured)], report: &mut Report) {
-    let [(nobody, alone), (elsewhere, control), ..] = rows else {
+    let [(nobody, alone), ..] = rows else {
         return;
     };
     for (who, measured) in rows {
@@ -172,7 +170,8 @@ fn say(operation: &str, rows: &[(Beside, &Measured)], report: &mut Report) {
         for (what, value, other) in pairs {
             report.against(format!("{name}: {what}"), value, "us", nobody.name(), other);
         }
-        if [Beside::Noisy, Beside::Hostile].contains(who) {
+        let elsewhere = who.elsewhere();
+        if let Some((elsewhere, control)) = rows.iter().find(|(it, _)| Some(*it) == elsewhere) {
             let what = format!("{name}: p99, median of rounds");
             let beside = format!("{what}, {}", elsewhere.name());
             report.metric(beside, ratio(measured, control), "x");

@@ -25,23 +25,46 @@ const IDLE: usize = 8;
 pub(super) enum Beside {
     /// Nobody.
     Nobody,
-    /// The noisy one, of another daemon: what it does to others by using the CPUs.
-    Elsewhere,
     /// A machine with deep queues, always at its quota, that flushes whole objects.
-    Noisy,
+    Noisy(Of),
     /// One that also sends nonsense, destroys pools and connects anew all the time.
-    Hostile,
+    Hostile(Of),
+}
+
+/// Which daemon serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Another one: what the neighbour does to others by using the CPUs.
+    Another,
+    /// That of the quiet machine.
+    TheSame,
 }
 
 impl Beside {
-    pub(super) const ALL: [Self; 4] = [Self::Nobody, Self::Elsewhere, Self::Noisy, Self::Hostile];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Nobody,
+        Self::Noisy(Of::Another),
+        Self::Noisy(Of::TheSame),
+        Self::Hostile(Of::Another),
+        Self::Hostile(Of::TheSame),
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Nobody => "alone",
-            Self::Elsewhere => "beside a noisy VM of another daemon",
-            Self::Noisy => "beside a noisy VM",
-            Self::Hostile => "beside a hostile VM",
+            Self::Noisy(Of::Another) => "beside a noisy VM of another daemon",
+            Self::Noisy(Of::TheSame) => "beside a noisy VM",
+            Self::Hostile(Of::Another) => "beside a hostile VM of another daemon",
+            Self::Hostile(Of::TheSame) => "beside a hostile VM",
+        }
+    }
+
+    /// The same neighbour, served by another daemon, if it is served by that of the quiet one.
+    pub(super) fn elsewhere(self) -> Option<Self> {
+        match self {
+            Self::Noisy(Of::TheSame) => Some(Self::Noisy(Of::Another)),
+            Self::Hostile(Of::TheSame) => Some(Self::Hostile(Of::Another)),
+            Self::Nobody | Self::Noisy(Of::Another) | Self::Hostile(Of::Another) => None,
         }
     }
 }
