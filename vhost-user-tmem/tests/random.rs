@@ -9,12 +9,13 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use common::{Daemon, PATIENCE, until};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use tempfile::TempDir;
 use vhost_user_tmem::testing::{Ask, FrontEnd, Notifier, guest_memory};
@@ -125,17 +126,23 @@ fn operate(daemon: &Daemon, random: &mut Random) {
     );
 }
 
-/// The notifier of a driver that gives up when its machine's socket is gone, or another.
-struct Patient<'a> {
+/// The notifier of a driver that gives up when the connection has ended.
+struct Patient {
     notifier: Notifier,
-    socket: &'a Path,
-    made: Option<Made>,
+    connection: OwnedFd,
+}
+
+impl Patient {
+    fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.connection, PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
+    }
 }
 
 /// What a driver ends with that gave up.
 struct Gone;
 
-impl Transport for Patient<'_> {
+impl Transport for Patient {
     fn kick(&mut self) {
         self.notifier.kick();
     }
@@ -143,7 +150,7 @@ impl Transport for Patient<'_> {
     fn wait(&mut self) {
         let began = Instant::now();
         while !self.notifier.rings_within(Duration::from_millis(100)) {
-            if made(self.socket) != self.made {
+            if self.has_ended() {
                 // No panic that anybody has to read.
                 std::panic::resume_unwind(Box::new(Gone));
             }
@@ -152,21 +159,12 @@ impl Transport for Patient<'_> {
     }
 }
 
-/// What tells a socket from the next one at its path, which may have the same inode.
-fn made(path: &Path) -> Option<Made> {
-    let made = fs::symlink_metadata(path).ok()?;
-    Some((made.ino(), made.ctime(), made.ctime_nsec()))
-}
-
-type Made = (u64, i64, i64);
-
 /// A front end that comes and goes until `over`: its pages are those that it put, unless its machine was
 /// removed or its grace period ended, which another instance says.
 fn drive(socket: &Path, seed: u64, over: &AtomicBool, requests: &AtomicU64) {
     let mut random = Random(seed);
     while !over.load(Relaxed) {
         let mem = guest_memory(16 << 20);
-        let made = made(socket);
         // It may not be there, or end at any time.
         let Ok(mut front_end) = FrontEnd::connect(socket, &mem, Ask::default()) else {
             std::thread::yield_now();
@@ -175,8 +173,7 @@ fn drive(socket: &Path, seed: u64, over: &AtomicBool, requests: &AtomicU64) {
         let (queue, notifier) = front_end.queue(1);
         let notifier = Patient {
             notifier,
-            socket,
-            made,
+            connection: front_end.socket(),
         };
         let mut driver = Driver::new(&mem, queue, 4 << 20, notifier);
         let rounds = random.below(200);

@@ -4,7 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -214,6 +214,13 @@ impl<'m> FrontEnd<'m> {
     /// When the back end refuses.
     pub fn read_config(&mut self, offset: u32, size: usize) -> Result<Vec<u8>> {
         read_config(&mut self.frontend, offset, size)
+    }
+
+    /// The connection's socket, to see when it ends.
+    pub fn socket(&self) -> OwnedFd {
+        // SAFETY: `frontend` has it open for as long as it is borrowed.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
+        socket.try_clone_to_owned().unwrap()
     }
 
     /// The connection itself.

@@ -91,7 +91,7 @@ fn a_machine_that_gets_another_device_begins_anew() {
     host.end(Signal::TERM);
     host.machine = None;
     host.start_daemon();
-    assert!(host.logged().contains("what it had as blk is gone"));
+    wait_for(|| host.logged().contains("what it had as blk is gone"));
     host.end(Signal::TERM);
     host.machine = Some("personality=blk,size=8M".to_owned());
     host.start_daemon();

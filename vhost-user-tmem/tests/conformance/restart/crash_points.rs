@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::host::{Host, Outside};
+use super::host::{Host, Outside, wait_for};
 use crate::front_end::FrontEnd;
 use crate::request::{EPHEMERAL, EXISTS, OK, create_pool, create_pool_of, destroy_pool, get, put};
 
@@ -116,15 +116,21 @@ fn go_through(at: u64, mut host: Host, session: Session) -> (u64, u32) {
             ends <= 1 || (ends, later) == (2, 0),
             "stop {at}: {ends} ends, {later} later"
         );
-        let logged = host.logged();
-        let ambiguous = logged.matches("while it worked on a message").count();
+        // Lines are written by a thread of their own.
+        let ambiguous = || {
+            let logged = host.logged();
+            logged.matches("while it worked on a message").count()
+        };
+        wait_for(|| ambiguous() >= later as usize);
+        let ambiguous = ambiguous();
         // The first message may be kept, and not be answered: then the daemon's end is not that of
         // the connection.
         let most = if ends == 1 { 1 } else { 0 };
         let may_end = later as usize..=most;
         assert!(
             may_end.contains(&ambiguous),
-            "stop {at}: {may_end:?}, {ambiguous}"
+            "stop {at}: {may_end:?}, {ambiguous}: {}",
+            host.logged()
         );
         (stops, ends)
     })

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::host::{Host, Outside};
+use super::host::{Host, Outside, wait_for};
 use crate::front_end::FrontEnd;
 use crate::request::{EPHEMERAL, EXISTS, OK, create_pool, create_pool_of, get, put};
 
@@ -158,7 +158,7 @@ fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
         let file = File::options().write(true).open(pages).unwrap();
         file.write_all_at(bytes, at).unwrap();
         host.start_daemon();
-        assert!(host.logged().contains(says), "{says}");
+        wait_for(|| host.logged().contains(says));
         assert_eq!(failures(&host), 1, "{says}");
         let mut a = connect_again(&host, &memory);
         assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
@@ -226,7 +226,7 @@ fn note_of_another_version_is_told_and_costs_one_machine_its_pages() {
     edit_record(&host.path("store/vm+a"), "\"version\":1", "\"version\":7");
     host.start_daemon();
     let says = "a: the note of the daemon before this one is damaged or of another version";
-    assert!(host.logged().contains(says));
+    wait_for(|| host.logged().contains(says));
     assert!(!host.logged().contains("b: the note"));
     let mut a = connect_again(&host, &of_a);
     assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
