@@ -109,6 +109,13 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=63))]
     pub request_queues: u32,
 
+    /// Longest that a queue's thread looks at its ring before it sleeps, in
+    /// microseconds: the next request of a driver that waits for each is answered sooner.
+    /// For how long is learnt from how soon requests come, and other threads go first;
+    /// 0 for never
+    #[arg(long, value_name = "MICROSECONDS", default_value = "50", value_parser = parse_micros)]
+    pub poll_max: Duration,
+
     /// How long a virtual machine's pages are kept after its front end is
     /// gone, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
@@ -194,6 +201,16 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .map(Duration::from_secs)
         .map_err(|_| format!("'{text}' is not a whole number of seconds"))
+}
+
+/// The most that may be looked for: longer than that, a thread is sooner awake.
+const MOST_POLLED: Duration = Duration::from_millis(1);
+
+fn parse_micros(text: &str) -> Result<Duration, String> {
+    let time = text.parse().map(Duration::from_micros);
+    time.ok()
+        .filter(|time| *time <= MOST_POLLED)
+        .ok_or_else(|| format!("'{text}' is not a number of microseconds from 0 to 1000"))
 }
 
 /// The command line's definition, for the man page.

@@ -74,6 +74,7 @@ pub fn run(options: &Options) -> Result<()> {
         access,
         run: places.run,
         request_queues: options.request_queues,
+        poll_max: options.poll_max,
         inherited: Arc::new(inherited.machines),
     };
     let activated = door.inherited.clone();

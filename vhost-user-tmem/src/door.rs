@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tmem_cli::socket::{Access, Socket};
@@ -32,6 +33,8 @@ pub struct Door {
     pub run: PathBuf,
     /// Request queues of each device.
     pub request_queues: u32,
+    /// Longest that a ring is looked at before a queue's thread sleeps.
+    pub poll_max: Duration,
     /// Sockets of machines that the daemon was started with. They are there as long as it is,
     /// so that a machine can be removed and added again.
     pub inherited: Arc<BTreeMap<Name, UnixListener>>,
@@ -45,7 +48,7 @@ impl Door {
             settings,
             self.request_queues,
         )?;
-        let vm = Arc::new(vm.within(self.room.clone()));
+        let vm = Arc::new(vm.within(self.room.clone()).polled(self.poll_max));
         Ok(self.doors.serve(vm, entry)?)
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What it costs that a daemon filters its system calls, times its requests, and has a keeper.
+//! What it costs that a daemon filters its system calls, times its requests, polls its rings and
+//! has a keeper.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -48,6 +49,8 @@ pub(super) fn run(
         }
         None => report.note("no build without histograms given: what these cost is left out"),
     }
+    let unpolled = Peer::daemon(program, &["--poll-max", "0"])?;
+    pair(("polled", unpolled, plain()?), pages, report)?;
     let kept = Peer::kept_daemon(program)?;
     let fastest = pair(("kept outside", plain()?, kept), pages, report)?;
     recording(fastest, report);

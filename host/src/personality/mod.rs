@@ -13,6 +13,7 @@
 //! [`VmDevice`].
 
 mod blk;
+mod poll;
 mod queue_loop;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod tmem;
 mod vm_device;
 
 pub(crate) use blk::Blk;
+pub use poll::Poller;
 pub use queue_loop::{Lane, serve};
 pub use virtio_serve::{GoOn, Step};
 pub use vm_device::VmDevice;

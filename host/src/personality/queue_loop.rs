@@ -7,7 +7,7 @@ use virtio_queue::{Queue, QueueT};
 use virtio_serve::{GoOn, Step};
 use vm_memory::GuestMemoryMmap;
 
-use super::Handler;
+use super::{Handler, Poller};
 
 /// Longest that a driver hears late of a buffer while others are worked on: a
 /// notification for each would cost more than a small request does.
@@ -34,9 +34,10 @@ pub trait Lane {
     fn is_wanted(&mut self) -> bool;
 }
 
-/// Has `handler` work through a queue until it is empty; `true` if it stopped before,
-/// because the lane is wanted.
-pub fn serve(handler: &mut dyn Handler, lane: &mut impl Lane) -> bool {
+/// Has `handler` work through a queue until it is empty, and `poller` has found nothing more;
+/// `true` if it stopped before, because the lane is wanted.
+pub fn serve(handler: &mut dyn Handler, lane: &mut impl Lane, poller: &mut Poller) -> bool {
+    poller.woken();
     quiet(lane);
     let mut unsaid: Option<Instant> = None;
     let mut began = Instant::now();
@@ -60,8 +61,20 @@ pub fn serve(handler: &mut dyn Handler, lane: &mut impl Lane) -> bool {
             }
             // Why a request was stopped is seen on top.
             Step::Skipped | Step::Stopped => {}
-            Step::Idle if listen(lane) && handler.has_work() => quiet(lane),
-            Step::Idle => break false,
+            Step::Idle => {
+                if unsaid.take().is_some() {
+                    lane.signal();
+                }
+                let has_work = handler.has_work();
+                if !(has_work && poller.finds(lane)) {
+                    if !(listen(lane) && has_work) {
+                        break false;
+                    }
+                    quiet(lane);
+                }
+                began = Instant::now();
+                continue;
+            }
             Step::Broken => {
                 listen(lane);
                 break false;

@@ -7,7 +7,7 @@ use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use virtio_serve::testing::{DriverQueue, Span};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use super::{GoOn, Handler, Lane, Step, serve};
+use super::{GoOn, Handler, Lane, Poller, Step, serve};
 
 fn memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap()
@@ -102,7 +102,7 @@ fn all_buffers_are_used_and_the_driver_is_told() {
     let mut driver = driver(&memory, 3);
     let mut lane = Alone::new(&memory, driver.device_side());
     let mut handler = UseAll::default();
-    assert!(!serve(&mut handler, &mut lane));
+    assert!(!serve(&mut handler, &mut lane, &mut Poller::never()));
     assert_eq!(handler.times, 3, "each is timed");
     let lens: Vec<_> = std::iter::from_fn(|| driver.pop_used())
         .map(|used| used.len)
@@ -127,7 +127,7 @@ fn buffers_that_wait_to_be_written_are_no_work() {
     let memory = memory();
     let driver = driver(&memory, 3);
     let mut lane = Alone::new(&memory, driver.device_side());
-    assert!(!serve(&mut Wait, &mut lane));
+    assert!(!serve(&mut Wait, &mut lane, &mut Poller::never()));
     assert_eq!((lane.begun, lane.signals), (1, 0));
 }
 
@@ -137,8 +137,76 @@ fn a_queue_that_is_wanted_is_let_go() {
     let mut driver = driver(&memory, 5);
     let mut lane = Alone::new(&memory, driver.device_side());
     lane.wanted_after = 2;
-    assert!(serve(&mut UseAll::default(), &mut lane));
+    assert!(serve(
+        &mut UseAll::default(),
+        &mut lane,
+        &mut Poller::never()
+    ));
     let used = std::iter::from_fn(|| driver.pop_used()).count();
     assert_eq!(used, 2);
     assert!(lane.signals > 0, "used buffers are not kept quiet about");
+}
+
+/// A queue whose driver adds a buffer when it was looked at so often, and that somebody else
+/// wants later.
+struct Late<'m> {
+    alone: Alone<'m>,
+    driver: DriverQueue<'m, GuestMemoryMmap>,
+    looks: u32,
+    /// Whether the driver was to notify of the buffer.
+    needed_kick: bool,
+}
+
+impl Late<'_> {
+    const ADDED: u32 = 1000;
+    const WANTED: u32 = 2000;
+}
+
+impl Lane for Late<'_> {
+    fn with<R>(&mut self, with: impl FnOnce(&GuestMemoryMmap, &mut Queue, GoOn<'_>) -> R) -> R {
+        self.alone.with(with)
+    }
+
+    fn signal(&mut self) {
+        self.alone.signal();
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.looks += 1;
+        if self.looks == Self::ADDED {
+            let (addr, len) = (0x9000, 16);
+            self.driver.add(&[], &[Span { addr, len }]).unwrap();
+            self.needed_kick = self.driver.needs_kick();
+        }
+        self.looks >= Self::WANTED
+    }
+}
+
+#[test]
+fn a_request_that_comes_while_the_ring_is_looked_at_needs_no_notification() {
+    let memory = memory();
+    let mut driver = driver(&memory, 1);
+    assert!(driver.needs_kick());
+    let mut lane = Late {
+        alone: Alone::new(&memory, driver.device_side()),
+        driver,
+        looks: 0,
+        needed_kick: false,
+    };
+    let mut handler = UseAll::default();
+    let poller = &mut Poller::open(Duration::from_secs(3600));
+    // It ends because somebody wants the queue, not after an hour.
+    assert!(serve(&mut handler, &mut lane, poller));
+    assert_eq!(handler.times, 2);
+    assert!(!lane.needed_kick);
+    assert_eq!(lane.alone.signals, 2, "the driver hears of each before");
+}
+
+#[test]
+fn a_ring_without_work_is_not_looked_at() {
+    let memory = memory();
+    let driver = driver(&memory, 3);
+    let mut lane = Alone::new(&memory, driver.device_side());
+    let poller = &mut Poller::open(Duration::from_secs(3600));
+    assert!(!serve(&mut Wait, &mut lane, poller));
 }

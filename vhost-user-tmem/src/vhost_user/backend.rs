@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
-use tmem_host::personality::{self, GoOn, Handler, Lane, Step, VmDevice};
+use tmem_host::personality::{self, GoOn, Handler, Lane, Poller, Step, VmDevice};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -48,7 +48,7 @@ pub(super) struct Backend {
     /// For the next daemon.
     note: Option<Arc<Note>>,
     /// By queue.
-    handlers: Vec<Mutex<Box<dyn Handler>>>,
+    handlers: Vec<Mutex<(Box<dyn Handler>, Poller)>>,
     /// Readable when there is an event for the driver.
     raised: Arc<Kick>,
     /// The connection has ended.
@@ -92,7 +92,8 @@ impl Backend {
             room: vm.room(),
             note: vm.note(),
             handlers: queues
-                .map(|queue| Mutex::new(device.clone().handler(queue)))
+                .map(|queue| (device.clone().handler(queue), Poller::new(vm.poll())))
+                .map(Mutex::new)
                 .collect(),
             device,
             raised: Arc::new(Kick::new(event()?)?),
@@ -249,7 +250,8 @@ impl Backend {
         let Some(handler) = self.handlers.get(queue) else {
             return false;
         };
-        let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut both = handler.lock().unwrap_or_else(PoisonError::into_inner);
+        let (handler, poller) = &mut *both;
         let wanted = personality::serve(
             &mut **handler,
             &mut VringLane {
@@ -259,6 +261,7 @@ impl Backend {
                 state: &mut state,
                 epoch,
             },
+            poller,
         );
         self.past().trace.left(queue, state.get_queue());
         wanted

@@ -41,6 +41,8 @@ pub struct Vm {
     note: Option<Arc<Note>>,
     /// That of the daemon's control group, if it is to be kept.
     room: Option<Arc<Room>>,
+    /// Longest that a ring is looked at before a thread sleeps.
+    poll: Duration,
     connections: AtomicU64,
     expiries: AtomicU64,
     lines: Mutex<Lines>,
@@ -110,6 +112,7 @@ impl Vm {
             trace: Mutex::new(taken.trace),
             note: taken.note,
             room: None,
+            poll: Duration::ZERO,
             grace: Mutex::new(settings.grace),
             front_end: Mutex::new(front_end),
             connections: AtomicU64::new(0),
@@ -124,6 +127,15 @@ impl Vm {
             room: Some(room),
             ..self
         }
+    }
+
+    /// The same machine, whose rings are looked at for `most` at most before a thread sleeps.
+    pub fn polled(self, most: Duration) -> Self {
+        Self { poll: most, ..self }
+    }
+
+    pub(crate) fn poll(&self) -> Duration {
+        self.poll
     }
 
     pub(crate) fn room(&self) -> Option<Arc<Room>> {

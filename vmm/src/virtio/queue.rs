@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tmem_host::personality::{self, GoOn, Handler, Lane, Step};
+use tmem_host::personality::{self, GoOn, Handler, Lane, Poller, Step};
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use virtio_tmem::device::wants_notification;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
@@ -186,7 +186,7 @@ impl ServedQueue {
             go_on,
             began: Instant::now(),
         };
-        if personality::serve(handler, &mut turn) {
+        if personality::serve(handler, &mut turn, &mut Poller::never()) {
             // For the thread that hears of notifications.
             event::set(&self.kick);
         }
