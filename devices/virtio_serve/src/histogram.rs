@@ -81,7 +81,7 @@ mod tests {
     fn a_bucket_has_what_took_longer_than_the_one_before_and_not_longer_than_its_bound() {
         let last = BOUNDED - 1;
         for nth in 0..BOUNDED {
-            let longest = bound(nth).as_nanos() as u64;
+            let longest = u64::try_from(bound(nth).as_nanos()).unwrap();
             assert_eq!(bucket(longest), nth);
             assert_eq!(bucket(longest + 1), nth + 1);
         }

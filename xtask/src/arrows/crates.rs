@@ -55,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tmem-host",
             "tmem-store",
             "tmem-work",
+            "virtio-serve",
             "virtio-tmem",
         ],
     ),
