@@ -23,7 +23,7 @@
 //! ```
 //!
 //! `queue` has requests taken from a virtqueue, `execute` runs them on the [`Disk`]'s
-//! `pages`; [`wire`] is what they look like, `space` the configuration space, `fault` what
+//! `pages`; [`wire`] is what they look like, [`space`] the configuration space, `fault` what
 //! a driver can do wrong, `metrics` what is counted.
 
 mod config;
@@ -36,7 +36,7 @@ mod metrics;
 mod pages;
 mod queue;
 mod ranges;
-mod space;
+pub mod space;
 mod swap_header;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -15,7 +15,7 @@ use crate::limits::{
 use crate::wire::{Limits, Space};
 
 /// The features of the device, and that it answers in order.
-pub(crate) const FEATURES: u64 = 1 << VIRTIO_BLK_F_SIZE_MAX
+pub const FEATURES: u64 = 1 << VIRTIO_BLK_F_SIZE_MAX
     | 1 << VIRTIO_BLK_F_SEG_MAX
     | 1 << VIRTIO_BLK_F_BLK_SIZE
     | 1 << VIRTIO_BLK_F_TOPOLOGY
@@ -27,7 +27,7 @@ pub(crate) const FEATURES: u64 = 1 << VIRTIO_BLK_F_SIZE_MAX
     | 1 << VIRTIO_F_IN_ORDER;
 
 /// The space of a disk of so many blocks.
-pub(crate) fn space(blocks: u64, queues: u16, writeback: bool) -> Space {
+pub fn space(blocks: u64, queues: u16, writeback: bool) -> Space {
     let limits = Limits {
         ranges: MAX_RANGES,
         sectors: MAX_RANGE_SECTORS,
@@ -43,5 +43,26 @@ pub(crate) fn space(blocks: u64, queues: u16, writeback: bool) -> Space {
         discard: limits,
         discard_sector_alignment: BLOCK_SECTORS,
         write_zeroes: limits,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        for writeback in [false, true] {
+            let space = Space {
+                // No two fields are equal.
+                min_io_size: 3,
+                write_zeroes: Limits {
+                    ranges: 5,
+                    sectors: 7,
+                },
+                ..space(1 << 40, 2, writeback)
+            };
+            assert_eq!(Space::decode(&space.encode()), space);
+        }
     }
 }

@@ -139,6 +139,37 @@ impl Space {
         put(56, &[(self.write_zeroes.ranges > 0).into()]);
         space
     }
+
+    /// Reads its bytes. Judges nothing; a field that nobody here has is not looked at.
+    pub fn decode(space: &[u8; SPACE]) -> Self {
+        /// The `N` bytes at `at`.
+        fn take<const N: usize>(space: &[u8; SPACE], at: usize) -> [u8; N] {
+            let field = space.get(at..at + N);
+            let field = field.and_then(|field| field.try_into().ok());
+            field.unwrap_or([0; N])
+        }
+        let long = |at| u32::from_le_bytes(take(space, at));
+        let short = |at| u16::from_le_bytes(take(space, at));
+        let [writeback] = take(space, WRITEBACK as usize);
+        Self {
+            capacity: u64::from_le_bytes(take(space, 0)),
+            size_max: long(8),
+            seg_max: long(12),
+            blk_size: long(20),
+            min_io_size: short(26),
+            writeback: writeback != 0,
+            num_queues: short(34),
+            discard: Limits {
+                sectors: long(36),
+                ranges: long(40),
+            },
+            discard_sector_alignment: long(44),
+            write_zeroes: Limits {
+                sectors: long(48),
+                ranges: long(52),
+            },
+        }
+    }
 }
 
 /// Where the field `writeback` is, the only one that drivers write.
