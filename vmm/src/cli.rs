@@ -12,7 +12,7 @@ use crate::machine::{layout, memory};
 use crate::serial::{self, Target};
 use crate::virtio::block::DiskOptions;
 use crate::virtio::net::NetOptions;
-use crate::virtio::tmem::{Tmem, TmemOptions};
+use crate::virtio::tmem::Tmem;
 
 /// Run a virtual machine with transcendent memory
 ///
@@ -23,6 +23,9 @@ use crate::virtio::tmem::{Tmem, TmemOptions};
 ///
 ///   tmem-vmm --kernel vmlinuz --disk debian.raw --memory 512M
 ///     --tmem socket=/run/tmem/web1.sock
+///
+///   tmem-vmm --kernel vmlinuz --disk debian.raw --memory 512M
+///     --tmem-swap socket=/run/tmem/web1.sock
 ///
 /// In the guest, `modprobe virtio_tmem` attaches to the store. The devices are
 /// virtio-mmio, which Debian's kernels have as modules: their initrd loads them.
@@ -96,15 +99,18 @@ pub struct Options {
     #[arg(long, value_name = "TMEM", value_parser = Tmem::parse, verbatim_doc_comment)]
     pub tmem: Option<Tmem>,
 
-    /// Swap disk for a guest without the driver, from a store in this process: a plain
-    /// virtio-blk disk with a swap header, after those of --disk:
+    /// Swap disk for a guest without the driver, from a store in this process or from a
+    /// daemon: a plain virtio-blk disk with a swap header, after those of --disk:
     /// SIZE[,quota=SIZE][,memory-limit=SIZE][,queues=N][,serve=vcpu|thread]
     ///   [,codec=auto|lz4|zstd|none][,name=NAME]
+    /// socket=PATH[,queues=N]
     ///   quota         most memory that its pages take on the host; writes beyond it
     ///                 fail [default: half of the size]
+    ///   socket        that of a virtual machine of vhost-user-tmem with
+    ///                 personality=blk; until it is there, the disk has no size
     ///   the others    as of --tmem
-    #[arg(long, value_name = "SWAP", value_parser = TmemOptions::parse_swap, conflicts_with = "tmem", verbatim_doc_comment)]
-    pub tmem_swap: Option<TmemOptions>,
+    #[arg(long, value_name = "SWAP", value_parser = Tmem::parse_swap, conflicts_with = "tmem", verbatim_doc_comment)]
+    pub tmem_swap: Option<Tmem>,
 
     /// Serial port; the first is ttyS0 [default: tty], the second ttyS1:
     /// tty          the terminal that this program runs on
@@ -139,8 +145,7 @@ pub struct Options {
 impl Options {
     /// The device in front of a store, if one is asked for.
     pub fn tmem(&self) -> Option<Tmem> {
-        let disk = self.tmem_swap.clone().map(Tmem::InProcess);
-        self.tmem.clone().or(disk)
+        self.tmem.clone().or_else(|| self.tmem_swap.clone())
     }
 
     /// Looks for what cannot be on any machine.

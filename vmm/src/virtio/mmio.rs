@@ -257,9 +257,13 @@ impl Registers {
     fn set_status(&mut self, value: u32) {
         let mut added = value & STATUS_BITS;
         let version_1 = 1 << VIRTIO_F_VERSION_1;
-        let acceptable = self.driver_features & !self.device.features() == 0
-            && self.driver_features & version_1 != 0;
-        if self.status & VIRTIO_CONFIG_S_FEATURES_OK == 0 && !acceptable {
+        // What a device offers may not change any more once it was asked for it.
+        let acceptable = || {
+            self.driver_features & !self.device.features() == 0
+                && self.driver_features & version_1 != 0
+        };
+        let is_new = VIRTIO_CONFIG_S_FEATURES_OK & added & !self.status != 0;
+        if is_new && !acceptable() {
             added &= !VIRTIO_CONFIG_S_FEATURES_OK;
         }
         self.status |= added;

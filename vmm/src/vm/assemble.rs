@@ -17,7 +17,7 @@ use crate::virtio::block::{Block, Disk, DiskOptions};
 use crate::virtio::net::{MacAddress, Net, NetOptions, Tap};
 use crate::virtio::rng::Rng;
 use crate::virtio::tmem::{Tmem as Asked, TmemInProcess};
-use crate::virtio::vhost_user::VhostUserTmem;
+use crate::virtio::vhost_user::{Kind, VhostUserDevice};
 
 /// Puts a machine together and starts its guest, paused. The serial ports are
 /// to be dropped last: the terminal is as it was, once they are gone.
@@ -41,7 +41,7 @@ pub fn assemble(options: &Options, events: Sender<Event>) -> Result<(Vm, Vec<Ser
     add_disks(&mut machine, disks, &mut reported)?;
     add_cards(&mut machine, cards, &mut reported)?;
     add_rng(&mut machine, &mut reported)?;
-    let tmem = add_tmem(&mut machine, options.tmem().as_ref(), &mut reported)?;
+    let tmem = add_tmem(&mut machine, options, &mut reported)?;
     // Last, because it may change the terminal.
     let serial = add_serial(&mut machine, &options.serial, &events)?;
     let running = machine.start(true)?;
@@ -97,9 +97,8 @@ fn open_disks(asked: &[DiskOptions]) -> Result<Vec<Disk>> {
 }
 
 fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reported>) -> Result<()> {
-    for (letter, disk) in ('a'..='z').zip(disks) {
-        // As the guest's kernel calls it.
-        let name = format!("vd{letter}");
+    for (at, disk) in disks.into_iter().enumerate() {
+        let name = disk_name(at);
         let device = Block::new(&name, disk);
         let stats = device.stats();
         let device = device.virtio().context("cannot make a disk")?;
@@ -107,6 +106,12 @@ fn add_disks(machine: &mut Machine, disks: Vec<Disk>, reported: &mut Vec<Reporte
         machine.add_virtio(Box::new(device))?;
     }
     Ok(())
+}
+
+/// What the guest's kernel calls the disk that comes after `before` others.
+fn disk_name(before: usize) -> String {
+    let letter = ('a'..='z').nth(before).unwrap_or('?');
+    format!("vd{letter}")
 }
 
 fn open_cards(asked: &[NetOptions]) -> Result<Vec<(Tap, MacAddress)>> {
@@ -149,26 +154,32 @@ fn add_rng(machine: &mut Machine, reported: &mut Vec<Reported>) -> Result<()> {
 
 fn add_tmem(
     machine: &mut Machine,
-    asked: Option<&Asked>,
+    options: &Options,
     reported: &mut Vec<Reported>,
 ) -> Result<Tmem> {
-    match asked {
+    match options.tmem() {
         None => Ok(Tmem::None),
         Some(Asked::InProcess(options)) => {
-            let tmem = TmemInProcess::new(options, machine.memory())?;
+            let tmem = TmemInProcess::new(&options, machine.memory())?;
             let device = tmem
                 .virtio(options.serve)
                 .context("cannot make the tmem device")?;
             machine.add_virtio(Box::new(device))?;
             Ok(Tmem::InProcess(tmem))
         }
-        Some(Asked::Daemon { socket, queues }) => {
-            let device = VhostUserTmem::new(socket, *queues, machine.memory())
-                .with_context(|| format!("--tmem socket={}", socket.display()))?;
+        Some(Asked::Daemon {
+            kind,
+            socket,
+            queues,
+        }) => {
+            let (option, name) = match kind {
+                Kind::Tmem => ("--tmem", "tmem0".to_owned()),
+                Kind::Disk => ("--tmem-swap", disk_name(options.disk.len())),
+            };
+            let device = VhostUserDevice::new(kind, &socket, queues, machine.memory())
+                .with_context(|| format!("{option} socket={}", socket.display()))?;
             let counters = device.counters().clone();
-            reported.push(Reported::new("tmem", "tmem0".into(), move || {
-                counters.metrics()
-            }));
+            reported.push(Reported::new("tmem", name, move || counters.metrics()));
             machine.add_virtio(Box::new(device))?;
             Ok(Tmem::Daemon)
         }

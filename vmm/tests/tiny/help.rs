@@ -80,7 +80,7 @@ fn every_exit_code_is_explained_and_so_are_the_keys() {
 #[test]
 fn the_examples_are_command_lines() {
     let examples = command_lines(&help());
-    assert_eq!(examples.len(), 2, "{examples:?}");
+    assert_eq!(examples.len(), 3, "{examples:?}");
     for line in examples.iter().chain(&command_lines(README)) {
         let parsed = cli::command().try_get_matches_from(line.split_whitespace());
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

@@ -98,6 +98,7 @@ fn a_machine_without_a_store_says_who_has_it() {
     for (args, words) in [
         (&[][..], "--tmem quota=SIZE"),
         (&["--tmem", "socket=/nowhere/at/all"], "the daemon has"),
+        (&["--tmem-swap", "socket=/nowhere/at/all"], "the daemon has"),
     ] {
         let vmm = idling(args);
         let api = vmm.api();

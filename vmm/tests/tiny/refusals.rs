@@ -92,6 +92,16 @@ fn a_wrong_command_line_is_code_2() {
         &["below the quota"],
     );
     wrong(&["--tmem", "socket="], &["needs the path"]);
+    wrong(&["--tmem-swap", "socket="], &["needs the path"]);
+    wrong(&["--tmem-swap", "queues=2"], &["a size", "socket=PATH"]);
+    wrong(
+        &["--tmem-swap", "socket=/s,quota=1G"],
+        &["only queues=N", "the daemon has the rest"],
+    );
+    wrong(
+        &["--tmem", "socket=/s", "--tmem-swap", "socket=/s"],
+        &["--tmem", "--tmem-swap"],
+    );
     wrong(&["--serial", "stdio"], &["'stdio'", "socket=PATH"]);
     wrong(&["--serial", "file="], &["write file=PATH"]);
     wrong(&["--disk", ""], &["is missing"]);

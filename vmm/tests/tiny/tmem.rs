@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A guest's program that puts pages and gets them back.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use virtio_bindings::bindings::virtio_mmio as register;
 use virtio_tmem::testing::{header, page_of, request};
@@ -14,7 +16,7 @@ use crate::asm::{If, Reg, Width};
 use crate::daemon::Host;
 use crate::guest::Guest;
 use crate::virtio::{Device, Queue};
-use crate::vmm::{Vmm, can_run, run};
+use crate::vmm::{PATIENCE, Vmm, can_run, run};
 
 /// Not one that a guest has made by misuse.
 const POOL: u32 = 21;
@@ -201,4 +203,43 @@ fn a_daemon_may_stay_away() {
     vmm.see("alone\n");
     vmm.signal(Signal::TERM);
     vmm.end().silently(0);
+}
+
+#[test]
+fn a_socket_of_another_device_is_said_to_be_one() {
+    if !can_run() {
+        return;
+    }
+    let mut guest = Guest::new();
+    guest.print("alone\n");
+    guest.halt();
+    for (option, other, is, way_out) in [
+        ("--tmem", "--tmem-swap", "a plain disk", "personality=tmem"),
+        ("--tmem-swap", "--tmem", "virtio-tmem", "personality=blk"),
+    ] {
+        let host = Host::new();
+        let pools = match option {
+            "--tmem" => host.disk(64 << 20, 2),
+            _ => host.pools(2),
+        };
+        let _daemon = host.serve(&pools);
+        let socket = format!("socket={}", host.socket().display());
+        let mut vmm = Vmm::start(&guest, &[option, &socket]);
+        vmm.see("alone\n");
+        // It is said before it is tried again.
+        let began = Instant::now();
+        while pools.connections() < 2 {
+            assert!(began.elapsed() < PATIENCE, "it is not tried");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        vmm.signal(Signal::TERM);
+        let ended = vmm.end();
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        assert_eq!(ended.said.lines().count(), 1, "{ended:?}");
+        let serves = format!("it serves {is} there");
+        let belongs = format!("give its socket to {other},");
+        for words in [&*serves, &belongs, way_out] {
+            assert!(ended.said.contains(words), "{words}: {ended:?}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tmem_host::registry::{Defaults, Said};
+use tmem_host::registry::{Amount, Defaults, Said};
 use tmem_store::StoreConfig;
 use vhost_user_tmem::doors::Doors;
 use vhost_user_tmem::entry::Entry;
@@ -39,12 +39,27 @@ impl Host {
     /// A machine's pools, with an instance of their own. They outlive the
     /// daemons that serve them.
     pub(crate) fn pools(&self, request_queues: u32) -> Arc<Vm> {
+        self.made(Said::default(), request_queues)
+    }
+
+    /// A machine with a plain disk of so many bytes, and no swap header.
+    pub(crate) fn disk(&self, bytes: u64, request_queues: u32) -> Arc<Vm> {
+        let said = Said {
+            personality: Some("blk".to_owned()),
+            size: Some(Amount::Bytes(bytes)),
+            swapspace: Some(false),
+            ..Said::default()
+        };
+        self.made(said, request_queues)
+    }
+
+    fn made(&self, said: Said, request_queues: u32) -> Arc<Vm> {
         let defaults = Defaults {
             quota: Quota::Fixed(QUOTA),
             swap_size: Some(QUOTA),
             grace: Duration::from_secs(3600),
         };
-        let settings = Said::default().over(&defaults).unwrap();
+        let settings = said.over(&defaults).unwrap();
         Arc::new(Vm::new(self.takeover.clone(), "vm", &settings, request_queues).unwrap())
     }
 

@@ -2,6 +2,7 @@
 //! A daemon that knows the messages, serves nothing, and misbehaves once.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -9,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use vhost::vhost_user::message::FrontendReq;
-use virtio_tmem::wire::Config;
 
 use crate::daemon::listen;
 
@@ -32,40 +32,61 @@ pub(crate) enum Act {
     Silence,
 }
 
+/// What it says of its device.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    pub(crate) features: u64,
+    pub(crate) space: Vec<u8>,
+    pub(crate) queues: u64,
+}
+
+/// A request: its code and its body.
+type Seen = (u32, Vec<u8>);
+
 /// The daemon, on a thread of its own until it is dropped.
 pub(crate) struct Fake {
     path: PathBuf,
     end: Arc<AtomicBool>,
     /// Requests of each connection so far, in their order.
-    seen: Arc<Mutex<Vec<Vec<u32>>>>,
+    seen: Arc<Mutex<Vec<Vec<Seen>>>>,
+    /// The connection that it reads from.
+    open: Arc<Mutex<Option<UnixStream>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Fake {
     /// Listens at `path`; does `act` at the first `request`, once.
-    pub(crate) fn new(path: &Path, config: Config, fault: Option<(FrontendReq, Act)>) -> Self {
+    pub(crate) fn new(path: &Path, device: Device, fault: Option<(FrontendReq, Act)>) -> Self {
         let listener = listen(path);
         let end = Arc::<AtomicBool>::default();
-        let seen = Arc::<Mutex<Vec<Vec<u32>>>>::default();
-        let (ended, requests) = (end.clone(), seen.clone());
+        let seen = Arc::<Mutex<Vec<Vec<Seen>>>>::default();
+        let open = Arc::<Mutex<Option<UnixStream>>>::default();
+        let (ended, requests, stream) = (end.clone(), seen.clone(), open.clone());
         let fault = fault.map(|(request, act)| (u32::from(request), act));
-        let thread = thread::spawn(move || accept(&listener, config, fault, &ended, &requests));
+        let thread =
+            thread::spawn(move || accept(&listener, &device, fault, &ended, (&requests, &stream)));
         Self {
             path: path.to_owned(),
             end,
             seen,
+            open,
             thread: Some(thread),
         }
     }
 
     /// How often `request` came over the newest connection.
     pub(crate) fn seen(&self, request: FrontendReq) -> usize {
+        self.bodies(request).len()
+    }
+
+    /// The bodies of all `request`s over the newest connection.
+    pub(crate) fn bodies(&self, request: FrontendReq) -> Vec<Vec<u8>> {
         let seen = self.seen.lock().unwrap();
-        let newest = seen.last().map_or(&[] as &[u32], Vec::as_slice);
-        newest
+        let newest = seen.last().map_or(&[] as &[Seen], Vec::as_slice);
+        let these = newest
             .iter()
-            .filter(|code| **code == u32::from(request))
-            .count()
+            .filter(|(code, _)| *code == u32::from(request));
+        these.map(|(_, body)| body.clone()).collect()
     }
 
     /// Connections so far.
@@ -77,7 +98,10 @@ impl Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         self.end.store(true, SeqCst);
-        // Ends the thread's wait.
+        // Ends the thread's wait, whichever it is.
+        if let Some(stream) = &*self.open.lock().unwrap() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         let _ = UnixStream::connect(&self.path);
         // What went wrong in it was said.
         let _ = self.thread.take().unwrap().join();
@@ -86,26 +110,28 @@ impl Drop for Fake {
 
 fn accept(
     listener: &UnixListener,
-    config: Config,
+    device: &Device,
     mut fault: Option<(u32, Act)>,
     end: &AtomicBool,
-    seen: &Mutex<Vec<Vec<u32>>>,
+    (seen, open): (&Mutex<Vec<Vec<Seen>>>, &Mutex<Option<UnixStream>>),
 ) {
     // Connections on which nothing is said stay open.
     let mut silent = Vec::new();
     loop {
         let (mut stream, _) = listener.accept().unwrap();
+        *open.lock().unwrap() = Some(stream.try_clone().unwrap());
         if end.load(SeqCst) {
             return;
         }
         seen.lock().unwrap().push(Vec::new());
         while let Some((code, needs_reply, body)) = receive(&mut stream) {
-            seen.lock().unwrap().last_mut().unwrap().push(code);
+            let request = (code, body.clone());
+            seen.lock().unwrap().last_mut().unwrap().push(request);
             let act = fault.filter(|(at, _)| *at == code).map(|(_, act)| act);
             if act.is_some() {
                 fault = None;
             }
-            let Some(reply) = reply(code, needs_reply, &body, &config) else {
+            let Some(reply) = reply(code, needs_reply, &body, device) else {
                 continue;
             };
             match act {
@@ -163,17 +189,20 @@ fn receive(stream: &mut UnixStream) -> Option<(u32, bool, Vec<u8>)> {
 }
 
 /// What a well-behaved daemon answers.
-fn reply(code: u32, needs_reply: bool, body: &[u8], config: &Config) -> Option<Vec<u8>> {
+fn reply(code: u32, needs_reply: bool, body: &[u8], device: &Device) -> Option<Vec<u8>> {
     let number = |value: u64| value.to_ne_bytes().to_vec();
     let is = |request: FrontendReq| code == u32::from(request);
     let answer = if is(FrontendReq::GET_FEATURES) {
-        number(u64::MAX)
+        number(device.features)
     } else if is(FrontendReq::GET_PROTOCOL_FEATURES) {
         number(0xffff)
     } else if is(FrontendReq::GET_QUEUE_NUM) {
-        number(3)
+        number(device.queues)
     } else if is(FrontendReq::GET_CONFIG) {
-        [&body[..12], &config.encode()].concat()
+        let wanted = body.len() - 12;
+        let beyond = std::iter::repeat(&0);
+        let space = device.space.iter().chain(beyond).take(wanted);
+        body[..12].iter().chain(space).copied().collect()
     } else if is(FrontendReq::GET_VRING_BASE) {
         body.to_vec()
     } else if needs_reply {

@@ -11,8 +11,8 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use tmem_vmm::bus::BusDevice;
 use tmem_vmm::event;
 use tmem_vmm::virtio::mmio::{self, MmioTransport};
-use tmem_vmm::virtio::vhost_user::{Counters, VhostUserTmem};
-use tmem_vmm::virtio::{Interrupt, Memory, VirtioDevice};
+use tmem_vmm::virtio::vhost_user::{Counters, Kind, VhostUserDevice};
+use tmem_vmm::virtio::{Interrupt, Memory};
 use virtio_bindings::bindings::virtio_config::VIRTIO_CONFIG_S_NEEDS_RESET;
 use virtio_bindings::bindings::virtio_mmio as register;
 use virtio_bindings::bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
@@ -67,21 +67,21 @@ pub(crate) type GuestDriver<'m> = Driver<'m, GuestMemoryMmap, Bell>;
 
 impl Guest {
     pub(crate) fn new(socket: &Path, request_queues: u16) -> Self {
+        Self::with(Kind::Tmem, socket, request_queues)
+    }
+
+    /// A guest with a device of this kind.
+    pub(crate) fn with(kind: Kind, socket: &Path, request_queues: u16) -> Self {
         let memory = memory();
-        let device = VhostUserTmem::new(socket, request_queues, &memory).unwrap();
+        let device = VhostUserDevice::new(kind, socket, request_queues, &memory).unwrap();
         let counters = device.counters().clone();
-        let features = device.features();
         let interrupt = Arc::new(Interrupt::new().unwrap());
         let transport = MmioTransport::new(Box::new(device), memory.clone(), interrupt).unwrap();
-        let guest = Self {
+        Self {
             memory,
             transport: Arc::new(transport),
             counters,
-        };
-        guest.write(register::VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
-        let high = guest.read(register::VIRTIO_MMIO_DEVICE_FEATURES);
-        assert_eq!(u64::from(high), features >> 32);
-        guest
+        }
     }
 
     pub(crate) fn read(&self, offset: u32) -> u32 {
@@ -94,20 +94,28 @@ impl Guest {
         self.transport.write(offset.into(), &value.to_le_bytes());
     }
 
+    /// Features that the device offers.
+    pub(crate) fn features(&self) -> u64 {
+        let half = |select| {
+            self.write(register::VIRTIO_MMIO_DEVICE_FEATURES_SEL, select);
+            u64::from(self.read(register::VIRTIO_MMIO_DEVICE_FEATURES))
+        };
+        half(0) | half(1) << 32
+    }
+
     /// The configuration space, four bytes at a time.
-    pub(crate) fn config(&self) -> Config {
-        let mut space = [0; Config::SIZE];
-        for (word, offset) in space
-            .as_chunks_mut::<4>()
-            .0
-            .iter_mut()
-            .zip((0..).step_by(4))
-        {
-            *word = self
-                .read(register::VIRTIO_MMIO_CONFIG + offset)
-                .to_le_bytes();
+    pub(crate) fn space<const N: usize>(&self) -> [u8; N] {
+        let mut space = [0; N];
+        let words = space.as_chunks_mut::<4>().0.iter_mut();
+        for (word, offset) in words.zip((register::VIRTIO_MMIO_CONFIG..).step_by(4)) {
+            *word = self.read(offset).to_le_bytes();
         }
-        Config::decode(&space)
+        space
+    }
+
+    /// The same of virtio-tmem.
+    pub(crate) fn config(&self) -> Config {
+        Config::decode(&self.space())
     }
 
     pub(crate) fn reset(&self) {
@@ -124,18 +132,27 @@ impl Guest {
     pub(crate) fn start(&self) -> Vec<DriverQueue<'_, GuestMemoryMmap>> {
         let config = self.config();
         assert!(config.is_supported(), "{config:?}");
+        let queues = u16::try_from(config.request_queues + 1).unwrap();
+        self.start_as(self.features(), queues)
+    }
+
+    /// Makes a driver ready that accepts `features`, with so many queues.
+    pub(crate) fn start_as(
+        &self,
+        features: u64,
+        queues: u16,
+    ) -> Vec<DriverQueue<'_, GuestMemoryMmap>> {
         for status in [1, 3] {
             self.write(register::VIRTIO_MMIO_STATUS, status);
         }
         for half in 0..2 {
-            self.write(register::VIRTIO_MMIO_DEVICE_FEATURES_SEL, half);
             self.write(register::VIRTIO_MMIO_DRIVER_FEATURES_SEL, half);
-            let features = self.read(register::VIRTIO_MMIO_DEVICE_FEATURES);
-            self.write(register::VIRTIO_MMIO_DRIVER_FEATURES, features);
+            let features = features >> (32 * half);
+            self.write(register::VIRTIO_MMIO_DRIVER_FEATURES, features as u32);
         }
         self.write(register::VIRTIO_MMIO_STATUS, 11);
         assert_eq!(self.read(register::VIRTIO_MMIO_STATUS) & 8, 8);
-        let queues = (0..=config.request_queues).map(|index| self.start_queue(index));
+        let queues = (0..queues.into()).map(|index| self.start_queue(index));
         let queues = queues.collect();
         self.write(register::VIRTIO_MMIO_STATUS, 15);
         queues

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tmem_vmm::virtio::vhost_user::VhostUserTmem;
+use tmem_vmm::virtio::vhost_user::{Kind, VhostUserDevice};
 use vhost::vhost_user::message::FrontendReq;
+use virtio_blk_tmem::space::{self, space};
 use virtio_tmem::device::{MAX_EXTENTS, MAX_POOLS, MAX_RUN};
 use virtio_tmem::testing::Transport;
 use virtio_tmem::wire::{Capabilities, Config, PAGE_SHIFT, PoolKind, Status};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use crate::daemon::{Host, listen};
-use crate::fake::{Act, Fake};
+use crate::fake::{Act, Device, Fake};
 use crate::guest::{Guest, memory, until};
 
 /// Well above what a driver may have to wait, on a machine that has much to do.
@@ -35,6 +36,31 @@ fn config() -> Config {
     }
 }
 
+/// virtio-tmem of a daemon that offers whatever there may be.
+fn tmem(config: Config) -> Device {
+    Device {
+        features: u64::MAX,
+        space: config.encode().to_vec(),
+        queues: 3,
+    }
+}
+
+/// A daemon's plain disk.
+pub(crate) fn disk() -> Device {
+    Device {
+        features: space::FEATURES | 1 << 32 | 1 << 30 | 1 << 29 | 1 << 28,
+        space: space(100, 2, false).encode().to_vec(),
+        queues: 2,
+    }
+}
+
+fn device(kind: Kind) -> Device {
+    match kind {
+        Kind::Tmem => tmem(config()),
+        Kind::Disk => disk(),
+    }
+}
+
 fn reset_in_time(guest: &Guest) {
     let start = Instant::now();
     guest.reset();
@@ -43,27 +69,30 @@ fn reset_in_time(guest: &Guest) {
 
 /// The device with a daemon that does `act` at the first `request`, and behaves
 /// well afterwards.
-fn survives(request: FrontendReq, act: Act) {
+fn survives(kind: Kind, request: FrontendReq, act: Act) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vm.sock");
-    let fake = Fake::new(&path, config(), Some((request, act)));
-    let guest = Guest::new(&path, 2);
-    let served = || fake.seen(FrontendReq::SET_VRING_ENABLE) == 3;
+    let device = device(kind);
+    let count = usize::try_from(device.queues).unwrap();
+    let fake = Fake::new(&path, device.clone(), Some((request, act)));
+    let guest = Guest::with(kind, &path, 2);
+    let served = || fake.seen(FrontendReq::SET_VRING_ENABLE) == count;
     guest.until_connected(1);
-    assert_eq!(guest.config(), config());
+    assert_eq!(guest.space::<60>(), device.space[..60]);
 
-    let queues = guest.start();
+    let start = || guest.start_as(guest.features(), count as u16);
+    let queues = start();
     until("the queues are served", || {
         served() && guest.counters.is_connected()
     });
     drop(queues);
     reset_in_time(&guest);
-    let queues = guest.start();
+    let queues = start();
     // Over the same connection, or over another one.
     until("the queues are served again", || {
         let enabled = fake.seen(FrontendReq::SET_VRING_ENABLE);
         let stopped = fake.seen(FrontendReq::GET_VRING_BASE);
-        guest.counters.is_connected() && enabled == 3 + stopped
+        guest.counters.is_connected() && enabled == count + stopped
     });
     drop(queues);
     reset_in_time(&guest);
@@ -108,11 +137,17 @@ fn a_daemon_may_misbehave_at_any_message() {
     std::thread::scope(|scope| {
         for request in requests {
             for act in acts {
-                scope.spawn(move || survives(request, act));
+                scope.spawn(move || survives(Kind::Tmem, request, act));
             }
             // The first word may take long.
             if request != FrontendReq::GET_FEATURES {
-                scope.spawn(move || survives(request, Act::Silence));
+                scope.spawn(move || survives(Kind::Tmem, request, Act::Silence));
+            }
+        }
+        // What is said of no other device.
+        for request in [FrontendReq::GET_CONFIG, FrontendReq::SET_CONFIG] {
+            for act in [&acts[..], &[Act::Silence]].concat() {
+                scope.spawn(move || survives(Kind::Disk, request, act));
             }
         }
     });
@@ -141,7 +176,7 @@ fn a_daemon_that_does_not_stop_is_disconnected() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vm.sock");
     let fault = (FrontendReq::GET_VRING_BASE, Act::Silence);
-    let _fake = Fake::new(&path, config(), Some(fault));
+    let _fake = Fake::new(&path, tmem(config()), Some(fault));
     let guest = Guest::new(&path, 2);
     guest.until_connected(1);
     drop(guest.start());
@@ -157,7 +192,7 @@ fn a_daemon_that_cannot_be_used_is_tried_again_until_it_can() {
         version: 2,
         ..config()
     };
-    let fake = Fake::new(&host.socket(), strange, None);
+    let fake = Fake::new(&host.socket(), tmem(strange), None);
     let guest = Guest::new(&host.socket(), 2);
     until("it was tried", || fake.connections() >= 2);
     assert_eq!(guest.counters.connections(), 0);
@@ -192,7 +227,8 @@ fn the_configuration_is_read_at_any_offset_and_not_written() {
 #[test]
 fn what_cannot_work_is_refused_with_a_reason() {
     let refused = |path: &str, queues, memory: &_| {
-        let error = VhostUserTmem::new(Path::new(path), queues, memory).unwrap_err();
+        let path = Path::new(path);
+        let error = VhostUserDevice::new(Kind::Disk, path, queues, memory).unwrap_err();
         error.to_string()
     };
     let shared = memory();

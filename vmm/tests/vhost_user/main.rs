@@ -8,8 +8,11 @@
     clippy::unwrap_used
 )]
 
+mod blk;
 mod daemon;
+mod disk;
 mod fake;
 mod guest;
 mod hostile;
+mod odd;
 mod service;

@@ -11,6 +11,7 @@ use virtio_tmem::device::GiveBack;
 use virtio_tmem::wire::PAGE_SIZE;
 
 use crate::virtio::personality::Serve;
+use crate::virtio::vhost_user::{Kind, MAX_REQUEST_QUEUES};
 
 /// Bytes in a page.
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -20,9 +21,6 @@ const NAME: &str = "guest";
 
 /// Request queues, unless said otherwise.
 const QUEUES: u16 = 2;
-
-/// Most request queues.
-const MOST_QUEUES: u16 = 63;
 
 /// Least pages of a swap disk: what mkswap(8) asks for.
 const LEAST_SWAP: u64 = 10;
@@ -51,13 +49,15 @@ pub struct TmemOptions {
     pub name: Name,
 }
 
-/// What `--tmem` asks for.
+/// What `--tmem` or `--tmem-swap` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tmem {
     /// A store in this process.
     InProcess(TmemOptions),
     /// A daemon's.
     Daemon {
+        /// Which device it serves.
+        kind: Kind,
         /// Its socket for this guest.
         socket: PathBuf,
         /// Request queues.
@@ -78,6 +78,20 @@ const KEYS: [&str; 9] = [
     "socket",
 ];
 
+/// The settings of `--tmem-swap`, beside a size.
+const SWAP_KEYS: [&str; 6] = ["quota", "memory-limit", "queues", "serve", "codec", "name"];
+
+/// The settings of `--tmem-swap` without one.
+const DAEMON_KEYS: [&str; 7] = [
+    "socket",
+    "queues",
+    "quota",
+    "memory-limit",
+    "serve",
+    "codec",
+    "name",
+];
+
 impl Tmem {
     /// Reads the value of `--tmem`.
     ///
@@ -85,52 +99,63 @@ impl Tmem {
     /// A sentence about the first mistake.
     pub fn parse(text: &str) -> Result<Self, String> {
         let settings = Settings::parse(text, &KEYS, "quota=4G")?;
-        let queues = queues(settings.get("queues"))?;
         match (settings.get("socket"), settings.get("quota")) {
-            (Some(socket), None) => {
-                let own = [
-                    "memory-limit",
-                    "swap-size",
-                    "serve",
-                    "codec",
-                    "give-back",
-                    "name",
-                ];
-                if own.iter().any(|key| settings.get(key).is_some()) {
-                    return Err(
-                        "with socket=PATH only queues=N can be given: the daemon has the rest"
-                            .into(),
-                    );
-                }
-                if socket.is_empty() {
-                    return Err("socket= needs the path of the daemon's socket".into());
-                }
-                Ok(Self::Daemon {
-                    socket: socket.into(),
-                    queues,
-                })
-            }
-            (None, Some(quota)) => in_process(&settings, size::parse(quota)?, queues),
+            (Some(socket), None) => daemon(Kind::Tmem, socket, &settings, &KEYS),
+            (None, Some(quota)) => in_process(&settings, size::parse(quota)?),
             _ => Err("give either quota=SIZE or socket=PATH".into()),
         }
     }
-}
 
-/// The settings of `--tmem-swap`, beside a size.
-const SWAP_KEYS: [&str; 6] = ["quota", "memory-limit", "queues", "serve", "codec", "name"];
-
-impl TmemOptions {
-    /// Reads the value of `--tmem-swap`: a size, and perhaps settings.
+    /// Reads the value of `--tmem-swap`: a size, and perhaps settings; or a socket.
     ///
     /// # Errors
     /// A sentence about the first mistake.
     pub fn parse_swap(text: &str) -> Result<Self, String> {
-        let (size, rest) = match text.split_once(',') {
-            Some((size, rest)) => (size, Some(rest)),
+        let (first, rest) = match text.split_once(',') {
+            Some((first, rest)) => (first, Some(rest)),
             None => (text, None),
         };
+        if !first.contains('=') {
+            return TmemOptions::parse_swap(first, rest).map(Self::InProcess);
+        }
+        let settings = Settings::parse(text, &DAEMON_KEYS, "socket=PATH")?;
+        match settings.get("socket") {
+            Some(socket) => daemon(Kind::Disk, socket, &settings, &DAEMON_KEYS),
+            None => Err("begin with a size, as in 8G,quota=4G, or give socket=PATH".into()),
+        }
+    }
+}
+
+/// The device of the daemon at `socket`; nothing else of `keys` but queues may be given.
+fn daemon(
+    kind: Kind,
+    socket: &str,
+    settings: &Settings<'_>,
+    keys: &[&str],
+) -> Result<Tmem, String> {
+    let is_ours = |key: &&&str| !["socket", "queues"].contains(*key);
+    if keys
+        .iter()
+        .filter(is_ours)
+        .any(|key| settings.get(key).is_some())
+    {
+        return Err("with socket=PATH only queues=N can be given: the daemon has the rest".into());
+    }
+    if socket.is_empty() {
+        return Err("socket= needs the path of the daemon's socket".into());
+    }
+    Ok(Tmem::Daemon {
+        kind,
+        socket: socket.into(),
+        queues: queues(settings.get("queues"))?,
+    })
+}
+
+impl TmemOptions {
+    /// A disk of a size, with settings perhaps.
+    fn parse_swap(size: &str, settings: Option<&str>) -> Result<Self, String> {
         let swap_size = size::parse(size)?;
-        let settings = rest.map(|rest| Settings::parse(rest, &SWAP_KEYS, "quota=4G"));
+        let settings = settings.map(|text| Settings::parse(text, &SWAP_KEYS, "quota=4G"));
         let settings = settings.transpose()?;
         let get = |key| settings.as_ref().and_then(|settings| settings.get(key));
         let queues = queues(get("queues"))?;
@@ -180,8 +205,8 @@ fn queues(text: Option<&str>) -> Result<u16, String> {
     };
     let queues = text.parse().ok();
     queues
-        .filter(|queues| (1..=MOST_QUEUES).contains(queues))
-        .ok_or_else(|| format!("queues={text} is not a number from 1 to {MOST_QUEUES}"))
+        .filter(|queues| (1..=MAX_REQUEST_QUEUES).contains(queues))
+        .ok_or_else(|| format!("queues={text} is not a number from 1 to {MAX_REQUEST_QUEUES}"))
 }
 
 fn serve(text: Option<&str>) -> Result<Serve, String> {
@@ -196,7 +221,7 @@ fn codec(text: Option<&str>) -> Result<Compression, String> {
     text.map_or(Ok(Compression::default()), Compression::parse)
 }
 
-fn in_process(settings: &Settings<'_>, quota: u64, queues: u16) -> Result<Tmem, String> {
+fn in_process(settings: &Settings<'_>, quota: u64) -> Result<Tmem, String> {
     let swap_size = settings
         .get_as("swap-size", size::parse)?
         .unwrap_or_else(|| quota.saturating_mul(2));
@@ -207,7 +232,7 @@ fn in_process(settings: &Settings<'_>, quota: u64, queues: u16) -> Result<Tmem, 
         memory_limit: settings.get_as("memory-limit", size::parse)?,
         swap_size,
         is_disk: false,
-        queues,
+        queues: queues(settings.get("queues"))?,
         serve: serve(settings.get("serve"))?,
         codec: codec(settings.get("codec"))?,
         give_back: give_back.unwrap_or_default(),
@@ -247,10 +272,14 @@ mod tests {
 
     #[test]
     fn a_plain_disk_has_a_size_and_perhaps_settings() {
-        let options = TmemOptions::parse_swap("8G").unwrap();
+        let disk = |text| match Tmem::parse_swap(text) {
+            Ok(Tmem::InProcess(options)) => options,
+            other => panic!("{text}: {other:?}"),
+        };
+        let options = disk("8G");
         assert_eq!((options.swap_size, options.quota), (8 << 30, 4 << 30));
         assert!(options.is_disk);
-        let options = TmemOptions::parse_swap("8G,quota=1G,queues=1,serve=thread").unwrap();
+        let options = disk("8G,quota=1G,queues=1,serve=thread");
         assert_eq!((options.quota, options.queues), (1 << 30, 1));
         assert_eq!(options.serve, Serve::Thread);
         for (text, words) in [
@@ -263,20 +292,33 @@ mod tests {
             ("8G,quota=0", "holds no page"),
             ("8G,quota=4G,memory-limit=1G", "below the quota"),
             ("8G,queues=64", "1 to 63"),
+            ("8G,socket=/s", "no setting 'socket'"),
+            ("socket=", "needs the path"),
+            ("socket=/s,quota=1G", "only queues=N"),
+            ("socket=/s,name=web1", "only queues=N"),
+            ("socket=/s,swap-size=1G", "no setting 'swap-size'"),
+            ("socket=/s,queues=0", "1 to 63"),
+            ("queues=2", "socket=PATH"),
         ] {
-            let mistake = TmemOptions::parse_swap(text).unwrap_err();
+            let mistake = Tmem::parse_swap(text).unwrap_err();
             assert!(mistake.contains(words), "{text}: {mistake}");
         }
     }
 
     #[test]
     fn a_daemon_has_its_own_settings() {
-        let daemon = Tmem::parse("socket=/run/tmem/web1.sock,queues=4");
-        let expected = Tmem::Daemon {
+        let of = |kind, queues| Tmem::Daemon {
+            kind,
             socket: "/run/tmem/web1.sock".into(),
-            queues: 4,
+            queues,
         };
-        assert_eq!(daemon, Ok(expected));
+        let text = "socket=/run/tmem/web1.sock,queues=4";
+        assert_eq!(Tmem::parse(text), Ok(of(Kind::Tmem, 4)));
+        assert_eq!(Tmem::parse_swap(text), Ok(of(Kind::Disk, 4)));
+        let text = "queues=1,socket=/run/tmem/web1.sock";
+        assert_eq!(Tmem::parse_swap(text), Ok(of(Kind::Disk, 1)));
+        let text = "socket=/run/tmem/web1.sock";
+        assert_eq!(Tmem::parse_swap(text), Ok(of(Kind::Disk, QUEUES)));
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Counters {
             Metric::counter(
                 "resets_asked",
                 self.resets_asked(),
-                "Resets asked of the driver, because the daemon has not the pages that it had.",
+                "Resets asked of the driver of virtio-tmem, because the daemon has not the pages that it had.",
             ),
         ]
     }

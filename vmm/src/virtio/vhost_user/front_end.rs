@@ -10,11 +10,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
-use virtio_tmem::wire::Config;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::counters::Counters;
 use super::link::{Broken, Deadline};
+use super::offer::{Device, Fit, Knows, Offer};
 use super::session::{Greeting, Session};
 use super::shown::Shown;
 use crate::event;
@@ -33,8 +33,8 @@ const FIRST_WORD: Duration = Duration::from_secs(30);
 
 /// What the device asks of its thread.
 pub(super) enum Command {
-    /// The driver is ready, and was shown this configuration space.
-    Start(Activation, Config),
+    /// The driver is ready.
+    Start(Activation),
     /// The driver has reset the device. Answered when nothing is done for it
     /// any more.
     Stop(Sender<()>),
@@ -44,6 +44,7 @@ pub(super) enum Command {
 
 /// The thread's state.
 pub(super) struct FrontEnd {
+    pub(super) device: &'static dyn Device,
     pub(super) path: PathBuf,
     pub(super) address: SocketAddrUnix,
     pub(super) request_queues: u16,
@@ -79,8 +80,6 @@ pub(super) enum Daemon {
 /// A driver that is ready.
 pub(super) struct Driver {
     activation: Activation,
-    /// The configuration space that it knows.
-    config: Config,
     /// Its queues were served before.
     was_served: bool,
     /// It was asked to reset the device.
@@ -96,7 +95,7 @@ impl FrontEnd {
                 event::take(&self.wake);
                 while let Ok(command) = self.commands.try_recv() {
                     match command {
-                        Command::Start(activation, config) => self.start(activation, config),
+                        Command::Start(activation) => self.start(activation),
                         Command::Stop(done) => {
                             self.stop();
                             // Whoever asked waits for it.
@@ -105,9 +104,12 @@ impl FrontEnd {
                         Command::End => return,
                     }
                 }
-            } else {
-                self.look(daemon);
+                if self.shown.take_written() {
+                    self.pass_on();
+                }
             }
+            // Also then: a guest can have something to say all the time.
+            self.look(daemon);
         }
     }
 
@@ -173,8 +175,9 @@ impl FrontEnd {
 
     /// Gets to know a daemon that has said its first word.
     fn meet(&mut self, greeting: Greeting) {
-        let met = greeting.finish(self.request_queues).and_then(|session| {
-            self.shown.learn(*session.config());
+        let met = greeting.finish(self.device, self.request_queues);
+        let met = met.and_then(|session| {
+            self.shown.learn(session.offer().clone());
             self.daemon = Daemon::There(session);
             self.serve()
         });
@@ -217,15 +220,26 @@ impl FrontEnd {
         }
     }
 
-    fn start(&mut self, activation: Activation, config: Config) {
+    /// What was there cannot be used any more.
+    fn fail(&mut self, error: &Broken) {
+        match error {
+            Broken::Unfit(why) => {
+                self.daemon = Daemon::Away(Deadline::within(LEAVE));
+                self.counters.disconnect();
+                self.say_unfit(why);
+            }
+            error => self.lose(error),
+        }
+    }
+
+    fn start(&mut self, activation: Activation) {
         self.driver = Some(Driver {
             activation,
-            config,
             was_served: false,
             is_to_reset: false,
         });
         if let Err(error) = self.serve() {
-            self.lose(&error);
+            self.fail(&error);
         }
     }
 
@@ -238,6 +252,20 @@ impl FrontEnd {
         }
     }
 
+    /// Tells the daemon what the driver has written to the configuration space. One that does not
+    /// serve the driver is told when it begins to.
+    fn pass_on(&mut self) {
+        let (Daemon::There(session), Some(driver)) = (&mut self.daemon, &self.driver) else {
+            return;
+        };
+        let offer = self.shown.look();
+        if let Some((at, bytes)) = self.device.written(driver.knows(&offer))
+            && let Err(error) = session.write_config(at, &bytes)
+        {
+            self.fail(&error);
+        }
+    }
+
     /// Has the daemon serve the driver, if both are there and fit together.
     fn serve(&mut self) -> Result<(), Broken> {
         let (Daemon::There(session), Some(driver)) = (&mut self.daemon, &mut self.driver) else {
@@ -246,28 +274,53 @@ impl FrontEnd {
         if driver.is_to_reset {
             return Ok(());
         }
-        if driver.config != *session.config() {
-            driver.is_to_reset = true;
-            self.counters.ask_for_reset();
-            // To a driver that waited for the first daemon nothing happened.
-            if driver.config.instance != Config::NO_BACK_END {
-                let path = self.path.display();
-                let why = match driver.config.instance == session.config().instance {
-                    false => "does not have this machine's pages",
-                    true => "has this machine's pages, but is configured otherwise",
-                };
-                log::warn!(
-                    "tmem: the daemon on '{path}' {why}; the guest is asked to reset the device"
-                );
+        let offer = self.shown.look();
+        let path = self.path.display();
+        match self.device.fit(driver.knows(&offer), session.offer()) {
+            Fit::Good => {}
+            Fit::Changed(bytes) => {
+                let interrupt = &driver.activation.interrupt;
+                self.shown.change(&bytes, || interrupt.config_changed());
+                if driver.was_served {
+                    log::warn!(
+                        "tmem: the disk of the daemon on '{path}' has another size; the guest is \
+                         told"
+                    );
+                }
             }
-            driver.activation.interrupt.needs_reset();
-            return Ok(());
+            Fit::Reset(why) => {
+                driver.is_to_reset = true;
+                self.counters.ask_for_reset();
+                if let Some(why) = why {
+                    log::warn!(
+                        "tmem: the daemon on '{path}' {why}; the guest is asked to reset the device"
+                    );
+                }
+                driver.activation.interrupt.needs_reset();
+                return Ok(());
+            }
+            Fit::Bad(why) => return Err(Broken::Unfit(why)),
         }
-        session.start(&driver.activation)?;
+        let written = self.device.written(driver.knows(&offer));
+        session.start(&driver.activation, &offer, written)?;
         if std::mem::replace(&mut driver.was_served, true) {
             // What the daemon before used may have gone unsaid.
             driver.activation.interrupt.used();
         }
         Ok(())
+    }
+}
+
+impl Driver {
+    /// What it knows, having been shown `offer`.
+    fn knows<'a>(&self, offer: &'a Offer) -> Knows<'a> {
+        let queues = self.activation.queues.iter().map(|queue| queue.index);
+        // It may have set up more than it was shown.
+        let last = queues.filter(|index| *index < offer.queues).max();
+        Knows {
+            offer,
+            features: self.activation.features,
+            queues: last.map_or(0, |last| last.saturating_add(1)),
+        }
     }
 }

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! virtio-tmem from a daemon: the front end of vhost-user.
+//! A device from a daemon: the front end of vhost-user.
 //!
 //! The daemon may come later than the guest, and may come back: as long as it
-//! is away, requests wait in the driver's queues. If it comes back with this
-//! machine's pools ([`Config::instance`](virtio_tmem::wire::Config)), they go
-//! on; if it does not, or if it is the first to come, the driver is asked to
-//! reset the device (DEVICE_NEEDS_RESET), and finds the daemon's
-//! configuration afterwards.
+//! is away, requests wait in the driver's queues.
+//!
+//! If it comes back with this machine's pools
+//! ([`Config::instance`](virtio_tmem::wire::Config)), those of virtio-tmem go on; if it does not,
+//! or if it is the first to come, the driver is asked to reset the device (DEVICE_NEEDS_RESET),
+//! and finds the daemon's configuration afterwards. Those of a disk go on in any case, once its
+//! driver is told of another capacity: blocks that are gone are errors.
 //!
 //! Everything is said to the daemon by one thread (`front_end`), which the
-//! device's methods leave commands for.
+//! device's methods leave commands for. `offer` is what it asks of a kind of device (`tmem`,
+//! `disk`); neither of them knows the other, and `others` tells them apart.
 
 mod counters;
+mod disk;
 mod front_end;
 mod link;
 mod offer;
+mod others;
 mod session;
 mod shown;
+mod tmem;
 
 pub use counters::Counters;
 
@@ -28,7 +34,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::net::SocketAddrUnix;
-use virtio_tmem::wire::{Config, DEVICE_ID, FIRST_REQUEST_QUEUE};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -37,17 +42,34 @@ use crate::confine::{self, Role};
 use crate::event;
 use front_end::{Command, Daemon, FrontEnd, Said};
 use link::Deadline;
+use offer::{Device, QUEUE_SIZE};
 use shown::Shown;
 
 /// Most request queues: what a `u64` has bits for, less the event queue.
 pub const MAX_REQUEST_QUEUES: u16 = 63;
 
-/// Descriptors in a queue.
-const QUEUE_SIZE: u16 = 256;
+/// Which device a daemon serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// virtio-tmem.
+    Tmem,
+    /// A plain disk.
+    Disk,
+}
 
-/// A virtio-tmem device that a vhost-user daemon serves.
+impl Kind {
+    fn device(self) -> &'static dyn Device {
+        match self {
+            Self::Tmem => &tmem::Tmem,
+            Self::Disk => &disk::Disk,
+        }
+    }
+}
+
+/// A device that a vhost-user daemon serves.
 #[derive(Debug)]
-pub struct VhostUserTmem {
+pub struct VhostUserDevice {
+    device: &'static dyn Device,
     request_queues: u16,
     shown: Arc<Shown>,
     counters: Arc<Counters>,
@@ -58,8 +80,8 @@ pub struct VhostUserTmem {
     thread: Option<JoinHandle<()>>,
 }
 
-impl VhostUserTmem {
-    /// A device with `request_queues` queues, whose daemon listens on the
+impl VhostUserDevice {
+    /// A device of this kind with `request_queues` queues, whose daemon listens on the
     /// socket at `path`, sooner or later. It is given `memory`, when a driver
     /// is ready.
     ///
@@ -68,7 +90,7 @@ impl VhostUserTmem {
     /// empty or longer than a socket's may be (108 bytes), `memory` has regions that
     /// cannot be shared or too many of them (8), or the system has no thread or
     /// file descriptor to give.
-    pub fn new(path: &Path, request_queues: u16, memory: &Memory) -> io::Result<Self> {
+    pub fn new(kind: Kind, path: &Path, request_queues: u16, memory: &Memory) -> io::Result<Self> {
         let wrong = |text: String| io::Error::new(ErrorKind::InvalidInput, text);
         if request_queues == 0 || request_queues > MAX_REQUEST_QUEUES {
             return Err(wrong(format!(
@@ -92,9 +114,11 @@ impl VhostUserTmem {
         }
         let wake = EventFd::new(EFD_NONBLOCK)?;
         let (commands, receiver) = channel();
-        let shown = Arc::new(Shown::new(offer::placeholder(request_queues)));
+        let device = kind.device();
+        let shown = Arc::new(Shown::new(device.placeholder(request_queues)));
         let counters = Arc::<Counters>::default();
         let front_end = FrontEnd {
+            device,
             path: path.to_owned(),
             address,
             request_queues,
@@ -108,6 +132,7 @@ impl VhostUserTmem {
         };
         let thread = confine::spawn("tmem", Role::FrontEnd, move || front_end.run())?;
         Ok(Self {
+            device,
             request_queues,
             shown,
             counters,
@@ -130,25 +155,34 @@ impl VhostUserTmem {
     }
 }
 
-impl VirtioDevice for VhostUserTmem {
+impl VirtioDevice for VhostUserDevice {
     fn id(&self) -> u32 {
-        DEVICE_ID
+        self.device.id()
     }
 
     fn features(&self) -> u64 {
-        offer::FEATURES
+        self.shown.look().features
     }
 
     fn queue_sizes(&self) -> Vec<u16> {
-        vec![QUEUE_SIZE; usize::from(FIRST_REQUEST_QUEUE + self.request_queues)]
+        vec![QUEUE_SIZE; usize::from(self.device.queues(self.request_queues))]
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
-        let space: [u8; Config::SIZE] = self.shown.look().encode();
+        let space = self.shown.look().space;
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
         for (to, from) in data.iter_mut().zip(space.iter().skip(offset)) {
             *to = *from;
+        }
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        if self.device.may_write(&self.shown.look(), offset, data) {
+            // Kept until the thread looks: a guest may write faster than a daemon answers.
+            self.shown.write(offset, data);
+            event::set(&self.wake);
         }
     }
 
@@ -156,7 +190,9 @@ impl VirtioDevice for VhostUserTmem {
         // The daemon uses the line itself.
         activation.interrupt.share();
         self.is_active = true;
-        self.send(Command::Start(activation, self.shown.look()));
+        // What it has not looked at cannot change any more, either.
+        self.shown.look();
+        self.send(Command::Start(activation));
     }
 
     /// Waits for the daemon, for a few seconds at most: one that does not stop
@@ -174,7 +210,7 @@ impl VirtioDevice for VhostUserTmem {
     }
 }
 
-impl Drop for VhostUserTmem {
+impl Drop for VhostUserDevice {
     fn drop(&mut self) {
         self.send(Command::End);
         if let Some(thread) = self.thread.take() {

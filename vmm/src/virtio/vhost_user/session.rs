@@ -13,11 +13,10 @@ use vhost::vhost_user::message::{
     VhostUserVringState,
 };
 use virtio_queue::QueueT;
-use virtio_tmem::wire::Config;
 use vm_memory::{ByteValued, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::link::{Broken, Deadline, Link};
-use super::offer;
+use super::offer::{Device, NEEDED, Offer, Told};
 use crate::event;
 use crate::virtio::{Activation, ActiveQueue, Memory};
 
@@ -42,7 +41,7 @@ pub(super) struct Greeting {
 #[derive(Debug)]
 pub(super) struct Session {
     link: Link,
-    config: Config,
+    offer: Offer,
     shares_memory: bool,
     /// Queues that it serves.
     started: Vec<u16>,
@@ -58,11 +57,15 @@ impl Greeting {
     }
 
     /// Takes the answer, which is there, and gets to know the daemon.
-    pub(super) fn finish(self, request_queues: u16) -> Result<Session, Broken> {
+    pub(super) fn finish(
+        self,
+        device: &dyn Device,
+        request_queues: u16,
+    ) -> Result<Session, Broken> {
         let link = self.link;
         let deadline = Deadline::within(PATIENCE);
         let features: VhostUserU64 = link.answer(FrontendReq::GET_FEATURES, deadline)?;
-        let missing = (offer::FEATURES | TRANSPORT) & !features.value;
+        let missing = (NEEDED | TRANSPORT) & !features.value;
         if missing != 0 {
             return Err(Broken::Unfit(format!(
                 "it does not offer the features {missing:#x}"
@@ -81,11 +84,15 @@ impl Greeting {
         link.begin(request, protocol.as_slice(), deadline)?;
         link.tell(FrontendReq::SET_OWNER, &[], &[], deadline)?;
         let rings: VhostUserU64 = link.ask(FrontendReq::GET_QUEUE_NUM, &[], deadline)?;
-        let config = read_config(&link, deadline)?;
-        let config = offer::of_daemon(&config, rings.value, request_queues);
+        let told = Told {
+            features: features.value,
+            space: read_config(&link, device.space_size(), deadline)?,
+            queues: rings.value,
+        };
+        let offer = device.offer(&told, request_queues);
         Ok(Session {
             link,
-            config: config.map_err(Broken::Unfit)?,
+            offer: offer.map_err(Broken::Unfit)?,
             shares_memory: false,
             started: Vec::new(),
         })
@@ -99,9 +106,9 @@ impl AsFd for Greeting {
 }
 
 impl Session {
-    /// The configuration space that the driver is to see.
-    pub(super) fn config(&self) -> &Config {
-        &self.config
+    /// What a driver is to see.
+    pub(super) fn offer(&self) -> &Offer {
+        &self.offer
     }
 
     /// Why the connection is over, when it is readable although nothing was
@@ -110,11 +117,16 @@ impl Session {
         self.link.judge()
     }
 
-    /// Hands the driver's queues to the daemon. It goes on where their used
-    /// rings end: what was made available after that is done (again), which the
-    /// device's requests are made for (`dev-replay`). If this fails, the
+    /// Hands the queues of a driver that was shown `offer` to the daemon, and what was `written`
+    /// to the configuration space. It goes on where their used rings end: what was made available
+    /// after that is done (again), which the devices' requests are made for (`dev-replay`). If this fails, the
     /// connection has to be closed.
-    pub(super) fn start(&mut self, activation: &Activation) -> Result<(), Broken> {
+    pub(super) fn start(
+        &mut self,
+        activation: &Activation,
+        offer: &Offer,
+        written: Option<(u32, Vec<u8>)>,
+    ) -> Result<(), Broken> {
         let deadline = Deadline::within(PATIENCE);
         let features = VhostUserU64::new(activation.features | TRANSPORT);
         let request = FrontendReq::SET_FEATURES;
@@ -124,9 +136,13 @@ impl Session {
             self.share(&activation.memory, deadline)?;
             self.shares_memory = true;
         }
+        if let Some((at, bytes)) = written {
+            self.write(at, &bytes, deadline)?;
+        }
+        let queues = offer.queues.min(self.offer.queues);
         for active in &activation.queues {
             // A driver may set up more queues than it was shown.
-            if u32::from(active.index) > self.config.request_queues {
+            if active.index >= queues {
                 continue;
             }
             self.start_queue(activation, active, deadline)?;
@@ -135,6 +151,20 @@ impl Session {
             event::set(&active.kick);
         }
         Ok(())
+    }
+
+    /// Tells the daemon what the driver has written to the configuration space. If this fails,
+    /// the connection has to be closed.
+    pub(super) fn write_config(&self, at: u32, bytes: &[u8]) -> Result<(), Broken> {
+        self.write(at, bytes, Deadline::within(PATIENCE))
+    }
+
+    fn write(&self, at: u32, bytes: &[u8], deadline: Deadline) -> Result<(), Broken> {
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let head = VhostUserConfig::new(at, size, VhostUserConfigFlags::empty());
+        let message = [head.as_slice(), bytes].concat();
+        self.link
+            .tell(FrontendReq::SET_CONFIG, &message, &[], deadline)
     }
 
     fn share(&self, memory: &Memory, deadline: Deadline) -> Result<(), Broken> {
@@ -218,17 +248,16 @@ impl AsFd for Session {
     }
 }
 
-fn read_config(link: &Link, deadline: Deadline) -> Result<Config, Broken> {
-    let size = u32::try_from(Config::SIZE).unwrap_or_default();
-    let what = VhostUserConfig::new(0, size, VhostUserConfigFlags::empty());
+/// The first `size` bytes of the configuration space.
+fn read_config(link: &Link, size: usize, deadline: Deadline) -> Result<Vec<u8>, Broken> {
+    let wanted = u32::try_from(size).unwrap_or_default();
+    let what = VhostUserConfig::new(0, wanted, VhostUserConfigFlags::empty());
     // The question has room for the answer.
     let mut message = what.as_slice().to_vec();
     let head = message.len();
-    message.resize(head + Config::SIZE, 0);
+    message.resize(head.saturating_add(size), 0);
     let request = FrontendReq::GET_CONFIG;
     link.begin(request, &message, deadline)?;
     link.answer_into(request, &mut message, deadline)?;
-    let space = message.get(head..).and_then(|bytes| bytes.try_into().ok());
-    let space: &[u8; Config::SIZE] = space.ok_or(Broken::Nonsense(request))?;
-    Ok(Config::decode(space))
+    Ok(message.split_off(head))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A plain disk in front of the store, as a guest without the driver has it.
 
-use super::super::TmemOptions;
+use super::super::Tmem;
 use super::{BOTH, TmemInProcess};
 use crate::virtio::testing::{Guest, Queue, memory};
 
@@ -36,7 +36,9 @@ fn request(
 fn a_swap_disk_is_there_with_its_header() {
     for serve in BOTH {
         let memory = memory();
-        let options = TmemOptions::parse_swap("64M,quota=32M").unwrap();
+        let Ok(Tmem::InProcess(options)) = Tmem::parse_swap("64M,quota=32M") else {
+            panic!("refused");
+        };
         let store = TmemInProcess::new(&options, &memory).unwrap();
         let guest = Guest::new(&memory, store.virtio(serve).unwrap());
         assert_eq!(
