@@ -9,6 +9,7 @@ mod huge_pages;
 mod net;
 mod outer;
 mod store;
+mod swap_disk;
 mod topology;
 mod vhost_user;
 
