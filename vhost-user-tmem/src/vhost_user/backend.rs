@@ -2,6 +2,7 @@
 //! What messages and queues ask of a device, for one connection.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use tmem_host::personality::{self, GoOn, Handler, Lane, Poller, Step, VmDevice};
-use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost::vhost_user::message::{
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserProtocolFeatures,
+    VhostUserVirtioFeatures,
+};
 use vhost_user_backend::{VhostUserBackend, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{
@@ -515,6 +519,19 @@ impl VhostUserBackend for Backend {
     fn set_config(&self, offset: u32, buf: &[u8]) -> io::Result<()> {
         self.device.write_config(offset, buf);
         Ok(())
+    }
+
+    fn set_device_state_fd(
+        &self,
+        _direction: VhostTransferStateDirection,
+        _phase: VhostTransferStatePhase,
+        _file: File,
+    ) -> io::Result<Option<File>> {
+        // Front ends stop all queues before they ask, and Cloud Hypervisor starts none of them
+        // again after a refusal; when it connects anew it does.
+        let why = "the state of a device cannot be saved";
+        self.fail(format!("{why}; the front end may connect anew"));
+        Err(io::Error::new(io::ErrorKind::Unsupported, why))
     }
 
     fn update_memory(&self, announced: Memory) -> io::Result<()> {

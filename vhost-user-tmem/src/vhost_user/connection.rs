@@ -199,7 +199,11 @@ impl Connection {
         faults::at("relay", self.vm.name());
         let mut last = Instant::now();
         loop {
-            if stop.is_asked() || self.device.backend.is_over() {
+            if self.device.backend.is_over() {
+                self.relay.send_rest();
+                return Then::End(Ok(()));
+            }
+            if stop.is_asked() {
                 return Then::End(Ok(()));
             }
             self.waits = match self.relay.step() {

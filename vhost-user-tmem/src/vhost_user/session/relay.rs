@@ -304,6 +304,12 @@ impl Relay {
         Ok(())
     }
 
+    /// Sends what is on its way, as far as that is taken at once: the connection is to be ended.
+    pub(in crate::vhost_user) fn send_rest(&mut self) {
+        // It may be gone.
+        let _ = self.front.flush();
+    }
+
     /// Does as much as can be done without waiting, at most one message.
     ///
     /// # Errors

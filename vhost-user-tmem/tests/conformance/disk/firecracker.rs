@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! As Firecracker's vhost-user block device: one queue of 256, FLUSH and RO of the disk's
-//! features, of the protocol's CONFIG alone, no answers to what has none, the configuration
-//! read again on request, and no second connection.
+//! As Firecracker's vhost-user block device: one queue of 256, RO of the disk's features, and
+//! FLUSH with `"cache_type": "Writeback"`, of the protocol's CONFIG alone, no answers to what has
+//! none, the configuration read again on request, and no second connection. Until the guest
+//! runs it is what version 1.16.1 sends.
 
 use std::fs::File;
 use std::os::fd::AsFd;
