@@ -27,13 +27,13 @@ const CONNECTS: Duration = Duration::from_secs(60);
 
 /// Serial ports of an outer guest that its guest's console and agent are
 /// connected to.
-const OUTER_CONSOLE: &str = "/dev/ttyS3";
-const OUTER_AGENT: &str = "/dev/ttyS2";
+pub(crate) const OUTER_CONSOLE: &str = "/dev/ttyS3";
+pub(crate) const OUTER_AGENT: &str = "/dev/ttyS2";
 
 /// The kernel's command line: the first file system stays in memory, so that a
 /// swapping guest swaps its programs' memory only. What follows the first line
 /// is for an emulated CPU, where each spares seconds.
-const CMDLINE: &str = "console=ttyS0 loglevel=7 panic=-1 oops=panic rootfstype=ramfs \
+pub(crate) const CMDLINE: &str = "loglevel=7 panic=-1 oops=panic rootfstype=ramfs \
      mitigations=off no_timer_check tsc=reliable lpj=1000000 nokaslr cryptomgr.notests";
 
 /// What a guest of the VMM is like.
@@ -280,7 +280,10 @@ fn command(host: &Host, api: &Path, serial: &[String; 2], options: &VmOptions) -
         add("--kernel", show(&files.vmlinux));
         add("--initrd", show(&files.initramfs));
     }
-    add("--cmdline", format!("{CMDLINE} {}", options.cmdline));
+    add(
+        "--cmdline",
+        format!("console=ttyS0 {CMDLINE} {}", options.cmdline),
+    );
     add("--memory", format!("{}M", options.memory_mib));
     add("--cpus", options.cpus.to_string());
     add("--api-socket", show(api));

@@ -17,6 +17,9 @@ const PARALLEL: &str = "2";
 /// How the names of tests begin that need guests with stable kernels only, which are made soon.
 const STOCK: &str = "blk::";
 
+/// How the names of tests begin that need guests of VMMs only.
+const NESTED: &str = "nested::";
+
 /// How the names of tests begin that install packages, which take minutes to build.
 const INSTALLING: &str = "packages::";
 
@@ -80,6 +83,9 @@ fn guests_for(listed: &str) -> Guests {
     if listed.contains(STOCK) && names.clone().all(|name| name.starts_with(STOCK)) {
         return Guests::Stock;
     }
+    if listed.contains(NESTED) && names.clone().all(|name| name.starts_with(NESTED)) {
+        return Guests::Vmm;
+    }
     Guests::All {
         packages: names.any(|name| name.starts_with(INSTALLING)),
     }
@@ -94,11 +100,14 @@ mod tests {
         let swap = "swap::all_is_found: test\n";
         let installing = "packages::daemon_is_installed: test\n";
         let stock = "blk::swap: test\n";
+        let nested = "nested::disk: test\n";
         let end = "\n1 tests, 0 benchmarks\n";
         for (listed, guests) in [
             (vec![swap, end], Guests::All { packages: false }),
             (vec![swap, installing, end], Guests::All { packages: true }),
             (vec![stock, end], Guests::Stock),
+            (vec![nested, nested, end], Guests::Vmm),
+            (vec![nested, swap, end], Guests::All { packages: false }),
             (vec![stock, swap, end], Guests::All { packages: false }),
             (vec![end], Guests::All { packages: false }),
         ] {

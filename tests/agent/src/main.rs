@@ -18,8 +18,10 @@ use tmem_agent::protocol::Order;
 use tmem_agent::protocol::Workload;
 use tmem_agent::workload::Memory;
 
-/// The serial port to the host.
+/// The serial port to the host, unless `agent_port=` on the kernel's command line names
+/// another one: what the kernel does not know is in the environment of process 1.
 const PORT: &str = "/dev/ttyS1";
+const PORT_VARIABLE: &str = "agent_port";
 
 fn main() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some("workload") {
@@ -29,7 +31,8 @@ fn main() -> Result<()> {
         init::prepare()?;
     }
     init::stay_in_memory();
-    serve::serve(Path::new(PORT))
+    let port = std::env::var_os(PORT_VARIABLE).unwrap_or_else(|| PORT.into());
+    serve::serve(Path::new(&port))
 }
 
 /// The child that fills memory: first line of its input is the [`Workload`],

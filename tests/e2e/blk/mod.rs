@@ -5,4 +5,4 @@ mod dead;
 mod guest;
 mod raw;
 mod reported;
-mod swap;
+pub(crate) mod swap;

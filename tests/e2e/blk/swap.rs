@@ -20,11 +20,12 @@ use tmem_e2e::DaemonPlace;
 use tmem_e2e::Guest;
 use tmem_e2e::GuestOptions;
 use tmem_e2e::Host;
+use tmem_e2e::Machine;
 use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
 
 /// The disk's name at the daemon.
-const VM: &str = "disk0";
+pub(crate) const VM: &str = "disk0";
 
 /// Of the program that is swapped out, in MiB.
 const LOAD: u64 = 3 * MEMORY;
@@ -79,7 +80,7 @@ fn swaps(stock: &'static str, then: impl FnOnce(&Guest, &Daemon) -> Result<()>) 
     ensure!(guest.run("lsmod")?.contains("virtio_blk"));
     // It has a swap header that nobody has written.
     guest.run(&format!("swapon --discard {DISK}"))?;
-    let daemon = over_kills(&place, daemon, &guest)?;
+    let daemon = over_kills(&place, daemon, &guest, LOAD, LOAD - MEMORY)?;
 
     // Whatever is written over it, it can be swap again.
     guest.run(&format!("swapoff {DISK}"))?;
@@ -91,16 +92,19 @@ fn swaps(stock: &'static str, then: impl FnOnce(&Guest, &Daemon) -> Result<()>) 
     daemon.stop()
 }
 
-/// Three times the memory is as it was left, while daemons are killed; the guest notices
-/// nothing.
-fn over_kills(place: &DaemonPlace, daemon: Daemon, guest: &Guest) -> Result<Daemon> {
-    let mut job = guest.workload(LOAD, 1)?;
+/// A program of `load` MiB, of which at least `over` are swapped out, is as it was left, while
+/// daemons are killed; the guest notices nothing.
+pub(crate) fn over_kills<M: Machine>(
+    place: &DaemonPlace,
+    daemon: Daemon,
+    guest: &Guest<M>,
+    load: u64,
+    over: u64,
+) -> Result<Daemon> {
+    let mut job = guest.workload(load, 1)?;
     job.filled()?;
     let pages = number(&daemon, "persistent_pages")?;
-    ensure!(
-        pages > (LOAD - MEMORY) * MIB,
-        "the daemon has {pages} pages"
-    );
+    ensure!(pages > over * MIB, "the daemon has {pages} pages");
     let said = guest.console().len();
     let over = AtomicBool::new(false);
     let daemon = std::thread::scope(|scope| {
@@ -176,6 +180,6 @@ fn beyond_the_quota(guest: &Guest, daemon: &Daemon) -> Result<()> {
 }
 
 /// What the daemon counts of the disk.
-fn number(daemon: &Daemon, name: &str) -> Result<u64> {
+pub(crate) fn number(daemon: &Daemon, name: &str) -> Result<u64> {
     daemon.stats()?.number(&format!("/vms/{VM}/{name}"))
 }

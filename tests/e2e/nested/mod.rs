@@ -7,6 +7,7 @@
 mod disk;
 mod huge_pages;
 mod net;
+mod others;
 mod outer;
 mod store;
 mod swap_disk;
