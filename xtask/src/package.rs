@@ -81,6 +81,7 @@ fn stage(source: &Path, programs: &[PathBuf]) -> Result<()> {
         (made.join("completions"), "completions"),
         (root.join("guest"), "guest"),
         (root.join("dist/debian"), "debian"),
+        (root.join("dist/any-guest"), "any-guest"),
         (root.join("dist/prometheus"), "prometheus"),
         (root.join("dist/grafana"), "grafana"),
     ] {
@@ -115,4 +116,32 @@ fn copy_programs(programs: &[PathBuf], to: &Path) -> Result<()> {
         fs::set_permissions(&copy, mode).context("cannot make a program executable")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_tmem_cold_has_its_words_and_defaults() {
+        let dir = project::root().join("dist/any-guest");
+        let script = fs::read_to_string(dir.join("tmem-cold")).unwrap();
+        let page = fs::read_to_string(dir.join("tmem-cold.8")).unwrap();
+        let mut found = Vec::new();
+        for line in script.lines() {
+            let is_word = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+            // As `COLD=${COLD:-30}` and `on)`.
+            if let Some((name, rest)) = line.split_once("=${") {
+                let default = rest.strip_prefix(name).unwrap();
+                let default = default.strip_prefix(":-").unwrap().trim_end_matches('}');
+                found.push(format!("\n.BR {name} \" ({default})\"\n"));
+            } else if let Some(word) = line.strip_suffix(')').filter(is_word) {
+                found.push(format!("\n.B {word}\n"));
+            }
+        }
+        assert_eq!(found.len(), 6, "{found:?}");
+        for words in found {
+            assert!(page.contains(&words), "{words}");
+        }
+    }
 }
