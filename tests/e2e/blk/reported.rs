@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Memory goes back to the host without the module: DAMON, which is in the kernel, has what
-//! is cold swapped out, and QEMU's balloon hears what is free then.
+//! is cold swapped out, or somebody asks for it, and QEMU's balloon hears what is free then.
 
 use crate::bed;
 use crate::blk::guest;
@@ -10,12 +10,16 @@ use anyhow::Result;
 use anyhow::ensure;
 use std::time::Duration;
 use tmem_e2e::DaemonOptions;
+use tmem_e2e::Guest;
 use tmem_e2e::GuestOptions;
 use tmem_e2e::protocol::Order;
 use tmem_e2e::until;
 
 /// As it is installed.
 const SCRIPT: &str = include_str!("../../../dist/any-guest/tmem-cold");
+
+/// What it says to do where the kernel has no DAMON.
+const RECLAIM: &str = "echo 64M >/sys/fs/cgroup/memory.reclaim";
 
 /// The disk's name at the daemon.
 const VM: &str = "cold0";
@@ -33,6 +37,48 @@ const FOUND: Duration = Duration::from_secs(300);
 
 #[test]
 fn cold_memory_comes_back_without_the_module() -> Result<()> {
+    comes_back(
+        ("debian13", MUCH),
+        |guest| {
+            guest
+                .sh("COLD=2 RATE=256 PRESSURE=0 sh /tmem-cold on")
+                .map(drop)
+        },
+        |guest| {
+            let status = guest.sh("sh /tmem-cold status")?;
+            ensure!(status.contains("on\n"), "{status}");
+            println!("{status}");
+            guest.sh("sh /tmem-cold off").map(drop)
+        },
+    )
+}
+
+#[test]
+fn memory_that_is_asked_for_comes_back_without_damon() -> Result<()> {
+    comes_back(
+        ("debian12", MUCH / 4),
+        |guest| {
+            let (code, said) = guest.try_run("sh /tmem-cold on")?;
+            ensure!(code == 1 && said.contains(RECLAIM), "{code}: {said}");
+            guest.run("busybox mount -t cgroup2 none /sys/fs/cgroup")?;
+            // It fails if less is found.
+            guest.sh(RECLAIM)?;
+            guest.sh(RECLAIM)?;
+            // What was the oldest is here and there; the balloon is told of 2 MiB.
+            guest.write("/proc/sys/vm/compact_memory", "1")
+        },
+        |_| Ok(()),
+    )
+}
+
+/// What an idle program in the guest `stock` has comes back once `begin` is done, so that QEMU
+/// and the store together hold less by so many bytes. The program finds it as it was, before
+/// `end` and after it.
+fn comes_back(
+    (stock, less): (&'static str, u64),
+    begin: impl FnOnce(&Guest) -> Result<()>,
+    end: impl FnOnce(&Guest) -> Result<()>,
+) -> Result<()> {
     let daemon = bed::daemon(DaemonOptions {
         vms: Vec::new(),
         disks: vec![VM],
@@ -45,7 +91,7 @@ fn cold_memory_comes_back_without_the_module() -> Result<()> {
         balloon: true,
         ..GuestOptions::default()
     };
-    let guest = guest::boot_of(Some("debian13"), options)?;
+    let guest = guest::boot_of(Some(stock), options)?;
     guest.run("modprobe virtio_balloon")?;
     guest::set_rotational(&guest, false)?;
     guest.run(&format!("swapon --discard {DISK}"))?;
@@ -55,12 +101,12 @@ fn cold_memory_comes_back_without_the_module() -> Result<()> {
     let mut job = guest.workload(LOAD, 1)?;
     job.filled()?;
     let (busy, busy_held) = (guest.backed_bytes()?, held()?);
-    guest.sh("COLD=2 RATE=256 PRESSURE=0 sh /tmem-cold on")?;
+    begin(&guest)?;
     let mut now = (busy, busy_held);
     until("QEMU and the store together to hold less", FOUND, || {
         now = (guest.backed_bytes()?, held()?);
-        let less = now.0 + now.1 + MUCH < busy + busy_held;
-        Ok((less && now.0 + MUCH < busy).then_some(()))
+        let is_less = now.0 + now.1 + less < busy + busy_held;
+        Ok((is_less && now.0 + MUCH < busy).then_some(()))
     })
     .with_context(|| {
         let (backed, held) = now;
@@ -75,11 +121,8 @@ fn cold_memory_comes_back_without_the_module() -> Result<()> {
         busy_held / MIB,
         idle_held / MIB
     );
-    let status = guest.sh("sh /tmem-cold status")?;
-    ensure!(status.contains("on\n"), "{status}");
-    println!("{status}");
     job.order(Order::Verify)?;
-    guest.sh("sh /tmem-cold off")?;
+    end(&guest)?;
     job.order(Order::Verify)?;
     job.end()?;
     guest.power_off()?;
