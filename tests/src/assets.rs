@@ -29,6 +29,8 @@ pub struct Assets {
     pub debian: Option<PathBuf>,
     /// What is installed on a host, where it was made.
     pub packages: Option<PackageAssets>,
+    /// The Debian package for guests without the module, where it was made.
+    pub any_guest: Option<PathBuf>,
     /// The daemon's program.
     pub daemon: PathBuf,
     /// What guests of our own VMM need beside, where it was made.
@@ -36,7 +38,8 @@ pub struct Assets {
     /// What guests with disks need, where it was made.
     pub storage: Option<StorageAssets>,
     /// Guests of stable Debian kernels, where they were made: by name, `debian12` and
-    /// `debian13`.
+    /// `debian13`, `musl`, whose programs are linked with that, and `debian13-system`, which has
+    /// systemd.
     pub stock: BTreeMap<String, StockAssets>,
     /// Prometheus and promtool, where they were made: by name, the program and the arguments that
     /// come before all others.
@@ -85,7 +88,7 @@ pub struct StockAssets {
     pub kernel: PathBuf,
     /// As `uname -r` says it.
     pub release: String,
-    /// The initramfs, with `load`, `mke2fs` and `e2fsck`.
+    /// The initramfs; that of a small Debian guest with `load`, `mke2fs` and `e2fsck`.
     pub initramfs: PathBuf,
 }
 

@@ -96,6 +96,22 @@ impl Apt {
         Ok(Package { fields })
     }
 
+    /// Downloads the source package `name` of trixie in this `version` into the directory `to`.
+    pub(crate) fn download_source(
+        cache: &Cache,
+        mirror: &str,
+        (name, version): (&str, &str),
+        to: &Path,
+    ) -> Result<()> {
+        let dir = cache.path("apt").join("sources");
+        let line = format!("deb-src {mirror} trixie main");
+        let apt = Self::lists(cache, dir, "trixie's sources", &[line])?;
+        let mut get = apt.command("apt-get");
+        get.args(["source", "--download-only"]);
+        get.arg(format!("{name}={version}")).current_dir(to);
+        exec::output(&mut get).map(|_| ())
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let at = |name: &str| self.dir.join(name).display().to_string();
@@ -148,6 +164,16 @@ impl Package {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
             .with_context(|| format!("apt shows no field {name}"))
     }
+
+    /// The version of the source that it was built from, if it was built more often than that
+    /// was changed.
+    pub(crate) fn source_version(&self) -> Result<&str> {
+        let source = self.field("Source").unwrap_or_default();
+        let version = source
+            .split_once(" (")
+            .and_then(|(_, it)| it.strip_suffix(')'));
+        version.map_or_else(|| self.field("Version"), Ok)
+    }
 }
 
 #[cfg(test)]
@@ -161,5 +187,17 @@ mod tests {
         };
         assert_eq!(package.field("Depends").unwrap(), "b (= 1)");
         assert!(package.field("Version").is_err());
+    }
+
+    #[test]
+    fn a_source_has_the_version_of_its_package_unless_it_says_another() {
+        for (fields, version) in [
+            ("Version: 2\nSource: busybox (1:1.37.0-6)\n", "1:1.37.0-6"),
+            ("Version: 2\nSource: busybox\n", "2"),
+            ("Version: 2\n", "2"),
+        ] {
+            let fields = fields.to_string();
+            assert_eq!(Package { fields }.source_version().unwrap(), version);
+        }
     }
 }

@@ -41,7 +41,10 @@ pub(crate) enum Guests {
     /// The agent's, and those whose memory is measured.
     Dense,
     /// The agent's, and those of stable Debian kernels.
-    Stock,
+    Stock {
+        /// And a Debian system of those, and what is installed in it.
+        installed: bool,
+    },
 }
 
 /// What sets up disks above disks, in the root of tools.
@@ -75,7 +78,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
-        Guests::Small | Guests::Measured | Guests::Dense | Guests::Stock => None,
+        Guests::Small | Guests::Measured | Guests::Dense | Guests::Stock { .. } => None,
         Guests::Vmm | Guests::All { .. } => Some(outer::make(
             setup,
             &programs::outer_programs(profile)?,
@@ -92,14 +95,20 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         };
         storage(setup, &module, &programs, &user, made.join(name))
     };
-    let packages = match guests {
+    let place = made.join("packages");
+    let (packages, any_guest) = match guests {
         Guests::All { packages: true } => {
-            let packages = made.join("packages");
-            package::make(setup, &packages)?;
+            let made = package::make(setup, &place)?;
             let driver = programs::driver()?;
-            Some(PackageAssets { packages, driver })
+            let packages = place;
+            let assets = PackageAssets { packages, driver };
+            (Some(assets), Some(package::any_guest(&made)?))
         }
-        _ => None,
+        Guests::Stock { installed: true } => {
+            let made = package::make_without_programs(setup, &place)?;
+            (None, Some(package::any_guest(&made)?))
+        }
+        _ => (None, None),
     };
     let prometheus = match guests {
         Guests::All { .. } => Some(runnable(
@@ -109,7 +118,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         _ => None,
     };
     let (debian, storage) = match guests {
-        Guests::Small | Guests::Vmm | Guests::Stock => (None, None),
+        Guests::Small | Guests::Vmm | Guests::Stock { .. } => (None, None),
         Guests::All { .. } => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
@@ -136,7 +145,10 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         }
     };
     let stock = match guests {
-        Guests::All { .. } | Guests::Stock => stock::make(setup, &programs, &made)?,
+        Guests::All {
+            packages: installed,
+        }
+        | Guests::Stock { installed } => stock::make(setup, &programs, &made, installed)?,
         _ => BTreeMap::new(),
     };
     Ok(Assets {
@@ -147,6 +159,7 @@ pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Resu
         initramfs,
         debian,
         packages,
+        any_guest,
         daemon,
         vmm,
         storage,

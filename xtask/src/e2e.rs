@@ -20,8 +20,10 @@ const STOCK: &str = "blk::";
 /// How the names of tests begin that need guests of VMMs only.
 const NESTED: &str = "nested::";
 
-/// How the names of tests begin that install packages, which take minutes to build.
+/// How the names of tests begin that install packages: those of programs, which take minutes to
+/// build, and the one for guests with stable kernels.
 const INSTALLING: &str = "packages::";
+const STOCK_INSTALLING: &str = "blk::installed::";
 
 /// Options of `cargo xtask e2e`.
 #[derive(clap::Args)]
@@ -79,15 +81,17 @@ fn guests(filter: Option<&str>) -> Result<Guests> {
 
 /// What guests the tests in a list need, as the test program prints it.
 fn guests_for(listed: &str) -> Guests {
-    let mut names = listed.lines().filter(|line| line.ends_with(": test"));
-    if listed.contains(STOCK) && names.clone().all(|name| name.starts_with(STOCK)) {
-        return Guests::Stock;
+    let names = || listed.lines().filter(|line| line.ends_with(": test"));
+    let begin = |with: &str| names().any(|name| name.starts_with(with));
+    let installed = begin(STOCK_INSTALLING);
+    if begin(STOCK) && names().all(|name| name.starts_with(STOCK)) {
+        return Guests::Stock { installed };
     }
-    if listed.contains(NESTED) && names.clone().all(|name| name.starts_with(NESTED)) {
+    if begin(NESTED) && names().all(|name| name.starts_with(NESTED)) {
         return Guests::Vmm;
     }
     Guests::All {
-        packages: names.any(|name| name.starts_with(INSTALLING)),
+        packages: installed || begin(INSTALLING),
     }
 }
 
@@ -101,13 +105,16 @@ mod tests {
         let installing = "packages::daemon_is_installed: test\n";
         let stock = "blk::swap: test\n";
         let nested = "nested::disk: test\n";
+        let system = "blk::installed::it_swaps: test\n";
         let end = "\n1 tests, 0 benchmarks\n";
         for (listed, guests) in [
             (vec![swap, end], Guests::All { packages: false }),
             (vec![swap, installing, end], Guests::All { packages: true }),
-            (vec![stock, end], Guests::Stock),
+            (vec![stock, end], Guests::Stock { installed: false }),
+            (vec![stock, system, end], Guests::Stock { installed: true }),
             (vec![nested, nested, end], Guests::Vmm),
             (vec![nested, swap, end], Guests::All { packages: false }),
+            (vec![swap, system, end], Guests::All { packages: true }),
             (vec![stock, swap, end], Guests::All { packages: false }),
             (vec![end], Guests::All { packages: false }),
         ] {

@@ -3,6 +3,8 @@
 //! and modprobe, the module where `make modules_install` puts it, and programs
 //! and text of Debian's /usr/lib as real content to fill memory with.
 
+pub(crate) mod stock;
+
 use crate::archive::Archive;
 use crate::archive::CHARACTER_DEVICE;
 use crate::archive::DIRECTORY;
@@ -35,11 +37,11 @@ const BUSYBOX: &[&str] = &[
     "cat", "dmesg", "kill", "ls", "mkdir", "mkswap", "sh", "sleep", "swapoff",
 ];
 
-/// What makes the file system of a guest without the module, and checks it.
-const FILE_SYSTEM: &[&str] = &["usr/sbin/mke2fs", "usr/sbin/e2fsck"];
-
 /// Old places of what /usr has.
 const USR_LINKS: &[&str] = &["bin", "sbin", "lib", "lib64"];
+
+/// Where the agent is in a system that has a process 1 of its own.
+const AGENT: &str = "usr/bin/tmem-agent";
 
 /// The agent under the name that the kernel's messages should show.
 const WORKLOAD: &str = "usr/bin/workload";
@@ -76,18 +78,17 @@ const NOT_IN_GUEST: &[&str] = &[
 ];
 
 /// What the test adds to a Debian system.
-const DEBIAN_FILES: &[(&str, &str)] = &[
-    // QEMU's generic device knows no id 60.
-    (
-        "etc/modprobe.d/tmem-test.conf",
-        "options virtio_tmem test_device_id=13\n",
-    ),
-    (
-        "etc/systemd/system/tmem-agent.service",
-        "[Unit]\nDescription=Agent of the end-to-end tests\n\n\
-         [Service]\nExecStart=/usr/bin/tmem-agent\n",
-    ),
-];
+const AGENT_UNIT: (&str, &str) = (
+    "etc/systemd/system/tmem-agent.service",
+    "[Unit]\nDescription=Agent of the end-to-end tests\n\n\
+     [Service]\nExecStart=/usr/bin/tmem-agent\n",
+);
+
+/// What tells the module of QEMU's generic device, which knows no id 60.
+const TEST_DEVICE: (&str, &str) = (
+    "etc/modprobe.d/tmem-test.conf",
+    "options virtio_tmem test_device_id=13\n",
+);
 
 /// What a Debian system for people has.
 const CONSOLE_FILES: &[(&str, &str)] = &[(
@@ -124,25 +125,6 @@ pub(crate) fn write_with_user(
     let work = to.with_extension("work");
     let lists = [modules::STOCK, user.modules];
     modules::add(&mut archive, setup, module, &lists, &work)?;
-    archive.finish(to)
-}
-
-/// Writes the initramfs of a guest with the kernel `release` of `root` and nothing of ours
-/// in it: the small one, and what makes and uses file systems.
-pub(crate) fn write_stock(
-    setup: &Setup,
-    (programs, load): (&InGuest, &Path),
-    tools: &Root,
-    (root, release): (&Root, &str),
-    to: &Path,
-) -> Result<()> {
-    let mut archive = small(setup, programs)?;
-    archive.file("usr/bin/load", PROGRAM, load)?;
-    for tool in FILE_SYSTEM {
-        archive.program(tools, tool)?;
-    }
-    let work = to.with_extension("work");
-    modules::add_stock(&mut archive, setup, (root, release), &work)?;
     archive.finish(to)
 }
 
@@ -196,16 +178,10 @@ pub(crate) fn write_debian(
 ) -> Result<()> {
     let mut archive = Archive::default();
     archive.link("init", "usr/lib/systemd/systemd")?;
-    archive.file("usr/bin/tmem-agent", PROGRAM, &programs.agent)?;
     archive.file(TMEMCTL, PROGRAM, &programs.tmemctl)?;
-    archive.link(WORKLOAD, "tmem-agent")?;
-    for (path, text) in DEBIAN_FILES {
-        archive.add(path, FILE, None, text.as_bytes())?;
-    }
-    archive.link(
-        "etc/systemd/system/multi-user.target.wants/tmem-agent.service",
-        "/etc/systemd/system/tmem-agent.service",
-    )?;
+    add_agent(&mut archive, programs)?;
+    let (path, text) = TEST_DEVICE;
+    archive.add(path, FILE, None, text.as_bytes())?;
     finish_debian(archive, setup, module, debian, to)
 }
 
@@ -234,15 +210,32 @@ fn finish_debian(
     debian: &Root,
     to: &Path,
 ) -> Result<()> {
-    // Whole and empty: the machine's id is made at its first boot.
-    archive.add("etc/machine-id", FILE, None, b"")?;
-    archive.add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])?;
-    archive.tree(debian.dir(), "", &|path| NOT_IN_GUEST.contains(&path))?;
+    add_debian(&mut archive, debian)?;
     // The module's directory comes below; the rest as it was installed.
     archive.tree(&module.installed(), "usr", &|_| false)?;
     let work = to.with_extension("work");
     modules::add(&mut archive, setup, module, &[modules::STOCK], &work)?;
     archive.finish(to)
+}
+
+/// Adds the agent as a service of systemd's.
+fn add_agent(archive: &mut Archive, programs: &InGuest) -> Result<()> {
+    archive.file(AGENT, PROGRAM, &programs.agent)?;
+    archive.link(WORKLOAD, "tmem-agent")?;
+    let (path, text) = AGENT_UNIT;
+    archive.add(path, FILE, None, text.as_bytes())?;
+    archive.link(
+        "etc/systemd/system/multi-user.target.wants/tmem-agent.service",
+        "/etc/systemd/system/tmem-agent.service",
+    )
+}
+
+/// Adds the Debian system `debian`, as at its first boot.
+fn add_debian(archive: &mut Archive, debian: &Root) -> Result<()> {
+    // Whole and empty: the machine's id is made at its first boot.
+    archive.add("etc/machine-id", FILE, None, b"")?;
+    archive.add("dev/console", CHARACTER_DEVICE, Some((5, 1)), &[])?;
+    archive.tree(debian.dir(), "", &|path| NOT_IN_GUEST.contains(&path))
 }
 
 /// The one file of `build` that `pattern`, with at most one `*` in its last

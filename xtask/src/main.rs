@@ -11,6 +11,7 @@ mod archive;
 mod arrows;
 mod assets;
 mod bench;
+mod busybox;
 mod cache;
 mod checked_kernel;
 mod checkers;

@@ -24,10 +24,13 @@ pub(crate) struct Options {
     out: Option<PathBuf>,
 }
 
-/// What is done with what is staged, at /mnt/source. Nothing is compiled, so that compilers may be
-/// missing.
-const BUILD: &str =
-    "cd /mnt/source && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps";
+/// Which packages are made, as dpkg-buildpackage says it: all, or those for any architecture,
+/// which have no programs of ours.
+const ALL: &str = "binary";
+const WITHOUT_PROGRAMS: &str = "all";
+
+/// How the package begins that guests without the module have.
+const ANY_GUEST: &str = "tmem-any-guest_";
 
 /// `cargo xtask package`.
 pub(crate) fn command(options: &Options) -> Result<()> {
@@ -43,17 +46,41 @@ pub(crate) fn command(options: &Options) -> Result<()> {
 
 /// Makes all packages in the directory `out`; their files.
 pub(crate) fn make(setup: &Setup, out: &Path) -> Result<Vec<PathBuf>> {
-    let root = roots::packager(&setup.cache, &setup.versions)?;
     let programs = programs::packaged()?;
     man::command()?;
+    build(setup, ALL, &programs, out)
+}
+
+/// Makes those that have no programs, in seconds.
+pub(crate) fn make_without_programs(setup: &Setup, out: &Path) -> Result<Vec<PathBuf>> {
+    build(setup, WITHOUT_PROGRAMS, &[], out)
+}
+
+/// Which of the `packages` is for guests without the module.
+pub(crate) fn any_guest(packages: &[PathBuf]) -> Result<PathBuf> {
+    let is_it = |package: &&PathBuf| {
+        let name = package.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with(ANY_GUEST)
+    };
+    let package = packages.iter().find(is_it).cloned();
+    package.with_context(|| format!("there is no {ANY_GUEST}*.deb"))
+}
+
+/// Makes the packages of a `kind` in the directory `out`; their files.
+fn build(setup: &Setup, kind: &str, programs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>> {
+    let root = roots::packager(&setup.cache, &setup.versions)?;
     let work = project::made()?.join("package");
     if work.exists() {
         fs::remove_dir_all(&work).context("cannot remove what the last run left")?;
     }
     let source = work.join("source");
-    stage(&source, &programs)?;
+    stage(&source, programs)?;
+    // Nothing is compiled, so that compilers may be missing.
+    let script = format!(
+        "cd /mnt/source && dpkg-buildpackage --build={kind} --no-sign --no-check-builddeps"
+    );
     let log = setup.cache.log("package");
-    exec::logged("package", &mut root.script(&work, BUILD), &log, |line| {
+    exec::logged("package", &mut root.script(&work, &script), &log, |line| {
         let made = line.strip_prefix("dpkg-deb: building package ")?;
         made.split('\'').nth(1).map(str::to_string)
     })?;
@@ -72,19 +99,23 @@ pub(crate) fn make(setup: &Setup, out: &Path) -> Result<Vec<PathBuf>> {
     Ok(packages)
 }
 
-/// Puts in place what the packages are made of.
+/// Puts in place what the packages are made of. What goes with the programs is not there if they
+/// are not.
 fn stage(source: &Path, programs: &[PathBuf]) -> Result<()> {
     let (root, made) = (project::root(), project::made()?);
     copy_programs(programs, &source.join("bin"))?;
-    for (from, to) in [
+    let of_programs = [
         (made.join("man"), "man"),
         (made.join("completions"), "completions"),
+    ];
+    let of_programs = of_programs.into_iter().filter(|_| !programs.is_empty());
+    for (from, to) in of_programs.chain([
         (root.join("guest"), "guest"),
         (root.join("dist/debian"), "debian"),
         (root.join("dist/any-guest"), "any-guest"),
         (root.join("dist/prometheus"), "prometheus"),
         (root.join("dist/grafana"), "grafana"),
-    ] {
+    ]) {
         sources::copy_tree(&from, &sources::files(&from)?, &source.join(to))?;
     }
     let version = env!("CARGO_PKG_VERSION");

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Raised when the list of packages or files below changes.
-const BUILD_REVISION: u32 = 2;
+const BUILD_REVISION: u32 = 3;
 const QEMU_REVISION: u32 = 1;
 const GUEST_REVISION: u32 = 1;
 const TOOLS_REVISION: u32 = 3;
@@ -56,6 +56,7 @@ const BUILD_PACKAGES: &[&str] = &[
     "zstd",
     "dpkg-dev",
     "busybox-static",
+    "musl-tools",
 ];
 
 /// qemu-utils brings the storage daemon that the benchmark compares with.

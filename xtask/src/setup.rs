@@ -2,6 +2,7 @@
 //! `cargo xtask setup`: everything that is not in the checkout and not made
 //! from it.
 
+use crate::busybox;
 use crate::cache;
 use crate::cache::Cache;
 use crate::checked_kernel;
@@ -82,10 +83,16 @@ fn prune(setup: &Setup) -> Result<()> {
         deny::name(),
     ];
     let stock = stable::Kernels::current(&setup.cache, &versions.mirror)?.names();
-    let headers = headers::rust_headers_name(versions)?;
-    let checkers = checked_kernel::name(versions)?;
+    let made = [
+        headers::rust_headers_name(versions)?,
+        checked_kernel::name(versions)?,
+        busybox::name(versions)?,
+    ];
     for name in setup.cache.entries()? {
-        if !whole.contains(&name) && !stock.contains(&name) && name != headers && name != checkers {
+        if ![whole.as_slice(), &stock, &made]
+            .iter()
+            .any(|kept| kept.contains(&name))
+        {
             println!("removing {name}");
             cache::remove_tree(&setup.cache.path(&name))?;
         }

@@ -2,7 +2,8 @@
 //! Guests that cannot load the module: Debian's stable releases with the kernels that
 //! they are installed with, unmodified. Their disks are virtio-blk.
 
-use crate::initramfs;
+use crate::busybox;
+use crate::initramfs::stock as initramfs;
 use crate::programs;
 use crate::programs::InGuest;
 use crate::roots;
@@ -14,11 +15,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tmem_e2e::StockAssets;
 
-/// Makes the kernel and the initramfs of each, in the directory `made`.
+/// The suite whose kernel those guests have that are not small ones of Debian.
+const NEWEST: &str = "trixie";
+
+/// Makes the kernel and the initramfs of each, in the directory `made`; of a whole Debian
+/// system, too, if `systems` are wanted.
 pub(crate) fn make(
     setup: &Setup,
     programs: &InGuest,
     made: &Path,
+    systems: bool,
 ) -> Result<BTreeMap<String, StockAssets>> {
     let mirror = &setup.versions.mirror;
     let kernels = Kernels::current(&setup.cache, mirror)?;
@@ -27,16 +33,35 @@ pub(crate) fn make(
     let mut guests = BTreeMap::new();
     for (suite, name) in SUITES {
         let (release, root) = kernels.root(&setup.cache, suite)?;
-        let initramfs = made.join(format!("{name}.cpio"));
-        let programs = (programs, load.as_path());
-        initramfs::write_stock(setup, programs, &tools, (&root, release), &initramfs)?;
-        let guest = StockAssets {
-            // As Debian packs it.
-            kernel: root.file(&format!("boot/vmlinuz-{release}")),
-            release: release.to_string(),
-            initramfs,
+        let kernel = (&root, release);
+        let mut add = |name: &str, write: &dyn Fn(&Path) -> Result<()>| -> Result<()> {
+            let initramfs = made.join(format!("{name}.cpio"));
+            write(&initramfs)?;
+            let guest = StockAssets {
+                // As Debian packs it.
+                kernel: root.file(&format!("boot/vmlinuz-{release}")),
+                release: release.to_string(),
+                initramfs,
+            };
+            guests.insert(name.to_string(), guest);
+            Ok(())
         };
-        guests.insert(name.to_string(), guest);
+        add(name, &|to| {
+            initramfs::write(setup, (programs, &load), &tools, kernel, to)
+        })?;
+        if suite != NEWEST {
+            continue;
+        }
+        let busybox = busybox::make(&setup.cache, &setup.build, &setup.versions)?;
+        add("musl", &|to| {
+            initramfs::write_musl(setup, programs, &busybox, kernel, to)
+        })?;
+        if systems {
+            let debian = roots::guest(&setup.cache, &setup.versions)?;
+            add("debian13-system", &|to| {
+                initramfs::write_system(setup, programs, &debian, kernel, to)
+            })?;
+        }
     }
     Ok(guests)
 }

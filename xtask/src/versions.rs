@@ -34,6 +34,8 @@ pub(crate) struct Versions {
     pub(crate) bindgen: String,
     /// Version of QEMU in backports.
     pub(crate) qemu: String,
+    /// Version of the source of trixie's busybox.
+    pub(crate) busybox: String,
 }
 
 impl Versions {
@@ -59,6 +61,7 @@ impl Versions {
             rustc: version("rustc")?,
             bindgen: version("bindgen")?,
             qemu: version("qemu-system-x86")?,
+            busybox: apt.candidate("busybox")?.source_version()?.to_string(),
         })
     }
 }

@@ -3,6 +3,8 @@
 
 mod dead;
 mod guest;
+mod installed;
+mod musl;
 mod raw;
 mod reported;
 pub(crate) mod swap;
