@@ -19,6 +19,7 @@ pub(crate) mod fullness;
 pub(crate) mod give_back;
 pub(crate) mod handles;
 pub(crate) mod hibernation;
+pub(crate) mod lanes;
 pub(crate) mod manager;
 pub(crate) mod parts;
 pub(crate) mod queue;

@@ -50,7 +50,9 @@ use super::{
         Admission,
         Handles, //
     },
+    lanes::lane,
     queue::{
+        divide,
         one,
         Mode,
         Queue,
@@ -319,13 +321,20 @@ impl Engine {
                 }
             }
         }
-        if admitted.is_empty() {
+        let (reads, others) = divide(admitted, |bio| bio.op() == BioOp::Read);
+        self.enqueue(reads, true);
+        self.enqueue(others, false);
+    }
+
+    /// Gives bios that are all reads, or none, to a queue.
+    fn enqueue(self: &Arc<Self>, bios: BioList, are_reads: bool) {
+        if bios.is_empty() {
             return;
         }
         let cpu = u32::from(CpuId::current()) as usize;
         let active = self.active.load(Relaxed).max(1);
-        if let Some(queue) = self.queues.get(cpu % active) {
-            let (sent, failed) = queue.enqueue(admitted, &self.shared);
+        if let Some(queue) = self.queues.get(lane(are_reads, cpu, active)) {
+            let (sent, failed) = queue.enqueue(bios, &self.shared);
             if sent.ring(&self.shared.counters) {
                 self.retry();
             }

@@ -13,6 +13,7 @@ use super::{
     },
     engine::Engine,
     events::Events,
+    lanes,
     tuning, //
 };
 use crate::{
@@ -412,7 +413,7 @@ impl Manager {
     ) -> Result<Arc<Self>> {
         // The time that the guest is suspended does not count.
         let workqueue = Arc::new(WorkQueue::new(c"tmem-device", true)?, GFP_KERNEL)?;
-        let queues = (cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
+        let queues = lanes::wanted(cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
         let engine = Engine::new(queues, counters)?;
         let state = State {
             link: Link::Absent,

@@ -380,7 +380,7 @@ impl Inner {
 }
 
 /// Divides bios into those that `are` and those that are not.
-fn divide(mut bios: BioList, are: impl Fn(&Bio) -> bool) -> (BioList, BioList) {
+pub(crate) fn divide(mut bios: BioList, are: impl Fn(&Bio) -> bool) -> (BioList, BioList) {
     let (mut those, mut others) = (BioList::new(), BioList::new());
     while let Some(bio) = bios.pop() {
         if are(&bio) {

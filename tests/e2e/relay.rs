@@ -129,3 +129,42 @@ fn a_driver_does_not_read_configuration_space_while_the_back_end_is_away() -> Re
     guest.power_off()?;
     daemon.stop()
 }
+
+/// The request queue that carries writes.
+const WRITES: u32 = 1;
+
+#[test]
+fn a_read_does_not_wait_for_writes() -> Result<()> {
+    let (_, daemon, relay, guest) = bed("reads-first")?;
+    guest.load_module()?;
+    guest.disk_appears()?;
+    assert!(dd(&guest, "if=/bin/busybox of=/dev/tmem0 oflag=direct")?);
+    relay.halt(Some(WRITES))?;
+    let write = "if=/bin/busybox of=/dev/tmem0 oflag=direct";
+    let line = format!("busybox dd bs=4096 count={COUNT} {write} >/dev/null 2>&1 & echo $!");
+    let writer = guest.sh(&line)?.trim().to_string();
+    let waits = || -> Result<bool> {
+        let stat = guest.read(&format!("/proc/{writer}/stat"))?;
+        Ok(stat.contains(" D "))
+    };
+    until("a write to wait for the device", NOTICED, || {
+        Ok(waits()?.then_some(()))
+    })?;
+    let gets = guest.counter("loads")?;
+    assert!(dd(&guest, "if=/dev/tmem0 of=/two iflag=direct")?);
+    assert_eq!(guest.counter("loads")? - gets, u64::from(COUNT));
+    assert!(waits()?, "the write was answered first");
+    relay.halt(None)?;
+    until("the write to end", NOTICED, || {
+        // Nobody may have asked for its status.
+        let stat = guest.read(&format!("/proc/{writer}/stat"));
+        Ok(stat.map_or(true, |stat| stat.contains(" Z ")).then_some(()))
+    })?;
+    guest.run(&format!(
+        "busybox dd if=/bin/busybox of=/one bs=4096 count={COUNT}"
+    ))?;
+    guest.run("busybox cmp /one /two")?;
+    bed::nothing_lost(&guest)?;
+    guest.power_off()?;
+    daemon.stop()
+}

@@ -22,6 +22,11 @@ pub(crate) mod blocks;
 pub(crate) mod handles;
 
 #[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/lanes.rs"]
+pub(crate) mod lanes;
+
+#[rustfmt::skip]
 #[allow(unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
 #[path = "../../guest/driver/parts.rs"]
 pub(crate) mod parts;

@@ -18,6 +18,8 @@ mod bits;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod moved_read;
 #[cfg(test)]
 mod parts;

@@ -10,10 +10,12 @@
 mod message;
 mod session;
 
+use crate::wait::until;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use message::GET_CONFIG;
+use message::GET_FEATURES;
 use message::GET_PROTOCOL_FEATURES;
 use message::GET_VRING_BASE;
 use message::Message;
@@ -23,12 +25,16 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use session::Session;
 use session::base;
+use session::enable;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
@@ -57,6 +63,10 @@ struct Seen {
     is_over: AtomicBool,
     replays: AtomicU64,
     reads: AtomicU64,
+    /// A ring that is not to be served.
+    to_halt: Mutex<Option<u32>>,
+    /// The one that is not.
+    halted: Mutex<Option<u32>>,
 }
 
 impl Relay {
@@ -99,6 +109,17 @@ impl Relay {
         self.seen.replays.load(SeqCst)
     }
 
+    /// Has the back end leave a ring alone, and serve the one it left alone before.
+    ///
+    /// # Errors
+    /// There is no back end.
+    pub fn halt(&self, ring: Option<u32>) -> Result<()> {
+        *lock(&self.seen.to_halt) = ring;
+        until("the relay to hear of a ring", ANSWER, || {
+            Ok((*lock(&self.seen.halted) == ring).then_some(()))
+        })
+    }
+
     /// Reads of configuration space while there was no back end.
     pub fn fatal_reads(&self) -> u64 {
         self.seen.reads.load(SeqCst)
@@ -127,6 +148,7 @@ fn relay(front: &UnixStream, path: &Path, seen: &Seen) -> Result<()> {
     };
     while !seen.is_over.load(SeqCst) {
         relaying.look_after(path);
+        relaying.halt()?;
         let Some(message) = Message::receive(front)? else {
             continue;
         };
@@ -169,6 +191,24 @@ impl Relaying<'_> {
                 Err(error) => eprintln!("the relay: {error:#}"),
             }
         }
+    }
+
+    /// Has rings served, or not, as it was asked for.
+    fn halt(&self) -> Result<()> {
+        let (wanted, now) = (*lock(&self.seen.to_halt), *lock(&self.seen.halted));
+        let Some(back) = self.back.as_ref().filter(|_| wanted != now) else {
+            return Ok(());
+        };
+        for (ring, is_served) in [(now, true), (wanted, false)] {
+            if let Some(ring) = ring {
+                enable(ring, is_served).send(back)?;
+            }
+        }
+        // It has done so when it answers what comes after.
+        Message::request(GET_FEATURES, Vec::new()).send(back)?;
+        Message::receive(back)?.context("the back end does not answer")?;
+        *lock(&self.seen.halted) = wanted;
+        Ok(())
     }
 
     /// Does what a message of QEMU's wants. Gives what answers it.
@@ -247,6 +287,10 @@ impl Relaying<'_> {
         };
         Ok(Some(message.reply(body)))
     }
+}
+
+fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the peer has closed the connection.

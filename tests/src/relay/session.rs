@@ -132,6 +132,13 @@ impl Session {
     }
 }
 
+/// Has a ring served, or not.
+pub(super) fn enable(ring: u32, is_served: bool) -> Message {
+    let mut body = ring.to_le_bytes().to_vec();
+    body.extend(u32::from(is_served).to_le_bytes());
+    Message::request(SET_VRING_ENABLE, body)
+}
+
 /// Has a ring begin at `index`.
 pub(super) fn base(ring: u32, index: u16) -> Message {
     let mut body = ring.to_le_bytes().to_vec();
