@@ -37,21 +37,21 @@ impl OtherVmm {
         }
     }
 
-    /// A machine with the program as its disk; `None` if no program is named.
+    /// A machine with the program as its disk.
     ///
     /// # Errors
-    /// There is no such file.
-    pub fn machine(self, name: &str) -> Result<Option<HostOptions>> {
-        let Some(program) = std::env::var_os(self.variable()) else {
-            return Ok(None);
-        };
+    /// The environment names none, or there is no such file.
+    pub fn machine(self, name: &str) -> Result<HostOptions> {
+        let variable = self.variable();
+        let program = std::env::var_os(variable)
+            .with_context(|| format!("set {variable} to the path of a static program"))?;
         let program = std::fs::canonicalize(&program)
-            .with_context(|| format!("{} names no program", self.variable()))?;
-        Ok(Some(HostOptions {
+            .with_context(|| format!("{variable} names no program"))?;
+        Ok(HostOptions {
             name: name.into(),
             disk: Some(program),
             ..HostOptions::default()
-        }))
+        })
     }
 
     /// Takes the program from the disk of the outer guest; gives back what it says of its

@@ -33,6 +33,10 @@ pub(crate) struct Options {
     /// Run the daemon as it is shipped, without debug assertions.
     #[arg(long)]
     release: bool,
+    /// Run those tests that are left out otherwise, because they take long or need what cannot be
+    /// installed.
+    #[arg(long, requires = "filter")]
+    ignored: bool,
 }
 
 /// `cargo xtask e2e`.
@@ -42,7 +46,11 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     } else {
         Profile::Dev
     };
-    exec::shown(&mut tests(profile, options.filter.as_deref())?)
+    let mut tests = tests(profile, options.filter.as_deref())?;
+    if options.ignored {
+        tests.arg("--ignored");
+    }
+    exec::shown(&mut tests)
 }
 
 /// The command that runs the tests, with all they need made.

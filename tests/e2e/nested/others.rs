@@ -25,6 +25,7 @@ const APPEARS: Duration = Duration::from_secs(60);
 const DISK: &str = "/dev/vda";
 
 #[test]
+#[ignore = "needs a program that is in no package: see tests/README.md"]
 fn cloud_hypervisor_has_a_disk() -> Result<()> {
     with(OtherVmm::CloudHypervisor, "ch-disk", |host| {
         let place = place(host, &[], &[VM], true)?;
@@ -72,6 +73,7 @@ fn swaps_in_and_out(guest: &Guest<Other>, daemon: &Daemon) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs a program that is in no package: see tests/README.md"]
 fn cloud_hypervisor_has_the_native_device() -> Result<()> {
     with(OtherVmm::CloudHypervisor, "ch-native", |host| {
         let place = place(host, &["vm0"], &[], true)?;
@@ -99,6 +101,7 @@ fn cloud_hypervisor_has_the_native_device() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs a program that is in no package: see tests/README.md"]
 fn firecracker_has_a_disk() -> Result<()> {
     with(OtherVmm::Firecracker, "fc-disk", |host| {
         let place = place(host, &[], &[VM], true)?;
@@ -115,13 +118,9 @@ fn firecracker_has_a_disk() -> Result<()> {
     })
 }
 
-/// Does `work` on a machine where the VMM is installed, if the environment names its program.
+/// Does `work` on a machine where the VMM is installed, whose program the environment names.
 fn with(vmm: OtherVmm, name: &str, work: impl Fn(&Arc<Host>) -> Result<()>) -> Result<()> {
-    let Some(options) = vmm.machine(name)? else {
-        eprintln!("skipped: {} names no program", vmm.variable());
-        return Ok(());
-    };
-    on_host(&options, |host| {
+    on_host(&vmm.machine(name)?, |host| {
         let version = vmm.install(host)?;
         eprintln!("{}", version.lines().next().context("it has no version")?);
         work(host)
