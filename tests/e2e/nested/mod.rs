@@ -10,7 +10,6 @@ mod net;
 mod others;
 mod outer;
 mod store;
-mod swap_disk;
 mod topology;
 mod vhost_user;
 
