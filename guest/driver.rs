@@ -25,4 +25,5 @@ pub(crate) mod parts;
 pub(crate) mod queue;
 pub(crate) mod ratelimit;
 pub(crate) mod request;
+pub(crate) mod round_trip;
 pub(crate) mod tuning;

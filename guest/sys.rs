@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Safe abstractions over what the kernel crate does not have: virtio, bios,
-//! bio-based disks, filters on other disks, plugs, a lock for interrupt context,
+//! bio-based disks, filters on other disks, plugs, a lock for interrupt context, spinning,
 //! cancellable work, misc devices that hold the module, free page reporting.
 //!
 //! All of the module's `unsafe` code and all uses of C bindings are below here.
@@ -21,6 +21,7 @@ pub(crate) mod plug;
 pub(crate) mod reclaim;
 pub(crate) mod renewal;
 pub(crate) mod reporting;
+pub(crate) mod spin;
 pub(crate) mod split;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;

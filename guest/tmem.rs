@@ -60,6 +60,10 @@ module! {
             default: 0,
             description: "1 to put blocks that were read once, too; 0 to put them when they are read again (default)",
         },
+        poll_micros: u32 {
+            default: 50,
+            description: "Microseconds that a task looks for the answer to its read before it sleeps, at most; 0 to sleep at once (default 50)",
+        },
         settle_seconds: u32 {
             default: 30,
             description: "Seconds after which writes have ended that were under way when a filter came, on disks that take bios, such as device mapper's (default 30)",
@@ -92,7 +96,8 @@ impl kernel::Module for Tmem {
         let timeout = u32::clone(&module_parameters::reattach_timeout.value());
         let test_id = u32::clone(&module_parameters::test_device_id.value());
         let is_eager = u32::clone(&module_parameters::precache_eager.value()) != 0;
-        let manager = Manager::new(counters, timeout)?;
+        let poll = u32::clone(&module_parameters::poll_micros.value());
+        let manager = Manager::new(counters, timeout, poll)?;
         let settle = u32::clone(&module_parameters::settle_seconds.value());
         let filters = Filters::new(manager.clone(), is_eager, settle)?;
         let give_back = GiveBack::new(manager.engine())?;

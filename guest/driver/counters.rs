@@ -102,6 +102,10 @@ counters! {
     flush_requests,
     /// Notifications sent to the device.
     kicks,
+    /// Times that a task looked for the answer to its read before it would sleep.
+    attempted_polls,
+    /// Those among them that it did not have to sleep after.
+    successful_polls,
     /// Pages of bios that wait for a request or for the device.
     backlog,
     /// Writes that waited for a flush of the same page.

@@ -54,6 +54,7 @@ use super::{
     queue::{
         divide,
         one,
+        Awaited,
         Mode,
         Queue,
         Shared, //
@@ -80,6 +81,7 @@ use crate::sys::{
         IrqLock, //
     },
     plug, reclaim,
+    spin::Spin,
     virtio::QueueSet,
     virtqueue::Virtqueue,
     work::{
@@ -127,6 +129,8 @@ pub(crate) struct Engine {
     is_bereft: Atomic<bool>,
     /// The pages of the open swap disk are lost: its bios fail.
     is_disk_lost: Atomic<bool>,
+    /// How long a task looks for the answer to its read at most, in nanoseconds.
+    most_look: u64,
     /// All areas: first that of the swap disk, then those of filters.
     #[pin]
     pub(super) flushers: IrqLock<KVec<Flusher>>,
@@ -173,17 +177,18 @@ impl kernel::workqueue::WorkItem for Engine {
 
 impl plug::Unplug for Engine {
     fn unplug(this: &Arc<Self>, bios: BioList) {
-        this.dispatch(bios);
+        this.dispatch_for_task(bios);
     }
 }
 
 impl Engine {
-    /// Without a device and without pages.
+    /// Without a device and without pages. A task looks for the answer to its read for at most
+    /// `most_look` microseconds.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(queues: usize, counters: Arc<Counters>) -> Result<Arc<Self>> {
+    pub(crate) fn new(queues: usize, counters: Arc<Counters>, most_look: u32) -> Result<Arc<Self>> {
         let workqueue = WorkQueue::new(c"tmem-flush", false)?;
         let retry_queue = WorkQueue::new(c"tmem-retry", false)?;
         let queues = KBox::pin_slice(|_| Queue::new(), queues, GFP_KERNEL)?;
@@ -208,6 +213,7 @@ impl Engine {
                 answers: Atomic::new(0),
                 is_bereft: Atomic::new(false),
                 is_disk_lost: Atomic::new(false),
+                most_look: u64::from(most_look.min(tuning::MOST_LOOK_MICROS)) * 1000,
                 flushers <- new_irq_lock!(flushers, "tmem::flushers"),
                 extents: Atomic::new(0),
                 answer <- new_irq_lock!(Some((answer, false)), "tmem::answer"),
@@ -249,7 +255,7 @@ impl Engine {
     /// Takes a bio, perhaps to wait in the task's plug. In process context.
     pub(crate) fn gather(self: &Arc<Self>, bio: Bio) {
         if let Some(bio) = plug::gather(self, bio, tuning::PLUG) {
-            self.dispatch(one(bio));
+            self.dispatch_for_task(one(bio));
         }
     }
 
@@ -282,8 +288,27 @@ impl Engine {
         self.away.load(Relaxed) || self.shared.counters.backlog.get() > tuning::BACKLOG
     }
 
+    /// Sends bios of the running task, and looks for the answers that it waits for.
+    fn dispatch_for_task(self: &Arc<Self>, bios: BioList) {
+        let is_awaited = bios
+            .iter()
+            .any(|bio| bio.op() == BioOp::Read && bio.is_awaited());
+        // Whoever sees an interrupt deals with a device that lacks its pools.
+        let look = if is_awaited && !self.is_bereft() {
+            self.most_look
+        } else {
+            0
+        };
+        self.send(bios, look);
+    }
+
     /// Sends bios, or lets them wait.
-    pub(crate) fn dispatch(self: &Arc<Self>, mut bios: BioList) {
+    pub(crate) fn dispatch(self: &Arc<Self>, bios: BioList) {
+        self.send(bios, 0);
+    }
+
+    /// Sends bios, or lets them wait. Looks for the answers to reads for at most `look` nanoseconds.
+    fn send(self: &Arc<Self>, mut bios: BioList, look: u64) {
         let mut admitted = BioList::new();
         while let Some(bio) = bios.pop() {
             let Some(pages) = bio.pages() else {
@@ -322,24 +347,55 @@ impl Engine {
             }
         }
         let (reads, others) = divide(admitted, |bio| bio.op() == BioOp::Read);
-        self.enqueue(reads, true);
-        self.enqueue(others, false);
+        let awaited = self.enqueue(reads, true, look);
+        self.enqueue(others, false, 0);
+        if let Some((queue, awaited)) = awaited {
+            self.look(queue, awaited);
+        }
     }
 
-    /// Gives bios that are all reads, or none, to a queue.
-    fn enqueue(self: &Arc<Self>, bios: BioList, are_reads: bool) {
+    /// Gives bios that are all reads, or none, to a queue. Gives the requests whose answers are to be
+    /// looked for.
+    fn enqueue(
+        self: &Arc<Self>,
+        bios: BioList,
+        are_reads: bool,
+        look: u64,
+    ) -> Option<(&Queue, Awaited)> {
         if bios.is_empty() {
-            return;
+            return None;
         }
         let cpu = u32::from(CpuId::current()) as usize;
         let active = self.active.load(Relaxed).max(1);
-        if let Some(queue) = self.queues.get(lane(are_reads, cpu, active)) {
-            let (sent, failed) = queue.enqueue(bios, &self.shared);
-            if sent.ring(&self.shared.counters) {
-                self.retry();
-            }
-            self.fail(failed);
+        let queue = self.queues.get(lane(are_reads, cpu, active))?;
+        // Where reads have no queue of their own, there are answers that are not for a task.
+        let look = if active > 1 { look } else { 0 };
+        let (sent, failed, awaited) = queue.enqueue(bios, &self.shared, look);
+        if sent.ring(&self.shared.counters) {
+            self.retry();
         }
+        self.fail(failed);
+        Some((queue, awaited?))
+    }
+
+    /// Looks for answers, as long as they are likely to come soon and the CPU has nothing else to do.
+    fn look(self: &Arc<Self>, queue: &Queue, awaited: Awaited) {
+        let counters = &self.shared.counters;
+        counters.attempted_polls.add(1);
+        let spin = Spin::begin();
+        loop {
+            let look = queue.look(&awaited);
+            self.finish_used(queue, look.used);
+            if look.is_answered {
+                counters.successful_polls.add(1);
+            }
+            if look.is_over || !spin.goes_on() {
+                break;
+            }
+        }
+        let used = queue.stop_looking(awaited);
+        drop(spin);
+        self.finish_used(queue, used);
     }
 
     /// Sends a request that is not for I/O.
@@ -376,7 +432,12 @@ impl Engine {
         let Some(queue) = self.queues.get(index) else {
             return false;
         };
-        let mut used = queue.take_used();
+        self.finish_used(queue, queue.take_used())
+    }
+
+    /// Does what is to be done with requests that the device has used, and sends what waits for them.
+    /// Says whether one was among them that is, or was, awaited.
+    fn finish_used(self: &Arc<Self>, queue: &Queue, mut used: Stack) -> bool {
         let mut free = Stack::new();
         let mut answers = 0;
         let mut awaited = false;
@@ -399,6 +460,9 @@ impl Engine {
                     self.return_request(request, true);
                 }
             }
+        }
+        if answers == 0 {
+            return false;
         }
         self.answers.fetch_add(answers, Relaxed);
         if queue

@@ -410,11 +410,12 @@ impl Manager {
     pub(crate) fn new(
         counters: Arc<super::counters::Counters>,
         reattach_timeout: u32,
+        most_look: u32,
     ) -> Result<Arc<Self>> {
         // The time that the guest is suspended does not count.
         let workqueue = Arc::new(WorkQueue::new(c"tmem-device", true)?, GFP_KERNEL)?;
         let queues = lanes::wanted(cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
-        let engine = Engine::new(queues, counters)?;
+        let engine = Engine::new(queues, counters, most_look)?;
         let state = State {
             link: Link::Absent,
             session: None,
@@ -571,6 +572,10 @@ impl Manager {
         let Some((queues, renewal)) = settled.map(|s| (s.queues.clone(), s.renewal.clone())) else {
             return;
         };
+        if self.engine.is_bereft() {
+            // Who looked for an answer may have seen it, and nothing comes since.
+            self.workqueue.queue::<_, BEREFT>(self, 0);
+        }
         let (answers, in_flight) = self.engine.progress();
         if in_flight == 0 || answers != state.progress.1 {
             state.progress = (Instant::now(), answers);

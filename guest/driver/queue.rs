@@ -3,6 +3,11 @@
 //! A request queue: the bios that wait, and the virtqueue that carries requests while a device is
 //! there.
 
+mod awaited;
+
+pub(crate) use awaited::Awaited;
+
+use self::awaited::Watch;
 use super::{
     area::Area,
     counters::Counters,
@@ -80,12 +85,15 @@ struct Inner {
     /// Requests that go before all bios.
     ready: Stack,
     backlog: BioList,
+    watch: Watch,
 }
 
 /// What came of trying to send.
 #[derive(Default)]
 pub(crate) struct Sent {
     doorbell: Option<Doorbell>,
+    /// Something was added to the virtqueue.
+    added: bool,
     /// Nothing is in flight that could lead to another try.
     stuck: bool,
 }
@@ -131,21 +139,33 @@ impl Queue {
                 free: requests()?,
                 ready: Stack::new(),
                 backlog: BioList::new(),
+                watch: Watch::default(),
             }, "tmem::Queue"),
         }? Error)
     }
 
-    /// Takes bios. Gives back those that are to fail.
-    pub(crate) fn enqueue(&self, bios: BioList, shared: &Shared) -> (Sent, BioList) {
+    /// Takes bios. Gives back those that are to fail. Whoever waits for the others looks for their
+    /// answers for at most `look` nanoseconds, unless that is 0.
+    pub(crate) fn enqueue(
+        &self,
+        bios: BioList,
+        shared: &Shared,
+        look: u64,
+    ) -> (Sent, BioList, Option<Awaited>) {
         let mut inner = self.inner.lock();
         let (waiting, failed) = match inner.mode {
-            Mode::Fail => return (Sent::default(), bios),
+            Mode::Fail => return (Sent::default(), bios, None),
             Mode::Hold => divide(bios, |bio| shared.may_wait(bio)),
             Mode::Open => (bios, BioList::new()),
         };
         shared.counters.backlog.add(waiting.pages());
         inner.backlog.append(waiting);
-        (inner.send(shared), failed)
+        let mut sent = inner.fill(shared);
+        let may_look = look > 0 && sent.added && inner.backlog.is_empty();
+        // Before the device learns of them.
+        let awaited = may_look.then(|| inner.start_looking(look)).flatten();
+        inner.publish(&mut sent);
+        (sent, failed, awaited)
     }
 
     /// Takes the bios that wait, but should not.
@@ -196,20 +216,7 @@ impl Queue {
 
     /// Takes the requests that the device has used.
     pub(crate) fn take_used(&self) -> Stack {
-        let mut used = Stack::new();
-        let mut inner = self.inner.lock();
-        if let Some(vq) = inner.vq.as_mut() {
-            loop {
-                vq.disable_interrupts();
-                while let Some((request, _)) = vq.take_used() {
-                    used.push(request);
-                }
-                if vq.enable_interrupts() {
-                    break;
-                }
-            }
-        }
-        used
+        self.inner.lock().take_used()
     }
 
     /// Takes back requests for I/O whose bios have ended, and sends what waits.
@@ -295,6 +302,7 @@ impl Queue {
         let (vq, mut orphans) = {
             let mut inner = self.inner.lock();
             let ready = core::mem::replace(&mut inner.ready, Stack::new());
+            inner.watch.forget();
             (inner.vq.take(), ready)
         };
         let Some(mut vq) = vq else {
@@ -326,7 +334,40 @@ impl Inner {
         core::mem::replace(&mut self.backlog, BioList::new())
     }
 
+    /// Takes the requests that the device has used, and has it interrupt for the next, unless somebody
+    /// looks.
+    fn take_used(&mut self) -> Stack {
+        let mut used = Stack::new();
+        loop {
+            if let Some(vq) = self.vq.as_mut() {
+                vq.disable_interrupts();
+            }
+            self.drain_into(&mut used);
+            let is_done = match self.vq.as_mut() {
+                Some(vq) if !self.watch.is_on() => vq.enable_interrupts(),
+                _ => true,
+            };
+            if is_done {
+                return used;
+            }
+        }
+    }
+
     fn send(&mut self, shared: &Shared) -> Sent {
+        let mut sent = self.fill(shared);
+        self.publish(&mut sent);
+        sent
+    }
+
+    /// Shows the device what was added.
+    fn publish(&mut self, sent: &mut Sent) {
+        if let (Some(vq), true) = (self.vq.as_mut(), sent.added) {
+            sent.doorbell = vq.publish();
+        }
+    }
+
+    /// Adds what waits to the virtqueue, as far as it has room.
+    fn fill(&mut self, shared: &Shared) -> Sent {
         let attached = self.is_attached();
         let Self {
             mode,
@@ -335,6 +376,7 @@ impl Inner {
             free,
             ready,
             backlog,
+            watch,
         } = self;
         let (Some(vq), true) = (vq.as_mut(), attached) else {
             return Sent::default();
@@ -359,6 +401,7 @@ impl Inner {
             match vq.add(request) {
                 Ok(()) => {
                     added = true;
+                    watch.sent();
                     shared.counters.requests.add(1);
                     shared.counters.request_pages.add(u64::from(pages));
                     shared.counters.backlog.sub(before - backlog.pages());
@@ -373,7 +416,8 @@ impl Inner {
             }
         }
         Sent {
-            doorbell: if added { vq.publish() } else { None },
+            doorbell: None,
+            added,
             stuck: full && vq.in_flight() == 0,
         }
     }

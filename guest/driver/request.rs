@@ -149,6 +149,11 @@ impl Request {
         self.kind
     }
 
+    /// Whether it carries bios.
+    pub(crate) fn is_io(&self) -> bool {
+        matches!(self.kind, Kind::Io(_))
+    }
+
     /// The pages of its bios.
     pub(crate) fn pages(&self) -> Pages {
         self.pages

@@ -93,6 +93,10 @@ pub(crate) const FULL_MS: i64 = 100;
 /// How long hibernation waits for requests that are under way, in milliseconds.
 pub(crate) const DRAIN_MS: i64 = 1000;
 
+/// How long a task looks for the answer to its read at most, whatever the parameter says, in
+/// microseconds: it keeps its CPU meanwhile.
+pub(crate) const MOST_LOOK_MICROS: u32 = 1000;
+
 /// Between two messages about the same trouble, in milliseconds.
 pub(crate) const MESSAGE_MS: i64 = 10_000;
 

@@ -193,6 +193,12 @@ impl Bio {
         self.has_flag(kernel::bindings::req_flag_bits___REQ_NOWAIT)
     }
 
+    /// Whether somebody waits for the bio, as far as its flags tell: nobody waits for readahead, nor who
+    /// asked not to be made to wait.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.is_nowait() && !self.has_flag(kernel::bindings::req_flag_bits___REQ_RAHEAD)
+    }
+
     fn has_flag(&self, bit: u32) -> bool {
         // SAFETY: By the type invariant.
         unsafe { (*self.raw()).bi_opf & (1 << bit) != 0 }

@@ -7,6 +7,7 @@
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/suspend.h>
 #include <linux/swap.h>
 #include <linux/version.h>
@@ -265,6 +266,24 @@ void tmem_unplug(struct blk_plug_cb *cb)
 bool tmem_may_wait_for_reclaim(void)
 {
 	return !(current->flags & PF_KTHREAD) || current_is_kswapd();
+}
+
+void tmem_spin_begin(void)
+{
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
+		preempt_disable();
+}
+
+void tmem_spin_end(void)
+{
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
+		preempt_enable();
+}
+
+bool tmem_spin_goes_on(void)
+{
+	cpu_relax();
+	return !need_resched() && single_task_running();
 }
 
 struct workqueue_struct *tmem_alloc_workqueue(const char *name, bool freezable)

@@ -49,6 +49,11 @@ void tmem_bio_mark_read(struct bio *bio, unsigned int offset, unsigned int len);
 
 void tmem_unplug(struct blk_plug_cb *cb);
 bool tmem_may_wait_for_reclaim(void);
+/* Between the two the task keeps its CPU, where it may while it takes spinlocks. */
+void tmem_spin_begin(void);
+void tmem_spin_end(void);
+/* Waits for a moment; false when another task is to run on this CPU. */
+bool tmem_spin_goes_on(void);
 struct workqueue_struct *tmem_alloc_workqueue(const char *name, bool freezable);
 unsigned int tmem_disk_openers(struct gendisk *disk);
 

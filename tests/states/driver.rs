@@ -31,4 +31,10 @@ pub(crate) mod lanes;
 #[path = "../../guest/driver/parts.rs"]
 pub(crate) mod parts;
 
+#[cfg(test)]
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/round_trip.rs"]
+pub(crate) mod round_trip;
+
 pub(crate) use crate::tuning;

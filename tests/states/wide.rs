@@ -20,6 +20,8 @@ mod properties;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod round_trip;
+#[cfg(test)]
 mod slow_read;
 #[cfg(test)]
 mod sys;
