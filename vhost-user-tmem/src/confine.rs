@@ -60,6 +60,9 @@ const NETWORK: [u32; 2] = [2, 10];
 /// TCGETS, FIONREAD and FIONBIO (asm-generic/ioctls.h).
 const IOCTLS: &[u32] = &[0x5401, 0x541b, 0x5421];
 
+/// What kcmp(2) may compare (linux/kcmp.h): descriptors.
+const KCMP_FILE: u32 = 0;
+
 /// O_ACCMODE and O_CREAT of open(2): what is opened to be read only has none of them.
 const WRITES: u32 = 0o103;
 
@@ -292,6 +295,8 @@ fn allowed(role: Role) -> Allowed {
             .calls(KEEPING)
             .calls(ENDING)
             .with(SYS_socketpair, 0, &[UNIX])
+            // Whether queues have the same kick.
+            .with(libc::SYS_kcmp, 2, &[KCMP_FILE])
             .ioctls(IOCTLS),
         Role::Queue => all.calls(STORE).calls(QUEUE),
         Role::Store => all.calls(STORE),

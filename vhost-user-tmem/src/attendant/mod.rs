@@ -6,7 +6,7 @@
 //! No kick is lost, and none is taken twice: a kick stays in its eventfd until the queue's
 //! own thread reads it, right before it looks at the ring. The watcher only sees that it is there.
 //! Queues that share an eventfd take kicks from each other: one kick is for whichever thread reads
-//! it first, and for all queues that had none.
+//! it first, and who knows of the others tells them ([`Attendant::due`]).
 //! The watcher also starts all threads: who talks with a front end need not be able to.
 //! Whether there is a thread, and what it waits for, changes under one lock; a queue is given to the watcher
 //! under that lock, too, and a kick that has come by then is seen at once.
@@ -145,6 +145,24 @@ impl<W: Work> Attendant<W> {
         };
         drop(before);
         if begins {
+            self.watcher.call_now(self.id);
+        }
+    }
+
+    /// There may be something to do without a kick.
+    pub(crate) fn due(&self) {
+        let is_busy = {
+            let mut state = self.lock();
+            if state.is_over || state.kick.is_none() {
+                return;
+            }
+            state.is_due = true;
+            if state.is_busy {
+                self.wake();
+            }
+            state.is_busy
+        };
+        if !is_busy {
             self.watcher.call_now(self.id);
         }
     }

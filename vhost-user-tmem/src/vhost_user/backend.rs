@@ -134,9 +134,15 @@ impl Backend {
         (woken == Some(queue)).then_some(&*self.raised)
     }
 
-    /// Takes what has become readable, and serves the queue; `false` if it is not to be served any
-    /// more.
-    pub(super) fn work(&self, queue: usize, vring: &Vring<Memory>, ready: Ready) -> bool {
+    /// Takes what has become readable, calls `taken` if that was a kick, and serves the queue;
+    /// `false` if it is not to be served any more.
+    pub(super) fn work(
+        &self,
+        queue: usize,
+        vring: &Vring<Memory>,
+        ready: Ready,
+        taken: impl FnOnce(),
+    ) -> bool {
         self.set_up_thread();
         if self.has_ended() {
             return false;
@@ -149,6 +155,7 @@ impl Backend {
             faults::at("queue", &self.name);
             // An error is trouble.
             let _ = vring.read_kick();
+            taken();
         }
         if self.end_if_in_trouble(queue, vring) {
             return false;

@@ -6,8 +6,10 @@ mod connection;
 mod others;
 mod queues;
 mod requests;
+mod same_file;
 mod served;
 mod session;
+mod sharing;
 mod vring;
 
 pub use connection::{Connection, Then, Watched};

@@ -2,9 +2,10 @@
 //! The queues of a connection, and who attends to them.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::backend::Backend;
+use super::sharing::Sharing;
 use super::vring::Vring;
 use crate::attendant::{Attendant, Kick, Ready, Work};
 use crate::vm::Memory;
@@ -18,14 +19,17 @@ impl Queues {
     /// # Errors
     /// When the system has no file descriptor or thread to give.
     pub(super) fn serve(backend: &Arc<Backend>, vrings: Vec<Vring<Memory>>) -> io::Result<Self> {
-        let mut all = Self(Vec::new());
+        let (sharing, all) = (Arc::new(Sharing::default()), Arc::new(All::new()));
+        let mut queues = Self(Vec::new());
         for (number, vring) in vrings.into_iter().enumerate() {
             let attendant = Attendant::new(Queue {
                 backend: backend.clone(),
                 number,
                 vring: vring.clone(),
+                sharing: sharing.clone(),
+                all: all.clone(),
             })?;
-            all.0.push(attendant.clone());
+            queues.0.push(attendant.clone());
             let attendant = Arc::downgrade(&attendant);
             vring.on_change(move || {
                 if let Some(attendant) = attendant.upgrade() {
@@ -33,8 +37,10 @@ impl Queues {
                 }
             });
         }
+        // Nobody else sets it.
+        let _ = all.set(queues.0.iter().map(Arc::downgrade).collect());
         backend.attach();
-        Ok(all)
+        Ok(queues)
     }
 }
 
@@ -44,11 +50,28 @@ impl Drop for Queues {
     }
 }
 
+/// All queues of a connection, by number, once they are there.
+type All = OnceLock<Vec<Weak<Attendant<Queue>>>>;
+
 /// One of them.
 struct Queue {
     backend: Arc<Backend>,
     number: usize,
     vring: Vring<Memory>,
+    sharing: Arc<Sharing>,
+    all: Arc<All>,
+}
+
+impl Queue {
+    /// Has others look whose kick was taken.
+    fn tell_others(&self) {
+        for number in self.sharing.others(self.number) {
+            let other = self.all.get().and_then(|all| all.get(number));
+            if let Some(other) = other.and_then(Weak::upgrade) {
+                other.due();
+            }
+        }
+    }
 }
 
 impl Work for Queue {
@@ -58,6 +81,8 @@ impl Work for Queue {
 
     fn kick(&self) -> Option<Arc<Kick>> {
         self.backend.end_if_in_trouble(self.number, &self.vring);
+        // Before it is waited for.
+        self.sharing.set(self.number, self.vring.event());
         self.vring.kick()
     }
 
@@ -66,6 +91,7 @@ impl Work for Queue {
     }
 
     fn work(&self, ready: Ready) -> bool {
-        self.backend.work(self.number, &self.vring, ready)
+        let taken = || self.tell_others();
+        self.backend.work(self.number, &self.vring, ready, taken)
     }
 }

@@ -83,14 +83,19 @@ impl<M: GuestAddressSpace + 'static> Vring<M> {
         }
     }
 
+    /// The kick, also while the queue does not run.
+    pub(super) fn event(&self) -> Option<Arc<Kick>> {
+        let kick = self.kick.lock();
+        kick.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What is to be waited for; `None` while the queue does not run.
     pub(super) fn kick(&self) -> Option<Arc<Kick>> {
         let runs = self.change(|vring| {
             let state = vring.get_ref();
             state.is_enabled() && state.get_queue().ready()
         });
-        let kick = self.kick.lock().unwrap_or_else(PoisonError::into_inner);
-        kick.clone().filter(|_| runs)
+        self.event().filter(|_| runs)
     }
 
     /// Keeps a duplicate of a kick, which the crate keeps as well.

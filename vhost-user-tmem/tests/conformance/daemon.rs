@@ -62,6 +62,13 @@ impl Daemon {
         Self::start_as(program, log, &settings)
     }
 
+    /// The same where rings are looked at for so long, in microseconds.
+    pub(crate) fn start_polling(most: u64) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+        program.args(["--poll-max", &most.to_string()]);
+        Self::start_by(program, Stdio::inherit())
+    }
+
     fn start_by(program: Command, log: Stdio) -> Self {
         Self::start_as(program, log, "")
     }

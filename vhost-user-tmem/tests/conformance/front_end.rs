@@ -382,8 +382,22 @@ impl FrontEnd {
         rustix::io::write(self.kick_fd(), &1u64.to_ne_bytes()).unwrap();
     }
 
-    /// Makes a chain of descriptors available: offset, bytes, writable.
+    /// All queues that are started from now on are kicked by one event.
+    pub(crate) fn share_kick(&mut self) {
+        let [one, rest @ ..] = &mut self.kicks;
+        for other in rest {
+            *other = one.try_clone().unwrap();
+        }
+    }
+
+    /// Makes a chain of descriptors available: offset, bytes, writable. Kicks.
     pub(crate) fn offer(&mut self, chain: &[(u64, u32, bool)]) {
+        self.offer_unsaid(chain);
+        self.kick();
+    }
+
+    /// The same without a kick.
+    pub(crate) fn offer_unsaid(&mut self, chain: &[(u64, u32, bool)]) {
         for (at, (offset, bytes, writable)) in (0u16..).zip(chain) {
             let last = usize::from(at) + 1 == chain.len();
             let flags = u16::from(!last) | (u16::from(*writable) << 1);
@@ -397,7 +411,6 @@ impl FrontEnd {
         self.write(entry, &0u16.to_le_bytes());
         self.next = self.next.wrapping_add(1);
         self.write(self.parts + AVAILABLE + 2, &self.next.to_le_bytes());
-        self.kick();
     }
 
     /// The used index of the ring at this offset.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
 use crate::front_end::{
-    FrontEnd, GUEST, SET_VRING_ADDR, SET_VRING_CALL, SET_VRING_NUM, USER, pair, words,
+    AVAILABLE, FrontEnd, GUEST, SET_VRING_ADDR, SET_VRING_CALL, SET_VRING_NUM, USED, USER, pair,
+    words,
 };
-use crate::request::{OK, create_pool, get, put};
+use crate::request::{OK, create_pool, get, put, wait};
 
 /// An available ring over the used ring: each buffer that the device marks
 /// used makes the next one available.
@@ -90,6 +91,83 @@ fn a_queue_is_set_up_in_any_order_and_again() {
         assert_eq!(a.ask(SET_VRING_NUM, &pair(1, size.into()), &[]), Some(0));
         for _ in 0..300 {
             assert_eq!(get(&mut a, 0, 3), (OK, OK, 1), "{size}");
+        }
+    }
+}
+
+/// That it is the look that finds it, and not a kick, is tested without a daemon.
+#[test]
+fn an_index_that_turns_to_nonsense_while_it_is_looked_at_breaks_that_ring_alone() {
+    let daemon = Daemon::start_polling(1000);
+    let [mut a, mut b] = ["a", "b"].map(|name| {
+        let mut front_end = FrontEnd::connect(&daemon.socket(name), 1 << 20);
+        assert_eq!(front_end.share_memory(1 << 20), Some(0));
+        front_end.start();
+        assert_eq!(create_pool(&mut front_end, 0), OK);
+        front_end
+    });
+    // Looks get longer with each request that comes soon after one. The device asks for no
+    // notifications meanwhile (VIRTQ_USED_F_NO_NOTIFY).
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let until_it_sleeps = |a: &FrontEnd| {
+        let began = Instant::now();
+        while a.read(USED) & 1 == 1 {
+            assert!(Instant::now() < deadline, "it goes on looking");
+            std::thread::yield_now();
+        }
+        began.elapsed()
+    };
+    let mut look = Duration::ZERO;
+    while look < Duration::from_micros(200) {
+        assert_eq!(put(&mut a, 0, 3, 1), OK);
+        look = until_it_sleeps(&a);
+    }
+    assert_eq!(put(&mut a, 0, 3, 1), OK);
+    let used = a.used_index(USED);
+    // One more than the queue has room for, and nobody is notified.
+    a.write(AVAILABLE + 2, &used.wrapping_add(257).to_le_bytes());
+    until_it_sleeps(&a);
+    for _ in 0..3 {
+        a.kick();
+        assert_eq!(put(&mut b, 0, 3, 2), OK);
+        assert_eq!(get(&mut b, 0, 3), (OK, OK, 2));
+    }
+    assert_eq!(
+        a.used_index(USED),
+        used,
+        "nothing is taken from such a ring"
+    );
+
+    // Once it makes sense again and is set up anew, it is as good as ever.
+    a.write(AVAILABLE + 2, &used.to_le_bytes());
+    a.stop_queue();
+    a.start();
+    assert_eq!(get(&mut a, 0, 3), (OK, OK, 1));
+}
+
+/// The parts of the second queue, behind the buffers of the first.
+const SECOND: u64 = 0x1_0000;
+
+#[test]
+fn a_kick_that_queues_share_is_for_each_of_them() {
+    let daemon = Daemon::start();
+    let mut a = FrontEnd::connect(&daemon.socket("a"), 1 << 20);
+    assert_eq!(a.share_memory(1 << 20), Some(0));
+    a.share_kick();
+    let queues = [(1, 0), (2, SECOND)];
+    for (queue, parts) in queues {
+        a.turn_to(queue, parts);
+        a.start();
+    }
+    for _ in 0..2000 {
+        for (queue, parts) in queues {
+            a.turn_to(queue, parts);
+            a.offer_unsaid(&[(parts + 0x3000, 48, false), (parts + 0x4000, 80, true)]);
+        }
+        a.kick();
+        for (queue, parts) in queues {
+            a.turn_to(queue, parts);
+            wait(&a);
         }
     }
 }
