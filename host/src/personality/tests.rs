@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use virtio_serve::testing::{DriverQueue, Span};
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::{GoOn, Handler, Lane, Poller, Step, serve};
 
@@ -83,6 +83,22 @@ impl Handler for UseAll {
     }
 }
 
+/// The same as a device does it, for which a ring can be broken.
+struct UseAllOrBreak(UseAll);
+
+impl Handler for UseAllOrBreak {
+    fn step(&mut self, memory: &GuestMemoryMmap, queue: &mut Queue, go_on: GoOn<'_>) -> Step {
+        match queue.iter(memory).is_ok() {
+            true => self.0.step(memory, queue, go_on),
+            false => Step::Broken,
+        }
+    }
+
+    fn took(&mut self, time: Duration) {
+        self.0.took(time);
+    }
+}
+
 /// Has nothing to write to the buffers yet.
 struct Wait;
 
@@ -155,11 +171,26 @@ struct Late<'m> {
     looks: u32,
     /// Whether the driver was to notify of the buffer.
     needed_kick: bool,
+    /// The available index that it writes instead.
+    nonsense: Option<u16>,
 }
 
-impl Late<'_> {
+impl<'m> Late<'m> {
     const ADDED: u32 = 1000;
     const WANTED: u32 = 2000;
+
+    /// With one buffer at first.
+    fn new(memory: &'m GuestMemoryMmap) -> Self {
+        let mut driver = driver(memory, 1);
+        assert!(driver.needs_kick());
+        Self {
+            alone: Alone::new(memory, driver.device_side()),
+            driver,
+            looks: 0,
+            needed_kick: false,
+            nonsense: None,
+        }
+    }
 }
 
 impl Lane for Late<'_> {
@@ -174,8 +205,20 @@ impl Lane for Late<'_> {
     fn is_wanted(&mut self) -> bool {
         self.looks += 1;
         if self.looks == Self::ADDED {
-            let (addr, len) = (0x9000, 16);
-            self.driver.add(&[], &[Span { addr, len }]).unwrap();
+            match self.nonsense {
+                None => {
+                    let (addr, len) = (0x9000, 16);
+                    self.driver.add(&[], &[Span { addr, len }]).unwrap();
+                }
+                Some(index) => {
+                    let ring = GuestAddress(self.alone.queue.avail_ring());
+                    let index = index.to_le_bytes();
+                    self.alone
+                        .memory
+                        .write_slice(&index, ring.unchecked_add(2))
+                        .unwrap();
+                }
+            }
             self.needed_kick = self.driver.needs_kick();
         }
         self.looks >= Self::WANTED
@@ -185,14 +228,7 @@ impl Lane for Late<'_> {
 #[test]
 fn a_request_that_comes_while_the_ring_is_looked_at_needs_no_notification() {
     let memory = memory();
-    let mut driver = driver(&memory, 1);
-    assert!(driver.needs_kick());
-    let mut lane = Late {
-        alone: Alone::new(&memory, driver.device_side()),
-        driver,
-        looks: 0,
-        needed_kick: false,
-    };
+    let mut lane = Late::new(&memory);
     let mut handler = UseAll::default();
     let poller = &mut Poller::open(Duration::from_secs(3600));
     // It ends because somebody wants the queue, not after an hour.
@@ -200,6 +236,28 @@ fn a_request_that_comes_while_the_ring_is_looked_at_needs_no_notification() {
     assert_eq!(handler.times, 2);
     assert!(!lane.needed_kick);
     assert_eq!(lane.alone.signals, 2, "the driver hears of each before");
+}
+
+#[test]
+fn an_index_that_turns_to_nonsense_while_the_ring_is_looked_at_ends_the_look() {
+    let memory = memory();
+    for nonsense in [18, 0x8000, 0xffff] {
+        let mut lane = Late::new(&memory);
+        lane.nonsense = Some(nonsense);
+        let mut handler = UseAllOrBreak(UseAll::default());
+        let poller = &mut Poller::open(Duration::from_secs(3600));
+        // Neither after an hour nor because somebody wants the queue.
+        assert!(!serve(&mut handler, &mut lane, poller), "{nonsense}");
+        assert!(lane.looks < Late::WANTED);
+        assert_eq!((handler.0.times, lane.alone.signals), (1, 1));
+        // A driver that comes to its senses is asked to say so.
+        let (addr, len) = (0x9000, 16);
+        lane.driver.add(&[], &[Span { addr, len }]).unwrap();
+        assert!(lane.driver.needs_kick());
+        let poller = &mut Poller::never();
+        assert!(!serve(&mut handler, &mut lane, poller));
+        assert_eq!(handler.0.times, 2);
+    }
 }
 
 #[test]
