@@ -12,7 +12,7 @@ use super::firecracker::{activate, connect};
 use super::lane::Lane;
 use super::memory;
 use super::requests::{OK, block, discard, read, write};
-use crate::front_end::FrontEnd;
+use crate::front_end::{AVAILABLE, FrontEnd, SET_VRING_NUM, USED, pair};
 use crate::restart::crash_points::kill_at_each_stop;
 use crate::restart::host::{Host, Outside, wait_for};
 use crate::slots::BYTES;
@@ -98,6 +98,55 @@ fn a_machine_that_gets_another_device_begins_anew() {
     let (mut a, features) = connect(&host.socket(), memory());
     activate(&mut a, features);
     assert_eq!(read(&mut a, 1), (OK, vec![0; 4096]));
+}
+
+/// A driver that is reset: its rings are empty, and of this size once they are started.
+fn reset(a: &mut FrontEnd, size: u16) {
+    let rings = usize::try_from(USED + 0x1000 - AVAILABLE).unwrap();
+    a.write(AVAILABLE, &vec![0; rings]);
+    a.turn_to(0, 0);
+    a.set_size(size);
+}
+
+/// Its queue is stopped by one daemon or the next, and gets its size from either.
+#[test]
+fn a_queue_has_another_size_with_the_next_daemon() {
+    let mut host = host(Outside::Holder);
+    let mut a = FrontEnd::connect(&host.socket(), BYTES);
+    assert_eq!(a.share_memory(BYTES), Some(0));
+    reset(&mut a, 256);
+    a.start();
+    let mut blocks = 0..;
+    let mut check = |a: &mut FrontEnd| {
+        // Around each ring at least once.
+        for number in blocks.by_ref().take(70) {
+            assert_eq!(write(a, number, &block(3, number)), OK);
+        }
+        for number in 0..blocks.start {
+            assert_eq!(read(a, number), (OK, block(3, number)), "{number}");
+        }
+    };
+    check(&mut a);
+    for (size, killed) in [(64, 0), (128, 1), (32, 2), (256, 3)] {
+        let restart_at = |host: &mut Host, moment| {
+            if killed == moment {
+                host.restart(Signal::KILL);
+            }
+        };
+        restart_at(&mut host, 0);
+        a.stop_queue();
+        restart_at(&mut host, 1);
+        reset(&mut a, size);
+        assert_eq!(a.ask(SET_VRING_NUM, &pair(0, size.into()), &[]), Some(0));
+        restart_at(&mut host, 2);
+        a.start();
+        restart_at(&mut host, 3);
+        check(&mut a);
+        host.restart(Signal::KILL);
+        check(&mut a);
+    }
+    assert!(a.is_connected());
+    assert!(!host.logged().contains("another machine"));
 }
 
 /// Kills at random moments. `cargo xtask soak --kills` sets TMEM_KILLS and TMEM_SEED.
