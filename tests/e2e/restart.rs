@@ -11,6 +11,7 @@ use anyhow::ensure;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 use tmem_e2e::Daemon;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::DaemonPlace;
@@ -27,6 +28,9 @@ const LOAD: u64 = 224;
 const KILLS: &str = "TMEM_KILLS";
 const SEED: &str = "TMEM_SEED";
 const FEW: u64 = 8;
+
+/// How often it is said how far it is.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// The longest time from a look at the daemon to its end, in microseconds.
 const PAUSE: u64 = 300_000;
@@ -152,7 +156,8 @@ fn kill(
     goes_on: impl Fn() -> bool,
 ) -> Result<(Daemon, u64)> {
     let mut served = 0;
-    for _ in 0..count {
+    let mut said = Instant::now();
+    for kill in 0..count {
         served += until("every guest to swap", USED, || {
             let requests = requests(&daemon, names)?;
             let all = requests.iter().all(|requests| *requests > 0);
@@ -160,6 +165,11 @@ fn kill(
         })?;
         if !goes_on() {
             break;
+        }
+        if said.elapsed() > SAY_EVERY {
+            said = Instant::now();
+            let guests = names.join(", ");
+            eprintln!("{guests}: {kill} of {count} kills, {served} requests served");
         }
         // At any moment of its work.
         std::thread::sleep(Duration::from_micros(random.u64(..PAUSE)));
