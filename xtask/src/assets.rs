@@ -70,9 +70,18 @@ pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
 
 /// As [`make`], for one who needs the `setup`, too.
 pub(crate) fn make_from(setup: &Setup, profile: Profile, guests: Guests) -> Result<Assets> {
-    let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     println!("building the daemon and what runs in guests");
-    let daemon = programs::daemon(profile)?;
+    make_beside(setup, programs::daemon(profile)?, profile, guests)
+}
+
+/// As [`make_from`] where somebody else sees to it that `daemon` is built.
+pub(crate) fn make_beside(
+    setup: &Setup,
+    daemon: PathBuf,
+    profile: Profile,
+    guests: Guests,
+) -> Result<Assets> {
+    let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
     let programs = programs::in_guest()?;
     let made = project::made()?;
     let initramfs = made.join("initramfs.cpio");

@@ -16,16 +16,20 @@ use std::fs;
 /// What is done there.
 const SCRIPT: &str = "tests/dkms/check";
 
-/// `cargo xtask dkms`: fails unless apt, DKMS and `make install` go well with the
-/// module.
+/// `cargo xtask dkms`.
 pub(crate) fn command() -> Result<()> {
+    check(&setup::ensure(false)?)
+}
+
+/// Fails unless apt, DKMS and `make install` go well with the module.
+pub(crate) fn check(setup: &Setup) -> Result<()> {
     let Setup {
         cache,
         build,
         versions,
         ..
-    } = setup::ensure(false)?;
-    let metadata = cache.path(&headers::rust_headers_name(&versions)?);
+    } = setup;
+    let metadata = cache.path(&headers::rust_headers_name(versions)?);
     let work = project::made()?.join("dkms");
     if work.exists() {
         fs::remove_dir_all(&work).context("cannot remove what the last run left")?;

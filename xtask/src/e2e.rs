@@ -4,6 +4,7 @@
 use crate::assets;
 use crate::assets::Guests;
 use crate::exec;
+use crate::programs;
 use crate::programs::Profile;
 use crate::project;
 use anyhow::Result;
@@ -55,8 +56,13 @@ pub(crate) fn command(options: &Options) -> Result<()> {
 
 /// The command that runs the tests, with all they need made.
 pub(crate) fn tests(profile: Profile, filter: Option<&str>) -> Result<Command> {
+    on(&assets::make(profile, guests(filter)?)?, filter)
+}
+
+/// The command that runs the tests on `assets`, which have all they need.
+pub(crate) fn on(assets: &Assets, filter: Option<&str>) -> Result<Command> {
     let file = project::made()?.join("assets.json");
-    assets::make(profile, guests(filter)?)?.write(&file)?;
+    assets.write(&file)?;
     let mut cargo = chosen(filter);
     cargo
         .env("RUST_TEST_THREADS", PARALLEL)
@@ -68,11 +74,15 @@ pub(crate) fn tests(profile: Profile, filter: Option<&str>) -> Result<Command> {
 
 /// The command for the tests whose names contain `filter`.
 fn chosen(filter: Option<&str>) -> Command {
-    let mut cargo = project::cargo();
+    let mut cargo = build();
+    cargo.arg("--").args(filter);
     cargo
-        .args(["test", "--package", "tmem-e2e", "--features", "guests"])
-        .args(["--test", "e2e", "--"])
-        .args(filter);
+}
+
+/// The command that builds the tests, or runs them with what follows.
+pub(crate) fn build() -> Command {
+    let mut cargo = programs::tests();
+    cargo.args(["--features", "tmem-e2e/guests", "--test", "e2e"]);
     cargo
 }
 

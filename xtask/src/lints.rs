@@ -12,6 +12,7 @@ use crate::headers;
 use crate::project;
 use crate::roots::Root;
 use crate::setup;
+use crate::setup::Setup;
 use crate::sources;
 use crate::versions::Versions;
 use anyhow::Context;
@@ -37,17 +38,22 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     if options.format {
         return format(&setup::ensure(false)?.build);
     }
-    if let Some(left_out) = all(&|what| println!("==== {what}"))? {
+    let step = |what: &str| println!("==== {what}");
+    is_formatted(&step)?;
+    if let Some(left_out) = all(&setup::ensure(false)?, &step)? {
         println!("not checked: {left_out}");
     }
     Ok(())
 }
 
-/// All checks, with `step` called before each. Says what could not be checked.
-pub(crate) fn all(step: &dyn Fn(&str)) -> Result<Option<String>> {
+/// Fails unless all but the guest module's sources are formatted. `step` is called before.
+pub(crate) fn is_formatted(step: &dyn Fn(&str)) -> Result<()> {
     step("format");
-    exec::shown(project::cargo().args(["fmt", "--all", "--check"]))?;
+    exec::shown(project::cargo().args(["fmt", "--all", "--check"]))
+}
 
+/// All other checks, with `step` called before each. Says what could not be checked.
+pub(crate) fn all(setup: &Setup, step: &dyn Fn(&str)) -> Result<Option<String>> {
     step("lints");
     exec::shown(
         project::cargo()
@@ -68,7 +74,6 @@ pub(crate) fn all(step: &dyn Fn(&str)) -> Result<Option<String>> {
     )?;
 
     step("format and lints of the guest module");
-    let setup = setup::ensure(false)?;
     guest(&setup.cache, &setup.build, &setup.versions)?;
 
     step("licences and advisories");

@@ -5,6 +5,7 @@ use crate::exec;
 use crate::project;
 use anyhow::Result;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// How the daemon and the VMM are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,20 @@ pub(crate) enum Profile {
 /// Where a program runs that is linked statically, so that it needs nothing of
 /// a guest.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// The profile of what runs in guests under test.
+const GUEST: &str = "guest";
+
+/// That of what is shipped.
+const RELEASE: &str = "release";
+
+/// Programs, which are called as their packages are.
+const AGENT: &str = "tmem-agent";
+const DAEMON: &str = "vhost-user-tmem";
+const DRIVER: &str = "tmem-driver";
+const LOAD: &str = "tmem-load";
+const TMEMCTL: &str = "tmemctl";
+const VMM: &str = "tmem-vmm";
 
 /// The programs of this project that run in guests.
 pub(crate) struct InGuest {
@@ -33,66 +48,91 @@ pub(crate) struct Programs {
     pub(crate) daemon: PathBuf,
 }
 
+/// Builds all that runs in guests, at once: later it is only found.
+pub(crate) fn for_guests() -> Result<()> {
+    let all = [AGENT, DAEMON, DRIVER, LOAD, TMEMCTL, VMM];
+    linked_statically(GUEST, &all).map(drop)
+}
+
 /// Builds the load for disks and file systems.
 pub(crate) fn load() -> Result<PathBuf> {
-    Ok(linked_statically("guest", &["tmem-load"])?.join("tmem-load"))
+    Ok(linked_statically(GUEST, &[LOAD])?.join(LOAD))
 }
 
 /// Builds the driver in user space.
 pub(crate) fn driver() -> Result<PathBuf> {
-    Ok(linked_statically("guest", &["tmem-driver"])?.join("tmem-driver"))
+    Ok(linked_statically(GUEST, &[DRIVER])?.join(DRIVER))
 }
 
 /// Builds the daemon.
 pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
-    let mut cargo = project::cargo();
-    cargo.args(["build", "--package", "vhost-user-tmem"]);
-    let dir = match profile {
+    let mut cargo = match profile {
         Profile::Release => {
-            cargo.arg("--release");
-            "release"
+            let mut cargo = project::cargo();
+            cargo.args(["build", "--release", "--package", DAEMON]);
+            cargo
         }
-        Profile::Dev => "debug",
+        Profile::Dev => {
+            // With its smallest test: so it is built.
+            let mut cargo = tests();
+            cargo.args(["--no-run", "--quiet", "--test", "readme"]);
+            cargo
+        }
     };
     exec::shown(&mut cargo)?;
-    Ok(project::target()?.join(dir).join("vhost-user-tmem"))
+    daemon_of(profile)
+}
+
+/// Where the daemon is once it is built.
+pub(crate) fn daemon_of(profile: Profile) -> Result<PathBuf> {
+    let dir = match profile {
+        Profile::Release => RELEASE,
+        Profile::Dev => "debug",
+    };
+    Ok(project::target()?.join(dir).join(DAEMON))
+}
+
+/// A `cargo test` in the whole workspace, whatever of it is run: with other features, nearly
+/// everything would be built once more.
+pub(crate) fn tests() -> Command {
+    let mut cargo = project::cargo();
+    cargo.args(["test", "--workspace"]);
+    cargo
 }
 
 /// Builds what runs in guests.
 pub(crate) fn in_guest() -> Result<InGuest> {
-    let dir = linked_statically("guest", &["tmem-agent", "tmemctl"])?;
+    let dir = linked_statically(GUEST, &[AGENT, TMEMCTL])?;
     Ok(InGuest {
-        agent: dir.join("tmem-agent"),
-        tmemctl: dir.join("tmemctl"),
+        agent: dir.join(AGENT),
+        tmemctl: dir.join(TMEMCTL),
     })
 }
 
 /// Builds tmemctl as people install it.
 pub(crate) fn tmemctl() -> Result<PathBuf> {
-    Ok(linked_statically("release", &["tmemctl"])?.join("tmemctl"))
+    Ok(linked_statically(RELEASE, &[TMEMCTL])?.join(TMEMCTL))
 }
 
 /// Builds the programs as packages have them: tmemctl also goes into guests whose system
 /// is another.
 pub(crate) fn packaged() -> Result<Vec<PathBuf>> {
-    let mut programs = vec![daemon(Profile::Release)?];
-    let vmm = ["build", "--release", "--package", "tmem-vmm"];
-    exec::shown(project::cargo().args(vmm))?;
-    programs.push(project::target()?.join("release/tmem-vmm"));
-    programs.push(tmemctl()?);
-    Ok(programs)
+    let both = ["--package", DAEMON, "--package", VMM];
+    exec::shown(project::cargo().args(["build", "--release"]).args(both))?;
+    let dir = project::target()?.join(RELEASE);
+    Ok(vec![dir.join(DAEMON), dir.join(VMM), tmemctl()?])
 }
 
 /// Builds the VMM and the daemon for an outer guest.
 pub(crate) fn outer_programs(profile: Profile) -> Result<Programs> {
     let profile = match profile {
-        Profile::Release => "release",
-        Profile::Dev => "guest",
+        Profile::Release => RELEASE,
+        Profile::Dev => GUEST,
     };
-    let dir = linked_statically(profile, &["tmem-vmm", "vhost-user-tmem"])?;
+    let dir = linked_statically(profile, &[VMM, DAEMON])?;
     Ok(Programs {
-        vmm: dir.join("tmem-vmm"),
-        daemon: dir.join("vhost-user-tmem"),
+        vmm: dir.join(VMM),
+        daemon: dir.join(DAEMON),
     })
 }
 
@@ -100,8 +140,16 @@ pub(crate) fn outer_programs(profile: Profile) -> Result<Programs> {
 pub(crate) fn linked_statically(profile: &str, packages: &[&str]) -> Result<PathBuf> {
     let mut cargo = project::cargo();
     cargo.args(["build", "--profile", profile, "--target", TRIPLE]);
+    // Under test all have the same features, so that what they share is built once.
+    let chosen = match profile {
+        GUEST => {
+            cargo.arg("--workspace");
+            "--bin"
+        }
+        _ => "--package",
+    };
     for package in packages {
-        cargo.args(["--package", package]);
+        cargo.args([chosen, package]);
     }
     exec::shown(cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
     Ok(project::target()?.join(TRIPLE).join(profile))

@@ -12,6 +12,7 @@ use crate::programs::Profile;
 use crate::project;
 use crate::roots;
 use crate::setup;
+use crate::setup::Setup;
 use crate::sources;
 use anyhow::Context;
 use anyhow::Result;
@@ -24,12 +25,17 @@ const SCRIPT: &str = "tests/recipes/check";
 /// The first program of the guests that are started.
 const INIT: &str = "tests/recipes/init";
 
-/// `cargo xtask recipes`: fails unless each recipe gives a guest that swaps into the daemon.
+/// `cargo xtask recipes`.
 pub(crate) fn command() -> Result<()> {
-    let setup = setup::ensure(false)?;
+    check(&setup::ensure(false)?)
+}
+
+/// Fails unless each recipe gives a guest that swaps into the daemon.
+pub(crate) fn check(setup: &Setup) -> Result<()> {
     let root = roots::recipes(&setup.cache, &setup.versions)?;
     let module = guest::module(&setup.cache, &setup.build, &setup.versions)?;
-    let daemon = programs::daemon(Profile::Dev)?;
+    // Linked statically, which is built for outer guests anyway.
+    let daemon = programs::outer_programs(Profile::Dev)?.daemon;
     let in_guest = programs::in_guest()?;
     let (source, work) = (project::root(), project::made()?.join("recipes"));
     if work.exists() {
@@ -41,7 +47,7 @@ pub(crate) fn command() -> Result<()> {
         fs::create_dir_all(work.join(folder)).context("cannot make a folder")?;
     }
     let initramfs = work.join("initramfs.cpio");
-    initramfs::write(&setup, &module, &in_guest, &initramfs)?;
+    initramfs::write(setup, &module, &in_guest, &initramfs)?;
     let mut archive = Archive::default();
     archive.file("init", PROGRAM, &source.join(INIT))?;
     archive.finish_after(&[&initramfs], &work.join("boot/initrd.img"))?;

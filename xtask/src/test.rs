@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask test`: everything that must hold.
 
+use crate::assets;
+use crate::assets::Guests;
 use crate::dkms;
 use crate::e2e;
+use crate::exec;
 use crate::lints;
+use crate::programs;
 use crate::programs::Profile;
 use crate::project;
 use crate::recipes;
+use crate::setup;
+use crate::setup::Setup;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::num::NonZero;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Instant;
+use tmem_e2e::Assets;
 
 /// Tests that have run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,24 +36,20 @@ pub(crate) fn command() -> Result<()> {
     let start = Instant::now();
     let step = |what: &str| println!("==== {what} ({} s)", start.elapsed().as_secs());
 
-    let left_out = lints::all(&step)?;
-
-    step("the guest module in DKMS");
-    dkms::command()?;
-
-    step("recipes for VMMs");
-    recipes::command()?;
+    lints::is_formatted(&step)?;
+    let setup = setup::ensure(false)?;
+    let (left_out, assets) = made_and_checked(&setup, &step)?;
+    // Others may use the cache meanwhile.
+    drop(setup);
 
     step("unit and documentation tests");
-    let mut units = project::cargo();
-    units.args(["test", "--workspace", "--no-fail-fast"]);
-    let units = count(&mut units)?;
+    let units = count(&mut units(), false)?;
 
     step("interleavings of threads in the store");
-    let interleavings = count(&mut interleavings())?;
+    let interleavings = count(interleavings().arg("interleavings"), false)?;
 
     step("end-to-end tests");
-    let guests = count(&mut e2e::tests(Profile::Dev, None)?)?;
+    let guests = count(&mut e2e::on(&assets, None)?, true)?;
 
     let all = [units, interleavings, guests];
     let passed: u64 = all.iter().map(|counts| counts.passed).sum();
@@ -61,6 +65,64 @@ pub(crate) fn command() -> Result<()> {
     Ok(())
 }
 
+/// What could not be checked, and what the end-to-end tests need. Checks and tests are built, and
+/// what is installed, packed or started in guests is made beside them: much of that waits, or uses
+/// one CPU. When tests run, nothing else does.
+fn made_and_checked(
+    setup: &Setup,
+    step: &(dyn Fn(&str) + Sync),
+) -> Result<(Option<String>, Assets)> {
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| made(setup, step).inspect_err(shown));
+        let checked = checked(setup, step).inspect_err(shown);
+        let made = made.join();
+        let made = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((checked?, made?))
+    })
+}
+
+/// The other half may go on for minutes.
+fn shown(error: &anyhow::Error) {
+    println!("error: {error:#}");
+}
+
+fn checked(setup: &Setup, step: &dyn Fn(&str)) -> Result<Option<String>> {
+    let left_out = lints::all(setup, step)?;
+    step("building the tests");
+    exec::shown(programs::tests().arg("--no-run"))?;
+    exec::shown(e2e::build().arg("--no-run"))?;
+    Ok(left_out)
+}
+
+fn made(setup: &Setup, step: &dyn Fn(&str)) -> Result<Assets> {
+    step("the guest module in DKMS");
+    dkms::check(setup)?;
+
+    step("building what runs in guests");
+    programs::for_guests()?;
+
+    step("recipes for VMMs");
+    recipes::check(setup)?;
+
+    step("making guests and packages");
+    let daemon = programs::daemon_of(Profile::Dev)?;
+    let all = Guests::All { packages: true };
+    let assets = assets::make_beside(setup, daemon, Profile::Dev, all)?;
+    exec::shown(interleavings().arg("--no-run"))?;
+    Ok(assets)
+}
+
+/// What needs no guests. Twice as many tests at a time as there are CPUs: those that start
+/// programs wait for them most of the time.
+fn units() -> Command {
+    let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut command = programs::tests();
+    command
+        .arg("--no-fail-fast")
+        .env("RUST_TEST_THREADS", (2 * cpus).to_string());
+    command
+}
+
 /// The tests that a scheduler of its own runs. It takes the place of the standard
 /// library's locks, so that the store is built anew for it.
 fn interleavings() -> Command {
@@ -68,13 +130,15 @@ fn interleavings() -> Command {
     let mut command = project::cargo();
     command
         .args(["test", "--package", "tmem-store", "--lib", "--no-fail-fast"])
-        .args(["--target-dir", "target/shuttle", "interleavings"])
+        .args(["--target-dir", "target/shuttle"])
         .env("RUSTFLAGS", format!("{flags} --cfg shuttle"));
     command
 }
 
-/// Runs a `cargo test`, shows its output and counts the tests in it.
-fn count(command: &mut Command) -> Result<Counts> {
+/// Runs a `cargo test`, shows its output and counts the tests in it; if they are `long`, with the
+/// seconds until each had ended.
+fn count(command: &mut Command, long: bool) -> Result<Counts> {
+    let start = Instant::now();
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
@@ -83,7 +147,11 @@ fn count(command: &mut Command) -> Result<Counts> {
     let mut counts = Counts::default();
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read what cargo prints")?;
-        println!("{line}");
+        if long && has_ended(&line) {
+            println!("{line} ({} s)", start.elapsed().as_secs());
+        } else {
+            println!("{line}");
+        }
         if let Some(more) = result(&line) {
             counts.passed += more.passed;
             counts.failed += more.failed;
@@ -94,6 +162,14 @@ fn count(command: &mut Command) -> Result<Counts> {
         bail!("the tests could not be built or run to their end ({status})");
     }
     Ok(counts)
+}
+
+/// Whether a line is such as `test a::b ... ok`.
+fn has_ended(line: &str) -> bool {
+    let outcome = line
+        .strip_prefix("test ")
+        .and_then(|test| test.rsplit_once(" ... "));
+    outcome.is_some_and(|(_, outcome)| ["ok", "FAILED"].contains(&outcome))
 }
 
 /// The counts in a line such as
@@ -126,5 +202,9 @@ mod tests {
             })
         );
         assert_eq!(result("test a::b ... ok"), None);
+        assert!(has_ended("test a::b ... ok"));
+        assert!(has_ended("test a::b ... FAILED"));
+        assert!(!has_ended("test a::b ... ignored, for its figures"));
+        assert!(!has_ended("test a::b has been running for over 60 seconds"));
     }
 }
