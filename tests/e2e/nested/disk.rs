@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The root on a virtio disk, with the kernel as Debian packs it.
+//! The root on a virtio disk, with the kernel as Debian packs it; and a daemon's disk beside it.
 
 use crate::bed;
 use crate::nested;
+use crate::nested::swap_disk;
 use anyhow::Context;
 use anyhow::Result;
 use std::path::Path;
@@ -40,7 +41,7 @@ fn content_survives(host: &Arc<Host>, path: &Path) -> Result<()> {
     host.run(&format!(
         "busybox dd if={from} of={READ_ONLY} bs=512 count=20000"
     ))?;
-    let guest = launch(host, "writer", path, true)?;
+    let guest = launch(host, "writer", path, true, &[])?;
     let sum = guest.sh(&format!(
         "{NUMBERS} | busybox tee /numbers | busybox sha256sum"
     ))?;
@@ -50,7 +51,10 @@ fn content_survives(host: &Arc<Host>, path: &Path) -> Result<()> {
     assert_eq!(read_back(&guest)?, sum);
     guest.power_off()?;
 
-    let guest = launch(host, "reader", path, false)?;
+    let place = swap_disk::place(host)?;
+    let socket = format!("socket={}", swap_disk::socket(&place).display());
+    let swap = ["--tmem-swap".to_owned(), socket];
+    let guest = launch(host, "reader", path, false, &swap)?;
     assert_eq!(read_back(&guest)?, sum);
     // A disk that is only read is what the file is, and stays so.
     let theirs = host.run(&format!("busybox sha256sum {READ_ONLY}"))?;
@@ -62,6 +66,8 @@ fn content_survives(host: &Arc<Host>, path: &Path) -> Result<()> {
             .0,
         0
     );
+    // After the other two.
+    swap_disk::serves(&guest, "vdc", &place)?;
     guest.power_off()
 }
 
@@ -71,7 +77,13 @@ fn read_back(guest: &Guest<Vmm>) -> Result<String> {
     guest.sh("busybox sha256sum </numbers")
 }
 
-fn launch(host: &Arc<Host>, name: &str, disk: &Path, packed: bool) -> Result<Guest<Vmm>> {
+fn launch(
+    host: &Arc<Host>,
+    name: &str,
+    disk: &Path,
+    packed: bool,
+    more: &[String],
+) -> Result<Guest<Vmm>> {
     let guest = nested::guest(
         host,
         VmOptions {
@@ -83,6 +95,7 @@ fn launch(host: &Arc<Host>, name: &str, disk: &Path, packed: bool) -> Result<Gue
                 disk.display().to_string(),
                 format!("path={READ_ONLY},readonly=on"),
             ],
+            more: more.to_vec(),
             ..VmOptions::default()
         },
     )?;

@@ -10,6 +10,7 @@ mod net;
 mod others;
 mod outer;
 mod store;
+mod swap_disk;
 mod topology;
 mod vhost_user;
 
