@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::time::{Duration, Instant};
+
 use crate::codec;
 use crate::index::{Key, split};
 use crate::tier::{Codec, Content, Payload, Temperature};
@@ -354,4 +356,65 @@ fn eviction_goes_on_to_a_shard_with_pages() {
     assert_eq!(pool.pages().evict(oldest, false, false), Some(0));
     drop(held);
     assert_eq!(pool.pages().evict(oldest, false, false), Some(1));
+}
+
+/// A page that does not compress.
+fn noise(seed: u64) -> Page {
+    let (mut page, mut state) = ([0; PAGE_SIZE], seed | 1 << 63);
+    for word in page.chunks_exact_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        word.copy_from_slice(&state.to_le_bytes());
+    }
+    page
+}
+
+/// Threads that lost their CPU while they read pages of the client's, in each segment: nothing
+/// can be moved, and a put that needs memory sleeps for them, but not for long.
+#[test]
+fn readers_that_stay_hold_a_put_up_for_a_moment_only() {
+    const PUTS: u32 = 10;
+    /// What each sleeps at least in all, and what it may take on a busy machine.
+    const SLEPT: Duration = Duration::from_millis(8);
+    const BOUND: Duration = Duration::from_secs(2);
+    let client = client(0);
+    client.set_quota(1 << 20);
+    let config = PoolConfig::new(PoolKind::Persistent);
+    client.create_pool(0, config).expect("a pool");
+    let pool = client.pool(0).expect("the pool");
+    let mut pages = 0;
+    while pool.put(&OBJECT, pages, &noise(pages)).result.is_ok() {
+        pages += 1;
+    }
+    for index in (0..pages).filter(|index| index % 2 == 1) {
+        assert_eq!(pool.flush(&OBJECT, index, 1), 1);
+    }
+    let budget = &pool.pages().budget;
+    let read: Vec<_> = (0..pages)
+        .filter(|index| index % 2 == 0)
+        .map(|index| {
+            let (block, nth) = split(index);
+            let key = Key::new(&pool.pages().seed, &OBJECT, block);
+            let shard = pool.pages().shard(key.shard());
+            let (entry, _) = shard.view(&key, nth).expect("it is kept");
+            budget.log.pin(&budget.store.arena, entry)
+        })
+        .collect();
+
+    let puts = || {
+        let put = |nth| pool.put(&[2; 24], nth, &noise(pages + nth)).result;
+        (0..u64::from(PUTS))
+            .filter(|nth| put(*nth).is_err())
+            .count()
+    };
+    let began = Instant::now();
+    assert_eq!(puts(), 10, "there is room without what is read");
+    let time = began.elapsed();
+    assert!(time > PUTS * SLEPT, "nobody was waited for: {time:?}");
+    assert!(time < PUTS * BOUND, "{time:?}");
+    for pin in read {
+        budget.unpin(pin);
+    }
+    assert_eq!(puts(), 0, "it is not moved when nobody reads it");
 }
