@@ -182,8 +182,9 @@ impl Relaying<'_> {
         if self.back.is_none()
             && let Ok(back) = connect(path)
         {
+            let halted = *lock(&self.seen.halted);
             // A back end that goes while it is told is tried again.
-            match self.session.replay(&back) {
+            match self.session.replay(&back, halted) {
                 Ok(()) => {
                     self.seen.replays.fetch_add(1, SeqCst);
                     self.back = Some(back);

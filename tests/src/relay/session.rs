@@ -63,8 +63,9 @@ impl Session {
         }
     }
 
-    /// Tells a new back end all of it. What is in a ring beyond its used index is done again.
-    pub(super) fn replay(&self, to: &UnixStream) -> Result<()> {
+    /// Tells a new back end all of it. What is in a ring beyond its used index is done again; but
+    /// one that is `halted` is not served.
+    pub(super) fn replay(&self, to: &UnixStream, halted: Option<u32>) -> Result<()> {
         Message::request(SET_OWNER, Vec::new()).send(to)?;
         // Back ends acknowledge only what they were asked about.
         for code in [GET_FEATURES, GET_PROTOCOL_FEATURES] {
@@ -82,8 +83,12 @@ impl Session {
                 self.resend(ring.get(&code), to)?;
             }
             base(*number, self.used(*number)?).send(to)?;
-            for code in [SET_VRING_CALL, SET_VRING_KICK, SET_VRING_ENABLE] {
+            for code in [SET_VRING_CALL, SET_VRING_KICK] {
                 self.resend(ring.get(&code), to)?;
+            }
+            match halted == Some(*number) {
+                true => enable(*number, false).send(to)?,
+                false => self.resend(ring.get(&SET_VRING_ENABLE), to)?,
             }
             let kick = ring.get(&SET_VRING_KICK);
             if let Some(kick) = kick.and_then(|kick| kick.files.first()) {
@@ -144,4 +149,64 @@ pub(super) fn base(ring: u32, index: u16) -> Message {
     let mut body = ring.to_le_bytes().to_vec();
     body.extend(u32::from(index).to_le_bytes());
     Message::request(SET_VRING_BASE, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: u64 = 0x1000;
+
+    fn words(first: [u32; 2], rest: &[u64]) -> Vec<u8> {
+        let first = first.iter().flat_map(|word| word.to_le_bytes());
+        let rest = rest.iter().flat_map(|word| word.to_le_bytes());
+        first.chain(rest).collect()
+    }
+
+    /// Of a front end with three rings.
+    fn session() -> Session {
+        let memory = tempfile::tempfile().unwrap();
+        memory.set_len(BYTES).unwrap();
+        let mut table = Message::request(SET_MEM_TABLE, words([1, 0], &[0, BYTES, 0, 0]));
+        table.files.push(memory.into());
+        let mut session = Session::default();
+        session.keep(table);
+        for ring in 0..3 {
+            for (code, body) in [
+                (SET_VRING_NUM, words([ring, 8], &[])),
+                (SET_VRING_ADDR, words([ring, 0], &[0, 0x100, 0x200, 0])),
+            ] {
+                session.keep(Message::request(code, body));
+            }
+            session.keep(enable(ring, true));
+        }
+        session
+    }
+
+    /// Which rings the next back end is told to serve.
+    fn served(halted: Option<u32>) -> Vec<u32> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let told = std::thread::spawn(move || {
+            let mut served = Vec::new();
+            // Until the end of the connection.
+            while let Ok(Some(message)) = Message::receive(&theirs) {
+                if message.needs_answer() {
+                    message.reply(vec![0; 8]).send(&theirs).unwrap();
+                }
+                if message.code == SET_VRING_ENABLE && message.u32(4) == 1 {
+                    served.push(message.u32(0));
+                }
+            }
+            served
+        });
+        session().replay(&ours, halted).unwrap();
+        drop(ours);
+        told.join().unwrap()
+    }
+
+    #[test]
+    fn a_ring_that_is_halted_stays_so_with_the_next_back_end() {
+        assert_eq!(served(None), [0, 1, 2]);
+        assert_eq!(served(Some(1)), [0, 2]);
+    }
 }
