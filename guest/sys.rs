@@ -2,7 +2,8 @@
 
 //! Safe abstractions over what the kernel crate does not have: virtio, bios,
 //! bio-based disks, filters on other disks, plugs, a lock for interrupt context, spinning,
-//! cancellable work, misc devices that hold the module, free page reporting.
+//! cancellable work, misc devices that hold the module, free page reporting,
+//! evictions from the page cache.
 //!
 //! All of the module's `unsafe` code and all uses of C bindings are below here.
 
@@ -11,7 +12,9 @@ pub(crate) mod bio;
 pub(crate) mod blockdev;
 pub(crate) mod chain;
 pub(crate) mod clone;
+pub(crate) mod content;
 pub(crate) mod disk;
+pub(crate) mod eviction;
 pub(crate) mod hibernation;
 pub(crate) mod hook;
 pub(crate) mod irq_lock;

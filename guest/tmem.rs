@@ -64,6 +64,10 @@ module! {
             default: 50,
             description: "Microseconds that a task looks for the answer to its read before it sleeps, at most; 0 to sleep at once (default 50)",
         },
+        victim_workingset: u32 {
+            default: 0,
+            description: "1 to put only those evicted pages that the kernel counts among its working set; 0 for all (default)",
+        },
         settle_seconds: u32 {
             default: 30,
             description: "Seconds after which writes have ended that were under way when a filter came, on disks that take bios, such as device mapper's (default 30)",
@@ -96,10 +100,11 @@ impl kernel::Module for Tmem {
         let timeout = u32::clone(&module_parameters::reattach_timeout.value());
         let test_id = u32::clone(&module_parameters::test_device_id.value());
         let is_eager = u32::clone(&module_parameters::precache_eager.value()) != 0;
+        let is_choosy = u32::clone(&module_parameters::victim_workingset.value()) != 0;
         let poll = u32::clone(&module_parameters::poll_micros.value());
         let manager = Manager::new(counters, timeout, poll)?;
         let settle = u32::clone(&module_parameters::settle_seconds.value());
-        let filters = Filters::new(manager.clone(), is_eager, settle)?;
+        let filters = Filters::new(manager.clone(), is_eager, is_choosy, settle)?;
         let give_back = GiveBack::new(manager.engine())?;
         let hibernation = hibernation::Registration::new(manager.engine())?;
         let ids = [wire::DEVICE_ID, test_id];

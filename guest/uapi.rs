@@ -25,7 +25,7 @@ const READ: u32 = 2;
 /// Attaches a filter to a block device: takes a [`Target`].
 ///
 /// `EEXIST` when one is attached already, `ENXIO` when there is no such block device, `EOPNOTSUPP`
-/// when the device cannot have one, `EBUSY` when a filter is attached to a part of it, or to the
+/// when the device cannot have one, or the kernel does not tell what it evicts, `EBUSY` when a filter is attached to a part of it, or to the
 /// disk that it is a part of, `EINVAL` for an unknown kind, `EFBIG` when what is to be known of its
 /// pages would take too large a part of this machine's memory, `ENOMEM`. `ETIMEDOUT` when the disk's
 /// I/O does not end within ten seconds, or its queue is kept frozen; `EINTR` when a signal comes
@@ -69,6 +69,9 @@ pub enum Kind {
     Precache = 1,
     /// Pages that are swapped out; in a persistent pool.
     Preswap = 2,
+    /// As [`Self::Precache`], but they are put when the kernel evicts them, and removed when they are
+    /// read again.
+    Victim = 3,
 }
 
 impl Kind {
@@ -77,6 +80,7 @@ impl Kind {
         match number {
             1 => Some(Self::Precache),
             2 => Some(Self::Preswap),
+            3 => Some(Self::Victim),
             _ => None,
         }
     }
@@ -178,7 +182,7 @@ pub struct Filter {
     pub puts: u64,
     /// Pages that the host has refused.
     pub refused: u64,
-    /// Pages that were not put: read once only, or no room to copy them to.
+    /// Pages that were not put: read once only, no room to copy them to, or written to meanwhile.
     pub skipped: u64,
     /// Pages that are no longer valid on the host, because they were written, discarded or freed.
     pub invalidates: u64,
@@ -188,6 +192,12 @@ pub struct Filter {
     pub written_back: u64,
     /// Pages that were lost with the host, or could not be read or written.
     pub errors: u64,
+    /// Pages that the kernel has evicted, of which it was known where they were from.
+    pub evicted: u64,
+    /// Of those, pages that were not what had been read.
+    pub changed: u64,
+    /// Bytes of memory that the module takes to know about the pages.
+    pub known_bytes: u64,
 }
 
 impl Filter {
@@ -227,10 +237,13 @@ impl Filter {
             vanished: count(7),
             written_back: count(8),
             errors: count(9),
+            evicted: count(10),
+            changed: count(11),
+            known_bytes: count(12),
         }
     }
 
-    fn counts(&self) -> [u64; 10] {
+    fn counts(&self) -> [u64; 13] {
         [
             self.pages,
             self.hits,
@@ -242,6 +255,9 @@ impl Filter {
             self.vanished,
             self.written_back,
             self.errors,
+            self.evicted,
+            self.changed,
+            self.known_bytes,
         ]
     }
 }

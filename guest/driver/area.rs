@@ -3,7 +3,10 @@
 //! Areas: the pages of the swap disk, or of the block device that a filter is attached to.
 
 use super::{
-    blocks::Blocks,
+    blocks::{
+        Blocks,
+        Limits, //
+    },
     counters::Counter,
     handles::Handles,
     tuning, //
@@ -23,6 +26,7 @@ use crate::{
     },
 };
 use kernel::{
+    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         atomic::{
@@ -56,10 +60,10 @@ pub(crate) enum PageState {
 }
 
 impl PageState {
-    /// Bytes of memory that it takes to know about `pages` pages of a filter of this kind.
+    /// Bytes of memory that it takes at most to know about `pages` pages of a filter of this kind.
     pub(crate) fn bytes(kind: Kind, pages: u64) -> u64 {
         match kind {
-            Kind::Precache => Blocks::bytes(pages, Self::most_seen()),
+            Kind::Precache | Kind::Victim => Blocks::most_bytes(pages, Self::limits(kind)),
             Kind::Preswap => Handles::bytes(pages),
         }
     }
@@ -71,16 +75,32 @@ impl PageState {
     /// `ENOMEM`.
     pub(crate) fn new(kind: Kind, pages: u64) -> Result<Self> {
         Ok(match kind {
-            Kind::Precache => {
-                let blocks = Blocks::new(pages, Self::most_seen())?;
+            Kind::Precache | Kind::Victim => {
+                let blocks = Blocks::new(pages, Self::limits(kind))?;
                 Self::Cache(KBox::new(blocks, GFP_KERNEL)?)
             }
             Kind::Preswap => Self::Swap(Handles::new(pages)?),
         })
     }
 
-    fn most_seen() -> u64 {
-        sys::memory_pages().saturating_mul(tuning::SEEN_MEMORIES)
+    fn limits(kind: Kind) -> Limits {
+        let memory = sys::memory_pages();
+        let present = (memory << PAGE_SHIFT) / tuning::PRESENT_PART;
+        if kind == Kind::Victim {
+            // What is put when it is evicted need not be known to have been read. But a ticket has to
+            // last until then.
+            let buckets = usize::try_from(memory / tuning::TICKET_FRAMES).unwrap_or(usize::MAX);
+            return Limits {
+                seen: 0,
+                present,
+                buckets: buckets.clamp(tuning::BUCKETS, tuning::MOST_BUCKETS),
+            };
+        }
+        Limits {
+            seen: memory.saturating_mul(tuning::SEEN_MEMORIES),
+            present,
+            buckets: tuning::BUCKETS,
+        }
     }
 }
 
@@ -96,6 +116,8 @@ pub(crate) struct Counts {
     pub(crate) forgotten: Counter,
     pub(crate) written_back: Counter,
     pub(crate) errors: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) changed: Counter,
 }
 
 /// See the module.
@@ -107,6 +129,8 @@ pub(crate) struct Area {
     pub(super) known: IrqLock<PageState>,
     /// The device that is there has the pool, with what is known to be there.
     is_ready: Atomic<bool>,
+    /// What is got is removed, where the device can do so: it comes back when it is evicted.
+    pub(crate) is_exclusive: bool,
     pub(crate) counts: Counts,
 }
 
@@ -116,13 +140,19 @@ impl Area {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(pool: u32, object: ObjectId, known: PageState) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        pool: u32,
+        object: ObjectId,
+        known: PageState,
+        is_exclusive: bool,
+    ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 pool,
                 object,
                 known <- new_irq_lock!(known, "tmem::known"),
                 is_ready: Atomic::new(false),
+                is_exclusive,
                 counts: Counts {
                     hits: Counter::new(),
                     misses: Counter::new(),
@@ -134,6 +164,8 @@ impl Area {
                     forgotten: Counter::new(),
                     written_back: Counter::new(),
                     errors: Counter::new(),
+                    evicted: Counter::new(),
+                    changed: Counter::new(),
                 },
             }),
             GFP_KERNEL,

@@ -16,7 +16,7 @@
 //!   good when the put is answered. So no content that is older than a write is present after it,
 //!   in whatever order the disk, the host and the interrupts are.
 //! - There is one put at a time for each page, because the device keeps no order. A second one is
-//!   left out.
+//!   left out, and so is one of a page that is present: so no get of a page is under way while it is put.
 //! - Flushes need no such care: one that overtakes a put, or is overtaken, removes a good copy at
 //!   worst, and the next read misses.
 //!
@@ -28,6 +28,9 @@
 
 use super::{
     bits::Bits,
+    puts::Puts,
+    sparse::Sparse,
+    ticket::Ticket,
     tuning, //
 };
 use crate::{
@@ -36,17 +39,22 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Permission to put what a read brings, as long as no write came after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(u64);
-
-/// Where a read goes.
+/// Where a read goes. With a ticket, what it brings may be put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// The host has all pages.
-    Host,
-    /// To the disk; with a ticket, what it brings may be put.
+    Host(Option<Ticket>),
+    /// To the disk.
     Disk(Option<Ticket>),
+}
+
+impl Way {
+    /// The ticket.
+    pub(crate) fn ticket(self) -> Option<Ticket> {
+        match self {
+            Self::Host(ticket) | Self::Disk(ticket) => ticket,
+        }
+    }
 }
 
 /// Writes to the pages of a bucket.
@@ -55,12 +63,6 @@ struct Bucket {
     under_way: u32,
     /// The number of the last one that was submitted.
     last: u64,
-}
-
-/// A put under way.
-struct Put {
-    pages: Pages,
-    ticket: Ticket,
 }
 
 /// Pages that were read before. Several pages may share a bit: then one that was read once looks as
@@ -116,15 +118,26 @@ impl Seen {
     }
 }
 
+/// What may be known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Of about how many pages it is remembered that they were read.
+    pub(crate) seen: u64,
+    /// Bytes that it may take to know which pages are present.
+    pub(crate) present: u64,
+    /// Buckets. The more there are, the longer do tickets last.
+    pub(crate) buckets: usize,
+}
+
 /// The states of all pages.
 pub(crate) struct Blocks {
-    present: Bits,
+    present: Sparse,
     present_count: u64,
     seen: Seen,
     buckets: KVVec<Bucket>,
     /// Number of the last write to any page.
     writes: u64,
-    puts: KVVec<Put>,
+    puts: Puts,
     /// Copies that are not needed any more; some are forgotten when there are too many.
     garbage: KVVec<Extent>,
     /// What the disk has is not known: from this page on, pages are yet to become absent.
@@ -133,29 +146,40 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// For a disk of `pages` pages, none of them present. It is remembered of about `most_seen` pages
-    /// that they were read.
+    /// For a disk of `pages` pages, none of them present.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(pages: u64, most_seen: u64) -> Result<Self> {
+    pub(crate) fn new(pages: u64, limits: Limits) -> Result<Self> {
         Ok(Self {
-            present: Bits::new(pages)?,
+            present: Sparse::new(pages, limits.present)?,
             present_count: 0,
-            seen: Seen::new(pages, most_seen)?,
-            buckets: KVVec::from_elem(Bucket::default(), tuning::BUCKETS, GFP_KERNEL)?,
+            seen: Seen::new(pages, limits.seen)?,
+            buckets: KVVec::from_elem(Bucket::default(), limits.buckets, GFP_KERNEL)?,
             writes: 0,
-            puts: KVVec::with_capacity(tuning::COPIES, GFP_KERNEL)?,
+            puts: Puts::new(tuning::COPIES)?,
             garbage: KVVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
             unknown_from: None,
             pages,
         })
     }
 
-    /// Bytes of memory that the states of so many pages take.
-    pub(crate) fn bytes(pages: u64, most_seen: u64) -> u64 {
-        Bits::bytes(pages).saturating_add(Bits::bytes(Seen::size(pages, most_seen)))
+    /// Bytes of memory that the states of so many pages take at most.
+    pub(crate) fn most_bytes(pages: u64, limits: Limits) -> u64 {
+        Self::fixed_bytes(Seen::size(pages, limits.seen), limits.buckets)
+            .saturating_add(Sparse::most_bytes(pages, limits.present))
+    }
+
+    /// Bytes of memory that they take now.
+    pub(crate) fn bytes(&self) -> u64 {
+        Self::fixed_bytes(self.seen.size, self.buckets.len()) + self.present.bytes()
+    }
+
+    fn fixed_bytes(seen: u64, buckets: usize) -> u64 {
+        let buckets = buckets * size_of::<Bucket>();
+        let garbage = tuning::GARBAGE * size_of::<Extent>();
+        Bits::bytes(seen) + Puts::bytes(tuning::COPIES) + (buckets + garbage) as u64
     }
 
     /// Pages that the host should have.
@@ -169,17 +193,18 @@ impl Blocks {
     }
 
     /// The buckets of some pages, each once.
-    fn buckets_of(pages: Pages) -> impl Iterator<Item = usize> {
+    fn buckets_of(&self, pages: Pages) -> impl Iterator<Item = usize> {
+        let count = self.buckets.len();
         let size = u64::from(tuning::BUCKET_PAGES);
         let first = pages.index / size;
         let last = (pages.index + u64::from(pages.count.max(1)) - 1) / size;
         (first..=last)
-            .take(tuning::BUCKETS)
-            .map(|bucket| (bucket % tuning::BUCKETS as u64) as usize)
+            .take(count)
+            .map(move |bucket| bucket.checked_rem(count as u64).unwrap_or(0) as usize)
     }
 
     fn all<'a>(&'a self, pages: Pages) -> impl Iterator<Item = &'a Bucket> + 'a {
-        Self::buckets_of(pages).filter_map(|i| self.buckets.get(i))
+        self.buckets_of(pages).filter_map(|i| self.buckets.get(i))
     }
 
     /// Where a read of `pages` goes.
@@ -187,11 +212,33 @@ impl Blocks {
         if self.unknown_from.is_some() {
             return Way::Disk(None);
         }
-        if each(pages).all(|page| self.present.get(page)) {
-            return Way::Host;
-        }
         let written = self.all(pages).any(|bucket| bucket.under_way > 0);
-        Way::Disk((!written).then_some(Ticket(self.writes)))
+        let ticket = (!written).then_some(Ticket(self.writes));
+        if each(pages).all(|page| self.present.has(page)) {
+            Way::Host(ticket)
+        } else {
+            Way::Disk(ticket)
+        }
+    }
+
+    /// How many of `pages`, from the first on, should go the same way: those that are present to the
+    /// host. A few that are present between others that are not go to the disk with them, because
+    /// a disk reads what lies side by side at once.
+    pub(crate) fn alike(&self, pages: Pages) -> u32 {
+        let end = pages.index + u64::from(pages.count);
+        let is_there = |page: &u64| self.present.has(*page);
+        let run = (pages.index..end).take_while(is_there).count() as u32;
+        if run >= tuning::WORTH_CUTTING || run == pages.count {
+            return run;
+        }
+        let mut there = 0;
+        for page in pages.index + u64::from(run)..end {
+            there = if self.present.has(page) { there + 1 } else { 0 };
+            if there == tuning::WORTH_CUTTING {
+                return (page + 1 - pages.index) as u32 - there;
+            }
+        }
+        pages.count
     }
 
     fn is_good(&self, pages: Pages, ticket: Ticket) -> bool {
@@ -202,7 +249,7 @@ impl Blocks {
     /// the disk sees the write, [`Self::remove`] makes the pages absent.
     pub(crate) fn begin_write(&mut self, pages: Pages) {
         self.writes += 1;
-        for i in Self::buckets_of(pages) {
+        for i in self.buckets_of(pages) {
             if let Some(bucket) = self.buckets.get_mut(i) {
                 bucket.under_way += 1;
                 bucket.last = self.writes;
@@ -212,7 +259,7 @@ impl Blocks {
 
     /// The write to `pages` has ended.
     pub(crate) fn end_write(&mut self, pages: Pages) {
-        for i in Self::buckets_of(pages) {
+        for i in self.buckets_of(pages) {
             if let Some(bucket) = self.buckets.get_mut(i) {
                 bucket.under_way = bucket.under_way.saturating_sub(1);
             }
@@ -259,29 +306,32 @@ impl Blocks {
             .clear(first, tuning::FORGET_PAGES, |_| removed += 1);
         self.present_count -= removed;
         let next = first.saturating_add(tuning::FORGET_PAGES);
-        self.unknown_from = (next < self.pages).then_some(next);
+        let next = self.present.skip(next).filter(|next| *next < self.pages);
+        self.unknown_from = next;
         // Of all of them; the object is flushed as a whole.
         self.garbage.clear();
     }
 
-    /// Whether `pages`, which a read with this ticket has brought, are to be put: from here on they
-    /// are under way, until [`Self::end_put`]. With `eager` also those that were not read before.
-    pub(crate) fn begin_put(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> bool {
-        let known = each(pages).any(|page| self.seen.get(page));
-        for page in each(pages) {
+    /// Whether `page`, which a read with this ticket has brought, is to be put: from here on that is
+    /// under way, until [`Self::end_put`]. With `eager` also when it was not read before.
+    pub(crate) fn begin_put(&mut self, page: u64, ticket: Ticket, eager: bool) -> bool {
+        if !eager {
+            let is_known = self.seen.get(page);
             self.seen.note(page);
+            if !is_known {
+                return false;
+            }
         }
-        if !(known || eager)
-            || !self.is_good(pages, ticket)
-            || self.puts.iter().any(|put| overlap(put.pages, pages))
-            || self.puts.len() >= tuning::COPIES
-        {
-            return false;
-        }
-        // The room is there.
-        self.puts
-            .push_within_capacity(Put { pages, ticket })
-            .is_ok()
+        self.unknown_from.is_none()
+            && !self.present.has(page)
+            && self.is_good(one(page), ticket)
+            && self.puts.add(page, ticket)
+    }
+
+    /// Whether what is to be put of `page` is still what the disk has.
+    pub(crate) fn is_worth_putting(&self, page: u64) -> bool {
+        let ticket = self.puts.get(page);
+        ticket.is_some_and(|ticket| self.is_good(one(page), ticket))
     }
 
     /// Forgets which pages were read before, once these are too many: some of them each time.
@@ -292,45 +342,51 @@ impl Blocks {
     /// The host has answered a put of `page`: it has taken it, or else has no copy of it. Says
     /// whether the copy is good.
     pub(crate) fn answer_put(&mut self, page: u64, is_taken: bool) -> bool {
-        let one = Pages {
-            index: page,
-            count: 1,
-        };
-        let ticket = self
-            .puts
-            .iter()
-            .find(|put| overlap(put.pages, one))
-            .map(|put| put.ticket);
-        let is_good = is_taken && ticket.is_some_and(|ticket| self.is_good(one, ticket));
-        if self.present.set(page, is_good) {
-            if is_good {
-                self.present_count += 1;
-            } else {
-                self.present_count -= 1;
-            }
+        let ticket = self.puts.get(page);
+        let is_good = is_taken && ticket.is_some_and(|ticket| self.is_good(one(page), ticket));
+        let is_noted = is_good && self.note_present(page);
+        if !is_noted {
+            self.vanish(page);
         }
-        if is_taken && !is_good {
+        if is_taken && !is_noted {
             discard(&mut self.garbage, page);
         }
-        is_good
+        is_noted
     }
 
-    /// A put is over. When it was not `answered`, the host may have a copy or not.
-    pub(crate) fn end_put(&mut self, pages: Pages, answered: bool) {
-        if let Some(at) = self.puts.iter().position(|put| put.pages == pages) {
-            let _ = self.puts.remove(at);
+    /// Makes a page present, and others absent when there is no room for it. Says whether it is.
+    fn note_present(&mut self, page: u64) -> bool {
+        let mut added = self.present.add(page);
+        if added.is_none() {
+            let Self {
+                present, garbage, ..
+            } = self;
+            let mut dropped = 0;
+            present.drop_some(|page| {
+                dropped += 1;
+                discard(garbage, page);
+            });
+            self.present_count -= dropped;
+            added = self.present.add(page);
         }
+        if added == Some(true) {
+            self.present_count += 1;
+        }
+        added.is_some()
+    }
+
+    /// A put of `page` is over. When it was not `answered`, the host may have a copy or not.
+    pub(crate) fn end_put(&mut self, page: u64, answered: bool) {
+        self.puts.remove(page);
         if !answered {
-            self.remove(pages);
-            for page in each(pages) {
-                discard(&mut self.garbage, page);
-            }
+            self.vanish(page);
+            discard(&mut self.garbage, page);
         }
     }
 
     /// The host does not have `page` any more.
     pub(crate) fn vanish(&mut self, page: u64) {
-        if self.present.set(page, false) {
+        if self.present.take(page) {
             self.present_count -= 1;
         }
     }
@@ -339,12 +395,7 @@ impl Blocks {
     pub(crate) fn take_garbage(&mut self) -> Option<Extent> {
         // What was put again since is kept: the flush could come after the put.
         while let Some(mut extent) = self.garbage.pop() {
-            let is_put = |index, count| {
-                let pages = Pages { index, count };
-                self.puts.iter().any(|put| overlap(put.pages, pages))
-            };
-            let may_be_put = is_put(extent.index, extent.count);
-            let is_free = |page| !(self.present.get(page) || may_be_put && is_put(page, 1));
+            let is_free = |page| !(self.present.has(page) || self.puts.get(page).is_some());
             let end = extent.index + u64::from(extent.count);
             let Some(first) = (extent.index..end).find(|page| is_free(*page)) else {
                 continue;
@@ -369,8 +420,8 @@ fn each(pages: Pages) -> impl Iterator<Item = u64> {
     pages.index..pages.index + u64::from(pages.count)
 }
 
-fn overlap(a: Pages, b: Pages) -> bool {
-    a.index < b.index + u64::from(b.count) && b.index < a.index + u64::from(a.count)
+fn one(index: u64) -> Pages {
+    Pages { index, count: 1 }
 }
 
 /// Notes a copy that is not needed any more. When there is no room for it, it is forgotten: the

@@ -141,6 +141,8 @@ pub(crate) struct Engine {
     pub(super) answer: IrqLock<Option<(KBox<Request>, bool)>>,
     /// Ranges of memory in a request; 0 for a device that takes none back.
     pub(super) most_ranges: Atomic<usize>,
+    /// The device removes what is got from an ephemeral pool, if asked to.
+    removes: Atomic<bool>,
     /// The request that gives memory back, while it is not under way, and whether it was answered.
     #[pin]
     pub(super) relinquished: IrqLock<Option<(KBox<Request>, bool)>>,
@@ -192,7 +194,7 @@ impl Engine {
         let workqueue = WorkQueue::new(c"tmem-flush", false)?;
         let retry_queue = WorkQueue::new(c"tmem-retry", false)?;
         let queues = KBox::pin_slice(|_| Queue::new(), queues, GFP_KERNEL)?;
-        let disk = Area::new(DISK_POOL, [0; 24], PageState::Swap(Handles::new(0)?))?;
+        let disk = Area::new(DISK_POOL, [0; 24], PageState::Swap(Handles::new(0)?), false)?;
         disk.set_ready(true);
         let shared = Shared {
             counters,
@@ -218,6 +220,7 @@ impl Engine {
                 extents: Atomic::new(0),
                 answer <- new_irq_lock!(Some((answer, false)), "tmem::answer"),
                 most_ranges: Atomic::new(0),
+                removes: Atomic::new(false),
                 relinquished <- new_irq_lock!(Some((relinquish, false)), "tmem::relinquished"),
                 shared,
                 workqueue,
@@ -612,6 +615,11 @@ impl Engine {
         self.most_ranges.store(ranges, Relaxed);
     }
 
+    /// Sets whether the device can remove what is got.
+    pub(crate) fn set_removes(&self, removes: bool) {
+        self.removes.store(removes, Relaxed);
+    }
+
     /// Queues that there can be.
     pub(crate) fn queue_count(&self) -> usize {
         self.queues.len()
@@ -633,7 +641,15 @@ impl Engine {
                 .size()
                 .saturating_sub(crate::sys::chain::EXTRA_DESCRIPTORS)
                 .min(tuning::SEGMENTS);
-            queue.attach(vq, Room { run, segments });
+            let removes = self.removes.load(Relaxed);
+            queue.attach(
+                vq,
+                Room {
+                    run,
+                    segments,
+                    removes,
+                },
+            );
         }
         let segments = self.segments();
         self.most_pages.store(run.min(segments.into()), Relaxed);

@@ -6,9 +6,10 @@
 //!
 //! | filter | bio | where it goes |
 //! |---|---|---|
-//! | precache | read, all pages present | to the host; if that does not have one, to the disk |
+//! | precache | read, pages present | to the host; if that does not have one, to the disk |
 //! | | other read | to the disk; what it brings is put, see `blocks` |
-//! | | write, discard, … | the pages become absent, then to the disk |
+//! | victim | read | likewise; but what either brings is noted, and put when it is evicted: see `victims` |
+//! | both | write, discard, … | the pages become absent, then to the disk |
 //! | preswap | swap-out | to the host; if that refuses it, to the disk |
 //! | | other write, discard, … | its pages are the disk's from here on; to the disk |
 //! | | read | each page from where its newest copy is |
@@ -36,15 +37,18 @@
 //!
 //! In this order: the mutex of [`Filters`]; `open_mutex` of the disk, and its queue frozen (see
 //! `hook`); then those of `engine`, where `Area::known` is the one that the states of pages are
-//! under. `Filter::retries` comes after it. The manager's mutex is not taken under that of
+//! under. `Filter::retries` and `Filter::batch` come after it. Those of `victims` come under locks of the
+//! page cache, and none under them. The manager's mutex is not taken under that of
 //! [`Filters`], but for [`Backend::flush`].
 
+pub(crate) mod batch;
 pub(crate) mod homing;
 pub(crate) mod list;
 pub(crate) mod precache;
 pub(crate) mod preswap;
 pub(crate) mod purpose;
 pub(crate) mod route;
+pub(crate) mod victims;
 pub(crate) mod writeback;
 
 use super::{
@@ -77,6 +81,7 @@ use crate::{
     },
     uapi::Kind,
 };
+use batch::Batch;
 use kernel::{
     impl_has_delayed_work,
     prelude::*,
@@ -96,6 +101,7 @@ use kernel::{
     workqueue::DelayedWork,
 };
 use purpose::Purpose;
+use victims::Victims;
 
 static REGISTRY: Registry<Filter> = Registry::new();
 
@@ -103,6 +109,8 @@ static REGISTRY: Registry<Filter> = Registry::new();
 #[pin_data]
 pub(crate) struct Filter {
     pub(crate) kind: Kind,
+    /// No other filter ever has it.
+    pub(super) id: u32,
     /// Major and minor number.
     pub(crate) number: (u32, u32),
     pub(super) area: Arc<Area>,
@@ -139,6 +147,13 @@ pub(crate) struct Filter {
     /// Where blocks are copied to on their way to the host.
     #[pin]
     copies: IrqLock<CopiesStack>,
+    /// Those that wait to be sent.
+    #[pin]
+    batch: IrqLock<Batch>,
+    #[pin]
+    send: DelayedWork<Filter, BATCH>,
+    /// What is read is put when it is evicted.
+    victims: Option<Arc<Victims>>,
     is_eager: bool,
     // Dropped in this order.
     shadow: Shadow,
@@ -147,6 +162,25 @@ pub(crate) struct Filter {
 }
 
 const RETRY: u64 = 1;
+const BATCH: u64 = 2;
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, BATCH> for Filter { self.send }
+}
+
+impl work::Queued<BATCH> for Filter {
+    fn own_workqueue(&self) -> &work::WorkQueue {
+        self.engine.retry_queue()
+    }
+}
+
+impl kernel::workqueue::WorkItem<BATCH> for Filter {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.send_batch();
+    }
+}
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, RETRY> for Filter { self.retry }
@@ -179,8 +213,8 @@ impl hook::Filter for Filter {
             return this.pass(bio);
         }
         match (this.kind, bio.op()) {
-            (Kind::Precache, Op::Read) => this.read_block(bio),
-            (Kind::Precache, _) => this.write_block(bio),
+            (Kind::Precache | Kind::Victim, Op::Read) => this.read_block(bio),
+            (Kind::Precache | Kind::Victim, _) => this.write_block(bio),
             (Kind::Preswap, Op::Read) => this.swap_in(bio),
             (Kind::Preswap, Op::Write) if bio.is_swap_out() => this.swap_out(bio),
             (Kind::Preswap, _) => this.overwrite(bio),
@@ -221,7 +255,7 @@ impl Filter {
     /// Deals with a bio that the host could not serve.
     fn again(self: &Arc<Self>, bio: Bio) {
         match (self.kind, bio.op()) {
-            (Kind::Precache, _) => self.read_from_disk(bio),
+            (Kind::Precache | Kind::Victim, _) => self.read_from_disk(bio),
             (Kind::Preswap, Op::Read) => self.swap_in(bio),
             // As it was: put back by `release_homing`, or refused by the host.
             (Kind::Preswap, _) => self.write_to_disk(bio),
@@ -283,12 +317,13 @@ impl Filter {
     /// Ends what is scheduled; nothing is under way any more.
     fn cancel_work(self: &Arc<Self>) {
         self.engine.retry_queue().cancel_sync::<_, RETRY>(self);
+        self.engine.retry_queue().cancel_sync::<_, BATCH>(self);
     }
 
     /// Makes room for copies.
     fn stock(&self) -> Result {
         for _ in 0..tuning::COPIES {
-            let copies = crate::sys::clone::Copies::new()?;
+            let copies = crate::sys::clone::Copies::new(1)?;
             self.copies.lock().push(copies);
         }
         Ok(())

@@ -230,6 +230,8 @@ fn finish_cache(area: &Area, request: &Request, op: Op, offset: u32, count: u32)
             area.cache(|blocks| blocks.vanish(page));
             area.counts.vanished.add(1);
             failed += 1;
+        } else if request.removes() {
+            area.cache(|blocks| blocks.vanish(page));
         }
     }
     // Of a put, the answer for each page was noted; a read goes to the disk.

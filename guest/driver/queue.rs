@@ -134,7 +134,7 @@ impl Queue {
         try_pin_init!(Self {
             inner <- new_irq_lock!(Inner {
                 mode: Mode::Hold,
-                room: Room { run: 0, segments: 0 },
+                room: Room { run: 0, segments: 0, removes: false },
                 vq: None,
                 free: requests()?,
                 ready: Stack::new(),

@@ -76,6 +76,8 @@ pub(crate) struct Request {
     /// Where its pages are. None for a request that is free, or about a pool as a whole.
     area: Option<Arc<Area>>,
     pages: Pages,
+    /// What it gets is removed.
+    removes: bool,
     started: Started,
     next: Option<KBox<Request>>,
 }
@@ -93,6 +95,8 @@ pub(crate) struct Room {
     pub(crate) run: u32,
     /// Parts of memory.
     pub(crate) segments: usize,
+    /// What is got may be removed.
+    pub(crate) removes: bool,
 }
 
 impl Request {
@@ -102,6 +106,7 @@ impl Request {
             kind: Kind::Idle,
             area: None,
             pages: Pages { index: 0, count: 0 },
+            removes: false,
             started: Started::default(),
             next: None,
         };
@@ -159,6 +164,11 @@ impl Request {
         self.pages
     }
 
+    /// Whether what it got was removed.
+    pub(crate) fn removes(&self) -> bool {
+        self.removes
+    }
+
     /// Where its pages are.
     pub(crate) fn area(&self) -> Option<&Arc<Area>> {
         self.area.as_ref()
@@ -173,9 +183,14 @@ impl Request {
     }
 
     fn set_header_for(&mut self, op: Op, pool: u32, object: ObjectId, pages: Pages) {
+        let flags = if op == Op::Get && self.removes {
+            RequestFlags::REMOVE
+        } else {
+            RequestFlags::default()
+        };
         let header = RequestHeader {
             op: op as u16,
-            flags: RequestFlags::default(),
+            flags,
             pool,
             object,
             index: pages.index,
@@ -223,6 +238,7 @@ impl Request {
                 self.chain.push_bio(bio);
             }
         }
+        self.removes = room.removes && area.is_exclusive;
         self.area = Some(area);
         self.kind = Kind::Io(wire_op);
         self.pages = run;

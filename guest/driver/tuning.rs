@@ -113,11 +113,32 @@ pub(crate) fn retry_delay() -> Jiffies {
 /// Bios that can be on their way to the host at any one time without memory.
 pub(crate) const CARRIERS: u32 = 64;
 
-/// Copies of blocks that are on their way to the host at most, four pages each: 2 MiB.
-pub(crate) const COPIES: usize = 128;
+/// Copies of blocks that are on their way to the host at most, a page each: 2 MiB.
+pub(crate) const COPIES: usize = 512;
+
+/// Copies that are sent without waiting for more: what fits into a request.
+pub(crate) const BATCH: usize = SEGMENTS;
+
+/// How long copies wait for company before they are sent, in milliseconds. A clock that ticks every
+/// 4 ms makes that 4.
+pub(crate) const BATCH_MS: u32 = 2;
+
+/// Pages that are present before or behind others that are not, for a read to be cut there: so many
+/// pages cost a disk about what another request does.
+pub(crate) const WORTH_CUTTING: u32 = 8;
+
+/// Pages of a folio that are looked at when it is evicted, with interrupts off: two readaheads of the
+/// usual size. Takes 50 us or so.
+pub(crate) const EVICTED: u32 = 64;
 
 /// Where writes to a disk's blocks are counted. With more, fewer of them share one.
 pub(crate) const BUCKETS: usize = 4096;
+
+/// Frames for each bucket where tickets have to last for as long as a page stays in memory, and most
+/// buckets: they are all looked at, with interrupts off, when a disk is forgotten. So many writes that
+/// no ticket is good any more are of eight times the memory, which leaves nothing there to be evicted.
+pub(crate) const TICKET_FRAMES: u64 = 4;
+pub(crate) const MOST_BUCKETS: usize = 1 << 16;
 
 /// Pages that lie beside each other and share a bucket: what readahead reads at once.
 pub(crate) const BUCKET_PAGES: u32 = 32;
@@ -135,6 +156,10 @@ pub(crate) const SEEN_MEMORIES: u64 = 4;
 
 /// Bits for each page of those, so that few of other pages look as if they were read.
 pub(crate) const SEEN_SPREAD: u64 = 8;
+
+/// The part of memory that it may take to know which pages of one disk are present: enough for 200 times
+/// the memory, when they lie side by side.
+pub(crate) const PRESENT_PART: u64 = 128;
 
 /// The part of memory that the states of the pages of all filters may take.
 pub(crate) const STATES_PART: u64 = 16;

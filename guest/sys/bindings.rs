@@ -68,5 +68,12 @@ same_layout!(
     from: TMEM_OFFSET_tmem_span_from,
     to: TMEM_OFFSET_tmem_span_to,
 );
+same_layout!(
+    tmem_evictions,
+    TMEM_SIZE_tmem_evictions,
+    most: TMEM_OFFSET_tmem_evictions_most,
+    evicted: TMEM_OFFSET_tmem_evictions_evicted,
+    data: TMEM_OFFSET_tmem_evictions_data,
+);
 
 const _: () = assert!(TMEM_GFP_NOIO as u64 == TMEM_VALUE_GFP_NOIO as u64);

@@ -225,13 +225,6 @@ impl Bio {
         unsafe { bindings::tmem_bio_is_kernels(self.raw()) }
     }
 
-    /// Copies the memory of `from` into that of this bio, from the byte `offset` on and as much as
-    /// fits.
-    pub(crate) fn copy_from(&mut self, from: &Self, offset: u32) {
-        // SAFETY: Both are valid; the callee stays inside of both.
-        unsafe { bindings::tmem_bio_copy(self.raw(), from.raw(), offset) }
-    }
-
     /// Pages of memory that the bio carries.
     fn carries(&self) -> u64 {
         match self.op() {

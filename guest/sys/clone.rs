@@ -15,6 +15,7 @@ use super::{
         Shadow,
         Use, //
     },
+    content::Content, //
 };
 use core::{
     marker::PhantomData,
@@ -213,7 +214,7 @@ impl<P: Purpose> Clones<P> {
         let bio = unsafe {
             kernel::bindings::bio_alloc_bioset(
                 core::ptr::null_mut(),
-                Copies::PAGES as c_ushort,
+                pages.count as c_ushort,
                 op,
                 kernel::bindings::GFP_NOWAIT | kernel::bindings::__GFP_NOWARN,
                 self.bios(),
@@ -335,20 +336,43 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    /// Pages in each: few, because a read of one page takes all of them.
+    /// Pages of those that are written back.
     pub(crate) const PAGES: usize = 4;
 
-    /// Allocates the pages.
+    /// Allocates `count` pages.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<KBox<Self>> {
-        let mut pages = KVec::with_capacity(Self::PAGES, GFP_KERNEL)?;
-        for _ in 0..Self::PAGES {
+    pub(crate) fn new(count: usize) -> Result<KBox<Self>> {
+        let mut pages = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
             pages.push(Page::alloc_page(GFP_KERNEL)?, GFP_KERNEL)?;
         }
         Ok(KBox::new(Self { pages, next: None }, GFP_KERNEL)?)
+    }
+
+    /// Copies what is in a page to the first of them.
+    pub(crate) fn fill(&mut self, content: Content<'_>) {
+        if let Some(page) = self.pages.first() {
+            content.copy_to(page);
+        }
+    }
+
+    /// Copies the memory of a bio to the first of them, from the byte `offset` on.
+    pub(crate) fn copy_from(&mut self, bio: &Bio, offset: u32) {
+        if let Some(page) = self.pages.first() {
+            // SAFETY: Both are valid; the callee stays inside of the bio's memory.
+            unsafe { bindings::tmem_bio_copy_page(page.as_ptr(), bio.as_ptr(), offset) }
+        }
+    }
+
+    /// What is in the first of them.
+    pub(crate) fn content(&self) -> Option<Content<'_>> {
+        let page = self.pages.first()?;
+        // SAFETY: The page is owned for as long as it is borrowed. The kernels that have this module
+        // have all memory mapped.
+        Some(unsafe { Content::from_raw(bindings::tmem_page_address(page.as_ptr())) })
     }
 }
 

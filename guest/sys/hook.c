@@ -6,6 +6,7 @@
 #include <linux/blk-integrity.h>
 #include <linux/blk-mq.h>
 #include <linux/delay.h>
+#include <linux/highmem.h>
 #include <linux/kdev_t.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -294,16 +295,38 @@ bool tmem_bio_is_kernels(struct bio *bio)
 	return true;
 }
 
-void tmem_bio_copy(struct bio *to, struct bio *from, unsigned int offset)
+void tmem_bio_copy_page(struct page *to, struct bio *from, unsigned int offset)
 {
-	struct bio rest = {
-		.bi_io_vec = from->bi_io_vec,
-		.bi_iter = from->bi_iter,
-		.bi_opf = from->bi_opf,
-	};
+	struct bvec_iter iter = from->bi_iter;
+	unsigned int done = 0;
+	struct bio_vec bvec;
 
-	bio_advance_iter(&rest, &rest.bi_iter, offset);
-	bio_copy_data(to, &rest);
+	bio_advance_iter(from, &iter, offset);
+	iter.bi_size = min_t(unsigned int, iter.bi_size, PAGE_SIZE);
+	__bio_for_each_segment(bvec, from, iter, iter) {
+		memcpy_page(to, done, bvec.bv_page, bvec.bv_offset, bvec.bv_len);
+		done += bvec.bv_len;
+	}
+}
+
+void tmem_bio_each_page(struct bio *bio,
+			void (*visit)(void *data, unsigned int at, unsigned long frame,
+				      const void *content),
+			void *data)
+{
+	struct bvec_iter iter;
+	struct bio_vec bvec;
+	unsigned int at = 0;
+
+	bio_for_each_segment(bvec, bio, iter) {
+		if (bvec.bv_len == PAGE_SIZE && !(at % PAGE_SIZE)) {
+			void *content = kmap_local_page(bvec.bv_page);
+
+			visit(data, at / PAGE_SIZE, page_to_pfn(bvec.bv_page), content);
+			kunmap_local(content);
+		}
+		at += bvec.bv_len;
+	}
 }
 
 void tmem_bio_aim(struct bio *bio, struct block_device *bdev)

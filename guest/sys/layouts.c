@@ -46,5 +46,10 @@ void tmem_layouts(void)
 	OFFSET_OF(tmem_span, from);
 	OFFSET_OF(tmem_span, to);
 
+	SIZE(tmem_evictions);
+	OFFSET_OF(tmem_evictions, most);
+	OFFSET_OF(tmem_evictions, evicted);
+	OFFSET_OF(tmem_evictions, data);
+
 	DEFINE(TMEM_VALUE_GFP_NOIO, (__force unsigned int)GFP_NOIO);
 }

@@ -110,8 +110,36 @@ void tmem_bio_aim(struct bio *bio, struct block_device *bdev);
 bool tmem_bio_is_plain(struct bio *bio);
 /* Whether no program can write to the bio's memory. */
 bool tmem_bio_is_kernels(struct bio *bio);
-/* Copies from offset on in the bio's memory to the one of another bio, as much as fits there. */
-void tmem_bio_copy(struct bio *to, struct bio *from, unsigned int offset);
+/* Copies a page from offset on in the bio's memory. */
+void tmem_bio_copy_page(struct page *to, struct bio *from, unsigned int offset);
+/*
+ * Calls visit(data, at, frame, content) for each page of the bio's memory that lies in one frame
+ * and fills it, with its place in the bio, counted in pages.
+ */
+void tmem_bio_each_page(struct bio *bio,
+			void (*visit)(void *data, unsigned int at, unsigned long frame,
+				      const void *content),
+			void *data);
+
+/* What is told of evictions. */
+struct tmem_evictions {
+	/* Pages of a folio that are looked at. */
+	unsigned int most;
+	/*
+	 * A page of page cache is about to be evicted: nobody has a reference to it, and it is up to
+	 * date and clean. With interrupts off and the lock of its mapping held.
+	 */
+	void (*evicted)(void *data, unsigned long frame, const void *content, bool in_workingset);
+	void *data;
+};
+
+/* -EOPNOTSUPP when the kernel does not tell. */
+int tmem_evictions_register(const struct tmem_evictions *evictions);
+/* Waits for those who are being told. */
+void tmem_evictions_unregister(const struct tmem_evictions *evictions);
+void tmem_copy_page(struct page *to, const void *from);
+const void *tmem_page_address(struct page *page);
+void tmem_random(void *to, size_t bytes);
 
 /*
  * -EOPNOTSUPP without free page reporting, and when the kernel looks whether free pages have kept

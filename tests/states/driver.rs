@@ -18,6 +18,16 @@ pub(crate) mod blocks;
 
 #[rustfmt::skip]
 #[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/fingerprint.rs"]
+pub(crate) mod fingerprint;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/frames.rs"]
+pub(crate) mod frames;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
 #[path = "../../guest/driver/handles.rs"]
 pub(crate) mod handles;
 
@@ -36,5 +46,20 @@ pub(crate) mod parts;
 #[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
 #[path = "../../guest/driver/round_trip.rs"]
 pub(crate) mod round_trip;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/puts.rs"]
+pub(crate) mod puts;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/sparse.rs"]
+pub(crate) mod sparse;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/ticket.rs"]
+pub(crate) mod ticket;
 
 pub(crate) use crate::tuning;

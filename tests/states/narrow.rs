@@ -12,11 +12,17 @@ const MOST_PAGES_OF_BIO: u32 = 6;
 const MOST_PAGES: u32 = 3;
 /// Pages of which it is remembered that they were read.
 const MOST_SEEN: u64 = 5;
+/// Bytes for those that are present.
+const MOST_PRESENT: u64 = 4096;
+/// Frames of memory: fewer than pages are read.
+const FRAMES: u64 = 5;
 
 #[cfg(test)]
 mod bits;
 #[cfg(test)]
 mod driver;
+#[cfg(test)]
+mod fingerprints;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
@@ -26,9 +32,13 @@ mod parts;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod puts;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod slow_read;
+#[cfg(test)]
+mod sparse;
 #[cfg(test)]
 mod sys;
 #[cfg(test)]
@@ -43,9 +53,11 @@ mod wire;
 /// As the driver's.
 #[cfg(test)]
 mod tuning {
+    pub(crate) const BATCH: usize = 2;
+    pub(crate) const BATCH_MS: u32 = 2;
     pub(crate) const BUCKETS: usize = 3;
     pub(crate) const BUCKET_PAGES: u32 = 2;
-    pub(crate) const COPIES: usize = 2;
+    pub(crate) const COPIES: usize = 8;
     pub(crate) const EXTENTS: usize = 2;
     pub(crate) const EXTENT_PAGES: u64 = 3;
     pub(crate) const FORGET_PAGES: u64 = 7;
@@ -53,4 +65,5 @@ mod tuning {
     pub(crate) const GARBAGE: usize = 2;
     pub(crate) const HOME_PARTS: usize = 1;
     pub(crate) const SEEN_SPREAD: u64 = 2;
+    pub(crate) const WORTH_CUTTING: u32 = 2;
 }

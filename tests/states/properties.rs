@@ -32,11 +32,17 @@ pub(super) const CACHE: Scene = Scene {
     is_swap: false,
     is_disk: false,
     is_eager: true,
+    is_victim: false,
     fault: None,
 };
 
 const LAZY: Scene = Scene {
     is_eager: false,
+    ..CACHE
+};
+
+const VICTIM: Scene = Scene {
+    is_victim: true,
     ..CACHE
 };
 
@@ -61,6 +67,11 @@ proptest! {
     #[test]
     fn so_does_every_read_of_blocks_that_are_put_when_read_again(schedule in schedules(LAZY, MOST)) {
         run(LAZY, schedule).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn so_does_every_read_of_blocks_that_are_put_when_they_are_evicted(schedule in schedules(VICTIM, MOST)) {
+        run(VICTIM, schedule).map_err(TestCaseError::fail)?;
     }
 
     #[test]
@@ -119,6 +130,10 @@ faults! {
     two_puts_at_a_time_are_found: CACHE, TwoPuts;
     asking_for_what_is_not_present_is_found: CACHE, AsksAlways;
     a_disk_that_is_not_looked_at_is_found: CACHE, NeverLooks;
+    evictions_with_a_ticket_that_is_taken_late_are_found: VICTIM, LateTicket;
+    evictions_of_what_was_written_to_meanwhile_are_found: VICTIM, NoWrites;
+    evictions_that_are_not_looked_at_again_are_found: VICTIM, NoRecheck;
+    evictions_of_anything_at_all_are_found: VICTIM, NoFingerprint;
     writes_that_are_not_held_back_are_found: SWAP, NothingHeld;
     writes_that_do_not_wait_for_flushes_are_found: SWAP, NothingDeferred;
     writes_that_are_flushed_are_found: SWAP, StaysPending;
@@ -140,6 +155,16 @@ fn schedules_lead_everywhere() {
         let mut world = || run(scene, schedules.new_tree(&mut runner).unwrap().current()).unwrap();
         (0..200).map(|_| world()).collect()
     };
+    let victims = worlds(VICTIM);
+    let evicted = victims.iter().map(|world| &world.filter.area.counts);
+    let evicted = evicted.fold([0; 3], |[hits, puts, changed], counts| {
+        [
+            hits + counts.hits.get(),
+            puts + counts.puts.get(),
+            changed + counts.changed.get(),
+        ]
+    });
+    assert!(evicted.iter().all(|count| *count > 5), "{evicted:?}");
     let cache: Vec<_> = [worlds(CACHE), worlds(LAZY)]
         .into_iter()
         .flatten()

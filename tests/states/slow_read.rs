@@ -20,10 +20,12 @@ fn schedule() -> Vec<Step> {
         Act::Finish { which: 1 },
         read.clone(),
         Act::Finish { which: 1 },
-        // The put of what the second read brought.
+        // The worker, and the put of what the second read brought.
+        Act::Finish { which: 1 },
         Act::Finish { which: 1 },
         Act::Finish { which: 0 },
-        // Its put, if there is one.
+        // Its put, if there is one, and the worker before.
+        Act::Go { which: 0, how },
         Act::Go { which: 0, how },
         Act::Go { which: 0, how },
         read,

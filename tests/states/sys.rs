@@ -4,6 +4,8 @@
 pub(crate) mod bio;
 pub(crate) mod blockdev;
 pub(crate) mod clone;
+pub(crate) mod content;
+pub(crate) mod eviction;
 pub(crate) mod hook;
 pub(crate) mod irq_lock;
 pub(crate) mod split;

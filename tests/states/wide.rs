@@ -12,6 +12,10 @@ const MOST_PAGES_OF_BIO: u32 = 6;
 const MOST_PAGES: u32 = 4;
 /// Pages of which it is remembered that they were read.
 const MOST_SEEN: u64 = 64;
+/// Bytes for those that are present: a node and a leaf, of two that there are.
+const MOST_PRESENT: u64 = 700;
+/// Frames of memory.
+const FRAMES: u64 = 64;
 
 #[cfg(test)]
 mod driver;

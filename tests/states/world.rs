@@ -19,8 +19,8 @@ pub(crate) mod swap;
 pub(crate) mod task;
 
 pub(crate) use current::{
-    count_locks, disk, dropped, ended, identity, interleave, marked_read, pause, push, rest, run,
-    wait, world,
+    count_locks, disk, dropped, ended, frame_of, identity, interleave, marked_read, pause, push,
+    rest, run, wait, world,
 };
 
 use crate::driver::area::Counter;
@@ -68,6 +68,8 @@ pub(crate) struct World {
     /// Answers that are being looked at.
     answering: Cell<usize>,
     is_draining: Cell<bool>,
+    /// The worker sends copies.
+    is_sending: Cell<bool>,
     /// The manager has its mutex.
     is_managing: Cell<bool>,
     pub(crate) has_signal: Cell<bool>,
@@ -96,6 +98,7 @@ impl World {
             locks: Cell::new(0),
             answering: Cell::new(0),
             is_draining: Cell::new(false),
+            is_sending: Cell::new(false),
             is_managing: Cell::new(false),
             has_signal: Cell::new(false),
             is_short: Cell::new(false),

@@ -435,6 +435,9 @@ pub enum Kind {
     Precache,
     /// Swapped out pages: the host has the only copy
     Preswap,
+    /// As precache, but the host gets a page when the guest's kernel evicts it, and
+    /// gives it away when it is read again: no page is held twice
+    Victim,
 }
 
 impl From<Kind> for uapi::Kind {
@@ -442,6 +445,7 @@ impl From<Kind> for uapi::Kind {
         match kind {
             Kind::Precache => Self::Precache,
             Kind::Preswap => Self::Preswap,
+            Kind::Victim => Self::Victim,
         }
     }
 }

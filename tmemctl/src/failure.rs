@@ -14,7 +14,10 @@ pub(crate) fn attach(disk: &str, errno: Errno) -> Error {
         ),
         Errno::NXIO => anyhow!("{disk} has just gone away, or was never a disk"),
         Errno::OPNOTSUPP => {
-            anyhow!("the module cannot filter {disk}; the kernel's log (dmesg) may say why")
+            anyhow!(
+                "the module cannot filter {disk}, or the kernel does not tell what it evicts; its log \
+                 (dmesg) may say why"
+            )
         }
         Errno::INVAL => anyhow!(
             "the module does not know what it should do with {disk}: install the module and the \

@@ -11,5 +11,6 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Precache => "precache",
         Kind::Preswap => "preswap",
+        Kind::Victim => "victim",
     }
 }

@@ -43,25 +43,34 @@ pub(crate) enum Way {
     Precache,
     /// The filter, which puts what is read for the first time.
     Eager,
+    /// The filter, which puts what is evicted.
+    Victim,
     /// The host's page cache: `cache=writeback`.
     HostCache,
 }
 
 impl Way {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Self; 4] = [Self::Disk, Self::Precache, Self::Eager, Self::HostCache];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Disk,
+        Self::Precache,
+        Self::Eager,
+        Self::Victim,
+        Self::HostCache,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk alone",
             Self::Precache => "precache",
             Self::Eager => "precache, eager",
+            Self::Victim => "victim",
             Self::HostCache => "host page cache",
         }
     }
 
     fn is_filter(self) -> bool {
-        matches!(self, Self::Precache | Self::Eager)
+        matches!(self, Self::Precache | Self::Eager | Self::Victim)
     }
 }
 
@@ -95,7 +104,7 @@ impl Measured {
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
         match way {
             Way::Disk => None,
-            Way::Precache | Way::Eager => share(self.hits, self.hits + self.misses),
+            Way::Precache | Way::Eager | Way::Victim => share(self.hits, self.hits + self.misses),
             Way::HostCache => {
                 // The host may read ahead.
                 let served = self.guest_read_bytes.saturating_sub(self.disk_read_bytes);
@@ -184,8 +193,12 @@ impl Session {
             "busybox mount -t ext4 -o noatime {device} {MOUNT}"
         ))?;
         if self.way.is_filter() {
+            let kind = match self.way {
+                Way::Victim => "victim",
+                _ => "precache",
+            };
             self.guest
-                .run(&format!("tmemctl attach {device} --kind precache"))?;
+                .run(&format!("tmemctl attach {device} --kind {kind}"))?;
         }
         self.guest.write("/proc/sys/vm/drop_caches", "3")
     }

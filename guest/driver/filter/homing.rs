@@ -41,7 +41,7 @@ impl Filter {
     pub(super) fn bring_home(self: &Arc<Self>) -> Result {
         let mut stock = CopiesStack::new();
         for _ in 0..tuning::HOME_PARTS {
-            stock.push(Copies::new()?);
+            stock.push(Copies::new(Copies::PAGES)?);
         }
         let writeback = Writeback::new(self.area.clone())?;
         let mut at = 0;

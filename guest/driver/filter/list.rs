@@ -2,7 +2,11 @@
 
 //! The filters there are: attaching and detaching them.
 
-use super::Filter;
+use super::{
+    batch::Batch,
+    victims::Victims,
+    Filter, //
+};
 use crate::{
     driver::{
         area::{
@@ -11,7 +15,12 @@ use crate::{
             PRECACHE_POOL,
             PRESWAP_POOL, //
         },
+        blocks::Blocks,
         engine::Engine,
+        frames::{
+            self,
+            Frames, //
+        },
         manager::Manager,
         tuning, //
     },
@@ -23,6 +32,7 @@ use crate::{
         },
         blockdev::BlockDevice,
         clone::CopiesStack,
+        eviction,
         hook::{
             Filter as _,
             Gate,
@@ -75,6 +85,8 @@ struct List {
     writer: Writer<Filter>,
     /// Filters so far: each has an object of its own on the device.
     count: u64,
+    /// As long as there are filters that put what is evicted.
+    victims: Option<eviction::Registration<Victims>>,
 }
 
 /// See the module.
@@ -84,6 +96,7 @@ pub(crate) struct Filters {
     manager: Arc<Manager>,
     workqueue: WorkQueue,
     is_eager: bool,
+    is_choosy: bool,
     settle: Delta,
     #[pin]
     list: Mutex<List>,
@@ -112,18 +125,25 @@ impl WorkItem<WATCH> for Filters {
 }
 
 impl Filters {
-    /// Without filters. With `is_eager` blocks are put that were read once only. Writes that were
-    /// under way when a filter came have ended after `settle` seconds.
+    /// Without filters. With `is_eager` blocks are put that were read once only; with `is_choosy` only
+    /// pages of the working set are put when they are evicted. Writes that were under way when a
+    /// filter came have ended after `settle` seconds.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, or `EBUSY` when there are others already.
-    pub(crate) fn new(manager: Arc<Manager>, is_eager: bool, settle: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        manager: Arc<Manager>,
+        is_eager: bool,
+        is_choosy: bool,
+        settle: u32,
+    ) -> Result<Arc<Self>> {
         let list = List {
             entries: KVec::new(),
             hooks: KVec::new(),
             writer: Filter::registry().writer()?,
             count: 0,
+            victims: None,
         };
         let workqueue = WorkQueue::new(c"tmem-filters", true)?;
         Arc::pin_init(
@@ -132,6 +152,7 @@ impl Filters {
                 manager,
                 workqueue,
                 is_eager,
+                is_choosy,
                 settle: Delta::from_secs(settle.into()),
                 list <- new_mutex!(list, "tmem::Filters"),
                 watch <- new_delayed_work!("tmem::watch"),
@@ -191,13 +212,46 @@ impl Filters {
         list.afford(number, kind, pages_of(from, to))?;
         list.count += 1;
         let object = list.count;
-        let filter = self.make(kind, number, object, device, hook)?;
+        let victims = match kind {
+            Kind::Victim => Some(self.victims(&mut list)?),
+            Kind::Precache | Kind::Preswap => None,
+        };
+        let attached = self.attach_made(
+            &mut list,
+            self.make(kind, number, object, device, hook, victims),
+        );
+        list.forget_victims();
+        attached?;
+        self.workqueue
+            .schedule::<_, WATCH>(self, tuning::disk_watch());
+        Ok(())
+    }
+
+    /// Who is told of evictions, who is there from here on.
+    fn victims(&self, list: &mut List) -> Result<Arc<Victims>> {
+        if let Some(registration) = &list.victims {
+            return Ok(registration.watcher().clone());
+        }
+        let victims = Victims::new(sys::memory_pages(), self.is_choosy)?;
+        let registration = eviction::Registration::new(victims.clone(), tuning::EVICTED)?;
+        list.victims = Some(registration);
+        Ok(victims)
+    }
+
+    /// Attaches a filter that was made; there is room for it in the list.
+    fn attach_made(&self, list: &mut List, filter: Result<Arc<Filter>>) -> Result {
+        let filter = filter?;
         self.engine.add_area(filter.area.clone())?;
         // In this order: see `Manager::pools_are_ready`.
         if self.manager.pools_are_ready() {
             filter.area.set_ready(true);
         }
-        if let Err(err) = filter.hook.attach(&filter, &mut list.writer) {
+        let noted = filter.victims.as_ref().map_or(Ok(()), |it| it.add(&filter));
+        let attached = noted.and_then(|()| filter.hook.attach(&filter, &mut list.writer));
+        if let Err(err) = attached {
+            if let Some(victims) = &filter.victims {
+                victims.remove(&filter);
+            }
             self.engine.remove_area(&filter.area);
             return Err(err);
         }
@@ -217,8 +271,6 @@ impl Filters {
         };
         // There is room.
         let _ = list.entries.push_within_capacity(entry);
-        self.workqueue
-            .schedule::<_, WATCH>(self, tuning::disk_watch());
         Ok(())
     }
 
@@ -229,24 +281,31 @@ impl Filters {
         object: u64,
         device: Arc<BlockDevice>,
         hook: Arc<Hook<Filter>>,
+        victims: Option<Arc<Victims>>,
     ) -> Result<Arc<Filter>> {
+        if object >= frames::MOST_FILTERS {
+            return Err(ENOSPC);
+        }
         let (from, to) = device.sectors();
         let pages = pages_of(from, to);
         if pages == 0 {
             return Err(EINVAL);
         }
         let pool = match kind {
-            Kind::Precache => PRECACHE_POOL,
+            Kind::Precache | Kind::Victim => PRECACHE_POOL,
             Kind::Preswap => PRESWAP_POOL,
         };
-        let area = Area::new(pool, name_of(object), PageState::new(kind, pages)?)?;
+        let known = PageState::new(kind, pages)?;
+        let area = Area::new(pool, name_of(object), known, kind == Kind::Victim)?;
         let shadow = hook.shadow_of(&device)?;
         let (identity, was_used) = (device.identity(), device.is_in_use());
         let (gate, outs) = (Gate::new()?, Gate::new()?);
         let in_use = InUse::new()?;
+        let batch = Batch::new()?;
         let filter = Arc::pin_init(
             pin_init!(Filter {
                 kind,
+                id: object as u32,
                 number,
                 area,
                 engine: self.engine.clone(),
@@ -267,6 +326,9 @@ impl Filters {
                 retries <- new_irq_lock!(BioList::new(), "tmem::retries"),
                 retry <- new_delayed_work!("tmem::retry"),
                 copies <- new_irq_lock!(CopiesStack::new(), "tmem::copies"),
+                batch <- new_irq_lock!(batch, "tmem::batch"),
+                send <- new_delayed_work!("tmem::send"),
+                victims,
                 is_eager: self.is_eager,
                 shadow,
                 device,
@@ -274,7 +336,7 @@ impl Filters {
             }),
             GFP_KERNEL,
         )?;
-        if kind == Kind::Precache {
+        if kind != Kind::Preswap {
             filter.stock()?;
         }
         Ok(filter)
@@ -335,6 +397,10 @@ impl Filters {
             }
             return Err(err);
         }
+        if let Some(victims) = &filter.victims {
+            victims.remove(&filter);
+        }
+        list.forget_victims();
         filter.area.set_ready(false);
         self.engine.remove_area(&filter.area);
         let entry = at.and_then(|at| list.entries.remove(at).ok());
@@ -424,10 +490,20 @@ impl Filters {
 }
 
 impl List {
+    /// Is not told of evictions any more when no filter wants to be.
+    fn forget_victims(&mut self) {
+        let is_idle = |it: &eviction::Registration<Victims>| it.watcher().is_empty();
+        if self.victims.as_ref().is_some_and(is_idle) {
+            self.victims = None;
+        }
+    }
+
     /// Whether there is memory to know about one more disk. A guest that is short of memory is not
     /// to be made shorter of it, or its programs killed, for a cache.
     fn afford(&self, number: (u32, u32), kind: Kind, pages: u64) -> Result {
-        let bytes = PageState::bytes(kind, pages);
+        let frames = Frames::bytes(sys::memory_pages());
+        let is_first = kind == Kind::Victim && self.victims.is_none();
+        let bytes = PageState::bytes(kind, pages) + if is_first { frames } else { 0 };
         let taken: u64 = self
             .entries
             .iter()
@@ -435,6 +511,7 @@ impl List {
                 PageState::bytes(filter.kind, pages_of(filter.origin, filter.end))
             })
             .sum();
+        let taken = taken + if self.victims.is_some() { frames } else { 0 };
         let part = |pages: u64, part| (pages << PAGE_SHIFT) / part;
         let most = part(sys::memory_pages(), tuning::STATES_PART);
         if taken.saturating_add(bytes) > most {
@@ -488,6 +565,14 @@ fn name_of(count: u64) -> ObjectId {
 }
 
 impl Entry {
+    /// Bytes of memory that it takes to know about the pages.
+    fn known_bytes(&self) -> u64 {
+        let filter = &self.filter;
+        let pages = pages_of(filter.origin, filter.end);
+        let cached = filter.area.cache(|blocks: &mut Blocks| blocks.bytes());
+        cached.unwrap_or_else(|| PageState::bytes(filter.kind, pages))
+    }
+
     fn show(&self) -> uapi::Filter {
         let filter = &self.filter;
         let state = if self.is_going {
@@ -516,6 +601,9 @@ impl Entry {
             vanished: counts.vanished.get(),
             written_back: counts.written_back.get(),
             errors: counts.errors.get(),
+            evicted: counts.evicted.get(),
+            changed: counts.changed.get(),
+            known_bytes: self.known_bytes(),
         }
     }
 }

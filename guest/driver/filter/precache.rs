@@ -9,19 +9,16 @@ use super::{
 };
 use crate::{
     driver::{
-        blocks::{
-            Ticket,
-            Way, //
-        },
+        blocks::Way,
         parts::parts,
+        ticket::Ticket, //
     },
     sys::{
         bio::{
             Bio,
-            BioList,
-            Op,
             Pages,
-            Status, //
+            Status,
+            PAGE_SECTORS, //
         },
         clone::Copies,
     },
@@ -35,18 +32,32 @@ impl Filter {
     /// A read of the disk.
     pub(super) fn read_block(self: &Arc<Self>, bio: Bio) {
         self.recognise_disk();
-        let is_there = |pages: &Pages| {
-            self.is_serving() && self.area.cache(|blocks| blocks.look(*pages)) == Some(Way::Host)
-        };
-        let pages = bio.pages_from(self.origin);
-        let Some(pages) = pages.filter(|_| bio.is_movable()).filter(is_there) else {
+        let pages = bio.pages_from(self.origin).filter(|_| bio.is_movable());
+        let Some(pages) = pages.filter(|_| self.is_serving()) else {
             return self.read_from_disk(bio);
         };
-        let Some((bio, _, _rest)) = self.fitting(bio, pages, pages.count) else {
+        let found = self.area.cache(|blocks| {
+            let count = blocks.alike(pages);
+            (count, blocks.look(Pages { count, ..pages }))
+        });
+        let Some((count, way)) = found else {
+            return self.read_from_disk(bio);
+        };
+        let Way::Host(ticket) = way else {
+            let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
+            if let Some((bio, _rest)) = self.hook.splits().cut(bio, at) {
+                self.read_from_disk(bio);
+            }
             return;
         };
+        let Some((bio, _, _rest)) = self.fitting(bio, pages, count) else {
+            return;
+        };
+        let ticket = ticket.filter(|_| self.victims.is_some() && bio.is_kernels());
         let flight = self.gate.enter();
-        let carrier = self.carrier(bio, |original| Purpose::Get(original, self.clone(), flight));
+        let carrier = self.carrier(bio, |original| {
+            Purpose::Get(original, ticket, self.clone(), flight)
+        });
         if let Some(carrier) = carrier {
             self.engine.gather(carrier);
         }
@@ -60,9 +71,9 @@ impl Filter {
             .misses
             .add(pages.map_or(0, |pages| pages.count.into()));
         let wanted = pages.filter(|_| self.is_serving() && bio.is_plain() && bio.is_kernels());
-        let ticket = wanted.and_then(|pages| match self.area.cache(|blocks| blocks.look(pages)) {
-            Some(Way::Disk(ticket)) => ticket,
-            _ => None,
+        let ticket = wanted.and_then(|pages| {
+            let way = self.area.cache(|blocks| blocks.look(pages));
+            way.and_then(Way::ticket)
         });
         let (Some(pages), Some(ticket)) = (wanted, ticket) else {
             return self.pass(bio);
@@ -107,79 +118,75 @@ impl Filter {
         self.area.cache(|blocks| blocks.end_write(pages));
     }
 
-    /// The host has served a read.
-    pub(super) fn got(&self, original: &Bio) {
-        let count = original
-            .pages_from(self.origin)
-            .map_or(0, |pages| pages.count);
-        self.area.counts.hits.add(count.into());
+    /// The host has served a read; with a ticket, what it brought may be noted.
+    pub(super) fn got(&self, original: &Bio, ticket: Option<Ticket>) {
+        let Some(pages) = original.pages_from(self.origin) else {
+            // There is none without.
+            return;
+        };
+        self.area.counts.hits.add(pages.count.into());
+        if let (Some(victims), Some(ticket)) = (&self.victims, ticket) {
+            if original.is_kernels() {
+                victims.note(self, original, pages, ticket);
+            }
+        }
     }
 
-    /// The disk has served a read: copies what is worth it, and puts it. The reader waits for the
-    /// copying only.
+    /// The disk has served a read: notes what it brought, if that is put when it is evicted, or
+    /// copies what is worth it. The reader waits for that only.
     pub(super) fn fill(self: &Arc<Self>, original: &Bio, pages: Pages, ticket: Ticket) {
         if !self.is_serving() || !original.is_kernels() {
             self.area.counts.skipped.add(pages.count.into());
             return;
         }
-        let mut puts = BioList::new();
+        if let Some(victims) = &self.victims {
+            return victims.note(self, original, pages, ticket);
+        }
         let mut done = 0;
         while done < pages.count {
             let part = Pages {
                 index: pages.index + u64::from(done),
-                count: (pages.count - done).min(Copies::PAGES as u32),
+                count: (pages.count - done).min(u64::BITS),
             };
-            match self.copy(original, part, done, ticket) {
-                Some(put) => puts.push(put),
-                None => self.area.counts.skipped.add(part.count.into()),
+            // A bit for each page that is to be put.
+            let begun = self.area.cache(|blocks| {
+                (0..part.count).fold(0u64, |begun, at| {
+                    let page = part.index + u64::from(at);
+                    let is_begun = blocks.begin_put(page, ticket, self.is_eager);
+                    begun | u64::from(is_begun) << at
+                })
+            });
+            let begun = begun.unwrap_or(0);
+            for at in 0..part.count {
+                let is_copied = begun >> at & 1 != 0
+                    && self.copy(original, part.index + u64::from(at), done + at);
+                if !is_copied {
+                    self.area.counts.skipped.add(1);
+                }
             }
             done += part.count;
         }
         self.area.cache(|blocks| blocks.forget_seen());
-        if !puts.is_empty() {
-            self.engine.dispatch(puts);
-        }
     }
 
-    /// A bio that puts some of the pages of another, which begin at its page `at`.
-    fn copy(
-        self: &Arc<Self>,
-        original: &Bio,
-        pages: Pages,
-        at: u32,
-        ticket: Ticket,
-    ) -> Option<Bio> {
-        let copies = self.copies.lock().pop()?;
-        let begun = self
-            .area
-            .cache(|blocks| blocks.begin_put(pages, ticket, self.is_eager));
-        if begun != Some(true) {
-            self.copies.lock().push(copies);
-            return None;
-        }
-        let flight = self.gate.enter();
-        let clones = &self.engine.shared.clones;
-        let put = clones.over(copies, Op::Write, pages, |copies| {
-            Purpose::Put(copies, pages, self.clone(), flight)
-        });
-        match put {
-            Ok(mut put) => {
-                put.copy_from(original, at << kernel::page::PAGE_SHIFT);
-                Some(put)
-            }
-            Err(copies) => {
-                self.area.cache(|blocks| blocks.end_put(pages, true));
-                self.copies.lock().push(copies);
-                None
-            }
-        }
+    /// Copies a page of a bio, which is its page `at`, to be put. Says whether there was room.
+    fn copy(self: &Arc<Self>, original: &Bio, page: u64, at: u32) -> bool {
+        // By itself: within the next expression the lock would be held until its end.
+        let copies = self.copies.lock().pop();
+        let Some(mut copies) = copies else {
+            self.area.cache(|blocks| blocks.end_put(page, true));
+            return false;
+        };
+        copies.copy_from(original, at << kernel::page::PAGE_SHIFT);
+        self.put_later(copies, page);
+        true
     }
 
-    /// A put has ended.
-    pub(super) fn put(self: &Arc<Self>, copies: KBox<Copies>, pages: Pages, status: Status) {
-        // What the host said of each page was noted. If it said nothing, that is not the case.
+    /// A put of a page has ended.
+    pub(super) fn put(self: &Arc<Self>, copies: KBox<Copies>, page: u64, status: Status) {
+        // What the host said of it was noted. If it said nothing, that is not the case.
         let answered = status.is_ok();
-        self.area.cache(|blocks| blocks.end_put(pages, answered));
+        self.area.cache(|blocks| blocks.end_put(page, answered));
         self.copies.lock().push(copies);
         if !answered {
             self.engine.schedule_flush(&self.area);

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     driver::{
         area::Area,
-        blocks::Ticket, //
+        ticket::Ticket, //
     },
     sys::{
         bio::{
@@ -40,9 +40,9 @@ pub(crate) enum Purpose {
     Write(Bio, Pages, Arc<Filter>, Flight),
     /// Reads blocks of the disk that may then be put.
     Fill(Bio, Pages, Ticket, Arc<Filter>, Flight),
-    /// Reads blocks from the host.
-    Get(Bio, Arc<Filter>, Flight),
-    /// Gives copies of blocks to the host.
+    /// Reads blocks from the host; with a ticket, what it brings may be noted.
+    Get(Bio, Option<Ticket>, Arc<Filter>, Flight),
+    /// Gives a copy of a block to the host.
     Put(KBox<Copies>, Pages, Arc<Filter>, Flight),
     /// Gives swapped out pages to the host.
     Out(Bio, Arc<Filter>, Flight, Flight),
@@ -56,7 +56,7 @@ impl Purpose {
     /// Where the pages are, for bios that go to the host.
     pub(crate) fn area(&self) -> Option<&Arc<Area>> {
         match self {
-            Self::Get(_, filter, _)
+            Self::Get(_, _, filter, _)
             | Self::Put(_, _, filter, _)
             | Self::Out(_, filter, _, _)
             | Self::In(_, filter, _) => Some(&filter.area),
@@ -95,9 +95,9 @@ impl clone::Purpose for Purpose {
                 original.end_as(status);
                 land(filter, flight);
             }
-            Self::Get(original, filter, flight) => {
+            Self::Get(original, ticket, filter, flight) => {
                 if status.is_ok() {
-                    filter.got(&original);
+                    filter.got(&original, ticket);
                     original.end_as(status);
                 } else {
                     filter.later(original);
@@ -105,7 +105,7 @@ impl clone::Purpose for Purpose {
                 land(filter, flight);
             }
             Self::Put(copies, pages, filter, flight) => {
-                filter.put(copies, pages, status);
+                filter.put(copies, pages.index, status);
                 land(filter, flight);
             }
             Self::Out(original, filter, out, flight) => {
@@ -144,7 +144,7 @@ fn read(bio: &Bio, status: Status) {
 
 /// Drops what a bio that has ended held, in this order: who waits for the flight may then take the
 /// filter apart.
-fn land(filter: Arc<Filter>, flight: Flight) {
+pub(super) fn land(filter: Arc<Filter>, flight: Flight) {
     drop(filter);
     drop(flight);
 }

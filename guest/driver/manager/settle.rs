@@ -89,6 +89,8 @@ impl Manager {
             0
         };
         self.engine.set_ranges(ranges);
+        let removes = config.capabilities.contains(Capabilities::GET_REMOVE);
+        self.engine.set_removes(removes);
     }
 
     /// Finds out what the device that is there is to the disk, and acts on it. Waits `patience`

@@ -69,16 +69,25 @@ fn what_cannot_be_filtered_is_refused() -> Result<()> {
     guest.run("modprobe null_blk nr_devices=1 zoned=1 zone_size=4 gb=1 memory_backed=1")?;
     refused(&guest, "tmemctl attach /dev/nullb0 --kind precache")?;
 
-    // What would have to be known of its pages takes 32 MiB and more.
+    // What would have to be known of their pages takes 32 MiB and more: of a petabyte of blocks, and
+    // of a terabyte of swapped out pages.
     guest.run("modprobe dm_mod")?;
-    guest.sh("dmsetup create --noudevsync large --table '0 2147483648 error'")?;
-    for kind in ["precache", "preswap"] {
-        let line = format!("tmemctl attach /dev/dm-0 --kind {kind}");
+    for (name, sectors) in [("huge", 1_u64 << 41), ("large", 1 << 31)] {
+        guest.sh(&format!(
+            "dmsetup create --noudevsync {name} --table '0 {sectors} error'"
+        ))?;
+    }
+    for (disk, kind) in [
+        ("dm-0", "precache"),
+        ("dm-0", "victim"),
+        ("dm-1", "preswap"),
+    ] {
+        let line = format!("tmemctl attach /dev/{disk} --kind {kind}");
         refused(&guest, &line)?;
         ensure!(guest.try_run(&line)?.1.contains("too large"), "{line}");
     }
     guest.says("is too large for a filter", bed::PROMPT)?;
-    guest.sh("dmsetup remove --noudevsync large")?;
+    guest.sh("dmsetup remove --noudevsync large; dmsetup remove --noudevsync huge")?;
 
     refused(&guest, "tmemctl detach /dev/vda1")?;
     control::attach(&guest, "/dev/vda1", "precache")?;

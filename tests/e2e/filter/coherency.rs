@@ -25,6 +25,7 @@ fn plan(name: &'static str, seconds: u64) -> Plan {
         uses: Use::ALL.into(),
         time: Duration::from_secs(seconds),
         filter: false,
+        victims: false,
         verbose: false,
     }
 }
@@ -52,8 +53,21 @@ fn nothing_is_wrong_while_filters_come_and_go() -> Result<()> {
         filter: true,
         ..plan("coherency", TIME)
     };
-    let summary = session::run(&plan)?;
-    worked(&summary)?;
+    took_part(&session::run(&plan)?)
+}
+
+#[test]
+fn nothing_is_wrong_when_what_is_evicted_is_put() -> Result<()> {
+    let plan = Plan {
+        filter: true,
+        victims: true,
+        ..plan("victims", TIME)
+    };
+    took_part(&session::run(&plan)?)
+}
+
+fn took_part(summary: &session::Summary) -> Result<()> {
+    worked(summary)?;
     // The host took part.
     ensure!(summary.puts > 0, "the host was given nothing");
     ensure!(summary.hits > 0, "nothing was read from the host");

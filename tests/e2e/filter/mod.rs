@@ -12,6 +12,7 @@ mod chosen;
 mod coherency;
 pub(crate) mod control;
 mod in_flight;
+mod large;
 mod late;
 mod lost;
 mod mutation;
@@ -24,6 +25,7 @@ mod split;
 mod stacked;
 mod stress;
 mod swap;
+mod victim;
 mod waits;
 
 use anyhow::Result;

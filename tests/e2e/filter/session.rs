@@ -47,6 +47,9 @@ pub(super) struct Plan {
     pub(super) time: Duration,
     /// Whether there is a filter; without, there is no module and no daemon.
     pub(super) filter: bool,
+    /// Whether filters put what is evicted, and the guest is short of memory now and then; otherwise
+    /// they put what is read.
+    pub(super) victims: bool,
     /// Whether to print what is done.
     pub(super) verbose: bool,
 }
@@ -138,6 +141,7 @@ impl Session {
             let place = DaemonPlace::new(&host, options)?;
             let running = place.start()?;
             guest.load_module_with("precache_eager=1")?;
+            guest.sh("mkdir -p /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup")?;
             guest.plug(&place.socket(VM))?;
             daemon = Some((place, running));
         }
@@ -183,7 +187,10 @@ impl Session {
                 _ => Ok("wait"),
             };
         }
-        match self.random.u32(0..20) {
+        // What is evicted comes back only while its filter is there.
+        let most = if self.plan.victims { 30 } else { 20 };
+        match self.random.u32(0..most) {
+            19.. if self.plan.victims => self.evict().map(|()| "evict"),
             0..=9 if self.is_attached(one) => {
                 self.detach(one)?;
                 if self.random.bool() {
@@ -202,13 +209,29 @@ impl Session {
         }
     }
 
+    /// The kernel takes memory from the load, or drops all that is clean.
+    fn evict(&mut self) -> Result<()> {
+        let script = if self.random.bool() {
+            // It may find less.
+            "echo 32M 2>/dev/null >/sys/fs/cgroup/memory.reclaim || true"
+        } else {
+            "echo 1 >/proc/sys/vm/drop_caches"
+        };
+        self.guest.sh(script).map(|_| ())
+    }
+
     fn is_attached(&self, number: usize) -> bool {
         self.places.get(number).is_some_and(|place| place.attached)
     }
 
     fn attach(&mut self, number: usize) -> Result<()> {
         let place = self.places.get_mut(number).context("no such disk")?;
-        control::attach(&self.guest, &place.device, "precache")?;
+        let kind = if self.plan.victims {
+            "victim"
+        } else {
+            "precache"
+        };
+        control::attach(&self.guest, &place.device, kind)?;
         place.attached = true;
         Ok(())
     }

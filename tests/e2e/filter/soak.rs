@@ -31,6 +31,7 @@ fn session() -> Result<()> {
     let uses: Vec<Use> = uses.collect();
     let mut left = Duration::from_secs(minutes * 60);
     let mut seed = filter::seed();
+    let mut turn = 0;
     while !left.is_zero() {
         let time = left.min(GUEST);
         left -= time;
@@ -41,8 +42,11 @@ fn session() -> Result<()> {
             uses: uses.clone(),
             time,
             filter: true,
+            // In turn.
+            victims: turn % 2 == 1,
             verbose: true,
         })?;
+        turn += 1;
         println!("---- seed {seed}: nothing wrong\n{}", summary.table());
         seed = seed.wrapping_add(1000);
     }

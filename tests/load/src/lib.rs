@@ -12,6 +12,7 @@ pub mod control;
 pub mod device;
 pub mod files;
 pub mod journal;
+pub mod reads;
 pub mod report;
 pub mod runs;
 pub mod scribble;

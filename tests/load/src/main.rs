@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The program: `load files`, `load blocks`, `load check`, `load scribble`.
+//! The program: `load files`, `load blocks`, `load check`, `load scribble`, `load reads`.
 
 use anyhow::Context;
 use anyhow::Result;
@@ -13,6 +13,7 @@ use tmem_load::control::Orders;
 use tmem_load::control::WrongBytes;
 use tmem_load::files;
 use tmem_load::journal;
+use tmem_load::reads;
 use tmem_load::scribble;
 
 /// Load for file systems and disks that knows what every byte must be
@@ -102,6 +103,20 @@ enum Command {
         /// Where on the device it begins, in bytes.
         #[arg(long, default_value_t = 0)]
         offset: u64,
+    },
+    /// Read pages of a block device, some of them often.
+    Reads {
+        /// The device.
+        device: PathBuf,
+        /// From which everything follows.
+        #[arg(long)]
+        seed: u32,
+        /// Pages read.
+        #[arg(long)]
+        reads: u64,
+        /// Those that are read often, in MiB.
+        #[arg(long)]
+        hot_mib: u64,
     },
     /// Read a block device, and write to the buffer while the disk fills it.
     Scribble {
@@ -198,6 +213,17 @@ fn run(command: Command) -> Result<()> {
             println!("{} bytes are right", model.size());
             Ok(())
         }
+        Command::Reads {
+            device,
+            seed,
+            reads,
+            hot_mib,
+        } => reads::run(&reads::Options {
+            device,
+            seed,
+            reads,
+            hot_mib,
+        }),
         Command::Scribble { device, seconds } => {
             let read = scribble::run(&device, Duration::from_secs(seconds))?;
             println!("{read} bytes were read");

@@ -5,7 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod swap;
 
 use crate::sys::irq_lock::IrqLock;
-use crate::world::Fault;
+use crate::world::Scene;
 use cache::Cache;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -41,17 +41,22 @@ pub(crate) struct Counts {
     pub(crate) forgotten: Counter,
     pub(crate) written_back: Counter,
     pub(crate) errors: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) changed: Counter,
 }
 
 pub(crate) struct Area {
     pub(crate) known: IrqLock<PageState>,
     is_ready: Cell<bool>,
+    /// What is got is removed.
+    pub(crate) is_exclusive: bool,
     pub(crate) counts: Counts,
 }
 
 impl Area {
-    pub(crate) fn new(is_swap: bool, pages: u64, fault: Option<Fault>) -> Arc<Self> {
-        let known = if is_swap {
+    pub(crate) fn new(scene: &Scene, pages: u64) -> Arc<Self> {
+        let fault = scene.fault;
+        let known = if scene.is_swap {
             PageState::Swap(Box::new(Swap::new(pages, fault)))
         } else {
             PageState::Cache(Box::new(Cache::new(pages, fault)))
@@ -59,6 +64,7 @@ impl Area {
         Arc::new(Self {
             known: IrqLock::new(known),
             is_ready: Cell::new(true),
+            is_exclusive: scene.is_victim,
             counts: Counts::default(),
         })
     }

@@ -7,6 +7,7 @@ mod flush;
 
 use super::area::Area;
 use super::area::PageState;
+use super::filter::BATCH;
 use super::handles::Admission;
 use crate::sys::bio::Bio;
 use crate::sys::bio::BioList;
@@ -37,9 +38,18 @@ pub(crate) struct Shared {
 pub(crate) struct WorkQueue;
 
 impl WorkQueue {
-    /// A filter's work, which is the only one with an id.
+    /// A filter's work.
     pub(crate) fn schedule<T, const ID: u64>(&self, _: &Arc<T>, _: u64) {
-        world::world().schedule_retry();
+        world::world().schedule(if ID == BATCH {
+            Task::Batch
+        } else {
+            Task::Retry
+        });
+    }
+
+    /// Likewise.
+    pub(crate) fn queue<T, const ID: u64>(&self, item: &Arc<T>, delay: u64) {
+        self.schedule::<T, ID>(item, delay);
     }
 }
 

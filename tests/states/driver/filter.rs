@@ -26,6 +26,11 @@ use kernel::sync::Arc;
 
 #[rustfmt::skip]
 #[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../../guest/driver/filter/batch.rs"]
+pub(crate) mod batch;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
 #[path = "../../../guest/driver/filter/homing.rs"]
 pub(crate) mod homing;
 
@@ -54,12 +59,19 @@ pub(crate) mod purpose;
 #[path = "../../../guest/driver/filter/route.rs"]
 pub(crate) mod route;
 
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../../guest/driver/filter/victims.rs"]
+pub(crate) mod victims;
+
 /// The first sector of the block device on its disk.
 pub(crate) const ORIGIN: u64 = 5 * PAGE_SECTORS;
 
 const RETRY: u64 = 1;
+pub(crate) const BATCH: u64 = 2;
 
 pub(crate) struct Filter {
+    id: u32,
     pub(crate) number: (u32, u32),
     is_swap: bool,
     /// There is no filter: bios are the engine's.
@@ -76,6 +88,8 @@ pub(crate) struct Filter {
     pub(crate) homing: IrqLock<(u64, u32)>,
     retries: IrqLock<BioList>,
     copies: IrqLock<CopiesStack>,
+    batch: IrqLock<batch::Batch>,
+    pub(crate) victims: Option<Arc<victims::Victims>>,
     is_eager: bool,
     shadow: Shadow,
 }
@@ -84,13 +98,17 @@ impl Filter {
     pub(crate) fn new(scene: &Scene) -> Arc<Self> {
         let mut copies = CopiesStack::new();
         for _ in 0..tuning::COPIES {
-            copies.push(Copies::new().unwrap());
+            copies.push(Copies::new(1).unwrap());
         }
-        Arc::new(Self {
+        let victims = scene
+            .is_victim
+            .then(|| victims::Victims::new(crate::FRAMES, false).unwrap());
+        let filter = Arc::new(Self {
+            id: 7,
             number: (254, 1),
             is_swap: scene.is_swap,
             is_disk: scene.is_disk,
-            area: Area::new(scene.is_swap, crate::PAGES, scene.fault),
+            area: Area::new(scene, crate::PAGES),
             engine: Engine::new(),
             hook: Hook {
                 clones: Clones,
@@ -104,9 +122,15 @@ impl Filter {
             homing: IrqLock::new((0, 0)),
             retries: IrqLock::new(BioList::new()),
             copies: IrqLock::new(copies),
+            batch: IrqLock::new(batch::Batch::new().unwrap()),
+            victims,
             is_eager: scene.is_eager,
             shadow: Shadow,
-        })
+        });
+        if let Some(victims) = &filter.victims {
+            victims.add(&filter).unwrap();
+        }
+        filter
     }
 
     /// A bio of the guest's, or the rest of one.
@@ -155,6 +179,11 @@ impl Filter {
             self.again(bio);
             self.gate.leave();
         }
+    }
+
+    /// The worker sends what waits.
+    pub(crate) fn run_batch(self: &Arc<Self>) {
+        self.send_batch();
     }
 
     fn again(self: &Arc<Self>, bio: Bio) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub struct Flags;
 
 pub const GFP_KERNEL: Flags = Flags;
+pub const GFP_NOWAIT: Flags = Flags;
 pub const __GFP_NOWARN: Flags = Flags;
 
 impl BitOr for Flags {
@@ -21,7 +22,28 @@ impl BitOr for Flags {
     }
 }
 
-pub type KBox<T> = Box<T>;
+pub struct KBox<T>(Box<T>);
+
+impl<T> KBox<T> {
+    pub fn new(value: T, _: Flags) -> Result<Self> {
+        Ok(Self(Box::new(value)))
+    }
+}
+
+impl<T> Deref for KBox<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for KBox<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
 pub type KVVec<T> = KVec<T>;
 
 pub struct KVec<T> {

@@ -10,7 +10,7 @@ mod alloc;
 mod error;
 
 pub mod prelude {
-    pub use crate::alloc::{InPlaceInit, KBox, KVVec, KVec, __GFP_NOWARN, GFP_KERNEL};
+    pub use crate::alloc::{InPlaceInit, KBox, KVVec, KVec, __GFP_NOWARN, GFP_KERNEL, GFP_NOWAIT};
     pub use crate::error::{Error, Result, EAGAIN, EINTR, EIO, ENOMEM};
     pub use crate::{pin_init, pr_err};
     pub use tmem_states_macros::pin_data;
@@ -64,6 +64,7 @@ pub mod time {
 
 pub mod page {
     pub const PAGE_SHIFT: usize = 12;
+    pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
 }
 
 /// Makes a value by its fields, some of them with an initialiser, which here is the value itself.

@@ -172,15 +172,6 @@ impl Bio {
         self.body().is_kernels
     }
 
-    pub(crate) fn copy_from(&mut self, from: &Self, offset: u32) {
-        let (to, from) = (self.body(), from.body());
-        let first = from.first + (offset >> kernel::page::PAGE_SHIFT) as usize;
-        let from = from.memory.borrow();
-        for (to, from) in to.memory.borrow_mut().iter_mut().zip(&from[first..]) {
-            *to = *from;
-        }
-    }
-
     /// Cuts the bio before the sector `at`: a new bio, which is its front, and itself, which is what
     /// is left.
     pub(super) fn cut(mut self, at: u64) -> (Self, Self) {

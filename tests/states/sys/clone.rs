@@ -10,6 +10,7 @@ use super::bio::Status;
 use super::bio::Target;
 use super::bio::PAGE_SECTORS;
 use super::blockdev::Shadow;
+use super::content::Content;
 use crate::driver::filter::purpose;
 use crate::world;
 use kernel::prelude::*;
@@ -68,7 +69,7 @@ impl Clones {
         if world::world().is_short.get() {
             return Err(copies);
         }
-        assert!(pages.count as usize <= Copies::PAGES);
+        assert!(pages.count as usize <= copies.memory.borrow().len());
         let from = pages.index * PAGE_SECTORS;
         Ok(Bio::new(Body {
             op,
@@ -105,9 +106,23 @@ pub(crate) struct Copies {
 impl Copies {
     pub(crate) const PAGES: usize = 4;
 
-    pub(crate) fn new() -> Result<KBox<Self>> {
-        let memory = Rc::new(RefCell::new(vec![0; Self::PAGES]));
-        Ok(KBox::new(Self { memory }))
+    pub(crate) fn new(count: usize) -> Result<KBox<Self>> {
+        let memory = Rc::new(RefCell::new(vec![0; count]));
+        KBox::new(Self { memory }, GFP_KERNEL)
+    }
+
+    pub(crate) fn copy_from(&mut self, from: &Bio, offset: u32) {
+        let from = from.body();
+        let first = from.first + (offset >> kernel::page::PAGE_SHIFT) as usize;
+        self.memory.borrow_mut()[0] = from.memory.borrow()[first];
+    }
+
+    pub(crate) fn fill(&mut self, content: Content<'_>) {
+        self.memory.borrow_mut()[0] = content.0;
+    }
+
+    pub(crate) fn content(&self) -> Option<Content<'_>> {
+        Some(Content::of(self.memory.borrow()[0]))
     }
 }
 

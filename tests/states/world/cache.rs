@@ -5,6 +5,9 @@ use super::guest;
 use super::Fault;
 use super::World;
 use crate::driver::area::PageState;
+use crate::sys::bio::Op;
+use crate::sys::content::Content;
+use crate::sys::eviction::Watcher;
 
 impl World {
     /// A read must have brought what was there at some moment while it was under way.
@@ -56,6 +59,35 @@ impl World {
                 ));
             }
         }
+    }
+
+    /// A page is evicted that a read has brought some time ago, whatever has become of the disk since.
+    /// Or it was written to in memory, or its frame is used for something else.
+    pub(super) fn reclaim(&self, which: u8, at: u8, how: u8) {
+        let Some(victims) = self.filter.victims.clone() else {
+            return;
+        };
+        let found = {
+            let ops = self.ops.borrow();
+            let is_there = |op: &&guest::Op| op.op == Op::Read && op.is_over && !op.has_failed;
+            let read = ops.iter().filter(is_there).count();
+            // The last ones most often.
+            let back = usize::from(which) % read.max(1);
+            let number = (0..ops.len())
+                .rev()
+                .filter(|number| is_there(&&ops[*number]))
+                .nth(back);
+            number.map(|number| {
+                let memory = ops[number].memory.borrow();
+                let at = usize::from(at) % memory.len();
+                (guest::frame(number, at), memory[at])
+            })
+        };
+        let Some((frame, content)) = found else {
+            return;
+        };
+        let content = if how > 200 { self.version() } else { content };
+        victims.evicted(frame, Content::of(content), true);
     }
 
     /// Everything has ended: reads all pages, from the host if they are there.

@@ -2,6 +2,7 @@
 //! The world that a schedule runs in, for those who do not know it: the driver, and what stands in
 //! for the kernel.
 
+use super::guest;
 use super::schedule::Step;
 use super::task;
 use super::task::Task;
@@ -80,6 +81,11 @@ pub(crate) fn marked_read(op: usize, pages: Range<usize>) {
     }
 }
 
+/// The frame of a page of memory of an operation of the guest's.
+pub(crate) fn frame_of(op: Option<usize>, at: usize) -> u64 {
+    op.map_or(0, |op| guest::frame(op, at))
+}
+
 /// Which disk there is.
 pub(crate) fn identity() -> u64 {
     world().disk.borrow().identity
@@ -118,6 +124,10 @@ pub(crate) fn run(scene: Scene, schedule: Vec<Step>) -> Result<Rc<World>, String
     WORLD.set(Some(world.clone()));
     while world.step() {}
     world.finish();
+    if let (Some(victims), None) = (&world.filter.victims, &*world.wrong.borrow()) {
+        // Each has the other.
+        victims.remove(&world.filter);
+    }
     drop(WORLD.take());
     match world.wrong.take() {
         None => Ok(world),

@@ -32,6 +32,11 @@ pub(super) struct Op {
     pub(super) may_fail: bool,
 }
 
+/// The frame of a page of the memory of an operation. There are few: they are used again.
+pub(crate) fn frame(op: usize, at: usize) -> u64 {
+    (op * 7 + at) as u64
+}
+
 impl World {
     /// Some pages, most often one.
     pub(super) fn pages(&self, at: u8, count: u8) -> Pages {

@@ -30,8 +30,16 @@ impl Host {
         self.pages.keys().copied()
     }
 
-    /// Does for the page at `at` of a bio what that asks for; `how` says whether it works.
-    pub(crate) fn execute(&mut self, bio: &Bio, at: usize, how: u8, is_cache: bool) -> Status {
+    /// Does for the page at `at` of a bio what that asks for; `how` says whether it works. What is
+    /// got may be removed.
+    pub(crate) fn execute(
+        &mut self,
+        bio: &Bio,
+        at: usize,
+        how: u8,
+        is_cache: bool,
+        removes: bool,
+    ) -> Status {
         let body = bio.body();
         let page = bio.pages().unwrap().index + at as u64;
         let memory = &mut body.memory.borrow_mut()[body.first + at];
@@ -49,13 +57,20 @@ impl Host {
                 status.with_prior_removed(before.is_some())
             }
             Op::Read if is_cache && how > 240 => Status::IO_ERROR,
-            Op::Read => match self.pages.get(&page) {
-                Some(version) => {
-                    *memory = *version;
-                    Status::OK
+            Op::Read => {
+                let found = if removes {
+                    self.pages.remove(&page)
+                } else {
+                    self.get(page)
+                };
+                match found {
+                    Some(version) => {
+                        *memory = version;
+                        Status::OK
+                    }
+                    None => Status::MISS,
                 }
-                None => Status::MISS,
-            },
+            }
             Op::Discard | Op::Other => panic!("no filter asks for this"),
         }
     }

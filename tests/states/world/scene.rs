@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     AsksAlways,
     /// Nobody looks whether the disk is another one.
     NeverLooks,
+    /// What is evicted is put whether or not it is what was read.
+    NoFingerprint,
 
     /// Writes do not wait while pages are written back.
     NothingHeld,
@@ -55,6 +57,8 @@ pub(crate) struct Scene {
     /// The swap disk, without a filter.
     pub(crate) is_disk: bool,
     pub(crate) is_eager: bool,
+    /// What was read is put when it is evicted.
+    pub(crate) is_victim: bool,
     /// Then only the guest judges.
     pub(crate) fault: Option<Fault>,
 }

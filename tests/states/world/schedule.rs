@@ -59,6 +59,12 @@ pub(crate) enum Act {
     Evict {
         at: u8,
     },
+    /// The guest's kernel evicts a page of what it has read; `how` says what has become of that.
+    Reclaim {
+        which: u8,
+        at: u8,
+        how: u8,
+    },
     /// The host says that it is full.
     Full(bool),
     /// The backlog is long.
@@ -119,6 +125,8 @@ fn act(scene: Scene) -> impl Strategy<Value = Act> {
         prop_oneof![
             24 => common,
             1 => any::<u8>().prop_map(|at| Act::Evict { at }),
+            if scene.is_victim { 8 } else { 1 } => (any::<u8>(), any::<u8>(), any::<u8>())
+                .prop_map(|(which, at, how)| Act::Reclaim { which, at, how }),
             1 => (any::<u8>(), any::<bool>()).prop_map(|(at, is_seen)| Act::Exchange { at, is_seen }),
         ]
         .boxed()
@@ -147,6 +155,7 @@ impl World {
             Act::Discard { at, count } => self.discard(at, count),
             Act::Free { at, count } => self.free(at, count),
             Act::Evict { at } => self.evict(at),
+            Act::Reclaim { which, at, how } => self.reclaim(which, at, how),
             Act::Full(is_full) => self.filter.engine.is_full.set(is_full),
             Act::Busy(is_busy) => self.filter.engine.is_busy.set(is_busy),
             Act::Short(is_short) => self.is_short.set(is_short),

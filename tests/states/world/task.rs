@@ -12,6 +12,7 @@ use crate::sys::bio::Outcome;
 use crate::sys::bio::Pages;
 use crate::wire::Extent;
 use crate::wire::Status;
+use crate::world;
 
 pub(crate) enum Task {
     /// A bio waits in a task's plug.
@@ -23,6 +24,8 @@ pub(crate) enum Task {
     Flush(Flush),
     /// The filter's work is scheduled.
     Retry,
+    /// Its copies are to be sent.
+    Batch,
     /// The engine's is.
     FlushWork,
     /// Pages are to become absent.
@@ -68,7 +71,8 @@ impl Request {
         let Some(statuses) = self.sent.as_mut().filter(|sent| sent.len() < count) else {
             return false;
         };
-        statuses.push(host.execute(&self.bio, statuses.len(), how, is_cache));
+        let removes = world::world().filter.area.is_exclusive;
+        statuses.push(host.execute(&self.bio, statuses.len(), how, is_cache, removes));
         true
     }
 }
@@ -101,20 +105,18 @@ pub(super) enum After {
 }
 
 impl World {
-    /// The filter's work is to be done.
-    pub(crate) fn schedule_retry(&self) {
-        let is_there = |task: &Task| matches!(task, Task::Retry);
+    /// Work is to be done, of a sort of which there is one at a time.
+    pub(crate) fn schedule(&self, work: Task) {
+        let sort = std::mem::discriminant(&work);
+        let is_there = |task: &Task| std::mem::discriminant(task) == sort;
         if !self.tasks.borrow().iter().any(is_there) {
-            self.tasks.borrow_mut().push(Task::Retry);
+            self.tasks.borrow_mut().push(work);
         }
     }
 
     /// The engine's work is to be done.
     pub(crate) fn schedule_flush_work(&self) {
-        let is_there = |task: &Task| matches!(task, Task::FlushWork);
-        if !self.tasks.borrow().iter().any(is_there) {
-            self.tasks.borrow_mut().push(Task::FlushWork);
-        }
+        self.schedule(Task::FlushWork);
     }
 
     /// The task at `which`, counted around, gets on.
@@ -141,6 +143,14 @@ impl World {
             }
             Task::Retry => {
                 self.filter.run_retries();
+                return After::Gone;
+            }
+            // A work item runs once at a time.
+            Task::Batch if self.is_sending.get() => (Some(Task::Batch), After::Waits),
+            Task::Batch => {
+                self.is_sending.set(true);
+                self.filter.run_batch();
+                self.is_sending.set(false);
                 return After::Gone;
             }
             Task::Forget => {

@@ -53,6 +53,9 @@ struct Filter<'a> {
     vanished: u64,
     written_back: u64,
     errors: u64,
+    evicted: u64,
+    changed: u64,
+    known_bytes: u64,
 }
 
 /// Writes the report as a line of JSON.
@@ -92,6 +95,9 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
                 vanished: filter.vanished,
                 written_back: filter.written_back,
                 errors: filter.errors,
+                evicted: filter.evicted,
+                changed: filter.changed,
+                known_bytes: filter.known_bytes,
             })
             .collect(),
         warnings: &report.warnings,

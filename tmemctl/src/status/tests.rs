@@ -20,6 +20,9 @@ fn filter(kind: Kind, state: State) -> Filter {
         vanished: 8,
         written_back: 9,
         errors: 10,
+        evicted: 11,
+        changed: 12,
+        known_bytes: 13,
     }
 }
 
@@ -116,6 +119,9 @@ fn the_keys_of_the_json_stay_as_they_are() {
                 "vanished": 8,
                 "written_back": 9,
                 "errors": 10,
+                "evicted": 11,
+                "changed": 12,
+                "known_bytes": 13,
             }],
             "warnings": [],
         })

@@ -2,8 +2,9 @@
 //! The driver's `Blocks`, and what would be wrong ways to use them.
 
 use crate::driver::blocks::Blocks;
-use crate::driver::blocks::Ticket;
+use crate::driver::blocks::Limits;
 use crate::driver::blocks::Way;
+use crate::driver::ticket::Ticket;
 use crate::sys::bio::Pages;
 use crate::tuning;
 use crate::world::Fault;
@@ -11,13 +12,19 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::ops::DerefMut;
 
+const LIMITS: Limits = Limits {
+    seen: crate::MOST_SEEN,
+    present: crate::MOST_PRESENT,
+    buckets: tuning::BUCKETS,
+};
+
 pub(crate) struct Cache {
     blocks: Blocks,
     fault: Option<Fault>,
     /// Counts writes, too, and never has one under way.
     clock: Blocks,
     /// Puts under way.
-    puts: Vec<(Pages, Ticket)>,
+    puts: Vec<(u64, Ticket)>,
     /// What the host may have.
     known: BTreeSet<u64>,
     /// Writes that are to be noted when all their pages are absent.
@@ -41,9 +48,9 @@ impl DerefMut for Cache {
 impl Cache {
     pub(super) fn new(pages: u64, fault: Option<Fault>) -> Self {
         Self {
-            blocks: Blocks::new(pages, crate::MOST_SEEN).unwrap(),
+            blocks: Blocks::new(pages, LIMITS).unwrap(),
             fault,
-            clock: Blocks::new(if fault.is_some() { 1 } else { 0 }, 1).unwrap(),
+            clock: Blocks::new(if fault.is_some() { 1 } else { 0 }, LIMITS).unwrap(),
             puts: Vec::new(),
             known: BTreeSet::new(),
             late: Vec::new(),
@@ -65,7 +72,7 @@ impl Cache {
     pub(crate) fn look(&self, pages: Pages) -> Way {
         let mut each = pages.index..pages.index + u64::from(pages.count);
         if self.is(Fault::AsksAlways) && each.all(|page| self.known.contains(&page)) {
-            return Way::Host;
+            return Way::Host(self.blocks.look(pages).ticket());
         }
         self.blocks.look(pages)
     }
@@ -112,20 +119,37 @@ impl Cache {
         }
     }
 
-    pub(crate) fn begin_put(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> bool {
+    pub(crate) fn begin_put(&mut self, page: u64, ticket: Ticket, eager: bool) -> bool {
         let (first, ticket) = match self.fault {
             Some(Fault::LateTicket) => (self.late_ticket(), self.late_ticket()),
             Some(Fault::NoCheck) => (self.late_ticket(), ticket),
             _ => (ticket, ticket),
         };
-        let is_begun = self.blocks.begin_put(pages, first, eager);
+        // Nor does this one look whether it is there.
+        let was_there = self.is(Fault::NoCheck) && self.is_there(page);
+        if was_there {
+            self.blocks.vanish(page);
+        }
+        let is_begun = self.blocks.begin_put(page, first, eager);
+        if was_there && is_begun {
+            self.blocks.answer_put(page, true);
+        }
         if is_begun {
-            self.puts.push((pages, ticket));
+            self.puts.push((page, ticket));
             if self.is(Fault::TwoPuts) {
-                self.blocks.end_put(pages, true);
+                self.blocks.end_put(page, true);
             }
         }
         is_begun
+    }
+
+    fn is_there(&self, page: u64) -> bool {
+        matches!(self.blocks.look(one(page)), Way::Host(_))
+    }
+
+    pub(crate) fn is_worth_putting(&self, page: u64) -> bool {
+        let never_looks = [Fault::NoCheck, Fault::NoRecheck, Fault::TwoPuts];
+        never_looks.into_iter().any(|fault| self.is(fault)) || self.blocks.is_worth_putting(page)
     }
 
     pub(crate) fn answer_put(&mut self, page: u64, is_taken: bool) -> bool {
@@ -135,32 +159,34 @@ impl Cache {
             self.known.remove(&page);
         }
         let mut puts = self.puts.iter();
-        let (run, ticket) = *puts.find(|(run, _)| run.holds(page)).unwrap();
+        let (_, ticket) = *puts.find(|(put, _)| *put == page).unwrap();
         match self.fault {
             Some(Fault::NoRecheck) => {
-                self.blocks.end_put(run, true);
-                self.blocks.begin_put(run, self.late_ticket(), true);
+                self.blocks.end_put(page, true);
+                self.blocks.begin_put(page, self.late_ticket(), true);
                 self.blocks.answer_put(page, is_taken)
             }
             Some(Fault::NoCheck) => {
-                self.blocks.end_put(run, true);
-                self.blocks.begin_put(run, ticket, true);
+                self.blocks.end_put(page, true);
+                self.blocks.vanish(page);
+                self.blocks.begin_put(page, ticket, true);
                 self.blocks.answer_put(page, is_taken)
             }
             Some(Fault::TwoPuts) => {
-                self.blocks.begin_put(run, ticket, true);
+                self.blocks.vanish(page);
+                self.blocks.begin_put(page, ticket, true);
                 let is_good = self.blocks.answer_put(page, is_taken);
-                self.blocks.end_put(run, true);
+                self.blocks.end_put(page, true);
                 is_good
             }
             _ => self.blocks.answer_put(page, is_taken),
         }
     }
 
-    pub(crate) fn end_put(&mut self, pages: Pages, answered: bool) {
-        let at = self.puts.iter().position(|(run, _)| *run == pages);
+    pub(crate) fn end_put(&mut self, page: u64, answered: bool) {
+        let at = self.puts.iter().position(|(put, _)| *put == page);
         self.puts.remove(at.unwrap());
-        self.blocks.end_put(pages, answered);
+        self.blocks.end_put(page, answered);
     }
 
     pub(crate) fn vanish(&mut self, page: u64) {
@@ -180,7 +206,7 @@ impl Cache {
         mut pages: impl Iterator<Item = u64>,
         is_right: impl Fn(u64) -> bool,
     ) -> Option<u64> {
-        pages.find(|page| self.blocks.look(one(*page)) == Way::Host && !is_right(*page))
+        pages.find(|page| self.is_there(*page) && !is_right(*page))
     }
 }
 

@@ -40,6 +40,8 @@ fn finish_cache(area: &Area, bio: &Bio, op: Op, statuses: &[Status]) -> Outcome 
             area.cache(|blocks| blocks.vanish(page));
             area.counts.vanished.add(1);
             failed += 1;
+        } else if area.is_exclusive {
+            area.cache(|blocks| blocks.vanish(page));
         }
     }
     if failed == 0 {
