@@ -3,6 +3,7 @@
 //! module: as docs/which.md has it.
 
 use crate::bed;
+use crate::bed::MIB;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
@@ -10,6 +11,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use tmem_e2e::Daemon;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::Drive;
 use tmem_e2e::Guest;
@@ -28,6 +30,11 @@ const SWAP: &str = "/dev/disk/by-label/tmem";
 
 /// Of the guest, in MiB. Its system is in it.
 const MEMORY: u64 = 640;
+
+/// Memory that a program may have, and how much of it is in swap at least, in MiB: many clusters
+/// of slots, which are wholly free when it has ended.
+const LEFT: u64 = 64;
+const OVER: u64 = 96;
 
 /// For systemd, udev and apt on emulated CPUs.
 const STARTED: Duration = Duration::from_secs(120);
@@ -60,7 +67,7 @@ fn debian_13_has_the_rule_before_it_swaps() -> Result<()> {
         "what Linux takes a virtio-blk disk for"
     );
     guest.sh(&format!("tar -xf {PACKAGE} -C /root"))?;
-    let [install, fstab, _] = installing()?;
+    let [install, fstab, cold] = installing()?;
     guest.sh_within(&format!("cd /root; {install}"), STARTED)?;
     // For the disk that is there already.
     ensure!(
@@ -70,6 +77,11 @@ fn debian_13_has_the_rule_before_it_swaps() -> Result<()> {
 
     guest.sh(fstab)?;
     at_boot(&guest)?;
+    dead_pages_go(&guest, &daemon)?;
+    guest.sh_within(cold, STARTED)?;
+    let status = guest.sh("tmem-cold status")?;
+    ensure!(status.starts_with("on\n"), "{status}");
+    purge(&guest)?;
     guest.power_off()?;
     daemon.stop()
 }
@@ -136,4 +148,36 @@ fn at_boot(guest: &Guest) -> Result<()> {
     })?;
     // Not rotational, discards, of the whole area and of clusters.
     guest.says("SSDsc", bed::PROMPT)
+}
+
+/// A program that was swapped out ends: Linux discards what it had in swap.
+fn dead_pages_go(guest: &Guest, daemon: &Daemon) -> Result<()> {
+    // Of the agent's group, in which the program begins: else the system, which is in memory, is
+    // swapped out first, and stays there.
+    let limit = |bytes: &str| {
+        let group = "/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)";
+        guest.sh(&format!("echo {bytes} >{group}/memory.max"))
+    };
+    let pages = format!("/vms/{VM}/persistent_pages");
+    limit(&format!("{LEFT}M"))?;
+    let mut job = guest.workload(LEFT + OVER, 1)?;
+    job.filled()?;
+    let stored = daemon.stats()?.number(&pages)?;
+    ensure!(stored >= OVER * MIB, "{stored} pages are stored");
+    job.end()?;
+    let left = bed::settles(daemon, &pages, |left| left < stored / 2)?;
+    println!("{stored} pages were stored, {left} are left");
+    limit("max").map(drop)
+}
+
+/// Nothing of the package stays, and nothing that it has begun.
+fn purge(guest: &Guest) -> Result<()> {
+    let kdamonds = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
+    ensure!(guest.read(kdamonds)?.trim() == "1", "DAMON does not run");
+    let purge = "DEBIAN_FRONTEND=noninteractive apt-get purge -y tmem-any-guest";
+    guest.sh_within(purge, STARTED)?;
+    ensure!(guest.read(kdamonds)?.trim() == "0", "DAMON still runs");
+    let left = guest.sh("find /etc /usr -name '*tmem-cold*' -o -name '*tmem-disk*'")?;
+    ensure!(left.trim().is_empty(), "it leaves {left}");
+    Ok(())
 }
