@@ -59,10 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "virtio-tmem",
         ],
     ),
-    (
-        "xtask",
-        &["tmem-e2e", "tmem-vmm", "tmemctl", "vhost-user-tmem"],
-    ),
+    ("xtask", &["tmem-e2e"]),
 ];
 
 /// A crate that uses this is a program, or a part of several.
