@@ -20,12 +20,15 @@ use crate::vm::Memory;
 /// How often the log tells of files that are dropped.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// The file if it is an eventfd, made not to block. Anything else, a full pipe
-/// for example, could hold a queue's thread up.
+/// The file if it is an eventfd or a socket, which User-Mode Linux has in its place, made not to
+/// block: a full socket holds nobody up then. Anything else, a file of a slow disk for example,
+/// could hold a queue's thread up.
 pub(super) fn event(file: File) -> Option<File> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let is_event =
-        std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == "anon_inode:[eventfd]");
+    let is_event = std::fs::read_link(link).is_ok_and(|to| {
+        let to = to.as_os_str().as_encoded_bytes();
+        to == b"anon_inode:[eventfd]" || to.starts_with(b"socket:[")
+    });
     let nonblocking =
         fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::NONBLOCK));
     let usable = is_event && nonblocking.is_ok();
@@ -41,7 +44,7 @@ fn say() {
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.is_none_or(|last| last.elapsed() >= SAY_EVERY) {
         *last = Some(Instant::now());
-        log::warn!("a front end sent a file that is not an eventfd for a queue: it is not used");
+        log::warn!("a front end sent a file that is no eventfd for a queue: it is not used");
     }
 }
 

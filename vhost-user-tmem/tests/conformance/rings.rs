@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Rings that make no sense.
 
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
@@ -40,9 +42,9 @@ fn a_ring_that_feeds_itself_holds_up_neither_the_next_front_end_nor_the_end() {
     assert!(daemon.terminate().unwrap().success());
 }
 
-/// A pipe that nobody reads, in place of an eventfd.
+/// A socket that nobody reads, a pipe that nobody reads, and a file, in place of an eventfd.
 #[test]
-fn a_full_pipe_to_notify_the_driver_holds_nothing_up() {
+fn what_nobody_reads_to_notify_the_driver_holds_nothing_up() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut daemon = Daemon::start_with(log.reopen().unwrap().into());
     let mut a = FrontEnd::connect(&daemon.socket("a"), 1 << 20);
@@ -50,22 +52,26 @@ fn a_full_pipe_to_notify_the_driver_holds_nothing_up() {
     a.start();
     let (_unread, full) = rustix::pipe::pipe().unwrap();
     rustix::io::write(&full, &vec![0; 1 << 16]).unwrap();
-    for _ in 0..5 {
-        assert_eq!(
-            a.ask(SET_VRING_CALL, &words(&[1]), &[full.as_fd()]),
-            Some(0)
-        );
+    let (mut socket, _unread_either) = UnixStream::pair().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.write(&[0; 1 << 12]).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    for other in [socket.as_fd(), full.as_fd(), file.as_fd()] {
+        for _ in 0..5 {
+            assert_eq!(a.ask(SET_VRING_CALL, &words(&[1]), &[other]), Some(0));
+        }
+        for _ in 0..2 {
+            a.offer(&[(0x3000, 48, false), (0x4000, 80, true)]);
+            assert!(a.is_answered());
+        }
     }
-
-    for _ in 0..2 {
-        a.offer(&[(0x3000, 48, false), (0x4000, 80, true)]);
-        assert!(a.is_answered());
-    }
+    assert_eq!(file.metadata().unwrap().len(), 0);
     drop(a);
     FrontEnd::connect(&daemon.socket("a"), 1 << 20);
     assert!(daemon.terminate().unwrap().success());
     let log = std::fs::read_to_string(log.path()).unwrap();
-    assert_eq!(log.matches("not an eventfd").count(), 1, "{log}");
+    assert_eq!(log.matches("no eventfd").count(), 1, "{log}");
 }
 
 /// The order of messages is the front end's to choose, and so is another size.
