@@ -11,8 +11,10 @@ mod density;
 mod document;
 mod guest;
 mod machine;
+mod native;
 mod noisy;
 mod overwrites;
+mod process;
 mod report;
 mod restart;
 mod samples;
@@ -67,6 +69,8 @@ struct Args {
     guest: guest::Args,
     #[command(flatten)]
     density: density::Args,
+    #[command(flatten)]
+    native: native::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -91,6 +95,8 @@ enum What {
     Guest,
     /// Guests in too little memory; only if named.
     Density,
+    /// A guest whose kernel runs at this machine's speed; only if named.
+    Native,
 }
 
 fn main() -> Result<()> {
@@ -109,6 +115,9 @@ fn main() -> Result<()> {
     if args.only == Some(What::Density) {
         let (out, json) = (args.out.as_deref(), args.json.as_deref());
         return density::run(&args.density, args.quick, out, json);
+    }
+    if args.only == Some(What::Native) {
+        return native::run(&args.native, &args.peers, args.quick, args.json.as_deref());
     }
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);

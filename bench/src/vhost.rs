@@ -66,6 +66,11 @@ impl Args {
     pub(crate) fn daemon(&self) -> &Path {
         &self.daemon
     }
+
+    /// QEMU's storage daemon, if there is one: the program and its first words.
+    pub(crate) fn storage_daemon(&self) -> Option<(&OsString, &[OsString])> {
+        self.storage_daemon.split_first()
+    }
 }
 
 /// How a device spells "write this page" and "read this page".

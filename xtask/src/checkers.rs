@@ -11,14 +11,14 @@ use crate::archive::CHARACTER_DEVICE;
 use crate::archive::DIRECTORY;
 use crate::archive::FILE;
 use crate::archive::PROGRAM;
-use crate::checked_kernel;
-use crate::checked_kernel::source;
 use crate::exec;
 use crate::programs;
 use crate::programs::Profile;
 use crate::project;
 use crate::roots;
 use crate::setup;
+use crate::uml_kernel;
+use crate::uml_kernel::Flavour;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -71,8 +71,9 @@ pub(crate) struct Options {
 pub(crate) fn command(options: &Options) -> Result<()> {
     let setup = setup::ensure(false)?;
     let root = roots::checkers(&setup.cache, &setup.versions)?;
-    let kernel = checked_kernel::make(&setup.cache, &root, &setup.versions)?;
-    let module = kernel.module(&setup.cache, &root)?;
+    let kernel = uml_kernel::make(&setup.cache, &root, &setup.versions, Flavour::Checkers)?;
+    let guest = project::root().join("guest");
+    let module = kernel.module(&setup.cache, &root, &guest, "module")?;
     let tools = roots::tools(&setup.cache, &setup.versions)?;
     println!("building the daemon and what runs in the guest");
     let daemon = programs::daemon(Profile::Dev)?;
@@ -143,7 +144,7 @@ fn write_initramfs(root: &roots::Root, module: &Path, to: &Path) -> Result<()> {
     for name in ["proc", "sys", "run", "tmp", "mnt", "usr/sbin"] {
         archive.add(name, DIRECTORY, None, &[])?;
     }
-    let init = source("init");
+    let init = project::root().join("tests/checkers/init");
     archive.file("init", PROGRAM, &init)?;
     let busybox = root.file("usr/bin/busybox");
     archive.file("usr/bin/busybox", PROGRAM, &busybox)?;

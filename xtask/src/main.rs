@@ -13,7 +13,6 @@ mod assets;
 mod bench;
 mod busybox;
 mod cache;
-mod checked_kernel;
 mod checkers;
 mod demo;
 mod deny;
@@ -45,6 +44,7 @@ mod spec;
 mod stable;
 mod stock;
 mod test;
+mod uml_kernel;
 mod versions;
 
 use clap::Parser;

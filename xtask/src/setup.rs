@@ -5,7 +5,6 @@
 use crate::busybox;
 use crate::cache;
 use crate::cache::Cache;
-use crate::checked_kernel;
 use crate::deny;
 use crate::headers;
 use crate::host;
@@ -14,6 +13,7 @@ use crate::mirror;
 use crate::roots;
 use crate::roots::Root;
 use crate::stable;
+use crate::uml_kernel;
 use crate::versions::Versions;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -83,13 +83,13 @@ fn prune(setup: &Setup) -> Result<()> {
         deny::name(),
     ];
     let stock = stable::Kernels::current(&setup.cache, &versions.mirror)?.names();
+    let kernels = uml_kernel::names(versions)?;
     let made = [
         headers::rust_headers_name(versions)?,
-        checked_kernel::name(versions)?,
         busybox::name(versions)?,
     ];
     for name in setup.cache.entries()? {
-        if ![whole.as_slice(), &stock, &made]
+        if ![whole.as_slice(), &stock, &kernels, &made]
             .iter()
             .any(|kept| kept.contains(&name))
         {

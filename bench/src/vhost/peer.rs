@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::process;
+
 /// Time a back end may take to listen.
 const START: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A running back end and its socket.
 pub(crate) struct Peer {
@@ -32,8 +35,28 @@ impl Peer {
         Self::start(command, socket, dir)
     }
 
+    /// Our daemon as it is by default, but for its room and `more` options.
+    pub(crate) fn default_daemon(program: &Path, more: &[String]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let socket = dir.path().join("tmem.sock");
+        let mut command = Command::new(program);
+        command
+            .arg("--socket-path")
+            .arg(&socket)
+            .args([
+                "--quota",
+                "2G",
+                "--memory-limit",
+                "2G",
+                "--log-level",
+                "error",
+            ])
+            .args(more);
+        Self::start(command, socket, dir)
+    }
+
     /// Our daemon, with a plain disk of `size` bytes and room for everything.
-    pub(super) fn disk(program: &Path, size: u64) -> Result<Self> {
+    pub(crate) fn disk(program: &Path, size: u64) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let socket = dir.path().join("disk.sock");
         let mut command = Command::new(program);
@@ -63,7 +86,7 @@ impl Peer {
         command.arg("--keep-in").arg(&keeps);
         let end = Instant::now() + START;
         while !keeps.exists() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(PAUSE);
         }
         let mut peer = Self::start(command, socket, dir)?;
         peer.holder = Some(holder);
@@ -101,18 +124,33 @@ impl Peer {
     }
 
     /// Time that its threads were on CPUs.
-    pub(super) fn cpu_time(&self) -> Result<Duration> {
-        let mut nanos = 0;
-        for thread in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
-            let stat = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-            let first = stat.split_ascii_whitespace().next();
-            nanos += first.unwrap_or_default().parse::<u64>()?;
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        process::cpu_time(self.process.id())
+    }
+
+    /// Its socket, once it is there.
+    pub(crate) fn listening(&mut self) -> Result<&Path> {
+        let end = Instant::now() + START;
+        while !self.socket.exists() {
+            self.check(end)?;
+            std::thread::sleep(PAUSE);
         }
-        Ok(Duration::from_nanos(nanos))
+        Ok(&self.socket)
+    }
+
+    /// Fails if it has ended, or if it is late.
+    fn check(&mut self, end: Instant) -> Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!("the back end ended at once: {status}");
+        }
+        if Instant::now() > end {
+            bail!("the back end does not listen");
+        }
+        Ok(())
     }
 
     /// QEMU's storage daemon, exporting a file of `size` bytes in shared memory.
-    pub(super) fn storage_daemon(program: &OsStr, words: &[OsString], size: u64) -> Result<Self> {
+    pub(crate) fn storage_daemon(program: &OsStr, words: &[OsString], size: u64) -> Result<Self> {
         let dir =
             tempfile::tempdir_in("/dev/shm").context("cannot make the peer's file in /dev/shm")?;
         let socket = dir.path().join("blk.sock");
@@ -158,14 +196,9 @@ impl Peer {
         loop {
             match UnixStream::connect(socket) {
                 Ok(stream) => return Ok(stream),
-                Err(why) if Instant::now() > end => {
-                    return Err(why).context("the back end does not listen");
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) => std::thread::sleep(PAUSE),
             }
-            if let Some(status) = self.process.try_wait()? {
-                bail!("the back end ended at once: {status}");
-            }
+            self.check(end)?;
         }
     }
 }

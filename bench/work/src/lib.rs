@@ -5,37 +5,17 @@
 //! All that is read goes into a sum. The same is done on the host, on the same
 //! content, so that a wrong byte is noticed.
 
+#[cfg(feature = "programs")]
 pub mod database;
+#[cfg(feature = "programs")]
 pub mod files;
 pub mod histogram;
+#[cfg(feature = "programs")]
+mod outcome;
+#[cfg(feature = "programs")]
 pub mod service;
+#[cfg(feature = "programs")]
 pub mod sum;
 
-use serde::Deserialize;
-use serde::Serialize;
-use std::time::Duration;
-
-/// What was read.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Outcome {
-    /// Files, or rows.
-    pub count: u64,
-    /// In them.
-    pub bytes: u64,
-    /// Of their content.
-    pub sum: u64,
-    /// On the clock of the machine it was done on.
-    pub microseconds: u64,
-}
-
-impl Outcome {
-    /// Whether the same was read.
-    pub fn is_like(&self, other: &Self) -> bool {
-        (self.count, self.bytes, self.sum) == (other.count, other.bytes, other.sum)
-    }
-
-    fn timed(mut self, time: Duration) -> Self {
-        self.microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self
-    }
-}
+#[cfg(feature = "programs")]
+pub use outcome::Outcome;

@@ -6,6 +6,7 @@ mod aging;
 mod dead;
 mod density;
 mod guest;
+mod native;
 mod parts;
 mod restart;
 mod toolchain;
@@ -40,7 +41,7 @@ pub(crate) struct Options {
     /// `density`: guests in too little memory, which takes longer, and `dead`: pages that
     /// the store keeps for guests that use them no more, which takes minutes.
     #[arg(value_parser = [
-        "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead",
+        "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead", "native",
     ])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
@@ -66,6 +67,8 @@ pub(crate) struct Options {
     density: density::Options,
     #[command(flatten)]
     restart: restart::Options,
+    #[command(flatten)]
+    native: native::Options,
 }
 
 /// `cargo xtask bench`.
@@ -84,6 +87,9 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     }
     if options.only.as_deref() == Some("dead") {
         return dead::run();
+    }
+    if options.only.as_deref() == Some("native") {
+        return native::run(options);
     }
     if options.only.as_deref() == Some("density") {
         return density::run(options);

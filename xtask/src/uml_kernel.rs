@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The kernel that checks itself: Debian's source of the guest's kernel, built
-//! as a program of User-Mode Linux, and the module built for it.
+//! Debian's source of the guest's kernel, built as a program of User-Mode Linux:
+//! one that checks itself, and one that runs at this machine's speed. And the
+//! module built for it.
 
 use crate::cache::Cache;
 use crate::exec;
@@ -12,6 +13,7 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// Raised when the kernel is built in another way.
@@ -49,30 +51,77 @@ const MENDED: [&str; 3] = [ONE_CPU, LARGE_DATA, ZEROES];
 /// What the module is built with, of the kernel's source.
 const KEPT: &str = "arch include rust scripts Makefile Kbuild Kconfig";
 
-/// What is in `tests/checkers`.
-const SOURCES: &str = "tests/checkers";
-
-/// The options that are to be set, in `tests/checkers`.
+/// The name of a file with options, where it is built.
 const CONFIG: &str = "kernel.config";
+
+/// What a kernel is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// Lockdep, KASAN and others.
+    Checkers,
+    /// What a page costs: nothing that watches.
+    Native,
+}
+
+impl Flavour {
+    const ALL: [Self; 2] = [Self::Checkers, Self::Native];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Checkers => "checkers",
+            Self::Native => "native",
+        }
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Self::Checkers => "a kernel with lockdep and KASAN, 1 GB on disk",
+            Self::Native => "a kernel to measure with, 0.4 GB on disk",
+        }
+    }
+
+    /// The options that are to be set.
+    fn config(self) -> PathBuf {
+        project::root().join(match self {
+            Self::Checkers => "tests/checkers/kernel.config",
+            Self::Native => "bench/native/kernel.config",
+        })
+    }
+
+    /// The cache's name of the kernel.
+    fn name(self, versions: &Versions) -> Result<String> {
+        let id = sources::hash(&MENDED.map(str::as_bytes), &[self.config()])?;
+        let (word, package) = (self.word(), &versions.kernel_package);
+        Ok(format!("{word}-kernel-{package}-{id}-{REVISION}"))
+    }
+}
 
 /// A kernel that was built.
 pub(crate) struct Kernel {
+    flavour: Flavour,
     dir: PathBuf,
 }
 
-/// The cache's name of the kernel.
-pub(crate) fn name(versions: &Versions) -> Result<String> {
-    let id = sources::hash(&MENDED.map(str::as_bytes), &[source(CONFIG)])?;
-    let package = &versions.kernel_package;
-    Ok(format!("checkers-kernel-{package}-{id}-{REVISION}"))
+/// The cache's names of all of them.
+pub(crate) fn names(versions: &Versions) -> Result<Vec<String>> {
+    let mut names = Flavour::ALL.iter();
+    names.try_fold(Vec::new(), |mut all, flavour| {
+        all.push(flavour.name(versions)?);
+        Ok(all)
+    })
 }
 
 /// The kernel, built if it is not there.
-pub(crate) fn make(cache: &Cache, root: &Root, versions: &Versions) -> Result<Kernel> {
-    let config = source(CONFIG);
-    let name = name(versions)?;
+pub(crate) fn make(
+    cache: &Cache,
+    root: &Root,
+    versions: &Versions,
+    flavour: Flavour,
+) -> Result<Kernel> {
+    let config = flavour.config();
+    let name = flavour.name(versions)?;
     if !cache.has(&name) {
-        println!("to be made: a kernel with lockdep and KASAN, 1 GB on disk, once: {name}");
+        println!("to be made, once: {}: {name}", flavour.description());
     }
     let archive = format!("/usr/src/{}.tar.xz", versions.kernel_source);
     let dir = cache.entry(&name, |dir| {
@@ -96,8 +145,9 @@ pub(crate) fn make(cache: &Cache, root: &Root, versions: &Versions) -> Result<Ke
             &fs::read_to_string(&config).context("cannot read the wanted options")?,
             &fs::read_to_string(made).context("cannot read the kernel's options")?,
         )
+        .with_context(|| format!("{} asks for too much", config.display()))
     })?;
-    Ok(Kernel { dir })
+    Ok(Kernel { flavour, dir })
 }
 
 /// Every hundredth file that is compiled is worth showing.
@@ -126,9 +176,8 @@ fn check(wanted: &str, made: &str) -> Result<()> {
         .collect();
     if !missing.is_empty() {
         bail!(
-            "the kernel cannot be built with {}: something that they need is missing in {}",
+            "the kernel cannot be built with {}: something that they need is missing",
             missing.join(", "),
-            source(CONFIG).display()
         );
     }
     Ok(())
@@ -140,25 +189,26 @@ impl Kernel {
         self.dir.join("build/linux")
     }
 
-    /// Builds the module.
-    pub(crate) fn module(&self, cache: &Cache, root: &Root) -> Result<PathBuf> {
-        println!("building virtio_tmem.ko for it");
-        let sources = project::root().join("guest");
-        let place = self.dir.join("module");
+    /// Builds the module of the tree `sources`; `name` tells it from others.
+    pub(crate) fn module(
+        &self,
+        cache: &Cache,
+        root: &Root,
+        sources: &Path,
+        name: &str,
+    ) -> Result<PathBuf> {
+        println!("building virtio_tmem.ko for it, of {}", sources.display());
+        let place = self.dir.join(name);
         if place.exists() {
             fs::remove_dir_all(&place).context("cannot remove the last module")?;
         }
-        sources::copy_tree(&sources, &sources::files(&sources)?, &place)?;
-        let script = format!("{MAKE} M=/mnt/module modules");
+        sources::copy_tree(sources, &sources::files(sources)?, &place)?;
+        let script = format!("{MAKE} M=/mnt/{name} modules");
         let mut make = root.script(&self.dir, &script);
-        exec::logged("module", &mut make, &cache.log("checkers-module"), |_| None)?;
+        let log = format!("{}-{name}", self.flavour.word());
+        exec::logged("module", &mut make, &cache.log(&log), |_| None)?;
         Ok(place.join("virtio_tmem.ko"))
     }
-}
-
-/// A file of `tests/checkers`.
-pub(crate) fn source(name: &str) -> PathBuf {
-    project::root().join(SOURCES).join(name)
 }
 
 #[cfg(test)]
