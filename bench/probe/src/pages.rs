@@ -198,7 +198,7 @@ fn one_by_one(
     direction: Direction,
 ) -> Result<Answer> {
     let mut answer = Answer::default();
-    let mut page = vec![Page::default()];
+    let mut page = [Page::default()];
     let page = page.first_mut().context("no page")?;
     let mut taken = std::time::Duration::ZERO;
     for _ in 0..count {
