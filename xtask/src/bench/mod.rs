@@ -38,8 +38,9 @@ pub(crate) struct Options {
     /// `noisy`: a VM beside a noisy and a hostile one, `restart`: the daemon is killed under
     /// load, `guest`: filters
     /// on the disks of guests, which takes a quarter of an hour on an emulated CPU, and
-    /// `density`: guests in too little memory, which takes longer, and `dead`: pages that
-    /// the store keeps for guests that use them no more, which takes minutes.
+    /// `density`: guests in too little memory, which takes longer, `dead`: pages that
+    /// the store keeps for guests that use them no more, which takes minutes, and `native`: what
+    /// the module costs in a guest that is not emulated, which builds a kernel first.
     #[arg(value_parser = [
         "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead", "native",
     ])]
