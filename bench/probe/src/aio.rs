@@ -198,7 +198,10 @@ mod tests {
         let mut queue = Queue::new(&file, 4).unwrap();
         let mut done = Vec::new();
         for slot in 0..4 {
-            queue.page(slot).unwrap().fill(slot as u8 + 1);
+            queue
+                .page(slot)
+                .unwrap()
+                .fill(u8::try_from(slot).unwrap() + 1);
         }
         let writes: Vec<_> = (0..4).map(|n| (n, Direction::Write, n as u64)).collect();
         queue.send(&writes).unwrap();

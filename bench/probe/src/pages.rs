@@ -198,8 +198,7 @@ fn one_by_one(
     direction: Direction,
 ) -> Result<Answer> {
     let mut answer = Answer::default();
-    let mut page = [Page::default()];
-    let page = page.first_mut().context("no page")?;
+    let mut page = Page::default();
     let mut taken = std::time::Duration::ZERO;
     for _ in 0..count {
         let number = numbers.next();

@@ -110,6 +110,9 @@ pub(super) fn raw(subjects: &[Subject]) -> Report {
     report
 }
 
+/// What is said of a round: its name, unit and value.
+type Value = (&'static str, &'static str, fn(&Round) -> f64);
+
 fn metrics(
     report: &mut Report,
     measure: &str,
@@ -117,7 +120,7 @@ fn metrics(
     rounds: &Rounds,
     (ours, own): (&str, &Rounds),
 ) {
-    let values: [(&str, &'static str, fn(&Round) -> f64); 6] = [
+    let values: [Value; 6] = [
         ("median", "us", median),
         ("p99", "us", p99),
         ("pages per second", "1/s", |round| round.rate),
