@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -31,6 +32,8 @@ const BOOT: [&str; 8] = [
     "brd.rd_size=65536",
 ];
 
+/// For the guest to do what it is told, on a busy machine.
+const LOST: Duration = Duration::from_secs(300);
 /// For the guest to end once it was told to.
 const END: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
@@ -51,7 +54,7 @@ pub(super) struct Machine<'a> {
 pub(super) struct Guest {
     kernel: Child,
     orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    answers: Receiver<io::Result<String>>,
     log: PathBuf,
 }
 
@@ -79,7 +82,7 @@ impl Guest {
             .process_group(0)
             .spawn()
             .context("cannot start the guest's kernel")?;
-        let (Some(orders), Some(answers), Some(mut console)) = (
+        let (Some(orders), Some(lines), Some(mut console)) = (
             kernel.stdin.take(),
             kernel.stdout.take(),
             kernel.stderr.take(),
@@ -89,10 +92,17 @@ impl Guest {
         let mut log = File::create(&machine.log)
             .with_context(|| format!("cannot write {}", machine.log.display()))?;
         std::thread::spawn(move || io::copy(&mut console, &mut log));
+        let (told, answers) = channel();
+        std::thread::spawn(move || {
+            // It ends with the guest, or when nobody listens.
+            BufReader::new(lines)
+                .lines()
+                .try_for_each(|line| told.send(line))
+        });
         let mut guest = Self {
             kernel,
             orders,
-            answers: BufReader::new(answers),
+            answers,
             log: machine.log.clone(),
         };
         guest.answer().context("the guest does not start")?;
@@ -111,15 +121,20 @@ impl Guest {
     }
 
     fn answer(&mut self) -> Result<Answer> {
-        let mut line = String::new();
-        let read = self.answers.read_line(&mut line);
-        if read.context("the guest is lost")? == 0 {
-            bail!("the guest has ended; its console: {}", self.log.display());
-        }
+        let console = || format!("its console: {}", self.log.display());
+        let line = match self.answers.recv_timeout(LOST) {
+            Ok(line) => line.context("the guest is lost")?,
+            Err(RecvTimeoutError::Disconnected) => bail!("the guest has ended; {}", console()),
+            Err(RecvTimeoutError::Timeout) => bail!(
+                "the guest has not answered within {} s; {}",
+                LOST.as_secs(),
+                console()
+            ),
+        };
         let answer: Answer = serde_json::from_str(&line)
             .with_context(|| format!("no answer: {}", line.trim_end()))?;
         match answer.error {
-            Some(error) => bail!("the guest: {error}; its console: {}", self.log.display()),
+            Some(error) => bail!("the guest: {error}; {}", console()),
             None => Ok(answer),
         }
     }

@@ -12,7 +12,6 @@ mod subject;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use tempfile::TempDir;
 use tmem_probe::order::Order;
 
 use self::guest::{Guest, Machine};
@@ -89,11 +88,26 @@ pub(crate) fn run(
     quick: bool,
     json: Option<&Path>,
 ) -> Result<()> {
+    let work = tempfile::tempdir().context("cannot make a directory")?;
+    let measured = measure(args, peers, quick, json, work.path());
+    if measured.is_err() {
+        // For the consoles that it tells of.
+        let _ = work.keep();
+    }
+    measured
+}
+
+fn measure(
+    args: &Args,
+    peers: &vhost::Args,
+    quick: bool,
+    json: Option<&Path>,
+    work: &Path,
+) -> Result<()> {
     println!("{}", machine::describe());
     let corpus = Corpus::collect(PAGES)?;
     println!("{}", corpus.describe());
-    let work = tempfile::tempdir().context("cannot make a directory")?;
-    let content = work.path().join("content");
+    let content = work.join("content");
     let pages = corpus.mixed();
     std::fs::write(&content, pages.as_flattened()).context("cannot write the content")?;
     let variants: Result<Vec<_>> = args
@@ -108,7 +122,7 @@ pub(crate) fn run(
     };
     for variant in variants? {
         bench
-            .add(&variant, args, peers, &work, &content, pages.len())
+            .add(&variant, args, peers, work, &content, pages.len())
             .with_context(|| {
                 format!(
                     "{}: {} {}",
@@ -148,7 +162,7 @@ impl Bench {
         variant: &Variant,
         args: &Args,
         others: &vhost::Args,
-        work: &TempDir,
+        work: &Path,
         content: &Path,
         pages: usize,
     ) -> Result<()> {
@@ -195,7 +209,7 @@ impl Bench {
             initramfs: &args.guest_initramfs,
             devices,
             disks: vec![content.to_path_buf()],
-            log: work.path().join(format!("console-{number}")),
+            log: work.join(format!("console-{number}")),
         })?;
         guest.order(&Order::Content {
             from: "/dev/ubda".into(),
