@@ -10,6 +10,7 @@ mod corpus;
 mod density;
 mod document;
 mod guest;
+mod instructions;
 mod machine;
 mod native;
 mod noisy;
@@ -71,6 +72,8 @@ struct Args {
     density: density::Args,
     #[command(flatten)]
     native: native::Args,
+    #[command(flatten)]
+    instructions: instructions::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -97,6 +100,8 @@ enum What {
     Density,
     /// A guest whose kernel runs at this machine's speed; only if named.
     Native,
+    /// What a guest executes for a page; only if named.
+    Instructions,
 }
 
 fn main() -> Result<()> {
@@ -118,6 +123,9 @@ fn main() -> Result<()> {
     }
     if args.only == Some(What::Native) {
         return native::run(&args.native, &args.peers, args.quick, args.json.as_deref());
+    }
+    if args.only == Some(What::Instructions) {
+        return instructions::run(&args.instructions, args.quick, args.json.as_deref());
     }
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);

@@ -76,6 +76,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) vhost_disks: &'a [PathBuf],
     pub(crate) balloon: bool,
     pub(crate) translated_mib: Option<u32>,
+    pub(crate) plugin: Option<&'a (PathBuf, String)>,
     /// For a guest in the guest: a socket for its agent's port and a file for
     /// its console.
     pub(crate) inner: Option<(PathBuf, PathBuf)>,
@@ -109,7 +110,7 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
     }
     let memory = format!("{}M", machine.memory_mib);
     let (accelerator, cpu) = match machine.translated_mib {
-        _ if has_kvm() => ("kvm".to_string(), "host"),
+        _ if has_kvm() && machine.plugin.is_none() => ("kvm".to_string(), "host"),
         None => ("tcg,thread=multi".to_string(), "max"),
         Some(mib) => (format!("tcg,thread=multi,tb-size={mib}"), "max"),
     };
@@ -166,6 +167,10 @@ pub(crate) fn command(assets: &Assets, machine: &Machine<'_>) -> Command {
                 "-device",
                 &format!("vhost-user-blk-pci,id={id}-disk,chardev={id}"),
             ]);
+    }
+    if let Some((file, told)) = machine.plugin {
+        qemu.arg("-plugin")
+            .arg(format!("file={},{told}", file.display()));
     }
     if machine.balloon {
         qemu.args(["-device", "virtio-balloon-pci,free-page-reporting=on"]);

@@ -69,6 +69,9 @@ pub struct GuestOptions {
     pub balloon: bool,
     /// Most memory for translated code of an emulated CPU, in MiB, if not QEMU's own choice.
     pub translated_mib: Option<u32>,
+    /// A plugin of QEMU's emulator: its file, and what it is told, with commas between. With it the
+    /// CPU is emulated, whatever the host has.
+    pub plugin: Option<(PathBuf, String)>,
 }
 
 impl Default for GuestOptions {
@@ -87,6 +90,7 @@ impl Default for GuestOptions {
             stock: None,
             balloon: false,
             translated_mib: None,
+            plugin: None,
         }
     }
 }
@@ -208,6 +212,7 @@ impl Guest<Qemu> {
             vhost_disks: &options.vhost_disks,
             balloon: options.balloon,
             translated_mib: options.translated_mib,
+            plugin: options.plugin.as_ref(),
             inner: inner
                 .is_some()
                 .then(|| (at("inner"), at("inner-console.log"))),

@@ -44,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tmem-driver", &[]),
     ("tmem-load", &[]),
     ("tmem-work", &[]),
+    ("tmem-counter", &[]),
     ("tmem-probe", &["tmem-work"]),
     ("tmem-states", &["tmem-states-macros"]),
     ("tmem-states-macros", &[]),

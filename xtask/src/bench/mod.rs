@@ -6,6 +6,7 @@ mod aging;
 mod dead;
 mod density;
 mod guest;
+mod instructions;
 mod native;
 mod parts;
 mod restart;
@@ -39,10 +40,12 @@ pub(crate) struct Options {
     /// load, `guest`: filters
     /// on the disks of guests, which takes a quarter of an hour on an emulated CPU, and
     /// `density`: guests in too little memory, which takes longer, `dead`: pages that
-    /// the store keeps for guests that use them no more, which takes minutes, and `native`: what
-    /// the module costs in a guest that is not emulated, which builds a kernel first.
+    /// the store keeps for guests that use them no more, which takes minutes, `native`: what
+    /// the module costs in a guest that is not emulated, which builds a kernel first, and
+    /// `instructions`: what a guest executes for a page, which takes some minutes.
     #[arg(value_parser = [
         "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead", "native",
+        "instructions",
     ])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
@@ -91,6 +94,9 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     }
     if options.only.as_deref() == Some("native") {
         return native::run(options);
+    }
+    if options.only.as_deref() == Some("instructions") {
+        return instructions::run(options);
     }
     if options.only.as_deref() == Some("density") {
         return density::run(options);

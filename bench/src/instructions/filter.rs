@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Blocks read through filters.
+
+use anyhow::Result;
+
+use super::{Counted, Row, say};
+use crate::report::Report;
+
+/// The disk.
+const DEVICE: &str = "/dev/vda";
+
+/// What is read of it, in MiB.
+const MIB: u64 = 64;
+const PAGES: f64 = (MIB << 20 >> 12) as f64;
+
+/// Target: a read through a filter that serves nothing, beside the disk alone.
+const SERVES_NOTHING: f64 = 1.01;
+
+/// Reads it in order, through the page cache, which has nothing of it.
+fn read(counted: &Counted) -> Result<f64> {
+    counted.sh("echo 3 >/proc/sys/vm/drop_caches; busybox sleep 1")?;
+    let script = format!("busybox dd if={DEVICE} of=/dev/null bs=1M count={MIB} 2>/dev/null");
+    let (count, _) = counted.counter.during(|| counted.sh(&script))?;
+    Ok(count as f64 / PAGES)
+}
+
+pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Result<()> {
+    // What is in use can have a filter.
+    let holder = counted.sh(&format!(
+        "busybox sleep 100000 <{DEVICE} >/dev/null 2>&1 & echo $!"
+    ))?;
+    let mut rows = [
+        "disk alone",
+        "precache, serves nothing",
+        "precache, puts",
+        "precache, from the host",
+        "victim, notes",
+        "victim, from the host",
+    ]
+    .map(Row::named);
+    for round in 0..rounds {
+        println!("filters, round {} of {rounds}", round + 1);
+        let [alone, nothing, puts, hits, notes, victims] = &mut rows;
+        read(counted)?;
+        alone.counts.push(read(counted)?);
+        attach(counted, "precache")?;
+        nothing.counts.push(read(counted)?);
+        puts.counts.push(read(counted)?);
+        hits.counts.push(read(counted)?);
+        detach(counted)?;
+        attach(counted, "victim")?;
+        notes.counts.push(read(counted)?);
+        victims.counts.push(read(counted)?);
+        detach(counted)?;
+    }
+    counted.guest.run(&format!("kill {}", holder.trim()))?;
+    let [alone, others @ ..] = &rows;
+    say(report, "block read", alone, None);
+    for other in others {
+        say(report, "block read", other, Some(alone));
+    }
+    let [nothing, ..] = others;
+    report.target_at_most(
+        "block read through a filter that serves nothing, beside the disk alone",
+        nothing.median() / alone.median(),
+        SERVES_NOTHING,
+    );
+    Ok(())
+}
+
+fn attach(counted: &Counted, kind: &str) -> Result<()> {
+    let attach = format!("tmemctl attach --kind {kind} {DEVICE}");
+    counted.guest.run(&attach).map(drop)
+}
+
+fn detach(counted: &Counted) -> Result<()> {
+    let detach = format!("tmemctl detach {DEVICE}");
+    counted.guest.run(&detach).map(drop)
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `cargo xtask bench instructions`: what a stock guest executes for a page.
+
+use crate::assets;
+use crate::assets::Guests;
+use crate::bench;
+use crate::exec;
+use crate::programs::Profile;
+use crate::project;
+use anyhow::Result;
+use std::process::Command;
+use tmem_e2e::Assets;
+
+/// The plugin for QEMU, and its file.
+const COUNTER: &str = "tmem-counter";
+const LIBRARY: &str = "release/libtmem_counter.so";
+
+/// Counts.
+pub(super) fn run(options: &bench::Options) -> Result<()> {
+    let file = project::made()?.join("instructions-assets.json");
+    assets::make(Profile::Release, Guests::Measured)?.write(&file)?;
+    let program = bench::program()?;
+    exec::shown(project::cargo().args(["build", "--release", "--package", COUNTER]))?;
+    let mut bench = Command::new(program);
+    bench
+        .args(["--only", "instructions", "--counter"])
+        .arg(project::target()?.join(LIBRARY))
+        .env(Assets::VARIABLE, file);
+    if options.quick {
+        bench.arg("--quick");
+    }
+    if let Some(json) = &options.json {
+        bench.arg("--json").arg(json);
+    }
+    exec::shown(&mut bench)
+}
