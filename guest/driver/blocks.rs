@@ -94,14 +94,11 @@ impl Seen {
         pages.min(most.saturating_mul(tuning::SEEN_SPREAD)).max(1)
     }
 
-    fn get(&self, page: u64) -> bool {
-        self.bits.get(page % self.size)
-    }
-
-    fn note(&mut self, page: u64) {
-        if self.bits.set(page % self.size, true) {
-            self.count += 1;
-        }
+    /// Notes that `page` was read. Says whether it was before.
+    fn note(&mut self, page: u64) -> bool {
+        let is_new = self.bits.set(page % self.size, true);
+        self.count += u64::from(is_new);
+        !is_new
     }
 
     fn forget_some(&mut self) {
@@ -315,12 +312,8 @@ impl Blocks {
     /// Whether `page`, which a read with this ticket has brought, is to be put: from here on that is
     /// under way, until [`Self::end_put`]. With `eager` also when it was not read before.
     pub(crate) fn begin_put(&mut self, page: u64, ticket: Ticket, eager: bool) -> bool {
-        if !eager {
-            let is_known = self.seen.get(page);
-            self.seen.note(page);
-            if !is_known {
-                return false;
-            }
+        if !eager && !self.seen.note(page) {
+            return false;
         }
         self.unknown_from.is_none()
             && !self.present.has(page)

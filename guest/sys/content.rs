@@ -34,11 +34,15 @@ impl<'a> Content<'a> {
         Self(content.cast(), PhantomData)
     }
 
-    /// Its words of 64 bits.
-    pub(crate) fn words(self) -> impl Iterator<Item = u64> + 'a {
-        // SAFETY: By the type invariant the words are there. They are read once each, whatever
-        // others do to them meanwhile.
-        (0..PAGE_SIZE / 8).map(move |at| unsafe { self.0.add(at).read_volatile() })
+    /// Its words of 64 bits, `N` at a time, which divides a page.
+    pub(crate) fn words<const N: usize>(self) -> impl Iterator<Item = [u64; N]> + 'a {
+        (0..PAGE_SIZE / 8 / N).map(move |at| {
+            core::array::from_fn(|i| {
+                // SAFETY: By the type invariant the words are there. They are read once each, whatever
+                // others do to them meanwhile.
+                unsafe { self.0.add(at * N + i).read_volatile() }
+            })
+        })
     }
 
     /// Copies it to a page.

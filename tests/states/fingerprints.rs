@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Pages are told from each other, and what is noted for a frame is about one read.
 
-use crate::driver::fingerprint::{Fingerprint, Key, NUMBERS, WORDS};
+use crate::driver::fingerprint::{Fingerprint, Key, NUMBERS, STEP, WORDS};
 use crate::driver::frames::{Frames, Origin, MOST_FILTERS, MOST_PAGES};
 use crate::driver::ticket::Ticket;
 use crate::sys::content;
@@ -21,7 +21,9 @@ fn key(seed: u64) -> Key {
 }
 
 fn of(key: &Key, page: &[u64]) -> Fingerprint {
-    key.fingerprint(page.iter().copied())
+    let steps = page.chunks_exact(STEP);
+    assert!(steps.remainder().is_empty());
+    key.fingerprint(steps.map(|words| words.try_into().unwrap()))
 }
 
 proptest! {
@@ -60,7 +62,7 @@ proptest! {
                 filter,
                 page: page % (2 * MOST_PAGES),
                 ticket: Ticket::default(),
-                fingerprint: of(&key(page), &[page]),
+                fingerprint: of(&key(page), &[page; STEP]),
             };
             frames.note(frame, origin);
             if origin.page < MOST_PAGES && u64::from(filter) < MOST_FILTERS {
@@ -77,7 +79,10 @@ proptest! {
 /// The highest words and keys do not overflow.
 #[test]
 fn the_largest_numbers_have_a_fingerprint() {
-    let numbers = KVVec::from_elem(u64::MAX, NUMBERS, GFP_KERNEL).unwrap();
+    let mut numbers = KVVec::from_elem(u64::MAX, NUMBERS, GFP_KERNEL).unwrap();
+    for (at, number) in (1..).zip(numbers.iter_mut().skip(WORDS)) {
+        *number = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(at);
+    }
     let key = Key::new(numbers);
     assert_ne!(of(&key, &[u64::MAX; WORDS]), of(&key, &[0; WORDS]));
 }

@@ -142,7 +142,7 @@ impl Filter {
         if let Some(victims) = &self.victims {
             return victims.note(self, original, pages, ticket);
         }
-        let mut done = 0;
+        let (mut done, mut skipped) = (0, 0);
         while done < pages.count {
             let part = Pages {
                 index: pages.index + u64::from(done),
@@ -160,12 +160,11 @@ impl Filter {
             for at in 0..part.count {
                 let is_copied = begun >> at & 1 != 0
                     && self.copy(original, part.index + u64::from(at), done + at);
-                if !is_copied {
-                    self.area.counts.skipped.add(1);
-                }
+                skipped += u64::from(!is_copied);
             }
             done += part.count;
         }
+        self.area.counts.skipped.add(skipped);
         self.area.cache(|blocks| blocks.forget_seen());
     }
 

@@ -16,9 +16,11 @@ impl Content<'_> {
         Self(version, PhantomData)
     }
 
-    pub(crate) fn words(self) -> impl Iterator<Item = u64> {
+    pub(crate) fn words<const N: usize>(self) -> impl Iterator<Item = [u64; N]> {
         let tells = world::world().fault != Some(Fault::NoFingerprint);
-        std::iter::once(if tells { self.0 } else { 0 })
+        let mut words = [0; N];
+        words[0] = if tells { self.0 } else { 0 };
+        std::iter::once(words)
     }
 }
 
