@@ -350,10 +350,12 @@ impl Engine {
             }
         }
         let (reads, others) = divide(admitted, |bio| bio.op() == BioOp::Read);
+        // Before interrupts are off for the queue: others wait for the answers, too.
+        let spin = (look > 0).then(Spin::begin);
         let awaited = self.enqueue(reads, true, look);
         self.enqueue(others, false, 0);
-        if let Some((queue, awaited)) = awaited {
-            self.look(queue, awaited);
+        if let (Some((queue, awaited)), Some(spin)) = (awaited, spin) {
+            self.look(queue, awaited, spin);
         }
     }
 
@@ -382,10 +384,9 @@ impl Engine {
     }
 
     /// Looks for answers, as long as they are likely to come soon and the CPU has nothing else to do.
-    fn look(self: &Arc<Self>, queue: &Queue, awaited: Awaited) {
+    fn look(self: &Arc<Self>, queue: &Queue, awaited: Awaited, spin: Spin) {
         let counters = &self.shared.counters;
         counters.attempted_polls.add(1);
-        let spin = Spin::begin();
         loop {
             let look = queue.look(&awaited);
             self.finish_used(queue, look.used);
