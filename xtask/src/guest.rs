@@ -17,7 +17,7 @@ use anyhow::Result;
 use std::path::PathBuf;
 
 /// Raised when a module is built or installed in another way.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// `cargo xtask guest`.
 pub(crate) fn command() -> Result<()> {
@@ -61,7 +61,7 @@ pub(crate) fn module(cache: &Cache, build: &Root, versions: &Versions) -> Result
         copy_tree(&sources, &files, &dir.join("source"))?;
         let script = format!(
             "make -C /lib/modules/{kernel}/build M=/mnt/source; \
-             make -C /mnt/source KVER={kernel} DESTDIR=/mnt/installed install; \
+             make -C /mnt/source KVER={kernel} DESTDIR=/mnt/installed INSTALL_MOD_STRIP=1 install; \
              mv /mnt/source/virtio_tmem.ko /mnt; rm -r /mnt/source",
             kernel = versions.kernel
         );

@@ -31,6 +31,9 @@ use tmem_e2e::protocol::Order;
 /// RAM of a guest in MiB; the kernel and its first file system take half of it.
 const MEMORY: u64 = 128;
 
+/// And for each CPU beside the first, in MiB: the kernel has memory for each.
+const PER_CPU: u64 = 8;
+
 /// RAM of a guest whose kernel unpacks itself, in MiB: the packed kernel, the
 /// unpacked one and the initramfs are there at the same time.
 const PACKED_MEMORY: u64 = 256;
@@ -76,7 +79,7 @@ fn guest(host: &Arc<Host>, options: VmOptions) -> Result<Guest<Vmm>> {
         MEMORY
     };
     let options = VmOptions {
-        memory_mib: memory,
+        memory_mib: memory + PER_CPU * u64::from(options.cpus.saturating_sub(1)),
         ..options
     };
     Guest::launch(&bed::assets()?, host, &options).with_context(|| format!("the guest {name}"))
