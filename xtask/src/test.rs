@@ -18,7 +18,6 @@ use anyhow::Result;
 use anyhow::bail;
 use std::io::BufRead;
 use std::io::BufReader;
-use std::num::NonZero;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Instant;
@@ -112,14 +111,11 @@ fn made(setup: &Setup, step: &dyn Fn(&str)) -> Result<Assets> {
     Ok(assets)
 }
 
-/// What needs no guests. Twice as many tests at a time as there are CPUs: those that start
-/// programs wait for them most of the time.
+/// What needs no guests. As many tests at a time as there are CPUs: the store's background threads
+/// have work of their own to do meanwhile.
 fn units() -> Command {
-    let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut command = programs::tests();
-    command
-        .arg("--no-fail-fast")
-        .env("RUST_TEST_THREADS", (2 * cpus).to_string());
+    command.arg("--no-fail-fast");
     command
 }
 
