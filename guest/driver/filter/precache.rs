@@ -46,7 +46,7 @@ impl Filter {
         let Way::Host(ticket) = way else {
             let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
             if let Some((bio, _rest)) = self.hook.splits().cut(bio, at) {
-                self.read_from_disk(bio);
+                self.read_and_fill(bio, way.ticket());
             }
             return;
         };
@@ -65,17 +65,22 @@ impl Filter {
 
     /// A read that the host can't serve.
     pub(super) fn read_from_disk(self: &Arc<Self>, bio: Bio) {
+        let pages = bio.pages_from(self.origin).filter(|_| self.is_serving());
+        let way = pages.and_then(|pages| self.area.cache(|blocks| blocks.look(pages)));
+        self.read_and_fill(bio, way.and_then(Way::ticket));
+    }
+
+    /// Reads from the disk; with a ticket, what that brings may be put.
+    fn read_and_fill(self: &Arc<Self>, bio: Bio, ticket: Option<Ticket>) {
         let pages = bio.pages_from(self.origin);
         self.area
             .counts
             .misses
             .add(pages.map_or(0, |pages| pages.count.into()));
-        let wanted = pages.filter(|_| self.is_serving() && bio.is_plain() && bio.is_kernels());
-        let ticket = wanted.and_then(|pages| {
-            let way = self.area.cache(|blocks| blocks.look(pages));
-            way.and_then(Way::ticket)
-        });
-        let (Some(pages), Some(ticket)) = (wanted, ticket) else {
+        let wanted = pages
+            .zip(ticket)
+            .filter(|_| self.is_serving() && bio.is_plain() && bio.is_kernels());
+        let Some((pages, ticket)) = wanted else {
             return self.pass(bio);
         };
         let flight = self.gate.enter();
