@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 
+use super::counter::Spent;
 use super::{Counted, Row, say};
 use crate::report::Report;
 
@@ -17,14 +18,14 @@ const PAGES: f64 = (MIB << 20 >> 12) as f64;
 const SERVES_NOTHING: f64 = 1.01;
 
 /// Reads it in order, through the page cache, which has nothing of it.
-fn read(counted: &Counted) -> Result<f64> {
+fn read(counted: &Counted) -> Result<Spent> {
     counted.sh("echo 3 >/proc/sys/vm/drop_caches; busybox sleep 1")?;
     let script = format!("busybox dd if={DEVICE} of=/dev/null bs=1M count={MIB} 2>/dev/null");
-    let (count, _) = counted.counter.during(|| counted.sh(&script))?;
-    Ok(count as f64 / PAGES)
+    let (spent, _) = counted.counter.during(|| counted.sh(&script))?;
+    Ok(spent.each(PAGES))
 }
 
-pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Result<()> {
+pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Result<Vec<Row>> {
     // What is in use can have a filter.
     let holder = counted.sh(&format!(
         "busybox sleep 100000 <{DEVICE} >/dev/null 2>&1 & echo $!"
@@ -42,15 +43,15 @@ pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Re
         println!("filters, round {} of {rounds}", round + 1);
         let [alone, nothing, puts, hits, notes, victims] = &mut rows;
         read(counted)?;
-        alone.counts.push(read(counted)?);
+        alone.push(read(counted)?);
         attach(counted, "precache")?;
-        nothing.counts.push(read(counted)?);
-        puts.counts.push(read(counted)?);
-        hits.counts.push(read(counted)?);
+        nothing.push(read(counted)?);
+        puts.push(read(counted)?);
+        hits.push(read(counted)?);
         detach(counted)?;
         attach(counted, "victim")?;
-        notes.counts.push(read(counted)?);
-        victims.counts.push(read(counted)?);
+        notes.push(read(counted)?);
+        victims.push(read(counted)?);
         detach(counted)?;
     }
     counted.guest.run(&format!("kill {}", holder.trim()))?;
@@ -65,7 +66,7 @@ pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Re
         nothing.median() / alone.median(),
         SERVES_NOTHING,
     );
-    Ok(())
+    Ok(rows.into())
 }
 
 fn attach(counted: &Counted, kind: &str) -> Result<()> {

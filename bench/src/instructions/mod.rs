@@ -7,15 +7,17 @@
 
 mod counter;
 mod filter;
+mod profile;
 mod swap;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tmem_e2e::{Assets, Daemon, DaemonOptions, Drive, Guest, GuestOptions};
 
-use self::counter::Counter;
+use self::counter::{Counter, Spent};
 use crate::report::Report;
 use crate::samples::median;
 
@@ -38,6 +40,9 @@ pub(crate) struct Args {
     /// Of instructions: the plugin for QEMU.
     #[arg(long, value_name = "PATH", default_value = "libtmem_counter.so")]
     counter: PathBuf,
+    /// Of instructions: also write to this file in which functions of the kernel they are.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
 }
 
 /// A guest whose instructions are counted.
@@ -57,14 +62,22 @@ impl Counted {
 struct Row {
     name: String,
     counts: Vec<f64>,
+    /// Those of the last round by where they are, if that is asked for.
+    places: HashMap<u64, f64>,
 }
 
 impl Row {
     fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            counts: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// One more round.
+    fn push(&mut self, spent: Spent) {
+        self.counts.push(spent.count);
+        self.places = spent.places;
     }
 
     fn median(&self) -> f64 {
@@ -95,7 +108,7 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
             memory_mib: MEMORY_MIB,
             cpus: 1,
             device: Some(daemon.socket("vm0")),
-            drives: vec![Drive::new(image)],
+            drives: vec![Drive::new(image.clone())],
             storage: true,
             plugin: Some((args.counter.clone(), format!("socket={}", socket.display()))),
             ..GuestOptions::default()
@@ -103,7 +116,7 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
     )?;
     let counted = Counted {
         guest,
-        counter: Counter::new(socket),
+        counter: Counter::new(socket, args.profile.is_some()),
     };
     counted.guest.load_module()?;
     counted.guest.disk_appears()?;
@@ -111,8 +124,11 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
     let rounds = if quick { QUICK_ROUNDS } else { ROUNDS };
 
     let mut report = Report::default();
-    swap::count(&counted, rounds, &mut report)?;
-    filter::count(&counted, rounds, &mut report)?;
+    let mut rows = swap::count(&counted, rounds, &mut report)?;
+    rows.extend(filter::count(&counted, rounds, &mut report)?);
+    if let Some(to) = &args.profile {
+        profile::write(to, &counted, &image, &rows)?;
+    }
     counted.guest.power_off()?;
     daemon.stop()?;
     report.print();

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use tmem_e2e::protocol::Order;
 
+use super::counter::Spent;
 use super::{Counted, DISK_MIB, Row, say};
 use crate::report::Report;
 
@@ -33,7 +34,7 @@ const OUT_BESIDE_ZRAM: f64 = 1.0;
 const RECLAIM: &str = "echo 200 >/proc/sys/vm/swappiness; for i in 1 2 3 4; do \
     echo 128M >/groups/memory.reclaim 2>/dev/null || true; busybox sleep 0.2; done";
 
-pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Result<()> {
+pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Result<Vec<Row>> {
     let zram = format!(
         "modprobe zram; echo {} >/sys/block/zram0/disksize",
         DISK_MIB << 20
@@ -47,8 +48,8 @@ pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Re
             println!("swap, round {} of {rounds}: {name}", round + 1);
             let (to, from) =
                 one_round(counted, device).with_context(|| format!("swapping to {name}"))?;
-            out.counts.push(to);
-            back.counts.push(from);
+            out.push(to);
+            back.push(from);
         }
     }
     for (what, rows) in [("page swapped out", &out), ("page swapped in", &back)] {
@@ -70,11 +71,21 @@ pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Re
         ratio(zram),
         OUT_BESIDE_ZRAM,
     );
-    Ok(())
+    let named = |what: &str, rows: [Row; DISKS.len()]| {
+        rows.map(|row| Row {
+            name: format!("{what}: {}", row.name),
+            ..row
+        })
+    };
+    let rows = [
+        named("page swapped out", out),
+        named("page swapped in", back),
+    ];
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Instructions for a page that is swapped out, and for one that is swapped in.
-fn one_round(counted: &Counted, device: &str) -> Result<(f64, f64)> {
+fn one_round(counted: &Counted, device: &str) -> Result<(Spent, Spent)> {
     let Counted { guest, counter } = counted;
     guest.run(&format!("mkswap {device}"))?;
     guest.run(&format!("swapon {device}"))?;
@@ -95,8 +106,10 @@ fn one_round(counted: &Counted, device: &str) -> Result<(f64, f64)> {
     let (looks, _) = counter.during(|| job.order(Order::Verify))?;
     job.end()?;
     guest.run(&format!("swapoff {device}"))?;
-    let each = |count: u64, pages: u64| count as f64 / pages as f64;
-    Ok((each(out, went), each(back.saturating_sub(looks), came)))
+    Ok((
+        out.each(went as f64),
+        back.without(&looks).each(came as f64),
+    ))
 }
 
 fn vmstat(counted: &Counted, name: &str) -> Result<u64> {

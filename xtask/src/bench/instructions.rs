@@ -8,8 +8,18 @@ use crate::exec;
 use crate::programs::Profile;
 use crate::project;
 use anyhow::Result;
+use std::path::PathBuf;
 use std::process::Command;
 use tmem_e2e::Assets;
+
+/// Options of `cargo xtask bench instructions`.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(super) struct Options {
+    /// Of `instructions`: also write to this file in which functions of the guest's kernel they are.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+}
 
 /// The plugin for QEMU, and its file.
 const COUNTER: &str = "tmem-counter";
@@ -28,6 +38,9 @@ pub(super) fn run(options: &bench::Options) -> Result<()> {
         .env(Assets::VARIABLE, file);
     if options.quick {
         bench.arg("--quick");
+    }
+    if let Some(profile) = &options.instructions.profile {
+        bench.arg("--profile").arg(profile);
     }
     if let Some(json) = &options.json {
         bench.arg("--json").arg(json);

@@ -73,6 +73,8 @@ pub(crate) struct Options {
     restart: restart::Options,
     #[command(flatten)]
     native: native::Options,
+    #[command(flatten)]
+    instructions: instructions::Options,
 }
 
 /// `cargo xtask bench`.
