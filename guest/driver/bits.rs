@@ -19,6 +19,13 @@ fn place(bit: u64) -> (usize, u64) {
     ((bit / 64) as usize, bit % 64)
 }
 
+/// As many set bits, from the lowest on; at most 64.
+pub(crate) fn ones(count: u32) -> u64 {
+    u64::MAX
+        .checked_shr(u64::BITS.saturating_sub(count))
+        .unwrap_or(0)
+}
+
 /// Sets a bit of many. Says whether that changed it.
 fn set(words: &mut [u64], bit: u64, value: bool) -> bool {
     let (at, shift) = place(bit);
@@ -87,6 +94,22 @@ impl Bits {
             self.note(at);
         }
         changed
+    }
+
+    /// Sets the bits from `page` on, `count` of them, which lie in one word. Says which were set: a
+    /// bit for each.
+    pub(crate) fn add(&mut self, page: u64, count: u32) -> u64 {
+        let (at, shift) = place(page);
+        let Some(word) = self.words.get_mut(at) else {
+            return 0;
+        };
+        let all = ones(count);
+        let before = *word >> shift & all;
+        if before != all {
+            *word |= all << shift;
+            self.note(at);
+        }
+        before
     }
 
     /// Notes whether a word that has changed is 0.

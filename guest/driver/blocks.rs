@@ -27,7 +27,10 @@
 //! could have been good.
 
 use super::{
-    bits::Bits,
+    bits::{
+        ones,
+        Bits, //
+    },
     puts::Puts,
     sparse::Sparse,
     ticket::Ticket,
@@ -94,11 +97,19 @@ impl Seen {
         pages.min(most.saturating_mul(tuning::SEEN_SPREAD)).max(1)
     }
 
-    /// Notes that `page` was read. Says whether it was before.
-    fn note(&mut self, page: u64) -> bool {
-        let is_new = self.bits.set(page % self.size, true);
-        self.count += u64::from(is_new);
-        !is_new
+    /// Notes that `pages` were read, at most 64. Says which were before: a bit for each.
+    fn note(&mut self, pages: Pages) -> u64 {
+        let (mut seen, mut done) = (0, 0);
+        while done < pages.count.min(u64::BITS) {
+            let bit = (pages.index + u64::from(done)) % self.size;
+            let here = (64 - bit % 64).min(self.size - bit) as u32;
+            let count = here.min(pages.count - done);
+            let before = self.bits.add(bit, count);
+            self.count += u64::from(count - before.count_ones());
+            seen |= before << done;
+            done += count;
+        }
+        seen
     }
 
     fn forget_some(&mut self) {
@@ -211,7 +222,8 @@ impl Blocks {
         }
         let written = self.all(pages).any(|bucket| bucket.under_way > 0);
         let ticket = (!written).then_some(Ticket(self.writes));
-        if each(pages).all(|page| self.present.has(page)) {
+        let end = pages.index + u64::from(pages.count);
+        if self.present.next(pages.index, end, false) == end {
             Way::Host(ticket)
         } else {
             Way::Disk(ticket)
@@ -223,17 +235,20 @@ impl Blocks {
     /// a disk reads what lies side by side at once.
     pub(crate) fn alike(&self, pages: Pages) -> u32 {
         let end = pages.index + u64::from(pages.count);
-        let is_there = |page: &u64| self.present.has(*page);
-        let run = (pages.index..end).take_while(is_there).count() as u32;
-        if run >= tuning::WORTH_CUTTING || run == pages.count {
-            return run;
+        let run = |from: u64| (self.present.next(from, end, false) - from) as u32;
+        let first = run(pages.index);
+        if first >= tuning::WORTH_CUTTING || first == pages.count {
+            return first;
         }
-        let mut there = 0;
-        for page in pages.index + u64::from(run)..end {
-            there = if self.present.has(page) { there + 1 } else { 0 };
-            if there == tuning::WORTH_CUTTING {
-                return (page + 1 - pages.index) as u32 - there;
+        let mut at = self
+            .present
+            .next(pages.index + u64::from(first), end, true);
+        while at < end {
+            let there = run(at);
+            if there >= tuning::WORTH_CUTTING {
+                return (at - pages.index) as u32;
             }
+            at = self.present.next(at + u64::from(there), end, true);
         }
         pages.count
     }
@@ -309,12 +324,28 @@ impl Blocks {
         self.garbage.clear();
     }
 
-    /// Whether `page`, which a read with this ticket has brought, is to be put: from here on that is
-    /// under way, until [`Self::end_put`]. With `eager` also when it was not read before.
-    pub(crate) fn begin_put(&mut self, page: u64, ticket: Ticket, eager: bool) -> bool {
-        if !eager && !self.seen.note(page) {
-            return false;
+    /// Which of `pages`, at most 64, that a read with this ticket has brought, are to be put, a bit for
+    /// each: from here on that is under way, until [`Self::end_put`]. With `eager` also those that were
+    /// not read before.
+    pub(crate) fn begin_puts(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> u64 {
+        let mut wanted = match eager {
+            true => ones(pages.count),
+            false => self.seen.note(pages),
+        };
+        let mut begun = 0;
+        while wanted != 0 {
+            let at = wanted.trailing_zeros();
+            if self.begin_put(pages.index + u64::from(at), ticket) {
+                begun |= 1 << at;
+            }
+            wanted &= wanted - 1;
         }
+        begun
+    }
+
+    /// Whether `page`, which a read with this ticket has brought, is to be put, however often it was
+    /// read: see [`Self::begin_puts`].
+    pub(crate) fn begin_put(&mut self, page: u64, ticket: Ticket) -> bool {
         self.unknown_from.is_none()
             && !self.present.has(page)
             && self.is_good(one(page), ticket)

@@ -106,6 +106,23 @@ impl Sparse {
         word.is_some_and(|word| word >> shift & 1 != 0)
     }
 
+    /// The first page from `page` on that is in the set, or with `is_in` false the first that is not; `end`
+    /// when there is none before that.
+    pub(crate) fn next(&self, page: u64, end: u64, is_in: bool) -> u64 {
+        let mut at = page;
+        while at < end {
+            let (_, _, word, shift) = place(at);
+            let word = self.leaf(at).and_then(|leaf| leaf.get(word));
+            let flip = if is_in { 0 } else { u64::MAX };
+            let found = (word.copied().unwrap_or(0) ^ flip) >> shift;
+            if found != 0 {
+                return end.min(at + u64::from(found.trailing_zeros()));
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        end
+    }
+
     /// Adds `page`. Says whether it was not there; none when it can't be, because there is no room or
     /// no memory, or the disk has no such page. In any context.
     pub(crate) fn add(&mut self, page: u64) -> Option<bool> {

@@ -15,6 +15,7 @@ const BITS: u64 = 3 * 4096 + 192;
 #[derive(Clone, Debug)]
 enum Act {
     Set(u64, bool),
+    Add(u64, u32),
     Clear(u64, u64),
 }
 
@@ -26,6 +27,7 @@ fn page() -> impl Strategy<Value = u64> {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         20 => (page(), any::<bool>()).prop_map(|(page, value)| Act::Set(page, value)),
+        10 => (page(), 0..=64u32).prop_map(|(page, count)| Act::Add(page, count)),
         5 => (page(), prop_oneof![0..200u64, 0..PAGES]).prop_map(|(page, count)| Act::Clear(page, count)),
     ]
 }
@@ -45,6 +47,17 @@ proptest! {
                     } else {
                         model.remove(&page);
                     }
+                }
+                Act::Add(page, count) => {
+                    let count = count.min(64 - (page % 64) as u32);
+                    let before = bits.add(page, count);
+                    for at in 0..count {
+                        let page = page + u64::from(at);
+                        let was_there = page < BITS && !model.insert(page);
+                        prop_assert_eq!(before >> at & 1 != 0, was_there);
+                    }
+                    prop_assert_eq!(before.checked_shr(count).unwrap_or(0), 0);
+                    model.retain(|page| *page < BITS);
                 }
                 Act::Clear(page, count) => {
                     let mut cleared = Vec::new();

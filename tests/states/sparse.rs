@@ -58,6 +58,12 @@ proptest! {
             prop_assert!(set.has(*page));
             prop_assert!(set.skip(*page) == Some(*page));
         }
+        for (first, end) in [(0, 300), (990, 1060), (1030, 70_000), (65_490, 65_540), (7, 7)] {
+            let absent = (first..end).find(|page| !model.contains(page));
+            prop_assert_eq!(set.next(first, end, false), absent.unwrap_or(end));
+            let present = model.range(first..end).next().copied();
+            prop_assert_eq!(set.next(first, end, true), present.unwrap_or(end));
+        }
         let none = (0..200).chain(1000..1050).chain(65_500..65_560);
         for page in none.filter(|page| !model.contains(page)) {
             prop_assert!(!set.has(page));

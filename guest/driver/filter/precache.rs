@@ -32,7 +32,7 @@ impl Filter {
     /// A read of the disk.
     pub(super) fn read_block(self: &Arc<Self>, bio: Bio) {
         self.recognise_disk();
-        let pages = bio.pages_from(self.origin).filter(|_| bio.is_movable());
+        let pages = bio.pages_from(self.origin);
         let Some(pages) = pages.filter(|_| self.is_serving()) else {
             return self.read_from_disk(bio);
         };
@@ -50,10 +50,13 @@ impl Filter {
             }
             return;
         };
+        if !bio.is_movable() {
+            return self.read_from_disk(bio);
+        }
         let Some((bio, _, _rest)) = self.fitting(bio, pages, count) else {
             return;
         };
-        let ticket = ticket.filter(|_| self.victims.is_some() && bio.is_kernels());
+        let ticket = ticket.filter(|_| self.victims.is_some());
         let flight = self.gate.enter();
         let carrier = self.carrier(bio, |original| {
             Purpose::Get(original, ticket, self.clone(), flight)
@@ -79,7 +82,7 @@ impl Filter {
             .add(pages.map_or(0, |pages| pages.count.into()));
         let wanted = pages
             .zip(ticket)
-            .filter(|_| self.is_serving() && bio.is_plain() && bio.is_kernels());
+            .filter(|_| self.is_serving() && bio.is_plain());
         let Some((pages, ticket)) = wanted else {
             return self.pass(bio);
         };
@@ -153,19 +156,16 @@ impl Filter {
                 index: pages.index + u64::from(done),
                 count: (pages.count - done).min(u64::BITS),
             };
-            // A bit for each page that is to be put.
-            let begun = self.area.cache(|blocks| {
-                (0..part.count).fold(0u64, |begun, at| {
-                    let page = part.index + u64::from(at);
-                    let is_begun = blocks.begin_put(page, ticket, self.is_eager);
-                    begun | u64::from(is_begun) << at
-                })
-            });
-            let begun = begun.unwrap_or(0);
-            for at in 0..part.count {
-                let is_copied = begun >> at & 1 != 0
-                    && self.copy(original, part.index + u64::from(at), done + at);
-                skipped += u64::from(!is_copied);
+            let begun = self
+                .area
+                .cache(|blocks| blocks.begin_puts(part, ticket, self.is_eager));
+            let mut begun = begun.unwrap_or(0);
+            skipped += u64::from(part.count);
+            while begun != 0 {
+                let at = begun.trailing_zeros();
+                let is_copied = self.copy(original, part.index + u64::from(at), done + at);
+                skipped -= u64::from(is_copied);
+                begun &= begun - 1;
             }
             done += part.count;
         }

@@ -180,7 +180,7 @@ impl Filter {
     fn evict(self: &Arc<Self>, key: &Key, origin: Origin, content: Content<'_>) {
         let begun = self.is_serving().then(|| {
             self.area
-                .cache(|blocks| blocks.begin_put(origin.page, origin.ticket, true))
+                .cache(|blocks| blocks.begin_put(origin.page, origin.ticket))
         });
         if begun.flatten() != Some(true) {
             self.area.counts.skipped.add(1);

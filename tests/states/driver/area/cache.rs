@@ -119,7 +119,21 @@ impl Cache {
         }
     }
 
-    pub(crate) fn begin_put(&mut self, page: u64, ticket: Ticket, eager: bool) -> bool {
+    pub(crate) fn begin_puts(&mut self, pages: Pages, ticket: Ticket, eager: bool) -> u64 {
+        if self.fault.is_none() {
+            let begun = self.blocks.begin_puts(pages, ticket, eager);
+            let is_begun = |page: &u64| begun >> (page - pages.index) & 1 != 0;
+            let puts = (pages.index..pages.end()).filter(is_begun);
+            self.puts.extend(puts.map(|page| (page, ticket)));
+            return begun;
+        }
+        // Faults are those of single puts; they need no reads before.
+        let begin = |(at, page)| u64::from(self.begin_put(page, ticket)) << at;
+        let begun = (0..).zip(pages.index..pages.end()).map(begin);
+        begun.fold(0, |all, bit| all | bit)
+    }
+
+    pub(crate) fn begin_put(&mut self, page: u64, ticket: Ticket) -> bool {
         let (first, ticket) = match self.fault {
             Some(Fault::LateTicket) => (self.late_ticket(), self.late_ticket()),
             Some(Fault::NoCheck) => (self.late_ticket(), ticket),
@@ -130,7 +144,7 @@ impl Cache {
         if was_there {
             self.blocks.vanish(page);
         }
-        let is_begun = self.blocks.begin_put(page, first, eager);
+        let is_begun = self.blocks.begin_put(page, first);
         if was_there && is_begun {
             self.blocks.answer_put(page, true);
         }
@@ -163,18 +177,18 @@ impl Cache {
         match self.fault {
             Some(Fault::NoRecheck) => {
                 self.blocks.end_put(page, true);
-                self.blocks.begin_put(page, self.late_ticket(), true);
+                self.blocks.begin_put(page, self.late_ticket());
                 self.blocks.answer_put(page, is_taken)
             }
             Some(Fault::NoCheck) => {
                 self.blocks.end_put(page, true);
                 self.blocks.vanish(page);
-                self.blocks.begin_put(page, ticket, true);
+                self.blocks.begin_put(page, ticket);
                 self.blocks.answer_put(page, is_taken)
             }
             Some(Fault::TwoPuts) => {
                 self.blocks.vanish(page);
-                self.blocks.begin_put(page, ticket, true);
+                self.blocks.begin_put(page, ticket);
                 let is_good = self.blocks.answer_put(page, is_taken);
                 self.blocks.end_put(page, true);
                 is_good
