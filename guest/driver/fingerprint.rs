@@ -29,6 +29,19 @@ pub(crate) const NUMBERS: usize = WORDS + 6;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fingerprint(u64);
 
+/// NH of some words. Each is named, so that none is copied to memory first.
+fn nh(words: [u64; STEP], numbers: [u64; STEP]) -> u128 {
+    let [a, b, c, d, e, f, g, h] = words;
+    let [i, j, k, l, m, n, o, p] = numbers;
+    let product = |(word, number): (u64, u64), (next, other): (u64, u64)| {
+        u128::from(word.wrapping_add(number)) * u128::from(next.wrapping_add(other))
+    };
+    product((a, i), (b, j))
+        .wrapping_add(product((c, k), (d, l)))
+        .wrapping_add(product((e, m), (f, n)))
+        .wrapping_add(product((g, o), (h, p)))
+}
+
 /// The secret.
 pub(crate) struct Key(KVVec<u64>);
 
@@ -41,19 +54,11 @@ impl Key {
     /// The fingerprint of a page, of which these are the words.
     pub(crate) fn fingerprint(&self, words: impl Iterator<Item = [u64; STEP]>) -> Fingerprint {
         let (of_words, last) = self.0.split_at(WORDS.min(self.0.len()));
-        let sum = words
-            .zip(of_words.chunks_exact(STEP))
-            .fold(0u128, |sum, (words, numbers)| {
-                let pairs = words.chunks_exact(2).zip(numbers.chunks_exact(2));
-                pairs.fold(sum, |sum, pair| match pair {
-                    ([word, next], [number, other]) => {
-                        let product = u128::from(word.wrapping_add(*number))
-                            * u128::from(next.wrapping_add(*other));
-                        sum.wrapping_add(product)
-                    }
-                    _ => sum,
-                })
-            });
+        let of_words = of_words.chunks_exact(STEP).map(<[u64; STEP]>::try_from);
+        let sum = words.zip(of_words).fold(0u128, |sum, pair| match pair {
+            (words, Ok(numbers)) => sum.wrapping_add(nh(words, numbers)),
+            _ => sum,
+        });
         let mut numbers = last.chunks_exact(2).map(|pair| match pair {
             [low, high] => u128::from(*low) | u128::from(*high) << 64,
             _ => 0,

@@ -13,7 +13,9 @@ struct Put {
 }
 
 /// Puts by their pages: a table in which what is not in its own place is in one of the next, without
-/// a gap in between.
+/// a gap in between. What is further from its own place comes first ("Robin Hood hashing", Celis,
+/// Larson and Munro, 1985), so that a put among many of pages side by side, each in its own place, is
+/// found, added and taken out without a look at the others.
 pub(crate) struct Puts {
     slots: KVVec<Option<Put>>,
     count: usize,
@@ -54,18 +56,30 @@ impl Puts {
         self.slots.get(at).copied().flatten()
     }
 
-    /// Where `page` is, or the gap where it would be.
-    fn find(&self, page: u64) -> usize {
-        let mut at = self.home(page);
-        while self.slot(at).is_some_and(|put| put.page != page) {
+    /// How far `page` would be from its own place at `at`.
+    fn away(&self, page: u64, at: usize) -> usize {
+        at.wrapping_sub(self.home(page)) & (self.slots.len() - 1)
+    }
+
+    /// Where `page` would be, and its put if that is there.
+    fn find(&self, page: u64) -> (usize, Option<Put>) {
+        let (mut at, mut away) = (self.home(page), 0);
+        while let Some(put) = self.slot(at) {
+            if put.page == page {
+                return (at, Some(put));
+            }
+            if self.away(put.page, at) < away {
+                break;
+            }
             at = self.next(at);
+            away += 1;
         }
-        at
+        (at, None)
     }
 
     /// The ticket of the put of `page`.
     pub(crate) fn get(&self, page: u64) -> Option<Ticket> {
-        self.slot(self.find(page)).map(|put| put.ticket)
+        self.find(page).1.map(|put| put.ticket)
     }
 
     /// Whether there are as many as there may be.
@@ -78,36 +92,34 @@ impl Puts {
         if self.is_full() {
             return false;
         }
-        let at = self.find(page);
-        match self.slots.get_mut(at) {
-            Some(slot @ None) => {
-                *slot = Some(Put { page, ticket });
-                self.count += 1;
-                true
-            }
-            _ => false,
+        let (mut at, found) = self.find(page);
+        if found.is_some() {
+            return false;
         }
+        // What is there, and all behind that, moves on by one.
+        let mut put = Put { page, ticket };
+        while let Some(next) = self.slots.get_mut(at).and_then(|slot| slot.replace(put)) {
+            put = next;
+            at = self.next(at);
+        }
+        self.count += 1;
+        true
     }
 
     /// Takes the put of `page` out.
     pub(crate) fn remove(&mut self, page: u64) {
-        let mut gap = self.find(page);
-        if self.slot(gap).is_none() {
+        let (mut gap, found) = self.find(page);
+        if found.is_none() {
             return;
         }
         self.count -= 1;
-        let mask = self.slots.len() - 1;
+        // What is not in its own place moves back by one.
         let mut at = self.next(gap);
-        while let Some(put) = self.slot(at) {
-            // What is behind its own place moves into the gap, unless that is before its place.
-            let from_home = at.wrapping_sub(self.home(put.page)) & mask;
-            let from_gap = at.wrapping_sub(gap) & mask;
-            if from_home >= from_gap {
-                if let Some(slot) = self.slots.get_mut(gap) {
-                    *slot = Some(put);
-                }
-                gap = at;
+        while let Some(put) = self.slot(at).filter(|put| self.away(put.page, at) > 0) {
+            if let Some(slot) = self.slots.get_mut(gap) {
+                *slot = Some(put);
             }
+            gap = at;
             at = self.next(at);
         }
         if let Some(slot) = self.slots.get_mut(gap) {

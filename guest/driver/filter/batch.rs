@@ -49,9 +49,14 @@ impl Batch {
     }
 }
 
-/// Sorts copies, the last page first: it is taken last, and requests are of pages side by side. They come
-/// almost sorted. The sorts of the core crate have panics that the kernel's tools do not know.
+/// Sorts copies, the last page first: it is taken last, and requests are of pages side by side. Mostly
+/// they come in order. The sorts of the core crate have panics that the kernel's tools do not know.
 fn sort(copies: &mut [Copy]) {
+    copies.reverse();
+    let is_in_order = |pair: &[Copy]| matches!(pair, [(one, _), (next, _)] if one >= next);
+    if copies.windows(2).all(is_in_order) {
+        return;
+    }
     let mut gap = copies.len();
     let mut is_sorted = false;
     while gap > 1 || !is_sorted {
