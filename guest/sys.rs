@@ -26,6 +26,7 @@ pub(crate) mod renewal;
 pub(crate) mod reporting;
 pub(crate) mod spin;
 pub(crate) mod split;
+pub(crate) mod staging;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;
 pub(crate) mod work;
@@ -34,7 +35,9 @@ use kernel::{
     prelude::*,
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     },
 };
 
@@ -44,6 +47,20 @@ const POLL_MICROS: i64 = 500;
 /// Sleeps until the condition holds.
 pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
     while !condition() {
+        fsleep(Delta::from_micros(POLL_MICROS));
+    }
+}
+
+/// Sleeps until the condition holds, for `ms` milliseconds at most. Says whether it holds.
+pub(crate) fn wait_briefly(ms: i64, mut condition: impl FnMut() -> bool) -> bool {
+    let since = Instant::<Monotonic>::now();
+    loop {
+        if condition() {
+            return true;
+        }
+        if since.elapsed() >= Delta::from_millis(ms) {
+            return false;
+        }
         fsleep(Delta::from_micros(POLL_MICROS));
     }
 }

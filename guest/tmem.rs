@@ -64,6 +64,10 @@ module! {
             default: 50,
             description: "Microseconds that a task looks for the answer to its read before it sleeps, at most; 0 to sleep at once (default 50)",
         },
+        stage_pages: u32 {
+            default: 0,
+            description: "Pages that are copied when they are swapped out, at most, so that reclaim does not wait for the device; 0 for none (default)",
+        },
         victim_workingset: u32 {
             default: 0,
             description: "1 to put only those evicted pages that the kernel counts among its working set; 0 for all (default)",
@@ -102,7 +106,8 @@ impl kernel::Module for Tmem {
         let is_eager = u32::clone(&module_parameters::precache_eager.value()) != 0;
         let is_choosy = u32::clone(&module_parameters::victim_workingset.value()) != 0;
         let poll = u32::clone(&module_parameters::poll_micros.value());
-        let manager = Manager::new(counters, timeout, poll)?;
+        let staged = u32::clone(&module_parameters::stage_pages.value());
+        let manager = Manager::new(counters, timeout, poll, staged)?;
         let settle = u32::clone(&module_parameters::settle_seconds.value());
         let filters = Filters::new(manager.clone(), is_eager, is_choosy, settle)?;
         let give_back = GiveBack::new(manager.engine())?;

@@ -66,6 +66,7 @@ use super::{
         Room,
         Stack, //
     },
+    stage::Stage,
     tuning, //
 };
 use crate::sys::{
@@ -152,6 +153,8 @@ pub(crate) struct Engine {
     /// For filters: their work may have to wait for a disk, flushes must not.
     retry_queue: WorkQueue,
     pub(super) fullness: Fullness,
+    /// Where swap-outs are copied to, if they are.
+    pub(super) stage: Option<Arc<Stage<Self>>>,
     #[pin]
     flush_work: DelayedWork<Engine>,
     pub(super) refusals: RateLimit,
@@ -172,6 +175,7 @@ impl kernel::workqueue::WorkItem for Engine {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
+        this.retry_staged();
         this.flush_all();
         this.send_all();
     }
@@ -179,18 +183,27 @@ impl kernel::workqueue::WorkItem for Engine {
 
 impl plug::Unplug for Engine {
     fn unplug(this: &Arc<Self>, bios: BioList) {
-        this.dispatch_for_task(bios);
+        this.send_all_staged();
+        if !bios.is_empty() {
+            this.dispatch_for_task(bios);
+        }
     }
 }
 
 impl Engine {
     /// Without a device and without pages. A task looks for the answer to its read for at most
-    /// `most_look` microseconds.
+    /// `most_look` microseconds. About `staged` pages are copied at a time when they are swapped out;
+    /// none, if that is 0.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(queues: usize, counters: Arc<Counters>, most_look: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        queues: usize,
+        counters: Arc<Counters>,
+        most_look: u32,
+        staged: u32,
+    ) -> Result<Arc<Self>> {
         let workqueue = WorkQueue::new(c"tmem-flush", false)?;
         let retry_queue = WorkQueue::new(c"tmem-retry", false)?;
         let queues = KBox::pin_slice(|_| Queue::new(), queues, GFP_KERNEL)?;
@@ -205,6 +218,10 @@ impl Engine {
         flushers.push(Flusher::new(shared.disk.clone())?, GFP_KERNEL)?;
         let answer = Request::for_control()?;
         let relinquish = Request::for_ranges()?;
+        let stage = match staged {
+            0 => None,
+            pages => Some(Stage::new(pages)?),
+        };
         Arc::pin_init(
             pin_init!(Self {
                 queues,
@@ -226,6 +243,7 @@ impl Engine {
                 workqueue,
                 retry_queue,
                 fullness: Fullness::new(),
+                stage,
                 flush_work <- new_delayed_work!("tmem::flush"),
                 refusals: RateLimit::new(),
                 errors: RateLimit::new(),
@@ -234,8 +252,8 @@ impl Engine {
         )
     }
 
-    /// Takes a bio of the disk. In process context.
-    pub(crate) fn submit(self: &Arc<Self>, bio: Bio) {
+    /// Takes a bio of the disk that is not staged. In process context.
+    pub(super) fn submit_to_device(self: &Arc<Self>, bio: Bio) {
         if bio.pages().is_none() {
             return bio.end(Outcome::IoError);
         }
@@ -586,13 +604,24 @@ impl Engine {
     pub(crate) fn set_disk_lost(self: &Arc<Self>, is_lost: bool) {
         self.is_disk_lost.store(is_lost, Release);
         if is_lost {
-            for queue in self.queues.iter() {
-                self.fail(queue.take_of_disk(&self.shared));
-            }
-            if let Some(deferred) = self.shared.disk.swap(|handles| handles.take_deferred()) {
-                self.fail(deferred);
-            }
+            self.fail_disk();
         }
+    }
+
+    /// Whether bios of the swap disk fail because their pages are lost.
+    pub(super) fn is_disk_lost(&self) -> bool {
+        self.is_disk_lost.load(Relaxed)
+    }
+
+    /// Fails the bios of the swap disk that wait.
+    pub(super) fn fail_disk(self: &Arc<Self>) {
+        for queue in self.queues.iter() {
+            self.fail(queue.take_of_disk(&self.shared));
+        }
+        if let Some(deferred) = self.shared.disk.swap(|handles| handles.take_deferred()) {
+            self.fail(deferred);
+        }
+        self.fail(self.take_waiting_for_staged());
     }
 
     /// Pages that fit into any request, wherever they are in memory.
@@ -712,6 +741,7 @@ impl Engine {
             self.fail(queue.set_mode(Mode::Fail, &self.shared));
         }
         self.fail(self.take_deferred());
+        self.fail(self.take_waiting_for_staged());
     }
 
     /// Takes the bios of all areas that wait for flushes.
@@ -737,11 +767,16 @@ impl Engine {
             self.fail(queue.fail_if_held(&self.shared));
         }
         self.fail(self.take_deferred());
+        self.fail(self.take_waiting_for_staged());
         true
     }
 
     /// Ends the swap writes that wait for the device. All other bios wait on.
     pub(crate) fn postpone_swap_out(self: &Arc<Self>) {
+        let mut waiting = self.take_waiting_for_staged();
+        while let Some(bio) = waiting.pop() {
+            self.postpone(bio);
+        }
         let disk = &self.shared.disk;
         if let Some(deferred) = disk.swap(|handles| handles.take_deferred()) {
             self.postpone_among(deferred, |rest| {

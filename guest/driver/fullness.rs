@@ -78,6 +78,11 @@ impl Fullness {
         !is_due
     }
 
+    /// Whether new pages are refused, but for one now and then.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_closed.load(Relaxed) || self.is_full.load(Relaxed)
+    }
+
     /// Refuses all new pages, or no longer.
     pub(crate) fn close(&self, is_closed: bool) {
         self.is_closed.store(is_closed, Relaxed);

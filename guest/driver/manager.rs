@@ -334,7 +334,7 @@ impl disk::Backend for Manager {
     }
 
     fn slot_freed(this: ArcBorrow<'_, Self>, page: u64) {
-        this.engine.slot_freed(&this.engine.shared.disk, page);
+        this.engine.disk_slot_freed(page);
     }
 
     fn closed(this: ArcBorrow<'_, Self>) {
@@ -411,11 +411,12 @@ impl Manager {
         counters: Arc<super::counters::Counters>,
         reattach_timeout: u32,
         most_look: u32,
+        staged: u32,
     ) -> Result<Arc<Self>> {
         // The time that the guest is suspended does not count.
         let workqueue = Arc::new(WorkQueue::new(c"tmem-device", true)?, GFP_KERNEL)?;
         let queues = lanes::wanted(cpu::nr_cpu_ids() as usize).clamp(1, tuning::QUEUES);
-        let engine = Engine::new(queues, counters, most_look)?;
+        let engine = Engine::new(queues, counters, most_look, staged)?;
         let state = State {
             link: Link::Absent,
             session: None,
@@ -604,6 +605,7 @@ impl Manager {
         let mut state = self.state.lock();
         state.is_ending = true;
         drop(state.disk.take());
+        self.engine.forget_staged();
         if let (Link::Attached, Some(session)) = (state.link, &state.session) {
             // The host frees the pool by itself later, if this fails.
             let _ = self.engine.destroy_pool(&session.queues, DISK_POOL);
@@ -623,6 +625,8 @@ impl Manager {
         self.workqueue.cancel_sync::<_, CLOSED>(self);
         self.workqueue.cancel_sync::<_, ANSWERED>(self);
         self.workqueue.cancel_sync::<_, BEREFT>(self);
+        // The device is gone, and has left what it had not answered.
+        self.engine.forget_staged();
         self.engine.cancel_work();
     }
 }

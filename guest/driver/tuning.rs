@@ -105,6 +105,20 @@ pub(crate) fn flush_delay() -> Jiffies {
     msecs_to_jiffies(100)
 }
 
+/// Runs that are staged at a time, at least and at most: one may be filled while another one is under
+/// way; all are looked at for each page that is read or freed.
+pub(crate) const LEAST_RUNS: u32 = 4;
+pub(crate) const MOST_RUNS: u32 = 64;
+
+/// Pages of a bio that are staged, at most. They are copied with interrupts off, in 20 us or so.
+pub(crate) const MOST_STAGED: u32 = 64;
+
+/// When to try again what is staged and the device did not take: as often as a host that is full is
+/// offered a page.
+pub(crate) fn keep_delay() -> Jiffies {
+    msecs_to_jiffies(100)
+}
+
 /// When to try again after the transport had no memory.
 pub(crate) fn retry_delay() -> Jiffies {
     msecs_to_jiffies(10)

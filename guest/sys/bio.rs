@@ -283,14 +283,27 @@ impl Bio {
         }
     }
 
-    /// Starts the accounting of the bio in the disk's statistics; gives the time of it.
+    /// Whether the bio names a block device.
+    fn has_device(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { !(*self.raw()).bi_bdev.is_null() }
+    }
+
+    /// Starts the accounting of the bio in the disk's statistics, if it is for a disk; gives the time of
+    /// it.
     pub(crate) fn start_accounting(&self) -> Started {
+        if !self.has_device() {
+            return Started::default();
+        }
         // SAFETY: By the type invariant.
         Started(unsafe { kernel::bindings::bio_start_io_acct(self.raw()) })
     }
 
     /// Ends the accounting that was started at `started`.
     pub(crate) fn end_accounting(&self, started: Started) {
+        if !self.has_device() {
+            return;
+        }
         // SAFETY: By the type invariant; the block device outlives its bios.
         unsafe {
             kernel::bindings::bio_end_io_acct_remapped(self.raw(), started.0, (*self.raw()).bi_bdev)

@@ -15,7 +15,8 @@ use super::{
         Shadow,
         Use, //
     },
-    content::Content, //
+    content::Content,
+    staging::Staging, //
 };
 use core::{
     marker::PhantomData,
@@ -30,11 +31,14 @@ use kernel::{
     error::to_result,
     page::Page,
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Full,
-        Relaxed, //
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Arc, //
     },
     types::Opaque, //
 };
@@ -74,6 +78,8 @@ struct Slot<P> {
     purpose: P,
     /// Of the shadow that the bio has.
     shadow: Option<Use>,
+    /// What the bio carries.
+    staging: Option<Arc<Staging>>,
 }
 
 impl<P: Purpose> Clones<P> {
@@ -241,6 +247,44 @@ impl<P: Purpose> Clones<P> {
         Ok(unsafe { self.dedicate(bio, purpose(copies), to) })
     }
 
+    /// A bio that moves pages between the first of `staging` and `pages` of something that is no block device,
+    /// counted from sector 0 on. None when there is no memory, or no such pages. In any context.
+    pub(crate) fn from_staging(
+        &self,
+        staging: &Arc<Staging>,
+        op: Op,
+        pages: Pages,
+        purpose: P,
+    ) -> Option<Bio> {
+        let op = match op {
+            Op::Read => kernel::bindings::req_op_REQ_OP_READ,
+            _ => kernel::bindings::req_op_REQ_OP_WRITE,
+        };
+        let memory = staging.at(0, pages.count)?;
+        // SAFETY: The set is initialised.
+        let bio = NonNull::new(unsafe {
+            kernel::bindings::bio_alloc_bioset(
+                core::ptr::null_mut(),
+                1,
+                op,
+                kernel::bindings::GFP_NOWAIT | kernel::bindings::__GFP_NOWARN,
+                self.bios(),
+            )
+        })?;
+        // SAFETY: The bio was just made with room for one part, and its slot keeps the memory, which
+        // is of kmalloc(), until it has ended.
+        unsafe {
+            kernel::bindings::bio_add_virt_nofail(
+                bio.as_ptr(),
+                memory.as_ptr().cast(),
+                pages.count << kernel::page::PAGE_SHIFT,
+            );
+            (*bio.as_ptr()).bi_iter.bi_sector = pages.index * super::bio::PAGE_SECTORS;
+        }
+        // SAFETY: The bio was just made, from this set.
+        Some(unsafe { self.dedicate_with(bio, purpose, None, Some(staging.clone())) })
+    }
+
     /// Gives a bio its purpose, and a use of the shadow that it is for.
     ///
     /// # Safety
@@ -252,10 +296,27 @@ impl<P: Purpose> Clones<P> {
         purpose: P,
         to: Option<&Shadow>,
     ) -> Bio {
+        // SAFETY: By this function's precondition.
+        unsafe { self.dedicate_with(bio, purpose, to, None) }
+    }
+
+    /// As [`Self::dedicate`], and keeps what the bio carries.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    unsafe fn dedicate_with(
+        &self,
+        bio: NonNull<kernel::bindings::bio>,
+        purpose: P,
+        to: Option<&Shadow>,
+        staging: Option<Arc<Staging>>,
+    ) -> Bio {
         self.set.under_way.fetch_add(1, Relaxed);
         let slot = Slot {
             purpose,
             shadow: to.map(Shadow::enter),
+            staging,
         };
         // SAFETY: By this function's precondition the room is there.
         unsafe {
@@ -304,8 +365,13 @@ impl<P: Purpose> Clones<P> {
             (*set).under_way.fetch_sub(1, Full);
             (slot, status)
         };
-        let Slot { purpose, shadow } = slot;
+        let Slot {
+            purpose,
+            shadow,
+            staging,
+        } = slot;
         drop(shadow);
+        drop(staging);
         purpose.ended(status);
     }
 }

@@ -40,6 +40,24 @@ struct Gathering<T> {
 /// Gathers `bio` in the running task's plug, and gives the gathered ones to `owner` when they are
 /// `most`. Gives `bio` back when the task has no plug.
 pub(crate) fn gather<T: Unplug>(owner: &Arc<T>, bio: Bio, most: usize) -> Option<Bio> {
+    let Some(gathering) = gathering(owner) else {
+        return Some(bio);
+    };
+    // SAFETY: The gathering is valid, and part of the plug of the running task, so nobody else touches
+    // it.
+    let full = unsafe {
+        (*gathering).bios.push(bio);
+        (*gathering).bios.len() >= most
+    };
+    if full {
+        // SAFETY: The callback is in the running task's plug.
+        unsafe { super::bindings::tmem_unplug(gathering.cast()) };
+    }
+    None
+}
+
+/// What is gathered for `owner` in the running task's plug, if it has one: valid until that is emptied.
+fn gathering<T: Unplug>(owner: &Arc<T>) -> Option<*mut Gathering<T>> {
     // SAFETY: The size covers the callback structure, which is the first field. `unplug` is for
     // callbacks of this type, and `T` is part of its identity.
     let cb = unsafe {
@@ -49,26 +67,23 @@ pub(crate) fn gather<T: Unplug>(owner: &Arc<T>, bio: Bio, most: usize) -> Option
             size_of::<Gathering<T>>() as c_int,
         )
     };
-    let Some(cb) = NonNull::new(cb) else {
-        return Some(bio);
-    };
-    let gathering = cb.cast::<Gathering<T>>().as_ptr();
+    let gathering = NonNull::new(cb)?.cast::<Gathering<T>>().as_ptr();
     // SAFETY: The callback was found by its function and owner, so it is a `Gathering<T>`; the plug
     // belongs to the running task, so nobody else touches it.
-    let full = unsafe {
+    unsafe {
         if (*gathering).owner.is_null() {
             (&raw mut (*gathering).bios).write(BioList::new());
             // INVARIANT: `bios` was initialised.
             (*gathering).owner = Arc::into_raw(owner.clone());
         }
-        (*gathering).bios.push(bio);
-        (*gathering).bios.len() >= most
-    };
-    if full {
-        // SAFETY: The callback is in the running task's plug.
-        unsafe { super::bindings::tmem_unplug(cb.as_ptr()) };
     }
-    None
+    Some(gathering)
+}
+
+/// Has `owner` unplugged with the running task's plug, with what is gathered until then. False when the
+/// task has no plug.
+pub(crate) fn remind<T: Unplug>(owner: &Arc<T>) -> bool {
+    gathering(owner).is_some()
 }
 
 /// # Safety

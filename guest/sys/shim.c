@@ -234,6 +234,23 @@ void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len)
 		memzero_bvec(&bvec);
 }
 
+void tmem_bio_copy(struct bio *bio, unsigned int offset, void *mem, unsigned int len, bool back)
+{
+	struct bvec_iter iter = bio->bi_iter;
+	struct bio_vec bvec;
+
+	if (offset)
+		bio_advance_iter(bio, &iter, offset);
+	iter.bi_size = min(iter.bi_size, len);
+	__bio_for_each_segment(bvec, bio, iter, iter) {
+		if (back)
+			memcpy_to_bvec(&bvec, mem);
+		else
+			memcpy_from_bvec(mem, &bvec);
+		mem += bvec.bv_len;
+	}
+}
+
 void tmem_bio_mark_read(struct bio *bio, unsigned int offset, unsigned int len)
 {
 	struct bvec_iter iter = bio->bi_iter;

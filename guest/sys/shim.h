@@ -44,6 +44,8 @@ void tmem_sg_mark_end(struct scatterlist *sg);
 
 bool tmem_bio_next(struct bio *bio, struct bvec_iter *iter, struct bio_vec *out);
 void tmem_bio_zero(struct bio *bio, unsigned int offset, unsigned int len);
+/* Copies len bytes from offset on in the bio's memory to what is at mem, or back. */
+void tmem_bio_copy(struct bio *bio, unsigned int offset, void *mem, unsigned int len, bool back);
 /* Folios of the swap cache that lie in this part of the bio's memory are up to date. */
 void tmem_bio_mark_read(struct bio *bio, unsigned int offset, unsigned int len);
 

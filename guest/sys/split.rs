@@ -63,6 +63,17 @@ impl Splits {
         }? Error)
     }
 
+    /// The reserve of the module's own disk.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn for_disk() -> impl PinInit<Self, Error> {
+        // SAFETY: Fronts are of bios of the disk, which has the module until it is closed; and it is
+        // not closed before all of its bios have ended.
+        unsafe { Self::new() }
+    }
+
     /// Cuts a bio before the sector `at`, which lies within it. Gives its front, and the rest. Ends
     /// the bio and gives nothing when it can't be cut. In process context.
     pub(crate) fn cut(&self, bio: Bio, at: u64) -> Option<(Bio, Rest)> {

@@ -54,6 +54,11 @@ pub(crate) mod puts;
 
 #[rustfmt::skip]
 #[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
+#[path = "../../guest/driver/runs.rs"]
+pub(crate) mod runs;
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, clippy::all, clippy::cast_possible_truncation, reason = "the guest's file as it stands")]
 #[path = "../../guest/driver/sparse.rs"]
 pub(crate) mod sparse;
 

@@ -280,6 +280,7 @@ impl Manager {
     pub(super) fn drop_disk(&self, state: &mut State) {
         self.engine.hold(false);
         drop(state.disk.take());
+        self.engine.forget_staged();
         self.engine.set_disk_lost(false);
         state.link = Link::Absent;
     }
