@@ -36,6 +36,8 @@ mod puts;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod runs;
+#[cfg(test)]
 mod slow_read;
 #[cfg(test)]
 mod sparse;
