@@ -10,6 +10,7 @@ mod corpus;
 mod density;
 mod document;
 mod guest;
+mod image;
 mod instructions;
 mod machine;
 mod native;

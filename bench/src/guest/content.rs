@@ -3,17 +3,14 @@
 //! with something to build. Made once for a run; what each way must read of it
 //! is known from here.
 
+use crate::image;
+use crate::image::Layout;
 use anyhow::Context;
 use anyhow::Result;
-use anyhow::bail;
-use anyhow::ensure;
-use fastrand::Rng;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::process::Stdio;
 use tempfile::TempDir;
 use tmem_e2e::Assets;
 use tmem_work::Outcome;
@@ -22,15 +19,6 @@ use tmem_work::files;
 
 /// The largest file that is taken, in bytes.
 const LARGEST: u64 = 16 << 20;
-
-/// Files in a directory.
-const IN_DIRECTORY: u64 = 256;
-
-/// From which the choice of files follows.
-const CHOICE: u64 = 60;
-
-/// What a file system needs beside its files: a sixteenth, and so many MiB for its journal.
-const JOURNAL_MIB: u64 = 24;
 
 /// What the build writes, in MiB.
 const BUILD_ROOM_MIB: u64 = 96;
@@ -78,7 +66,7 @@ impl Content {
             .tempdir()
             .context("cannot make a directory for images")?;
         let tree = dir.path().join("files");
-        choose(system, &tree, sizes.files_mib << 20)?;
+        image::choose(system, &tree, sizes.files_mib << 20, LARGEST)?;
         let files = files::read(&tree, 0)?;
         format(assets, &tree, 0, &dir.path().join("files.raw"))?;
 
@@ -122,48 +110,6 @@ impl Content {
     }
 }
 
-/// Copies plain files from below `from` to `to`, at random, until they are
-/// `bytes` or more.
-fn choose(from: &Path, to: &Path, bytes: u64) -> Result<()> {
-    let mut found = Vec::new();
-    let mut left = vec![from.to_path_buf()];
-    while let Some(dir) = left.pop() {
-        // What is private is left out.
-        let Ok(entries) = fs::read_dir(&dir) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            match fs::symlink_metadata(&path) {
-                Ok(data) if data.is_dir() => left.push(path),
-                Ok(data) if data.is_file() && data.size() <= LARGEST => found.push(path),
-                _ => {}
-            }
-        }
-    }
-    found.sort();
-    Rng::with_seed(CHOICE).shuffle(&mut found);
-    let (mut sum, mut count) = (0, 0);
-    for path in found {
-        if sum >= bytes {
-            return Ok(());
-        }
-        let dir = to.join(format!("{:03}", count / IN_DIRECTORY));
-        fs::create_dir_all(&dir).context("cannot make a directory for files")?;
-        if let Ok(copied) = fs::copy(&path, dir.join(format!("{count:06}"))) {
-            sum += copied;
-            count += 1;
-        }
-    }
-    ensure!(
-        sum >= bytes,
-        "{} has {} MiB of files only; `cargo xtask setup` makes it anew if it is removed",
-        from.display(),
-        sum >> 20
-    );
-    Ok(())
-}
-
 /// Packs everything below `from` into the archive `to`.
 fn pack(from: &Path, to: &Path) -> Result<()> {
     let mut tar = Command::new("tar");
@@ -179,75 +125,15 @@ fn pack(from: &Path, to: &Path) -> Result<()> {
     .arg("--directory")
     .arg(from)
     .arg(".");
-    succeeds("tar", &mut tar)
+    image::succeeds("tar", &mut tar)
 }
 
-/// Makes an image with an ext4 file system that holds `tree`, with `room_mib`
-/// MiB left free at least.
+/// Makes an image of `tree`, with `room_mib` MiB left free at least.
 fn format(assets: &Assets, tree: &Path, room_mib: u64, image: &Path) -> Result<()> {
-    let used = (usage(tree)? >> 20) + room_mib;
-    let size = used + used / 16 + JOURNAL_MIB;
     let words = assets.storage()?.tools.get("mke2fs");
-    let mut words = words.context("there is no mke2fs")?.iter();
-    let mut command = Command::new(words.next().context("mke2fs has no words")?);
-    command
-        .args(words)
-        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0"])
-        .args(["-E", "root_owner=0:0,lazy_itable_init=0", "-d"])
-        .arg(tree)
-        .arg(image)
-        .arg(format!("{size}M"));
-    succeeds("mke2fs", &mut command)
-}
-
-/// Bytes of a tree's files, each in whole blocks and with an inode.
-fn usage(tree: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(tree).context("cannot read a directory")? {
-        let entry = entry.context("cannot read a directory")?;
-        let data = entry.metadata().context("cannot read a directory")?;
-        sum += data.len().next_multiple_of(4096) + 256;
-        if data.is_dir() {
-            sum += usage(&entry.path())?;
-        }
-    }
-    Ok(sum)
-}
-
-fn succeeds(name: &str, command: &mut Command) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {name}"))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        bail!("{name} failed ({}): {}", output.status, text.trim());
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn enough_is_chosen_and_always_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let from = dir.path().join("from");
-        fs::create_dir_all(from.join("a/b")).unwrap();
-        for number in 0..40 {
-            let name = from.join(format!("a/{number}"));
-            fs::write(name, vec![number; 10_000]).unwrap();
-        }
-        let read = |name: &str| {
-            let to = dir.path().join(name);
-            choose(&from, &to, 100_000).unwrap();
-            files::read(&to, 0).unwrap()
-        };
-        let one = read("one");
-        assert_eq!((one.count, one.bytes), (10, 100_000));
-        assert!(one.is_like(&read("two")));
-        let too_much = choose(&from, &dir.path().join("three"), 1 << 20);
-        assert!(too_much.is_err());
-    }
+    let layout = Layout {
+        room_mib,
+        has_journal: true,
+    };
+    image::format(words.context("there is no mke2fs")?, tree, layout, image)
 }
