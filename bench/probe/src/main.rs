@@ -77,6 +77,10 @@ struct Guest {
 impl Guest {
     fn follow(&mut self, order: &Order) -> Result<Answer> {
         let nothing = Answer::default();
+        let said = |said| Answer {
+            said,
+            ..Answer::default()
+        };
         let clock = &self.clock;
         match order {
             Order::Content { from, pages } => {
@@ -96,7 +100,8 @@ impl Guest {
             } => setup::slow_disk(name, *mib, *nanoseconds).map(|()| nothing),
             Order::Copy { from, to } => setup::copy(from, to).map(|()| nothing),
             Order::Mount { disk, at } => setup::mount_files(disk, at).map(|()| nothing),
-            Order::Run { words } => setup::run(words).map(|()| nothing),
+            Order::Run { words } => setup::run(words).map(said),
+            Order::Show { file } => setup::show(file).map(said),
             Order::Write(wanted) => pages::write(wanted, self.content()?, clock),
             Order::Read(wanted) => pages::read(wanted, self.content()?, clock),
             Order::ReadFiles {

@@ -53,10 +53,15 @@ pub enum Order {
         /// Where; made if it is not there.
         at: PathBuf,
     },
-    /// Run a program, and wait for it.
+    /// Run a program, wait for it, and say what it wrote.
     Run {
         /// Its path and arguments.
         words: Vec<String>,
+    },
+    /// Say what is in a file.
+    Show {
+        /// The file.
+        file: PathBuf,
     },
     /// Write pages of a raw disk, in a random order.
     Write(Pages),
@@ -73,7 +78,7 @@ pub enum Order {
         /// From which the order follows.
         seed: u64,
     },
-    /// Have the kernel reclaim what it has cached for those that read files.
+    /// Have the kernel reclaim what it has cached for those that read files, a little at a time.
     Evict,
     /// Turn the guest off.
     Off,
@@ -113,6 +118,8 @@ pub struct Answer {
     pub bytes: u64,
     /// Of the writes beside them.
     pub written: u64,
+    /// What a program wrote, or what is in a file.
+    pub said: String,
 }
 
 #[cfg(test)]
@@ -137,6 +144,7 @@ mod tests {
 
         let mut answer = Answer {
             count: 2,
+            said: "two\nlines\n".into(),
             ..Answer::default()
         };
         answer.times.add(Duration::from_micros(3));

@@ -16,6 +16,10 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Where readers of files are, as far as their memory goes.
 const READERS: &str = "/cgroup/readers";
 
+/// What is reclaimed at a time, in bytes: half of what a filter has copies of at most. The host takes
+/// that within the pause that follows.
+const RECLAIM: u64 = 1 << 20;
+
 /// What the kernel shows, and where.
 const MOUNTS: [(&str, &str); 6] = [
     ("proc", "/proc"),
@@ -127,11 +131,11 @@ pub fn mount_files(disk: &Path, at: &Path) -> Result<()> {
     mount(disk, at, "ext4", flags, None).with_context(|| format!("cannot mount {}", disk.display()))
 }
 
-/// Runs a program.
+/// Runs a program, and gives back what it wrote to standard output.
 ///
 /// # Errors
 /// When it fails; with what it said.
-pub fn run(words: &[String]) -> Result<()> {
+pub fn run(words: &[String]) -> Result<String> {
     let (program, arguments) = words.split_first().context("no program")?;
     let output = Command::new(program)
         .args(arguments)
@@ -141,7 +145,15 @@ pub fn run(words: &[String]) -> Result<()> {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{} failed: {}", words.join(" "), said.trim());
     }
-    Ok(())
+    String::from_utf8(output.stdout).with_context(|| format!("{program} writes no text"))
+}
+
+/// What is in a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn show(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Makes this program one whose memory for files can be reclaimed apart from all else.
@@ -157,21 +169,23 @@ pub fn join_readers() -> Result<()> {
     set(&Path::new(READERS).join("cgroup.procs"), "0")
 }
 
-/// Has the kernel reclaim what readers have in its page cache, as it does when memory is short;
-/// what is left of it then is dropped.
+/// Has the kernel reclaim what readers have in its page cache, as it does when memory is short: a
+/// little at a time. What is left of it then is dropped.
 ///
 /// # Errors
-/// When there is no group of readers.
+/// When the kernel has no control groups for memory.
 pub fn evict() -> Result<()> {
+    join_readers()?;
     let group = Path::new(READERS);
     let stat = fs::read_to_string(group.join("memory.stat")).context("no readers")?;
     let cached = stat.lines().find_map(|line| line.strip_prefix("file "));
     let cached: u64 = cached.context("no memory of files")?.parse()?;
-    // It fails when less is reclaimed than asked for, and what was reclaimed stays so.
-    let _ = set(
-        &group.join("memory.reclaim"),
-        &format!("{cached} swappiness=0"),
-    );
+    let part = format!("{RECLAIM} swappiness=0");
+    for _ in 0..cached.div_ceil(RECLAIM) {
+        // It fails when less is reclaimed than asked for, and what was reclaimed stays so.
+        let _ = set(&group.join("memory.reclaim"), &part);
+        std::thread::sleep(PAUSE);
+    }
     set(Path::new("/proc/sys/vm/drop_caches"), "1")
 }
 
