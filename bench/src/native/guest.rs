@@ -61,8 +61,11 @@ pub(super) struct Guest {
 impl Guest {
     /// Starts it, and waits until it takes orders.
     pub(super) fn start(machine: &Machine) -> Result<Self> {
-        let mut command = Command::new(machine.linux);
+        // It ends with this program, in whatever way that does.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(machine.linux)
             .arg(MEMORY)
             .args(BOOT)
             .arg(format!("initrd={}", machine.initramfs.display()));
