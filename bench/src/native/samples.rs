@@ -46,25 +46,31 @@ impl Round {
 }
 
 /// The rounds of one measure of one subject.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Rounds(Vec<Round>);
+#[derive(Clone, Debug)]
+pub(super) struct Rounds<T = Round>(Vec<T>);
 
-impl Rounds {
-    pub(super) fn push(&mut self, round: Round) {
+impl<T> Default for Rounds<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Rounds<T> {
+    pub(super) fn push(&mut self, round: T) {
         self.0.push(round);
     }
 
     /// The median of what `value` takes of each round.
-    pub(super) fn median(&self, value: impl Fn(&Round) -> f64) -> f64 {
+    pub(super) fn median(&self, value: impl Fn(&T) -> f64) -> f64 {
         median(self.0.iter().map(value)).unwrap_or(f64::NAN)
     }
 
     /// The median over rounds of the ratio of `value` here to `of` there.
     pub(super) fn ratio(
         &self,
-        value: impl Fn(&Round) -> f64,
+        value: impl Fn(&T) -> f64,
         other: &Self,
-        of: impl Fn(&Round) -> f64,
+        of: impl Fn(&T) -> f64,
     ) -> f64 {
         let pairs = self.0.iter().zip(&other.0);
         median(pairs.map(|(own, other)| value(own) / of(other))).unwrap_or(f64::NAN)
@@ -110,6 +116,6 @@ mod tests {
         let of = |round: &Round| round.median;
         assert!((ours.ratio(of, &others, of) - 0.5).abs() < 1e-9);
         assert!((ours.median(of) - 2.2).abs() < 1e-9);
-        assert!(Rounds::default().median(of).is_nan());
+        assert!(<Rounds>::default().median(of).is_nan());
     }
 }

@@ -28,11 +28,10 @@ fn p99(round: &Round) -> f64 {
     round.p99
 }
 
-/// Prints what was measured of raw disks; gives back metrics and targets.
-pub(super) fn raw(subjects: &[Subject]) -> Report {
-    let mut report = Report::default();
+/// Prints what was measured of raw disks, with metrics and targets for the report.
+pub(super) fn raw(subjects: &[Subject], report: &mut Report) {
     let Some((ours, others)) = subjects.split_first() else {
-        return report;
+        return;
     };
     for (which, measure) in MEASURES.iter().enumerate() {
         println!("\n{}", measure.name);
@@ -61,7 +60,7 @@ pub(super) fn raw(subjects: &[Subject]) -> Report {
                 rounds.median(|round| round.writes),
             );
             metrics(
-                &mut report,
+                report,
                 measure.name,
                 &subject.name,
                 rounds,
@@ -71,7 +70,7 @@ pub(super) fn raw(subjects: &[Subject]) -> Report {
     }
     println!();
     let Some(read) = ours.rounds.get(READ) else {
-        return report;
+        return;
     };
     let named = |name: &str| {
         let subject = others.iter().find(|subject| subject.name == name);
@@ -107,7 +106,6 @@ pub(super) fn raw(subjects: &[Subject]) -> Report {
             false => report.target_at_most(&what, ratio, BESIDE_WRITES),
         }
     }
-    report
 }
 
 /// What is said of a round: its name, unit and value.

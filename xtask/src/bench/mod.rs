@@ -55,7 +55,8 @@ pub(crate) struct Options {
     /// to measure with.
     #[arg(long)]
     pages: Option<u64>,
-    /// Of `aging`, `noisy`, `restart`, `guest` and `density`: less of everything, to see that it works.
+    /// Of `aging`, `noisy`, `restart`, `guest`, `density`, `native` and `instructions`: less of
+    /// everything, to see that it works.
     #[arg(long)]
     quick: bool,
     /// Of `guest`: only the limited disk, and no builds, in half of the time.

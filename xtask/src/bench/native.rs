@@ -8,6 +8,7 @@ use crate::archive::FILE;
 use crate::archive::PROGRAM;
 use crate::bench;
 use crate::exec;
+use crate::host;
 use crate::programs;
 use crate::programs::Profile;
 use crate::project;
@@ -46,6 +47,9 @@ pub(super) struct Options {
     /// Of `native`: how often everything is measured [default: 7].
     #[arg(long)]
     rounds: Option<u64>,
+    /// Of `native`: only pages of raw disks, or only files.
+    #[arg(long, value_parser = ["raw", "files"])]
+    part: Option<String>,
 }
 
 /// Measures it.
@@ -78,13 +82,20 @@ pub(super) fn run(options: &bench::Options) -> Result<()> {
         .arg("--linux")
         .arg(kernel.program())
         .arg("--guest-initramfs")
-        .arg(initramfs);
+        .arg(initramfs)
+        .arg("--files")
+        .arg(setup.build.file("usr/lib"))
+        .arg("--mke2fs")
+        .arg(host::on_path("mke2fs").context("mke2fs is not installed")?);
     bench::add_words(&mut bench, &setup, "storage-daemon", "qemu-storage-daemon");
     for variant in variants {
         bench.args(["--variant", &variant]);
     }
     for option in &own.daemon_option {
         bench.arg("--daemon-option").arg(option);
+    }
+    if let Some(part) = &own.part {
+        bench.args(["--part", part]);
     }
     if let Some(rounds) = own.rounds {
         bench.args(["--rounds", &rounds.to_string()]);
