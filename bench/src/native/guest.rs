@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -61,11 +61,8 @@ pub(super) struct Guest {
 impl Guest {
     /// Starts it, and waits until it takes orders.
     pub(super) fn start(machine: &Machine) -> Result<Self> {
-        // It ends with this program, in whatever way that does.
-        let mut command = Command::new("setpriv");
+        let mut command = process::bound(machine.linux);
         command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(machine.linux)
             .arg(MEMORY)
             .args(BOOT)
             .arg(format!("initrd={}", machine.initramfs.display()));

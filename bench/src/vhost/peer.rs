@@ -39,7 +39,7 @@ impl Peer {
     pub(crate) fn default_daemon(program: &Path, more: &[String]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let socket = dir.path().join("tmem.sock");
-        let mut command = Command::new(program);
+        let mut command = process::bound(program);
         command
             .arg("--socket-path")
             .arg(&socket)
@@ -59,7 +59,7 @@ impl Peer {
     pub(crate) fn disk(program: &Path, size: u64) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let socket = dir.path().join("disk.sock");
-        let mut command = Command::new(program);
+        let mut command = process::bound(program);
         command
             .arg("--vm")
             .arg(format!(
@@ -75,7 +75,7 @@ impl Peer {
     pub(super) fn kept_daemon(program: &Path) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let keeps = dir.path().join("holder");
-        let holder = Command::new(program)
+        let holder = process::bound(program)
             .arg("--holder")
             .arg(&keeps)
             .args(["--log-level", "error"])
@@ -96,7 +96,7 @@ impl Peer {
     /// Our daemon with several machines, each with a name and a quota.
     pub(crate) fn machines(program: &Path, machines: &[(&str, &str)]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut command = Command::new(program);
+        let mut command = process::bound(program);
         for (name, quota) in machines {
             let socket = dir.path().join(name);
             let machine = format!("name={name},socket={},quota={quota}", socket.display());
@@ -156,7 +156,7 @@ impl Peer {
         let socket = dir.path().join("blk.sock");
         let disk = dir.path().join("disk.raw");
         File::create(&disk)?.set_len(size)?;
-        let mut command = Command::new(program);
+        let mut command = process::bound(program);
         command
             .args(words)
             .arg("--blockdev")
@@ -206,7 +206,7 @@ impl Peer {
 /// The command line of our daemon, and its socket.
 fn daemon(program: &Path, dir: &TempDir) -> (Command, PathBuf) {
     let socket = dir.path().join("tmem.sock");
-    let mut command = Command::new(program);
+    let mut command = process::bound(program);
     command
         .arg("--socket-path")
         .arg(&socket)
