@@ -78,6 +78,14 @@ pub fn read_random(
     Ok(answer)
 }
 
+/// Looks for all files below `top`, and opens them.
+///
+/// # Errors
+/// When one cannot be opened.
+pub fn list(top: &Path) -> Result<()> {
+    below(top)?.iter().try_for_each(|path| open(path).map(drop))
+}
+
 fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }

@@ -116,6 +116,10 @@ impl Guest {
                     count => files::read_random(top, *piece, *count, *seed, clock),
                 }
             }
+            Order::ListFiles { top } => {
+                setup::join_readers()?;
+                files::list(top).map(|()| nothing)
+            }
             Order::Evict => setup::evict().map(|()| nothing),
             Order::Off => Ok(nothing),
         }

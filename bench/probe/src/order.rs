@@ -78,6 +78,12 @@ pub enum Order {
         /// From which the order follows.
         seed: u64,
     },
+    /// Look for all files below a directory, without reading them: what the file system says of them
+    /// is in memory then.
+    ListFiles {
+        /// The directory.
+        top: PathBuf,
+    },
     /// Have the kernel reclaim what it has cached for those that read files, a little at a time.
     Evict,
     /// Turn the guest off.

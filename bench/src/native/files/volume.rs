@@ -160,6 +160,10 @@ impl Volume {
         amount: Amount,
         host: impl Fn() -> Result<Duration>,
     ) -> Result<Reading> {
+        // What the file system says of them is no part of files.
+        guest.order(&Order::ListFiles {
+            top: self.top.clone(),
+        })?;
         let before = (self.pages_read(guest)?, self.filter(guest, way)?);
         let start = (guest.cpu_time()?, host()?);
         let answer = self.read(guest, step.reads, amount)?;
