@@ -105,7 +105,9 @@ fn slot(address: u64) -> usize {
 /// A block of instructions was translated: has it counted whenever it is executed.
 extern "C" fn translated(block: *mut c_void, scoreboard: *mut c_void) {
     // SAFETY: QEMU calls this with a block that is valid until this returns.
-    let (count, address) = unsafe { (qemu_plugin_tb_n_insns(block), qemu_plugin_tb_vaddr(block)) };
+    let count = unsafe { qemu_plugin_tb_n_insns(block) };
+    // SAFETY: Likewise.
+    let address = unsafe { qemu_plugin_tb_vaddr(block) };
     let numbers = Numbers::at(scoreboard, slot(address));
     // SAFETY: Likewise, and with what was registered: a scoreboard of numbers.
     unsafe {

@@ -65,8 +65,13 @@ impl Counter {
 }
 
 fn pair(bytes: &[u8; PAIR]) -> (u64, f64) {
-    let both = u128::from_le_bytes(*bytes);
-    (both as u64, (both >> 64) as f64)
+    match bytes.as_chunks() {
+        ([place, count], _) => (
+            u64::from_le_bytes(*place),
+            u64::from_le_bytes(*count) as f64,
+        ),
+        _ => (0, 0.0),
+    }
 }
 
 impl Spent {
