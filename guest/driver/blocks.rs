@@ -440,10 +440,6 @@ impl Blocks {
     }
 }
 
-fn each(pages: Pages) -> impl Iterator<Item = u64> {
-    pages.index..pages.index + u64::from(pages.count)
-}
-
 fn one(index: u64) -> Pages {
     Pages { index, count: 1 }
 }
