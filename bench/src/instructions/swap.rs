@@ -18,11 +18,16 @@ const TMEM: &str = "virtio-tmem";
 const ZRAM: &str = "zram";
 const BLOCK: &str = "virtio-blk";
 
+/// The same, with the module loaded with [`STAGES`].
+const STAGED: &str = "virtio-tmem, staged";
+const STAGES: &str = "stage_pages=512";
+
 /// The disks, what they are called, and what sets them up.
-const DISKS: [(&str, &str); 3] = [
+const DISKS: [(&str, &str); 4] = [
     (TMEM, "/dev/tmem0"),
     (ZRAM, "/dev/zram0"),
     (BLOCK, "/dev/vda"),
+    (STAGED, "/dev/tmem0"),
 ];
 
 /// Target: swapping a page out, to virtio-blk.
@@ -46,8 +51,14 @@ pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Re
     for round in 0..rounds {
         for ((name, device), (out, back)) in DISKS.iter().zip(out.iter_mut().zip(&mut back)) {
             println!("swap, round {} of {rounds}: {name}", round + 1);
+            if *name == STAGED {
+                reload(counted, STAGES)?;
+            }
             let (to, from) =
                 one_round(counted, device).with_context(|| format!("swapping to {name}"))?;
+            if *name == STAGED {
+                reload(counted, "")?;
+            }
             out.push(to);
             back.push(from);
         }
@@ -59,7 +70,7 @@ pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Re
             say(report, what, other, Some(tmem));
         }
     }
-    let [tmem, zram, block] = &out;
+    let [tmem, zram, block, _] = &out;
     let ratio = |other: &Row| tmem.median() / other.median();
     report.target_at_most(
         "page swapped out, beside virtio-blk",
@@ -82,6 +93,13 @@ pub(super) fn count(counted: &Counted, rounds: usize, report: &mut Report) -> Re
         named("page swapped in", back),
     ];
     Ok(rows.into_iter().flatten().collect())
+}
+
+/// Loads the module anew.
+fn reload(counted: &Counted, parameters: &str) -> Result<()> {
+    counted.guest.run("rmmod virtio_tmem")?;
+    counted.guest.load_module_with(parameters)?;
+    counted.guest.disk_appears()
 }
 
 /// Instructions for a page that is swapped out, and for one that is swapped in.

@@ -28,13 +28,14 @@ pub(super) struct Variant {
 
 impl Variant {
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let (name, rest) = text
-            .split_once('=')
-            .with_context(|| format!("{text}: a variant is NAME=PATH[:PARAMETERS]"))?;
+        // A name may be that of a parameter with its value; paths begin at the root.
+        let parts = text.split_once("=/");
+        let (name, rest) =
+            parts.with_context(|| format!("{text}: a variant is NAME=/PATH[:PARAMETERS]"))?;
         let (module, parameters) = rest.split_once(':').unwrap_or((rest, ""));
         Ok(Self {
             name: name.into(),
-            module: module.into(),
+            module: Path::new("/").join(module),
             parameters: parameters.into(),
         })
     }
@@ -170,8 +171,8 @@ mod tests {
 
     #[test]
     fn a_variant_has_a_name_a_module_and_maybe_parameters() {
-        let variant = Variant::parse("no polling=/lib/tmem.ko:poll_us=0 eager=1").unwrap();
-        assert_eq!(variant.name, "no polling");
+        let variant = Variant::parse("poll_us=0 eager=1=/lib/tmem.ko:poll_us=0 eager=1").unwrap();
+        assert_eq!(variant.name, "poll_us=0 eager=1");
         assert_eq!(variant.module, Path::new("/lib/tmem.ko"));
         assert_eq!(variant.parameters, "poll_us=0 eager=1");
         assert_eq!(Variant::parse("tmem=/a.ko").unwrap().parameters, "");
