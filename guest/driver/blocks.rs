@@ -240,9 +240,7 @@ impl Blocks {
         if first >= tuning::WORTH_CUTTING || first == pages.count {
             return first;
         }
-        let mut at = self
-            .present
-            .next(pages.index + u64::from(first), end, true);
+        let mut at = self.present.next(pages.index + u64::from(first), end, true);
         while at < end {
             let there = run(at);
             if there >= tuning::WORTH_CUTTING {

@@ -72,7 +72,13 @@ impl Engine {
         self.is_open() && !self.is_congested() && !self.is_disk_lost() && !self.fullness.is_full()
     }
 
-    fn stage_write(&self, stage: &Stage<Engine>, bio: Bio, pages: Pages, may_grow: bool) -> Written {
+    fn stage_write(
+        &self,
+        stage: &Stage<Engine>,
+        bio: Bio,
+        pages: Pages,
+        may_grow: bool,
+    ) -> Written {
         let may_grow = may_grow && pages.count <= tuning::MOST_STAGED;
         if !may_grow && stage.is_empty() {
             return Written::No(bio);
