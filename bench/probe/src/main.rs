@@ -2,6 +2,7 @@
 //! Process 1 of a guest that is measured: does what the host says over a terminal.
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::RebootCommand;
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
@@ -14,6 +15,9 @@ use tmem_probe::{files, setup};
 /// Names the terminal on the kernel's command line.
 const TERMINAL: &str = "TMEM_TERMINAL";
 
+/// Files that may be open at a time.
+const FILES: u64 = 1 << 16;
+
 fn main() {
     if let Err(error) = serve() {
         // To the console.
@@ -25,6 +29,7 @@ fn main() {
 
 fn serve() -> Result<()> {
     setup::mount_all()?;
+    have_files_open()?;
     let mut terminal = open()?;
     let orders = BufReader::new(terminal.try_clone().context("the terminal is lost")?);
     let mut guest = Guest {
@@ -47,6 +52,15 @@ fn serve() -> Result<()> {
         answer(&mut terminal, &said)?;
     }
     Ok(())
+}
+
+/// All files of a disk are open when pieces of them are read.
+fn have_files_open() -> Result<()> {
+    let limit = Rlimit {
+        current: Some(FILES),
+        maximum: Some(FILES),
+    };
+    setrlimit(Resource::Nofile, limit).context("too few files may be open")
 }
 
 fn answer(terminal: &mut File, answer: &Answer) -> Result<()> {
