@@ -136,7 +136,7 @@ impl Engine {
             let owner = self.clone();
             let sent = Sent { owner, run };
             let memory = stage.memory.get(run);
-            let bio = memory.and_then(|it| stage.bios.from_staging(it, Op::Write, pages, sent));
+            let bio = memory.and_then(|it| stage.bios.over_staging(it, Op::Write, pages, sent));
             match bio {
                 Some(bio) => self.dispatch(one(bio)),
                 // Never: there is one for each run.

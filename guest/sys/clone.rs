@@ -249,7 +249,7 @@ impl<P: Purpose> Clones<P> {
 
     /// A bio that moves pages between the first of `staging` and `pages` of something that is no block device,
     /// counted from sector 0 on. None when there is no memory, or no such pages. In any context.
-    pub(crate) fn from_staging(
+    pub(crate) fn over_staging(
         &self,
         staging: &Arc<Staging>,
         op: Op,
