@@ -106,6 +106,10 @@ counters! {
     attempted_polls,
     /// Those among them that it did not have to sleep after.
     successful_polls,
+    /// Pages that were copied when they were swapped out; their bios ended at once.
+    staged_pages,
+    /// Times that the device did not take a run of such pages, which was kept to be sent again.
+    kept_runs,
     /// Pages of bios that wait for a request or for the device.
     backlog,
     /// Writes that waited for a flush of the same page.

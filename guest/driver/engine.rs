@@ -30,10 +30,10 @@
 //!
 //! 1. the device's own, of the bus and the driver core; see `renewal`,
 //! 2. the manager's mutex,
-//! 3. `Queue::inner`, one for each queue,
-//! 4. `Area::known`, one for each area, which `swap_slot_free_notify` takes under locks of the swap
-//!    code,
-//! 5. `Engine::answer`, `Engine::relinquished`, `Engine::flushers`.
+//! 3. `Stage::inner`, which `swap_slot_free_notify` takes under locks of the swap code,
+//! 4. `Queue::inner`, one for each queue,
+//! 5. `Area::known`, one for each area, which `swap_slot_free_notify` takes, too,
+//! 6. `Engine::answer`, `Engine::relinquished`, `Engine::flushers`.
 //!
 //! Bios are ended, doorbells are rung and work is scheduled without any of them.
 
@@ -294,7 +294,7 @@ impl Engine {
     }
 
     /// Lets a page stay in memory, because the device is away: see [`tuning::SWAP_OUT_MS`].
-    fn postpone(&self, bio: Bio) {
+    pub(super) fn postpone(&self, bio: Bio) {
         self.count_postponed(&bio);
         bio.end(Outcome::Again);
     }
@@ -506,7 +506,7 @@ impl Engine {
     }
 
     /// Fails bios that were not sent. What belongs to a filter goes to its disk, if it can.
-    fn fail(self: &Arc<Self>, mut bios: BioList) {
+    pub(super) fn fail(self: &Arc<Self>, mut bios: BioList) {
         while let Some(bio) = bios.pop() {
             if self.shared.may_wait(&bio) {
                 let count = bio.pages().map_or(0, |pages| pages.count);

@@ -31,6 +31,19 @@ impl Area {
         }
     }
 
+    /// Nobody needs `page` any more. Says whether a flush is to be scheduled: when the first page comes
+    /// and when there are enough, not for each.
+    pub(super) fn mark_freed(&self, page: u64) -> bool {
+        let freed = self.swap(|handles| {
+            let before = handles.pending();
+            handles.free(page);
+            (before, handles.pending())
+        });
+        freed.is_some_and(|(before, after)| {
+            after > before && (after == 1 || after % tuning::FLUSH_PAGES == 0)
+        })
+    }
+
     /// Takes some of them.
     fn take_pending(&self) -> Option<crate::wire::Extent> {
         match &mut *self.known.lock() {
@@ -43,15 +56,7 @@ impl Area {
 impl Engine {
     /// The swap slot at `page` of an area was freed. In any context.
     pub(crate) fn slot_freed(self: &Arc<Self>, area: &Area, page: u64) {
-        let freed = area.swap(|handles| {
-            let before = handles.pending();
-            handles.free(page);
-            (before, handles.pending())
-        });
-        // Scheduled when the first page comes and when there are enough, not for each.
-        if freed.is_some_and(|(before, after)| {
-            after > before && (after == 1 || after % tuning::FLUSH_PAGES == 0)
-        }) {
+        if area.mark_freed(page) {
             self.schedule_flush(area);
         }
     }

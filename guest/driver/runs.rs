@@ -147,9 +147,9 @@ impl Runs {
         self.under_way
     }
 
-    /// Whether a run is to be tried again.
-    pub(crate) fn has_kept(&self) -> bool {
-        self.kept > 0
+    /// Runs that are to be tried again.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
     }
 
     /// Whether a run waits for more pages.
@@ -173,7 +173,7 @@ impl Runs {
         let new = pages.count - held;
         // Between those that are staged, each may need its own.
         let runs = if held == 0 {
-            new.div_ceil(longest.max(1)) + 1
+            new.div_ceil(longest.clamp(1, LONGEST)) + 1
         } else {
             new
         };

@@ -91,6 +91,8 @@ pub(super) enum Written {
     Yes,
     /// It waits, or was refused.
     Later,
+    /// It would have to wait, and must not.
+    Busy(Bio),
     /// It is to go to the device.
     No(Bio),
 }
@@ -125,12 +127,20 @@ impl<T: Owner> Stage<T> {
         )
     }
 
-    /// Copies a write, if it is staged.
-    pub(super) fn write(&self, bio: Bio, pages: Pages, may_grow: bool, longest: u32) -> Written {
+    /// Copies a write, if it is staged; lets it wait for a page that is under way, if it `may_wait`.
+    pub(super) fn write(
+        &self,
+        bio: Bio,
+        pages: Pages,
+        may_grow: bool,
+        may_wait: bool,
+        longest: u32,
+    ) -> Written {
         let mut inner = self.inner.lock();
         match inner.runs.room(pages, may_grow, longest) {
             Room::Staged => (),
             Room::Unstaged => return Written::No(bio),
+            Room::Waits if !may_wait => return Written::Busy(bio),
             Room::Waits => {
                 inner.waiting.push(bio);
                 return Written::Later;

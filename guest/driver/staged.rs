@@ -53,6 +53,7 @@ impl Engine {
                 match self.stage_write(stage, bio, pages, may_grow) {
                     Written::Yes => self.send_staged_soon(stage),
                     Written::Later => (),
+                    Written::Busy(bio) => self.postpone(bio),
                     Written::No(bio) => self.submit_to_device(bio),
                 }
             }
@@ -83,7 +84,14 @@ impl Engine {
         if !may_grow && stage.is_empty() {
             return Written::No(bio);
         }
-        stage.write(bio, pages, may_grow, self.most_pages())
+        // As long as the device is away, nothing that is under way ends.
+        let may_wait = !(self.is_away() && bio.is_swap_out());
+        let written = stage.write(bio, pages, may_grow, may_wait, self.most_pages());
+        if let Written::Yes = written {
+            let counters = &self.shared.counters;
+            counters.staged_pages.add(u64::from(pages.count));
+        }
+        written
     }
 
     fn read_staged(self: &Arc<Self>, stage: &Stage<Engine>, mut bio: Bio, pages: Pages) {
@@ -132,6 +140,10 @@ impl Engine {
     }
 
     fn send_staged(self: &Arc<Self>, stage: &Stage<Engine>) {
+        if self.is_disk_lost() {
+            // The device that is there is another one: what it took could not be read any more.
+            return;
+        }
         while let Some((run, pages)) = stage.next() {
             let owner = self.clone();
             let sent = Sent { owner, run };
@@ -147,15 +159,25 @@ impl Engine {
 
     /// The device took a run, or did not.
     fn ended_of(self: &Arc<Self>, stage: &Stage<Engine>, run: usize, took: bool) {
-        let (dropped, waiting, has_kept) = {
+        let disk = &self.shared.disk;
+        let mut is_flush_due = false;
+        let (waiting, has_kept) = {
             let mut inner = stage.inner.lock();
-            let dropped = inner.runs.ended(run, took);
+            let had_kept = inner.runs.kept();
+            // Under the lock: once it is released, the pages may be written anew, and then must not be
+            // flushed.
+            for page in inner.runs.ended(run, took) {
+                is_flush_due |= disk.mark_freed(page);
+            }
+            // Only now, for the same reason.
             stage.is_used.store(inner.runs.in_use() > 0, Release);
             let waiting = core::mem::replace(&mut inner.waiting, BioList::new());
-            (dropped, waiting, inner.runs.has_kept())
+            let kept = inner.runs.kept();
+            self.shared.counters.kept_runs.add((kept - had_kept) as u64);
+            (waiting, kept > 0)
         };
-        for page in dropped {
-            self.slot_freed(&self.shared.disk, page);
+        if is_flush_due {
+            self.schedule_flush(disk);
         }
         self.write_again(stage, waiting);
         if has_kept {
@@ -169,26 +191,21 @@ impl Engine {
     fn write_again(self: &Arc<Self>, stage: &Stage<Engine>, mut bios: BioList) {
         while let Some(bio) = bios.pop() {
             let Some(pages) = bio.pages() else { continue };
-            let may_grow = self.may_stage();
+            let may_grow = bio.is_swap_out() && self.may_stage();
             match self.stage_write(stage, bio, pages, may_grow) {
                 Written::Yes | Written::Later => (),
+                Written::Busy(bio) => self.postpone(bio),
+                Written::No(bio) if self.is_disk_lost() => self.fail(one(bio)),
                 Written::No(bio) => self.dispatch(one(bio)),
             }
         }
     }
 
-    /// Sends again what the device did not take.
+    /// Sends again what the device did not take, and what waited with it.
     pub(super) fn retry_staged(self: &Arc<Self>) {
-        if let (Some(stage), true) = (&self.stage, self.is_open() && !self.is_disk_lost()) {
-            let had_kept = {
-                let mut inner = stage.inner.lock();
-                let had_kept = inner.runs.has_kept();
-                inner.runs.retry();
-                had_kept
-            };
-            if had_kept {
-                self.send_staged(stage);
-            }
+        if let (Some(stage), true) = (&self.stage, self.is_open()) {
+            stage.inner.lock().runs.retry();
+            self.send_staged_if_idle(stage);
         }
     }
 

@@ -307,7 +307,7 @@ proptest! {
         }
         world.runs.forget();
         prop_assert_eq!(world.runs.in_use(), world.sent.len());
-        prop_assert!(world.runs.send().is_none() && !world.runs.has_kept() && !world.runs.has_open());
+        prop_assert!(world.runs.send().is_none() && world.runs.kept() == 0 && !world.runs.has_open());
         while !world.sent.is_empty() {
             world.step(Step::Answer(0, false))?;
         }
