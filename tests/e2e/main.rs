@@ -18,6 +18,7 @@ mod quota;
 mod relay;
 mod replug;
 mod restart;
+mod staged;
 mod swap;
 mod tmemctl;
 mod watching;

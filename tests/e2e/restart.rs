@@ -46,15 +46,32 @@ const OURS: &[&str] = &["tmem", "virtio", "swap", "I/O error", "Out of memory"];
 
 #[test]
 fn a_guest_notices_nothing() -> Result<()> {
-    kills(&["restarted"])
+    kills(&["restarted"], Module::PLAIN)
 }
 
 #[test]
 fn two_guests_notice_nothing() -> Result<()> {
-    kills(&["first", "second"])
+    kills(&["first", "second"], Module::PLAIN)
 }
 
-fn kills(names: &[&'static str]) -> Result<()> {
+/// How guests have the module.
+#[derive(Clone, Copy)]
+pub(crate) struct Module {
+    /// Its parameters.
+    pub(crate) parameters: &'static str,
+    /// What is to hold in the end, beside that nothing is lost.
+    pub(crate) check: fn(&Guest) -> Result<()>,
+}
+
+impl Module {
+    const PLAIN: Self = Self {
+        parameters: "",
+        check: |_| Ok(()),
+    };
+}
+
+/// A guest for each name, with the daemon killed and started again.
+pub(crate) fn kills(names: &[&'static str], module: Module) -> Result<()> {
     let count = number(KILLS)?.unwrap_or(FEW);
     let seed = number(SEED)?.unwrap_or_else(|| fastrand::u64(..1 << 32));
     eprintln!("{count} kills, seed {seed}");
@@ -70,7 +87,7 @@ fn kills(names: &[&'static str]) -> Result<()> {
     let guests = boot(names, &daemon)?;
     let mut said = Vec::new();
     for guest in &guests {
-        guest.swap_on()?;
+        guest.swap_on_with(module.parameters)?;
         guest.says("swap on /dev/tmem0", SAID)?;
         said.push((guest.console().len(), guest.machine_log()));
     }
@@ -96,6 +113,7 @@ fn kills(names: &[&'static str]) -> Result<()> {
 
     for (guest, (console, log)) in guests.into_iter().zip(said) {
         bed::nothing_lost(&guest)?;
+        (module.check)(&guest)?;
         let swaps = guest.read("/proc/swaps")?;
         ensure!(swaps.contains("/dev/tmem0"), "swap is off: {swaps}");
         for counter in ["reattaches", "failed_stores"] {

@@ -226,7 +226,15 @@ impl<M: Machine> Guest<M> {
     /// # Errors
     /// One of the steps fails.
     pub fn swap_on(&self) -> Result<()> {
-        self.load_module()?;
+        self.swap_on_with("")
+    }
+
+    /// The same with `parameters` for the module.
+    ///
+    /// # Errors
+    /// As [`Guest::swap_on`].
+    pub fn swap_on_with(&self, parameters: &str) -> Result<()> {
+        self.load_module_with(parameters)?;
         self.disk_appears()?;
         self.run("mkswap /dev/tmem0")?;
         self.run("swapon /dev/tmem0").map(|_| ())
