@@ -111,9 +111,9 @@ pub struct Options {
 
     /// Longest that a queue's thread looks at its ring before it sleeps, in
     /// microseconds: the next request of a driver that waits for each is answered sooner.
-    /// For how long is learnt from how soon requests come, and other threads go first;
-    /// 0 for never
-    #[arg(long, value_name = "MICROSECONDS", default_value = "50", value_parser = parse_micros)]
+    /// For how long is learnt from how soon requests come, and other threads go first.
+    /// A quarter of it after requests that nobody waits for. 0 for never
+    #[arg(long, value_name = "MICROSECONDS", default_value = "200", value_parser = parse_micros)]
     pub poll_max: Duration,
 
     /// How long a virtual machine's pages are kept after its front end is

@@ -82,6 +82,12 @@ pub trait Handler: Send {
     /// something to do.
     fn took(&mut self, _time: Duration) {}
 
+    /// Whether the last request was one that a program in the guest waits for: then the next one comes
+    /// when that goes on.
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     /// Whether available buffers are work now. Not if they wait for something to be
     /// written there.
     fn has_work(&self) -> bool {

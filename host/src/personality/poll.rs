@@ -2,6 +2,10 @@
 //! Looking at a ring for a while before its thread sleeps: the next request of a driver that
 //! waits for the last one comes sooner than a thread wakes up.
 //!
+//! Who waits for a read asks for the next one when it goes on, and that may be a while after the answer. What
+//! was written nobody waits for: more comes at once or much later. So requests that are not awaited
+//! have a part of the time.
+//!
 //! For how long is learnt, as KVM's halt polling does (`Documentation/virt/kvm/halt-polling.rst`
 //! in Linux): the window grows when the thread slept for less than the most that it may be, and
 //! is closed when it slept longer.
@@ -16,12 +20,17 @@ use super::Lane;
 /// The window that is opened first.
 const FIRST: Duration = Duration::from_micros(8);
 
+/// The part of the most for requests that nobody waits for.
+const UNAWAITED: u32 = 4;
+
 /// Looks at the ring before the CPU is offered to others.
 const LOOKS: u32 = 64;
 
 /// For how long the ring of one queue is looked at before its thread sleeps.
 #[derive(Debug)]
 pub struct Poller {
+    /// For requests that somebody waits for.
+    most: Duration,
     window: Window,
     /// Since when there is nothing to do.
     idle_since: Option<Instant>,
@@ -44,10 +53,11 @@ impl Window {
 }
 
 impl Poller {
-    /// One that looks for `most` at most; zero: never.
+    /// One that looks for `most` at most, and for less where nobody waits; zero: never.
     pub fn new(most: Duration) -> Self {
         let now = Duration::ZERO;
         Self {
+            most,
             window: Window { now, most },
             idle_since: None,
         }
@@ -63,9 +73,16 @@ impl Poller {
     pub(super) fn open(most: Duration) -> Self {
         let window = Window { now: most, most };
         Self {
+            most: most * UNAWAITED,
             window,
             idle_since: None,
         }
+    }
+
+    /// The longest that it looks now.
+    #[cfg(test)]
+    pub(super) fn most(&self) -> Duration {
+        self.window.most
     }
 
     /// There may be something to do: somebody has said so.
@@ -75,9 +92,15 @@ impl Poller {
         }
     }
 
-    /// Looks at the ring of `lane`, which has nothing to do; whether it has now.
-    pub(super) fn finds(&mut self, lane: &mut impl Lane) -> bool {
-        if self.window.most.is_zero() {
+    /// Looks at the ring of `lane`, which has nothing to do; whether it has now. Somebody may have
+    /// waited for the last request.
+    pub(super) fn finds(&mut self, lane: &mut impl Lane, was_awaited: bool) -> bool {
+        self.window.most = match was_awaited {
+            true => self.most,
+            false => self.most / UNAWAITED,
+        };
+        self.window.now = self.window.now.min(self.window.most);
+        if self.most.is_zero() {
             return false;
         }
         let begin = Instant::now();

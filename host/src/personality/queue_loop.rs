@@ -66,7 +66,7 @@ pub fn serve(handler: &mut dyn Handler, lane: &mut impl Lane, poller: &mut Polle
                     lane.signal();
                 }
                 let has_work = handler.has_work();
-                if !(has_work && poller.finds(lane)) {
+                if !(has_work && poller.finds(lane, handler.is_awaited())) {
                     if !(listen(lane) && has_work) {
                         break false;
                     }

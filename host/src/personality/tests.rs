@@ -261,6 +261,19 @@ fn an_index_that_turns_to_nonsense_while_the_ring_is_looked_at_ends_the_look() {
 }
 
 #[test]
+fn the_ring_is_looked_at_for_longer_when_somebody_waits() {
+    let memory = memory();
+    let driver = driver(&memory, 3);
+    let mut lane = Alone::new(&memory, driver.device_side());
+    let mut poller = Poller::new(Duration::from_micros(200));
+    for (was_awaited, most) in [(true, 200), (false, 50), (true, 200)] {
+        // The window is closed yet.
+        assert!(!poller.finds(&mut lane, was_awaited));
+        assert_eq!(poller.most(), Duration::from_micros(most));
+    }
+}
+
+#[test]
 fn a_ring_without_work_is_not_looked_at() {
     let memory = memory();
     let driver = driver(&memory, 3);

@@ -161,6 +161,10 @@ impl Handler for Requests {
         self.queue.step_while(&self.device, memory, queue, go_on)
     }
 
+    fn is_awaited(&self) -> bool {
+        self.queue.was_get()
+    }
+
     fn took(&mut self, time: Duration) {
         if let Some(served) = self.queue.served() {
             self.device.metrics().served(served, time);

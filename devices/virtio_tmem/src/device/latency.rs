@@ -44,6 +44,13 @@ pub struct Served {
     pub(super) pool: PoolKind,
 }
 
+impl Served {
+    /// Whether it was a GET.
+    pub(super) fn is_get(self) -> bool {
+        matches!(self.work, Work::GetHit | Work::GetMiss)
+    }
+}
+
 /// Histograms of one device.
 #[derive(Debug, Default)]
 pub(super) struct Latencies {

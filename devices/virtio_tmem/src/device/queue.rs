@@ -15,6 +15,8 @@ use super::latency::Served;
 pub struct RequestQueue {
     requests: Requests,
     executor: Executor,
+    /// The last request that was served was a GET.
+    was_get: bool,
 }
 
 impl RequestQueue {
@@ -33,7 +35,7 @@ impl RequestQueue {
         go_on: GoOn<'_>,
     ) -> Step {
         // What nobody asked for.
-        let _ = self.executor.served();
+        self.served();
         let lost = device.memory_lost();
         let report = |fault| device.ring_fault(fault);
         let taken = match self.requests.take(mem, lost, queue, report) {
@@ -57,6 +59,15 @@ impl RequestQueue {
     /// What the last step has served, once, for who knows how long that took; `None` if it is
     /// of no interest.
     pub fn served(&mut self) -> Option<Served> {
-        self.executor.served()
+        let served = self.executor.served();
+        if let Some(served) = served {
+            self.was_get = served.is_get();
+        }
+        served
+    }
+
+    /// Whether the last of those that [`RequestQueue::served`] told was a GET.
+    pub fn was_get(&self) -> bool {
+        self.was_get
     }
 }
