@@ -102,12 +102,11 @@ fn all_stored(daemon: &Daemon, guest: &Guest) -> Result<()> {
 }
 
 #[test]
-#[ignore = "takes too long on emulated CPUs that are shared: not yet seen to its end"]
 fn staged_pages_come_back_as_they_were() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
     let guest = bed::guest("staged", 160, &daemon, "vm0")?;
     guest.swap_on_with(STAGED)?;
-    let mut job = guest.workload(256, 1)?;
+    let mut job = guest.workload(208, 1)?;
     job.filled()?;
     job.order(Order::Churn)?;
     job.order(Order::Verify)?;
@@ -118,18 +117,18 @@ fn staged_pages_come_back_as_they_were() -> Result<()> {
         guest.counter("succ_stores")?,
     );
     println!("{staged} pages were staged, {stored} stored");
-    assert!(stored >= 96 * MIB);
+    assert!(stored >= 64 * MIB);
     assert!(staged >= stored / 2, "{staged} of {stored} were staged");
 
     // All that is out comes back when the disk is swapped off.
-    let mut idle = guest.precious_workload(64, 2)?;
+    let mut idle = guest.precious_workload(32, 2)?;
     idle.filled()?;
     let mut other = guest.workload(192, 3)?;
     other.filled()?;
     other.end()?;
     let loads = guest.counter("loads")?;
     guest.run("swapoff /dev/tmem0")?;
-    assert!(guest.counter("loads")? > loads + 16 * MIB);
+    assert!(guest.counter("loads")? > loads + 8 * MIB);
     idle.order(Order::Verify)?;
     idle.end()?;
     bed::nothing_lost(&guest)?;
@@ -180,7 +179,6 @@ fn a_guest_that_stages_notices_no_kill() -> Result<()> {
 }
 
 #[test]
-#[ignore = "does not come to its end after the kernel has killed the greedy program: not yet understood"]
 fn staged_pages_that_the_device_refuses_stay_until_there_is_room() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions {
         quota: "4M",
@@ -210,11 +208,18 @@ fn staged_pages_that_the_device_refuses_stay_until_there_is_room() -> Result<()>
     }
     file.is_right(&guest)?;
 
-    // Kept runs go to the device as soon as it takes them, and so does what comes then.
+    // Kept runs go to the device as soon as it takes them, and so does what comes then. The driver has to
+    // find first that there is room again.
     bed::settles(&daemon, "/vms/vm0/held_bytes", |held| held < SMALL_QUOTA)?;
     let kept = guest.counter("kept_runs")?;
-    file.reclaim(&guest)?;
-    assert!(guest.counter("kept_runs")? > kept);
+    until("a run to be kept", bed::PROMPT, || {
+        file.reclaim(&guest)?;
+        if guest.counter("kept_runs")? > kept {
+            return Ok(Some(()));
+        }
+        file.is_right(&guest)?;
+        Ok(None)
+    })?;
     let stored = guest.counter("succ_stores")?;
     daemon.set_quota("vm0", LARGE_QUOTA)?;
     until("a kept run to be stored", bed::PROMPT, || {

@@ -101,6 +101,7 @@ fn what_cannot_be_filtered_is_refused() -> Result<()> {
 
     // A disk that cannot be written may have one, or not; it reads the same.
     let sum = guest.run("busybox sha256sum /dev/vdb")?;
+    control::hold(&guest, "/dev/vdb")?;
     let (code, _) = guest.try_run("tmemctl attach /dev/vdb --kind precache")?;
     for _ in 0..3 {
         guest.write("/proc/sys/vm/drop_caches", "3")?;
