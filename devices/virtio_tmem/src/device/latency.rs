@@ -46,7 +46,7 @@ pub struct Served {
 
 impl Served {
     /// Whether it was a GET.
-    pub(super) fn is_get(self) -> bool {
+    pub fn is_get(self) -> bool {
         matches!(self.work, Work::GetHit | Work::GetMiss)
     }
 }
