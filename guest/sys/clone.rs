@@ -167,7 +167,7 @@ impl<P: Purpose> Clones<P> {
         // SAFETY: Both are valid and owned.
         unsafe { bindings::tmem_bio_as_checked(clone.as_ptr(), original.as_ptr()) };
         // SAFETY: The clone was just made, from this set.
-        Some(unsafe { self.dedicate(clone, purpose(original), to) })
+        Some(unsafe { self.dedicate(clone, purpose(original), to, None) })
     }
 
     /// Writes `copies` to `pages` of the disk of `to`, counted from the sector `origin` of that on. When
@@ -211,22 +211,7 @@ impl<P: Purpose> Clones<P> {
         if pages.count as usize > copies.pages.len() {
             return Err(copies);
         }
-        let op = match op {
-            Op::Read => kernel::bindings::req_op_REQ_OP_READ,
-            _ => kernel::bindings::req_op_REQ_OP_WRITE,
-        };
-        // Without a block device no cgroup is looked for, which is not for any context.
-        // SAFETY: The set is initialised.
-        let bio = unsafe {
-            kernel::bindings::bio_alloc_bioset(
-                core::ptr::null_mut(),
-                pages.count as c_ushort,
-                op,
-                kernel::bindings::GFP_NOWAIT | kernel::bindings::__GFP_NOWARN,
-                self.bios(),
-            )
-        };
-        let Some(bio) = NonNull::new(bio) else {
+        let Some(bio) = self.empty(op, pages, pages.count as c_ushort) else {
             return Err(copies);
         };
         for page in copies.pages.iter().take(pages.count as usize) {
@@ -241,10 +226,36 @@ impl<P: Purpose> Clones<P> {
                 );
             }
         }
-        // SAFETY: As above.
-        unsafe { (*bio.as_ptr()).bi_iter.bi_sector = pages.index * super::bio::PAGE_SECTORS };
         // SAFETY: The bio was just made, from this set.
-        Ok(unsafe { self.dedicate(bio, purpose(copies), to) })
+        Ok(unsafe { self.dedicate(bio, purpose(copies), to, None) })
+    }
+
+    /// A bio without memory that has room for `parts` of it, and is for `pages`, counted from sector 0 on.
+    /// None when there is no memory. In any context.
+    fn empty(
+        &self,
+        op: Op,
+        pages: Pages,
+        parts: c_ushort,
+    ) -> Option<NonNull<kernel::bindings::bio>> {
+        let op = match op {
+            Op::Read => kernel::bindings::req_op_REQ_OP_READ,
+            _ => kernel::bindings::req_op_REQ_OP_WRITE,
+        };
+        // Without a block device no cgroup is looked for, which is not for any context.
+        // SAFETY: The set is initialised.
+        let bio = NonNull::new(unsafe {
+            kernel::bindings::bio_alloc_bioset(
+                core::ptr::null_mut(),
+                parts,
+                op,
+                kernel::bindings::GFP_NOWAIT | kernel::bindings::__GFP_NOWARN,
+                self.bios(),
+            )
+        })?;
+        // SAFETY: The bio was just made.
+        unsafe { (*bio.as_ptr()).bi_iter.bi_sector = pages.index * super::bio::PAGE_SECTORS };
+        Some(bio)
     }
 
     /// A bio that moves pages between the first of `staging` and `pages` of something that is no block device,
@@ -256,21 +267,8 @@ impl<P: Purpose> Clones<P> {
         pages: Pages,
         purpose: P,
     ) -> Option<Bio> {
-        let op = match op {
-            Op::Read => kernel::bindings::req_op_REQ_OP_READ,
-            _ => kernel::bindings::req_op_REQ_OP_WRITE,
-        };
         let memory = staging.at(0, pages.count)?;
-        // SAFETY: The set is initialised.
-        let bio = NonNull::new(unsafe {
-            kernel::bindings::bio_alloc_bioset(
-                core::ptr::null_mut(),
-                1,
-                op,
-                kernel::bindings::GFP_NOWAIT | kernel::bindings::__GFP_NOWARN,
-                self.bios(),
-            )
-        })?;
+        let bio = self.empty(op, pages, 1)?;
         // SAFETY: The bio was just made with room for one part, and its slot keeps the memory, which
         // is of kmalloc(), until it has ended.
         unsafe {
@@ -279,33 +277,17 @@ impl<P: Purpose> Clones<P> {
                 memory.as_ptr().cast(),
                 pages.count << kernel::page::PAGE_SHIFT,
             );
-            (*bio.as_ptr()).bi_iter.bi_sector = pages.index * super::bio::PAGE_SECTORS;
         }
         // SAFETY: The bio was just made, from this set.
-        Some(unsafe { self.dedicate_with(bio, purpose, None, Some(staging.clone())) })
+        Some(unsafe { self.dedicate(bio, purpose, None, Some(staging.clone())) })
     }
 
-    /// Gives a bio its purpose, and a use of the shadow that it is for.
+    /// Gives a bio its purpose, a use of the shadow that it is for, and what it carries to keep.
     ///
     /// # Safety
     ///
     /// `bio` must have been made from this set, and have no purpose yet.
     unsafe fn dedicate(
-        &self,
-        bio: NonNull<kernel::bindings::bio>,
-        purpose: P,
-        to: Option<&Shadow>,
-    ) -> Bio {
-        // SAFETY: By this function's precondition.
-        unsafe { self.dedicate_with(bio, purpose, to, None) }
-    }
-
-    /// As [`Self::dedicate`], and keeps what the bio carries.
-    ///
-    /// # Safety
-    ///
-    /// As there.
-    unsafe fn dedicate_with(
         &self,
         bio: NonNull<kernel::bindings::bio>,
         purpose: P,
