@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Of native: the guest's initramfs.
     #[arg(long, value_name = "PATH", default_value = "native.cpio")]
     guest_initramfs: PathBuf,
-    /// Of native: a module in the initramfs and its parameters, as NAME=PATH[:PARAMETERS]; each is
+    /// Of native: a module in the initramfs and its parameters, as NAME=/PATH[:PARAMETERS]; each is
     /// measured, and the first compared with.
     #[arg(long, value_name = "VARIANT")]
     variant: Vec<String>,
