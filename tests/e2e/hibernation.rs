@@ -15,7 +15,7 @@ fn hibernation_is_refused_while_the_host_has_pages() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
     let guest = bed::guest("hibernation", 160, &daemon, "vm0")?;
     guest.swap_on()?;
-    let mut job = guest.workload(224, 1)?;
+    let mut job = guest.workload(176, 1)?;
     job.filled()?;
 
     // Without the refusal the image would go to /dev/tmem0, and the guest would be off.

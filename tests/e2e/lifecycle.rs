@@ -24,7 +24,7 @@ fn the_module_loads_and_unloads_twenty_times() -> Result<()> {
     }
     // And it works as on the first day.
     guest.swap_on()?;
-    bed::swaps(&guest, 224)?;
+    bed::swaps(&guest, 176)?;
     guest.power_off()?;
     daemon.stop()
 }
@@ -46,7 +46,7 @@ fn the_module_waits_for_a_device_that_comes_later() -> Result<()> {
     guest.run("mkswap /dev/tmem0")?;
     guest.run("swapon /dev/tmem0")?;
 
-    bed::swaps(&guest, 224)?;
+    bed::swaps(&guest, 176)?;
     guest.power_off()?;
     daemon.stop()
 }

@@ -27,7 +27,7 @@ const LOAD: u64 = 224;
 /// Kills, and from which number their moments follow; `cargo xtask soak` sets them.
 const KILLS: &str = "TMEM_KILLS";
 const SEED: &str = "TMEM_SEED";
-const FEW: u64 = 8;
+const FEW: u64 = 6;
 
 /// How often it is said how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(10);

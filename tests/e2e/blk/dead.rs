@@ -22,7 +22,7 @@ use tmem_e2e::until;
 const VM: &str = "dead0";
 
 /// Of the program that is swapped out, in MiB.
-const LOAD: u64 = 256;
+const LOAD: u64 = 208;
 
 #[test]
 fn debian_12_discards_once_the_disk_is_not_rotational() -> Result<()> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The disk as swap: three times the memory, over daemons that are killed, and beyond the
+//! The disk as swap: twice the memory, over daemons that are killed, and beyond the
 //! quota.
 
 use crate::bed;
@@ -28,7 +28,7 @@ use tmem_e2e::until;
 pub(crate) const VM: &str = "disk0";
 
 /// Of the program that is swapped out, in MiB.
-const LOAD: u64 = 3 * MEMORY;
+const LOAD: u64 = 2 * MEMORY;
 
 /// Times that the daemon is killed.
 const KILLS: u32 = 3;

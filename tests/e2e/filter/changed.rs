@@ -58,7 +58,7 @@ fn grown_swap(name: &str, filter_before: bool) -> Result<()> {
     if !filter_before {
         attach()?;
     }
-    let mut job = guest.workload(300, 1)?;
+    let mut job = guest.workload(240, 1)?;
     job.filled()?;
     ensure!(
         control::total(&guest, "puts")? > 0,

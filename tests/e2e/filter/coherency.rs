@@ -10,7 +10,7 @@ use anyhow::ensure;
 use std::time::Duration;
 
 /// Time of the session in CI, in seconds; `cargo xtask soak` runs it for long.
-const TIME: u64 = 100;
+const TIME: u64 = 60;
 
 /// And of one without a filter.
 const BARE_TIME: u64 = 20;
@@ -43,6 +43,7 @@ fn worked(summary: &session::Summary) -> Result<()> {
 }
 
 #[test]
+#[ignore = "a control: cargo xtask e2e without_a_filter --ignored"]
 fn without_a_filter_nothing_is_wrong() -> Result<()> {
     worked(&session::run(&plan("bare", BARE_TIME))?)
 }

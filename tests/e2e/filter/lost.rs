@@ -68,7 +68,7 @@ fn what_the_host_has_lost_fails_and_nothing_beside_it() -> Result<()> {
     control::attach(&guest, &disk, "preswap")?;
 
     // Slots are used again and again, so those of the disk and those of the host are beside each other.
-    let mut job = guest.workload(240, 1)?;
+    let mut job = guest.workload(176, 1)?;
     guest.sh(&confine())?;
     job.filled()?;
     job.order(Order::Churn)?;

@@ -237,6 +237,7 @@ fn outcome_with(seed: u32, outcome: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 #[test]
+#[ignore = "a control: cargo xtask e2e without_a_filter --ignored"]
 fn without_a_filter_what_was_flushed_survives() -> Result<()> {
     survives(&Plan {
         name: "bare-power",

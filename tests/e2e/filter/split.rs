@@ -15,7 +15,7 @@ use tmem_e2e::until;
 
 /// Sizes in MiB: of each disk below, and of what is written above.
 const SIZE: u64 = 64;
-const WRITTEN: u64 = 24;
+const WRITTEN: u64 = 8;
 
 /// A disk above others.
 struct Stack {

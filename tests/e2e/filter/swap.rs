@@ -104,6 +104,7 @@ pub(super) fn run(plan: &Plan) -> Result<()> {
 }
 
 #[test]
+#[ignore = "a control: cargo xtask e2e without_a_filter --ignored"]
 fn without_a_filter_a_swap_partition_keeps_every_page() -> Result<()> {
     run(&Plan {
         name: "bare-swap",
@@ -117,7 +118,7 @@ fn without_a_filter_a_swap_partition_keeps_every_page() -> Result<()> {
 fn a_swap_partition_in_use_gets_a_filter_and_loses_it_again() -> Result<()> {
     run(&Plan {
         name: "preswap",
-        mib: 288,
+        mib: 224,
         rounds: 1,
         filter: true,
     })
