@@ -20,6 +20,9 @@ pub(crate) struct Options {
     /// Only these file systems, beside the raw disk; all of them if not given.
     #[arg(long, value_parser = ["ext4", "xfs", "btrfs"])]
     filesystem: Vec<String>,
+    /// Only filters of this kind, in the session; both in turn if not given.
+    #[arg(long, value_parser = ["precache", "victim"])]
+    kind: Option<String>,
     /// From which its random choices follow; another one each time if not
     /// given.
     #[arg(long)]
@@ -112,7 +115,11 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         .args(["--ignored", "--nocapture"])
         .env("RUST_TEST_THREADS", "1")
         .env("TMEM_SOAK_MINUTES", options.minutes.to_string())
-        .env("TMEM_SOAK_FILESYSTEMS", options.filesystem.join(","));
+        .env("TMEM_SOAK_FILESYSTEMS", options.filesystem.join(","))
+        .env(
+            "TMEM_SOAK_KIND",
+            options.kind.as_deref().unwrap_or_default(),
+        );
     if let Some(seed) = options.seed {
         tests.env("TMEM_E2E_SEED", seed.to_string());
     }

@@ -11,10 +11,11 @@ use anyhow::Context;
 use anyhow::Result;
 use std::time::Duration;
 
-/// How long the session is, in minutes, and which file systems it has, by name
-/// and separated by commas.
+/// How long the session is, in minutes; which file systems it has, by name and separated by commas;
+/// and which kind of filters, `precache` or `victim`.
 const MINUTES: &str = "TMEM_SOAK_MINUTES";
 const FILESYSTEMS: &str = "TMEM_SOAK_FILESYSTEMS";
+const KIND: &str = "TMEM_SOAK_KIND";
 
 /// A guest is started anew after this time: another seed, other disks.
 const GUEST: Duration = Duration::from_secs(20 * 60);
@@ -29,6 +30,7 @@ fn session() -> Result<()> {
         *usage == Use::Raw || wanted.is_empty() || wanted.split(',').any(|w| w == usage.name())
     });
     let uses: Vec<Use> = uses.collect();
+    let kind = std::env::var(KIND).unwrap_or_default();
     let mut left = Duration::from_secs(minutes * 60);
     let mut seed = filter::seed();
     let mut turn = 0;
@@ -42,8 +44,7 @@ fn session() -> Result<()> {
             uses: uses.clone(),
             time,
             filter: true,
-            // In turn.
-            victims: turn % 2 == 1,
+            victims: kind == "victim" || kind.is_empty() && turn % 2 == 1,
             verbose: true,
         })?;
         turn += 1;
