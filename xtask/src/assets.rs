@@ -107,7 +107,7 @@ pub(crate) fn make_beside(
     let place = made.join("packages");
     let (packages, any_guest) = match guests {
         Guests::All { packages: true } => {
-            let made = package::make(setup, &place)?;
+            let made = package::make(setup, &place, profile)?;
             let driver = programs::driver()?;
             let packages = place;
             let assets = PackageAssets { packages, driver };

@@ -5,6 +5,7 @@
 use crate::exec;
 use crate::man;
 use crate::programs;
+use crate::programs::Profile;
 use crate::project;
 use crate::roots;
 use crate::setup;
@@ -38,15 +39,15 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         Some(out) => out.clone(),
         None => project::made()?.join("packages"),
     };
-    for package in make(&setup::ensure(false)?, &out)? {
+    for package in make(&setup::ensure(false)?, &out, Profile::Release)? {
         println!("{}", package.display());
     }
     Ok(())
 }
 
 /// Makes all packages in the directory `out`; their files.
-pub(crate) fn make(setup: &Setup, out: &Path) -> Result<Vec<PathBuf>> {
-    let programs = programs::packaged()?;
+pub(crate) fn make(setup: &Setup, out: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
+    let programs = programs::packaged(profile)?;
     man::command()?;
     build(setup, ALL, &programs, out)
 }

@@ -115,8 +115,13 @@ pub(crate) fn tmemctl() -> Result<PathBuf> {
 }
 
 /// Builds the programs as packages have them: tmemctl also goes into guests whose system
-/// is another.
-pub(crate) fn packaged() -> Result<Vec<PathBuf>> {
+/// is another. Under test these are the programs that other guests have, too.
+pub(crate) fn packaged(profile: Profile) -> Result<Vec<PathBuf>> {
+    if profile == Profile::Dev {
+        let all = [DAEMON, VMM, TMEMCTL];
+        let dir = linked_statically(GUEST, &all)?;
+        return Ok(all.map(|program| dir.join(program)).into());
+    }
     let both = ["--package", DAEMON, "--package", VMM];
     exec::shown(project::cargo().args(["build", "--release"]).args(both))?;
     let dir = project::target()?.join(RELEASE);
