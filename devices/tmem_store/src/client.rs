@@ -106,6 +106,8 @@ impl Client {
             ephemeral_held_bytes: self.member.budget.ephemeral.held(),
             weight: self.member.budget.weight().into(),
             held_bytes: self.member.budget.held(),
+            spilled_pages: self.member.budget.log.spilled_pages(),
+            spilled_bytes: self.member.budget.log.spilled_bytes(),
             pools: self.member.pools().len() as u64,
             frozen: self.member.budget.is_frozen(),
             ..ClientStats::default()

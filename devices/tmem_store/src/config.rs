@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use crate::area::SpillArea;
 use crate::types::{Identity, PoolKind};
+use std::sync::Arc;
 
 /// Settings of a [`Store`](crate::Store).
 #[derive(Clone, Debug)]
@@ -15,6 +17,8 @@ pub struct StoreConfig {
     /// Most bytes of deferred pages, which are kept as they are until they are
     /// compressed in the background; 0: each page is compressed when it is put.
     pub deferred_limit: u64,
+    /// Where persistent pages go that memory has no room for; `None`: their puts are refused then.
+    pub spill: Option<Arc<SpillArea>>,
 }
 
 impl StoreConfig {
@@ -27,7 +31,15 @@ impl StoreConfig {
         Self {
             memory_limit,
             deferred_limit: (memory_limit / 8).min(MOST_DEFERRED),
+            spill: None,
         }
+    }
+
+    /// The same settings with a [`StoreConfig::spill`].
+    #[must_use]
+    pub fn with_spill(mut self, area: SpillArea) -> Self {
+        self.spill = Some(Arc::new(area));
+        self
     }
 
     /// The same settings with another [`StoreConfig::deferred_limit`].

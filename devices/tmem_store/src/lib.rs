@@ -30,11 +30,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Layers, each knowing only those before it: `types`, `config`, `stats`;
-//! `tier` (page memory) and `codec`; `index` and `budget` (who may hold how much); `pool`;
+//! Layers, each knowing only those before it: `types`, `area` (a file or
+//! device to spill to), `config`, `stats`; `tier` (page memory, and what is spilled) and `codec`; `index` and `budget` (who may hold how much); `pool`;
 //! `reclaim` (who gives up); `handle`, `client`, `store`, `compressor` and `image`. The lock
 //! order stands in `store`.
 
+mod area;
 mod budget;
 mod client;
 mod codec;
@@ -54,6 +55,7 @@ mod sync;
 mod tier;
 mod types;
 
+pub use area::{SpillArea, SpillError};
 pub use client::Client;
 pub use compressor::Compressor;
 pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConfig};

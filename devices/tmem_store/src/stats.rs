@@ -4,6 +4,7 @@
 //! reports use them as keys.
 
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,11 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self, by: u64) {
         self.0.fetch_add(by, Relaxed);
+    }
+
+    /// Adds the microseconds since `start`.
+    pub(crate) fn add_time(&self, start: Instant) {
+        self.add(u64::try_from(start.elapsed().as_micros()).unwrap_or(0));
     }
 
     pub(crate) fn sub(&self, by: u64) {
@@ -214,6 +220,14 @@ counters! {
         moved_bytes: Bytes, "Bytes of live entries that were moved out of segments.";
         recompressed_pages: Pages, "Pages recompressed with zstd because they were not used for long.";
         recompression_microseconds: Microseconds, "Time that recompression took, whether or not pages got smaller.";
+        demoted_pages: Pages, "Pages moved from memory to the spill area.";
+        promoted_pages: Pages, "Pages moved from the spill area to memory because they were used again.";
+        spill_read_pages: Pages, "Pages read from the spill area by gets.";
+        spill_read_microseconds: Microseconds, "Time that they took.";
+        spill_read_errors: One, "Pages and segments of the spill area that could not be read, or are not as they were written.";
+        spill_written_segments: Segments, "Segments written to the spill area.";
+        spill_write_microseconds: Microseconds, "Time that they took.";
+        spill_write_errors: One, "Segments that could not be written to the spill area; their pages stay where they were.";
     }
 
     of_client {
@@ -243,6 +257,10 @@ counters! {
         held_bytes: u64, Bytes, "Bytes charged to clients: their segments of page memory and bookkeeping.";
         mapped_bytes: u64, Bytes, "Bytes of page memory that the system reports behind the mapping.";
         clients: u64, One, "Clients.";
+        spilled_pages: u64, Pages, "Pages in the spill area.";
+        spilled_bytes: u64, Bytes, "Bytes of the spill area that clients' pages take: whole segments.";
+        spill_size_bytes: u64, Bytes, "Bytes of the spill area; 0 without one.";
+        spill_free_bytes: u64, Bytes, "Bytes of the spill area that nothing takes and that can be written.";
     }
 
     /// What a client holds and did.
@@ -255,7 +273,9 @@ counters! {
         ephemeral_quota_bytes: u64, Bytes, "Most bytes that the client's ephemeral pools hold.";
         ephemeral_held_bytes: u64, Bytes, "Bytes that the client's ephemeral pools hold: entries and index.";
         weight: u64, One, "Its part of the store's memory when that is short, in relation to others.";
-        held_bytes: u64, Bytes, "Bytes that it holds now: segments of page memory and bookkeeping.";
+        held_bytes: u64, Bytes, "Bytes that it holds now: segments of page memory and of the spill area, and bookkeeping.";
+        spilled_pages: u64, Pages, "Of its pages, those in the spill area.";
+        spilled_bytes: u64, Bytes, "Of the bytes that it holds, those in the spill area.";
         pools: u64, One, "Pools.";
         frozen: bool, One, "Whether the client is frozen: puts of new pages are refused.";
     }

@@ -20,6 +20,8 @@
 //! compressed without a lock in the background ([`crate::compressor`]), and
 //! under their shard's lock by a put that needs their memory at once.
 
+use std::path::Path;
+
 use crate::budget::{Budget, StoreBudget};
 use crate::client::Client;
 use crate::compressor::Compressor;
@@ -27,7 +29,7 @@ use crate::config::{ClientConfig, Recompression, StoreConfig};
 use crate::reclaim::{Member, Reclaimer};
 use crate::stats::StoreStats;
 use crate::sync::Arc;
-use crate::tier::{Arena, Left, PageMemory};
+use crate::tier::{Arena, Left, PageMemory, Spill};
 use crate::types::{Error, Identity, PAGE_SIZE};
 
 /// A store of pages for many clients. Cloning gives another handle to it.
@@ -46,14 +48,14 @@ impl Store {
     /// When the limit is out of range or the system gives no page memory.
     pub fn new(config: StoreConfig) -> Result<Self, Error> {
         Self::checked(&config)?;
-        let arena = Arena::new(config.memory_limit)?;
+        let arena = Arena::new(config.memory_limit, config.spill.clone())?;
         Ok(Self::with(arena, &config))
     }
 
     /// A store over the file of an earlier one, and what is left there.
     pub(crate) fn over(file: PageMemory, config: StoreConfig) -> Result<(Self, Vec<Left>), Error> {
         Self::checked(&config)?;
-        let (arena, left) = Arena::recover(file, config.memory_limit)?;
+        let (arena, left) = Arena::recover(file, config.memory_limit, config.spill.clone())?;
         Ok((Self::with(arena, &config), left))
     }
 
@@ -201,6 +203,16 @@ impl Store {
         prepare: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Compressor> {
         Compressor::start(self.reclaimer.clone(), prepare)
+    }
+
+    /// Where persistent pages go that memory has no room for, if there is such a place.
+    pub fn spill_path(&self) -> Option<&Path> {
+        self.arena().spill.as_ref().map(Spill::path)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn demote_now(&self) -> bool {
+        self.reclaimer.demote_now()
     }
 
     /// What the store holds now.

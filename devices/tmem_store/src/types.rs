@@ -173,6 +173,18 @@ pub enum Error {
         /// The one that can be read.
         known: u32,
     },
+    /// Pages that an earlier store has left are in a spill area that was not given.
+    #[error(
+        "pages of an earlier store are in another spill area; give that one, or start anew without them"
+    )]
+    OtherSpillArea,
+    /// The spill area cannot be used.
+    #[error("the spill area cannot be written")]
+    Spill {
+        /// What the system answered.
+        #[source]
+        source: std::io::Error,
+    },
     /// The store serves a client with this identity already.
     #[error("the store serves a client with this identity already")]
     IdentityTaken,

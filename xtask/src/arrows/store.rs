@@ -25,7 +25,7 @@ const MAY: &[(&str, &[&str])] = &[
 ];
 
 /// What every room may know.
-const BELOW: &[&str] = &["types", "config", "stats", "counters", "sync"];
+const BELOW: &[&str] = &["types", "area", "config", "stats", "counters", "sync"];
 
 fn room(module: &str) -> Option<&'static str> {
     let (room, _) = ROOMS

@@ -57,7 +57,7 @@ impl Budget {
     fn set_aside(&self) -> bool {
         let mut pages = self.deferred();
         let bytes = PER_PAGE + if *pages == 0 { PER_CLIENT } else { 0 };
-        if !self.ledger.set_aside(self.quota(), bytes) {
+        if !self.ledger.set_aside(self.memory_quota(), bytes) {
             return false;
         }
         if !self.store.ledger.set_aside(self.store.limit(), bytes) {
@@ -94,7 +94,7 @@ impl Budget {
         if store.ledger.is_beyond(store.limit()) {
             return Some(Shortage::Store);
         }
-        let beyond = self.ledger.is_beyond(self.quota()) && self.has_deferred();
+        let beyond = self.ledger.is_beyond(self.memory_quota()) && self.has_deferred();
         beyond.then_some(Shortage::Client)
     }
 

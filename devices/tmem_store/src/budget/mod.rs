@@ -15,6 +15,7 @@ mod store;
 mod wake_up;
 
 pub(crate) use ledger::charge;
+use store::TIGHT;
 pub(crate) use store::{LOAN, StoreBudget};
 pub(crate) use wake_up::WakeUp;
 
@@ -142,8 +143,19 @@ impl Budget {
         (u128::from(self.held()) << 32) / u128::from(self.weight().max(1))
     }
 
+    /// Bytes of memory and of the spill area.
     pub(crate) fn held(&self) -> u64 {
-        self.ledger.held()
+        self.ledger.held() + self.log.spilled_bytes()
+    }
+
+    /// What of the quota is left for memory.
+    pub(super) fn memory_quota(&self) -> u64 {
+        self.quota().saturating_sub(self.log.spilled_bytes())
+    }
+
+    /// As [`Budget::load`], of memory alone.
+    pub(crate) fn memory_load(&self) -> u128 {
+        (u128::from(self.ledger.held()) << 32) / u128::from(self.weight().max(1))
     }
 
     pub(crate) fn is_frozen(&self) -> bool {
@@ -191,7 +203,9 @@ impl Budget {
 
     /// Charges `bytes` for a page that may have such memory.
     fn charge_for(&self, room: Room, bytes: u64) -> Result<(), Shortage> {
-        if !self.ledger.charge(self.limit_for(room), bytes) {
+        let limit = self.limit_for(room);
+        let limit = limit.saturating_sub(self.log.spilled_bytes());
+        if !self.ledger.charge(limit, bytes) {
             return Err(Shortage::Client);
         }
         if !self.store.charge(bytes) {
@@ -242,7 +256,8 @@ impl Budget {
     /// Whether more is held, or set aside for deferred pages, than the quota.
     pub(crate) fn is_beyond_quota(&self) -> bool {
         let quota = self.quota();
-        self.held() > quota || (self.ledger.is_beyond(quota) && self.has_deferred())
+        let is_set_aside = || self.ledger.is_beyond(self.memory_quota());
+        self.held() > quota || (is_set_aside() && self.has_deferred())
     }
 
     /// Whether the client has ephemeral pages.
@@ -265,10 +280,8 @@ impl Budget {
     /// Whether so little memory is left that what was freed is better filled than left to
     /// be cleaned.
     pub(super) fn is_tight(&self) -> bool {
-        /// The part of quota or limit that is left then.
-        const PART: u64 = 16;
-        let is_beyond = |ledger: &Ledger, limit: u64| ledger.is_beyond(limit - limit / PART);
-        is_beyond(&self.store.ledger, self.store.limit()) || is_beyond(&self.ledger, self.quota())
+        let quota = self.memory_quota();
+        self.store.is_tight() || self.ledger.is_beyond(quota - quota / TIGHT)
     }
 
     /// Whether a put of a new persistent page was refused not long ago, and it is not worth trying

@@ -17,6 +17,9 @@ pub(crate) const LOAN: u64 = (SEGMENT + 2 * PIECE) as u64;
 /// Bytes that only moving and recompressing entries may take.
 const RESERVE: u64 = SEGMENT as u64 + LOAN;
 
+/// The part of quota or limit that is left when memory is tight.
+pub(super) const TIGHT: u64 = 16;
+
 /// The budget of a store.
 #[derive(Debug)]
 pub(crate) struct StoreBudget {
@@ -78,6 +81,12 @@ impl StoreBudget {
     /// Whether a thread does in the background what operations leave undone.
     pub(crate) fn has_helpers(&self) -> bool {
         self.helpers.load(Relaxed) > 0
+    }
+
+    /// Whether little memory is left.
+    pub(crate) fn is_tight(&self) -> bool {
+        let limit = self.limit();
+        self.ledger.is_beyond(limit - limit / TIGHT)
     }
 
     /// Whether there is room for a piece of page memory.

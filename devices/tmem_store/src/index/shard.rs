@@ -51,6 +51,13 @@ impl Shard {
         block.cells.was_used(nth, location)
     }
 
+    /// Whether the entry at `location` is what is kept of page `nth` of a block.
+    pub(crate) fn is_at(&self, key: &Key<'_>, nth: usize, location: Location) -> bool {
+        let block = self.maps.find(key).and_then(|at| self.maps.blocks.get(at));
+        let view = block.and_then(|block| block.cells.view(nth));
+        view.is_some_and(|view| view.is_at(location))
+    }
+
     /// Whether page `nth` of a block is there.
     pub(crate) fn has(&self, key: &Key<'_>, nth: usize) -> bool {
         let block = self.maps.find(key).and_then(|at| self.maps.blocks.get(at));

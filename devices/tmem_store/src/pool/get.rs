@@ -4,8 +4,9 @@
 use super::Pages;
 use crate::codec;
 use crate::index::{Key, split};
-use crate::tier::{Codec, Owner, Payload, Pin, Temperature};
+use crate::tier::{Codec, Owner, Payload, Pin, Temperature, Window};
 use crate::types::{Get, Lost, ObjectId, Page};
+use std::time::Instant;
 
 impl Pages {
     /// See [`crate::Pool::get`].
@@ -42,8 +43,14 @@ impl Pages {
         // Decoding takes longer than a lock should be held.
         let pin = self.budget.log.pin(&self.budget.store.arena, entry);
         drop(shard);
-        let get = decode(self.budget.pinned(&pin), page);
-        if again && get == Get::Hit && pin.location().codec() == Some(Codec::Zstd) {
+        let is_spilled = self.budget.store.arena.is_spilled(pin.location());
+        let get = if is_spilled {
+            self.read_spilled(&pin, page)
+        } else {
+            decode(self.budget.pinned(&pin), page)
+        };
+        let is_slow = is_spilled || pin.location().codec() == Some(Codec::Zstd);
+        if again && get == Get::Hit && is_slow {
             // Whoever got it twice may get it again.
             self.warm(&self.owner(key, nth), &pin, page);
         }
@@ -51,18 +58,38 @@ impl Pages {
         get
     }
 
+    /// Reads a page from the spill area. It stays there: pages that are used once are better not
+    /// moved.
+    #[inline(never)]
+    fn read_spilled(&self, pin: &Pin, page: &mut Page) -> Get {
+        let (start, counters) = (Instant::now(), &self.budget.counters);
+        let mut window = Window::new();
+        let payload = self.budget.store.arena.read_spilled(pin, &mut window);
+        counters.spill_read_pages.add(1);
+        counters.spill_read_microseconds.add_time(start);
+        let get = decode(payload.ok(), page);
+        if get == Get::Lost {
+            counters.spill_read_errors.add(1);
+        }
+        get
+    }
+
     /// Keeps a page in what is fast to decode, if there is room. As long as its entry is
     /// pinned, no newer page can be in the same place.
     fn warm(&self, owner: &Owner<'_>, old: &Pin, page: &Page) {
         codec::compress(page, |payload| {
+            let is_spilled = self.budget.store.arena.is_spilled(old.location());
             let charge = |bytes| self.budget.charge(bytes);
             let new = self
                 .budget
                 .append(Temperature::Warm, owner, payload, charge);
-            if let Ok(new) = new
-                && let Err(new) = self.move_entry(owner, old.location(), new, false)
-            {
-                self.budget.free_entry(new);
+            let Ok(new) = new else {
+                return;
+            };
+            match self.move_entry(owner, old.location(), new, false) {
+                Ok(()) if is_spilled => self.budget.counters.promoted_pages.add(1),
+                Ok(()) => {}
+                Err(new) => self.budget.free_entry(new),
             }
         });
     }

@@ -324,6 +324,21 @@ impl Pages {
         found
     }
 
+    /// Evicts a page if its entry is the one at `at`, unless the shard's lock is not free and the
+    /// caller is not `patient`.
+    pub(crate) fn evict_entry(&self, owner: &Owner<'_>, at: Location, patient: bool) {
+        let (block, nth) = split(owner.index);
+        let key = Key::new(&self.seed, owner.object, block);
+        let old = self.change_if(key.shard(), patient, |change| {
+            let is_there = change.shard.is_at(&key, nth, at);
+            is_there.then(|| change.take(&key, nth)).flatten()
+        });
+        if let Some(old) = old.flatten() {
+            self.free(old);
+            self.budget.counters.evicted_pages.add(1);
+        }
+    }
+
     /// Empties the pool for good and returns how many pages it had.
     pub(crate) fn destroy(&self) -> u64 {
         let mut pages = 0;

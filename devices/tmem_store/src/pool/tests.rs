@@ -221,6 +221,7 @@ fn put_does_not_wait_for_a_lock_in_another_clients_pool() {
     let store = Store::new(StoreConfig {
         memory_limit: 2 << 20,
         deferred_limit: 0,
+        spill: None,
     })
     .expect("a store");
     let client = |kind| {

@@ -6,6 +6,7 @@
 //! its shard's lock, if that is still what is kept of the page. A get that has
 //! found the old one has it pinned, and reads the same bytes.
 
+use super::demote::Demotion;
 use super::{Effort, Member, Reclaimer};
 use crate::budget::{LOAN, Shortage};
 use crate::codec;
@@ -67,6 +68,7 @@ struct Loan<'a> {
 pub(super) struct Cleaner {
     /// Pools and objects that the victim names, by number.
     names: Vec<Option<(PoolTag, ObjectId)>>,
+    pub(super) demotion: Demotion,
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a segment is small")]
@@ -180,8 +182,7 @@ impl Member {
         let arena = self.budget.arena();
         let mut loan = Loan::default();
         let (mut at, mut pages) = (0, 0);
-        cleaner.names.clear();
-        cleaner.names.reserve(64);
+        cleaner.forget_names();
         while let Some(entry) = self.budget.log.next(arena, &victim, &mut at) {
             match entry {
                 Moved::Other => {}
@@ -293,7 +294,13 @@ impl Member {
 }
 
 impl Cleaner {
-    fn name(&mut self, name: u16, pool: PoolTag, object: ObjectId) {
+    /// Another victim is looked through.
+    pub(super) fn forget_names(&mut self) {
+        self.names.clear();
+        self.names.reserve(64);
+    }
+
+    pub(super) fn name(&mut self, name: u16, pool: PoolTag, object: ObjectId) {
         let at = usize::from(name);
         if self.names.len() <= at {
             self.names.resize(at + 1, None);
@@ -303,7 +310,7 @@ impl Cleaner {
         }
     }
 
-    fn named(&self, name: u16) -> Option<(PoolTag, ObjectId)> {
+    pub(super) fn named(&self, name: u16) -> Option<(PoolTag, ObjectId)> {
         *self.names.get(usize::from(name))?
     }
 }

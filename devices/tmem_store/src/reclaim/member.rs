@@ -74,6 +74,9 @@ impl Member {
         if (has_room && budget.store.has_room()) || budget.can_evict() {
             return false;
         }
+        if has_room && self.reclaimer.can_demote() {
+            return false;
+        }
         // The others' ephemeral pages come last: asking takes a lock.
         budget.is_hopeless() && !(has_room && self.reclaimer.can_evict())
     }

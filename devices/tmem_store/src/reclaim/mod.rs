@@ -10,6 +10,7 @@
 //! [`member`] makes room within one client, and this module among all of them.
 
 mod cleaner;
+mod demote;
 mod effort;
 mod member;
 mod recompress;
@@ -94,6 +95,13 @@ impl Reclaimer {
             clients: members.len() as u64,
             ..StoreStats::default()
         };
+        for member in members.iter() {
+            stats.spilled_pages += member.budget.log.spilled_pages();
+            stats.spilled_bytes += member.budget.log.spilled_bytes();
+        }
+        if let Some(spill) = &self.budget.arena.spill {
+            [stats.spill_size_bytes, stats.spill_free_bytes] = spill.bytes();
+        }
         let counted = members.iter().map(|member| &member.budget.counters);
         for counters in counted.chain([&self.gone]) {
             counters.add_to(&mut stats);
@@ -242,7 +250,7 @@ impl Reclaimer {
             }
         }
         if !self.wants_room.load(Relaxed) {
-            return false;
+            return self.demote_some();
         }
         let is_unfinished = self.evict_some(&mut effort);
         self.wants_room.store(is_unfinished, Relaxed);

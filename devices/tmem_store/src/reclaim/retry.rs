@@ -121,6 +121,8 @@ impl Member {
             (Shortage::Client, _) => self.make_own_room(effort),
             (Shortage::Store | Shortage::System, _) => {
                 self.reclaimer.make_room(self, request.kind(), effort)
+                    || (request.kind() == PoolKind::Persistent
+                        && self.reclaimer.demote_for(self, effort))
             }
         }
     }

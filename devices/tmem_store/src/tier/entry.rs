@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use super::MAX_SEGMENTS;
 use super::format::{ALIGN, Word, footprint};
 use super::owner::Codec;
+use super::spill::SegmentBlocks;
 use crate::counters::Form;
 
 /// Where an entry is, as an index keeps it: 13 bits of length, 14 of offset, 24
@@ -142,6 +143,11 @@ impl<'a> EntryRef<'a> {
     pub(super) fn location(self) -> Location {
         self.location
     }
+
+    /// Whether it is the entry at `location`.
+    pub(crate) fn is_at(self, location: Location) -> bool {
+        self.location == location
+    }
 }
 
 /// Keeps the payload of an entry in place, even if the entry is freed meanwhile.
@@ -169,6 +175,8 @@ pub(crate) struct Victim {
     segment: u32,
     used: usize,
     is_recompressed: bool,
+    /// What is in it, if that is not in memory.
+    blocks: Option<Box<SegmentBlocks>>,
 }
 
 impl Victim {
@@ -178,7 +186,25 @@ impl Victim {
             segment,
             used,
             is_recompressed,
+            blocks: None,
         }
+    }
+
+    /// The same with what is in it, which was read.
+    pub(super) fn with_blocks(self, blocks: Box<SegmentBlocks>) -> Self {
+        Self {
+            blocks: Some(blocks),
+            ..self
+        }
+    }
+
+    /// Whether its entries are in memory.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.blocks.is_none()
+    }
+
+    pub(super) fn blocks(&self) -> Option<&SegmentBlocks> {
+        self.blocks.as_deref()
     }
 
     /// Whether its entries are as small as they get.

@@ -191,7 +191,7 @@ impl SegmentHeader {
     /// The version of the layout.
     pub(crate) const VERSION: u32 = 1;
 
-    const NAME: u32 = u32::from_le_bytes(*b"tmem");
+    pub(super) const NAME: u32 = u32::from_le_bytes(*b"tmem");
 
     /// The first word: `tmem`, and the version of the layout.
     const MAGIC: u64 = Self::NAME as u64 | (Self::VERSION as u64) << 32;

@@ -27,10 +27,20 @@ impl Journal {
 
     /// Nothing else is noted until what is returned is dropped.
     pub(super) fn note(&self, segment: u32, offset: usize, bytes: &[u8]) -> Noted<'_> {
+        self.note_with(segment, offset, || bytes.to_vec())
+    }
+
+    /// The same of bytes that follow from what is there.
+    pub(super) fn note_with(
+        &self,
+        segment: u32,
+        offset: usize,
+        bytes: impl FnOnce() -> Vec<u8>,
+    ) -> Noted<'_> {
         let mut notes = self.0.lock().unwrap();
         if let Some(notes) = &mut *notes {
             let at = segment as usize * SEGMENT + offset;
-            let bytes = bytes.to_vec();
+            let bytes = bytes();
             notes.push(Note::Write { at, bytes });
         }
         notes

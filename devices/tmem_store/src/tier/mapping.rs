@@ -17,8 +17,8 @@
 //!    counts as a reference, as does being a head, and only without any is it used
 //!    anew or punched out (`segments`, `log`). A borrowed entry borrows from its
 //!    holder, so that it is not freed meanwhile.
-//! 4. *Headers are accessed atomically*, always: those of entries, and those that
-//!    segments begin with. Where an entry begins one begins as long as the segment is in
+//! 4. *Headers are accessed atomically*, always: those of entries, those that
+//!    segments begin with, and all of a stub. Nothing else of a segment with a stub is accessed. Where an entry begins one begins as long as the segment is in
 //!    use; a header is added only within a place that a draft has. The word after the last entry is written by the holder of
 //!    the head's lock only, and nobody else refers to it.
 //! 5. *Tokens stay with their arena.* Whatever owns entries (a pool, through its

@@ -2,14 +2,17 @@
 //! The segments of a store.
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::format::{Damaged, SegmentHeader};
 use super::mapping::{Mapping, PageMemory};
+use super::spill::{Spill, slots_of};
+use super::stub::{Slot, Stub};
 use super::{MAX_SEGMENTS, PIECE, SEGMENT};
+use crate::area::SpillArea;
 use crate::types::{Error, Identity};
 
 /// What is known of a segment in use.
@@ -34,6 +37,9 @@ pub(super) struct Segment {
     pub(super) place: AtomicU32,
     /// When it was sealed or last looked through, by the arena's clock.
     pub(super) unused_since: AtomicU64,
+    /// The number of the slot of the spill area that its entries are in; 0: they are in memory.
+    /// It does not change while the segment is referred to.
+    slot: AtomicU32,
     /// Its entries are as small as they get.
     pub(super) is_recompressed: AtomicBool,
     /// Its pages are to be compressed.
@@ -48,6 +54,16 @@ pub(super) struct Segment {
 const PIN: u64 = 1 << 32 | 1;
 
 impl Segment {
+    /// Where its entries are, unless they are in memory.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        Slot::new(self.slot.load(Relaxed))
+    }
+
+    /// To be called while nobody refers to it.
+    pub(super) fn set_slot(&self, slot: Option<Slot>) {
+        self.slot.store(slot.map_or(0, Slot::number), Relaxed);
+    }
+
     /// References, pins included. What those who had others did is known to who sees this.
     pub(super) fn refs(&self) -> u32 {
         to_refs(self.refs.load(Acquire))
@@ -173,6 +189,8 @@ struct Free {
 pub(crate) struct Left {
     number: u32,
     header: SegmentHeader,
+    /// Where its entries are, if they are not in memory, and how many bytes they take.
+    spilled: Option<(Slot, usize)>,
 }
 
 impl Left {
@@ -182,6 +200,10 @@ impl Left {
 
     pub(super) fn header(&self) -> &SegmentHeader {
         &self.header
+    }
+
+    pub(super) fn spilled(&self) -> Option<(Slot, usize)> {
+        self.spilled
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -198,6 +220,7 @@ impl Left {
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(super) mapping: Mapping,
+    pub(crate) spill: Option<Spill>,
     chunks: Box<[OnceLock<Box<[Segment]>>]>,
     free: Mutex<Free>,
     total: u32,
@@ -211,22 +234,33 @@ const CHUNK: usize = 64;
 
 impl Arena {
     /// Reserves address space for `limit` bytes of page memory, however few of
-    /// its segments are full.
+    /// its segments are full, and for stubs of all that `area` has room for.
     ///
     /// # Errors
-    /// When the limit is too large or the system has no memfd or address space.
-    pub(crate) fn new(limit: u64) -> Result<Self, Error> {
-        Self::over(None, limit)
+    /// When the limit is too large, the system has no memfd or address space, or the area cannot be
+    /// written.
+    pub(crate) fn new(limit: u64, area: Option<Arc<SpillArea>>) -> Result<Self, Error> {
+        if let Some(area) = &area {
+            area.renew().map_err(|source| Error::Spill { source })?;
+        }
+        let arena = Self::over(None, limit, area.as_ref())?;
+        Ok(arena.spilling_to(area, Vec::new()))
     }
 
     /// Takes over the file of an earlier store, and finds the segments that it has
-    /// left in use.
+    /// left in use, there and in its spill area.
     ///
     /// # Errors
-    /// As [`Arena::new`], and when the file is not page memory of this version.
-    pub(crate) fn recover(file: PageMemory, limit: u64) -> Result<(Self, Vec<Left>), Error> {
+    /// As [`Arena::new`], when the file is not page memory of this version, and when pages are in
+    /// another spill area.
+    pub(crate) fn recover(
+        file: PageMemory,
+        limit: u64,
+        area: Option<Arc<SpillArea>>,
+    ) -> Result<(Self, Vec<Left>), Error> {
         let failed = |action| move |source| Error::PageMemory { action, source };
-        let arena = Self::over(Some(file), limit)?;
+        let arena = Self::over(Some(file), limit, area.as_ref())?;
+        let mut slots = Vec::new();
         let count = arena.mapping.len().div_ceil(SEGMENT as u64);
         // Checked when the file was taken.
         let count = u32::try_from(count).unwrap_or(0);
@@ -241,13 +275,36 @@ impl Arena {
         {
             free.extend(next..number);
             next = number + 1;
-            let mut bytes = [0; SegmentHeader::BYTES];
+            let mut bytes = [0; Stub::BYTES];
             let read = arena.mapping.read(number, &mut bytes);
             read.map_err(failed("read a file of page memory"))?;
-            match SegmentHeader::from_bytes(&bytes) {
+            if let Some(stub) = Stub::from_bytes(&bytes).map_err(|Damaged| Error::Damaged)? {
+                let is_there = area.as_ref().is_some_and(|area| {
+                    area.identity() == stub.area && stub.slot.number() < slots_of(area)
+                });
+                if !is_there {
+                    return Err(Error::OtherSpillArea);
+                }
+                last = stub.header.sequence.max(last);
+                slots.push(stub.slot);
+                left.push(Left {
+                    number,
+                    header: stub.header,
+                    spilled: Some((stub.slot, stub.used as usize)),
+                });
+                continue;
+            }
+            let Some(bytes) = bytes.first_chunk() else {
+                break;
+            };
+            match SegmentHeader::from_bytes(bytes) {
                 Ok(Some(header)) => {
                     last = header.sequence.max(last);
-                    left.push(Left { number, header });
+                    left.push(Left {
+                        number,
+                        header,
+                        spilled: None,
+                    });
                 }
                 Ok(None) => {
                     // Its store may have ended before all of its memory was back.
@@ -256,7 +313,7 @@ impl Arena {
                     free.push(number);
                 }
                 Err(Damaged) => {
-                    let other = SegmentHeader::other_version(&bytes);
+                    let other = SegmentHeader::other_version(bytes);
                     return Err(other.map_or(Error::Damaged, |found| Error::OtherVersion {
                         found,
                         known: SegmentHeader::VERSION,
@@ -271,10 +328,22 @@ impl Arena {
             punched: free,
             fresh: count,
         };
-        Ok((arena, left))
+        Ok((arena.spilling_to(area, slots), left))
     }
 
-    fn over(file: Option<PageMemory>, limit: u64) -> Result<Self, Error> {
+    /// The same with a spill area, of which `used` slots hold something.
+    fn spilling_to(self, area: Option<Arc<SpillArea>>, used: Vec<Slot>) -> Self {
+        Self {
+            spill: area.map(|area| Spill::new(area, used)),
+            ..self
+        }
+    }
+
+    fn over(
+        file: Option<PageMemory>,
+        limit: u64,
+        area: Option<&Arc<SpillArea>>,
+    ) -> Result<Self, Error> {
         let most = u64::from(MAX_SEGMENTS) * SEGMENT as u64;
         if limit > most {
             return Err(Error::LimitTooLarge { limit, most });
@@ -289,6 +358,7 @@ impl Arena {
         }
         let pieces = limit
             .div_ceil(PIECE as u64)
+            .saturating_add(area.map_or(0, |area| slots_of(area).into()))
             .max(len.div_ceil(SEGMENT as u64));
         let total = u32::try_from(pieces).map_or(MAX_SEGMENTS, |pieces| pieces.min(MAX_SEGMENTS));
         let bytes = total as usize * SEGMENT;
@@ -300,6 +370,7 @@ impl Arena {
         let chunks = (total as usize).div_ceil(CHUNK);
         Ok(Self {
             mapping,
+            spill: None,
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
             free: Mutex::default(),
             total,
@@ -360,11 +431,15 @@ impl Arena {
     }
 
     /// Gives a segment to which nobody refers back to the system: as many bytes of it
-    /// as are backed.
+    /// as are backed, and its slot if it has one.
     pub(super) fn release(&self, segment: u32, backed: usize) {
+        let slot = self.segment(segment).and_then(Segment::slot);
         if self.mapping.punch(segment, 0).is_err() {
             // The memory stays, to be reused, and has to look like what is new.
             let _ = self.mapping.clear(segment, backed);
+        }
+        if let Some(slot) = slot {
+            self.free_slot(segment, slot);
         }
         self.free().punched.push(segment);
     }
@@ -374,8 +449,21 @@ impl Arena {
         &self.mapping.journal
     }
 
+    /// What a segment had in a slot is needed no longer, as memory says by now.
+    fn free_slot(&self, segment: u32, slot: Slot) {
+        if let Some(segment) = self.segment(segment) {
+            segment.set_slot(None);
+        }
+        if let Some(spill) = &self.spill {
+            spill.free(slot);
+        }
+    }
+
     /// Frees what an earlier store has left in a segment.
     pub(crate) fn discard(&self, left: Left) {
+        if let (Some((slot, _)), Some(segment)) = (left.spilled, self.segment(left.number)) {
+            segment.set_slot(Some(slot));
+        }
         self.release(left.number, SEGMENT);
     }
 

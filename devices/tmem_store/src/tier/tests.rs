@@ -7,7 +7,7 @@ use super::*;
 use crate::types::{Identity, ObjectId, PoolKind};
 
 fn arena() -> Arena {
-    Arena::new(8 << 20).expect("a small arena")
+    Arena::new(8 << 20, None).expect("a small arena")
 }
 
 fn log() -> Log {
@@ -201,7 +201,7 @@ fn log_takes_no_more_than_it_is_granted() {
 
 #[test]
 fn arena_that_is_used_up_says_so() {
-    let arena = Arena::new(PIECE as u64).expect("a small arena");
+    let arena = Arena::new(PIECE as u64, None).expect("a small arena");
     let log = log();
     let object = [1; 24];
     let mut entries = Vec::new();

@@ -11,6 +11,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 mod cuts;
 mod damage;
 mod one_by_one;
+mod spilled;
 
 use super::*;
 use crate::tier::{Note, SEGMENT, State, Word};
@@ -110,7 +111,11 @@ fn store_config(limit: u64) -> StoreConfig {
 
 impl World {
     fn new(limit: u64) -> Self {
-        let store = Store::new(store_config(limit)).unwrap();
+        Self::with(store_config(limit))
+    }
+
+    fn with(config: StoreConfig) -> Self {
+        let store = Store::new(config).unwrap();
         let clients = (0..CLIENTS).map(|client| {
             let config = ClientConfig {
                 identity: Some(identity(client)),
@@ -215,7 +220,11 @@ const PLAN: Plan = Plan {
 type Recovered = Option<(Store, Vec<Option<Client>>)>;
 
 fn recovered(bytes: &[u8], limit: u64) -> Recovered {
-    recovered_by(bytes, limit, |recovery, identity, config| {
+    recovered_with(bytes, store_config(limit))
+}
+
+fn recovered_with(bytes: &[u8], config: StoreConfig) -> Recovered {
+    recovered_by(bytes, config, |recovery, identity, config| {
         recovery.plan = PLAN;
         recovery.client(identity, config)
     })
@@ -223,10 +232,10 @@ fn recovered(bytes: &[u8], limit: u64) -> Recovered {
 
 fn recovered_by(
     bytes: &[u8],
-    limit: u64,
+    config: StoreConfig,
     client: impl Fn(&mut Recovery, Identity, ClientConfig) -> Result<Client, Error>,
 ) -> Recovered {
-    let recovery = Store::recover(unused(file(bytes)), store_config(limit));
+    let recovery = Store::recover(unused(file(bytes)), config);
     let mut recovery = match recovery {
         Ok(recovery) => recovery,
         Err(Error::Damaged | Error::OtherVersion { .. }) => return None,
@@ -282,7 +291,7 @@ fn check_end(store: &Store, clients: Vec<Option<Client>>) {
         .flatten()
         .map(|client| client.stats().held_bytes)
         .sum();
-    assert_eq!(store.held_bytes(), held);
+    assert_eq!(store.held_bytes() + store.stats().spilled_bytes, held);
     assert!(store.stats().mapped_bytes <= held);
     drop(clients);
     assert_eq!(store.held_bytes(), 0);

@@ -94,8 +94,8 @@ fn check_alike(number: u8, one: &Client, other: &Client) {
 }
 
 fn check_plan(bytes: &[u8], limit: u64, plan: Plan) {
-    let one = recovered_by(bytes, limit, client);
-    let other = recovered_by(bytes, limit, |recovery, identity, config| {
+    let one = recovered_by(bytes, store_config(limit), client);
+    let other = recovered_by(bytes, store_config(limit), |recovery, identity, config| {
         recovery.plan = plan;
         recovery.client(identity, config)
     });

@@ -2,7 +2,7 @@
 //! Entries by their places: what they are in, and their payloads.
 
 use super::super::entry::{EntryRef, Location, Pin, Victim};
-use super::super::format::{Place, State, Word};
+use super::super::format::{HEADER, Place, State, Word};
 use super::super::owner::Payload;
 use super::super::segments::Arena;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -19,6 +19,9 @@ impl Arena {
 
     /// Makes a complete entry live.
     pub(crate) fn publish(&self, entry: EntryRef<'_>) {
+        if self.mark_spilled(entry.location(), true) {
+            return;
+        }
         let (number, offset) = (entry.location().segment(), entry.location().offset());
         if let Some(word) = self.mapping.word(number, offset) {
             let word = word.load(Relaxed);
@@ -35,6 +38,9 @@ impl Arena {
     }
 
     pub(super) fn mark_dead(&self, location: Location) {
+        if self.mark_spilled(location, false) {
+            return;
+        }
         let (number, offset) = (location.segment(), location.offset());
         let word = self.mapping.word(number, offset);
         let word = word.and_then(|word| Word::decode(word.load(Relaxed)));
@@ -59,8 +65,11 @@ impl Arena {
         }
     }
 
-    /// The payload of an entry at rest; `None` if its codec is not known.
+    /// The payload of an entry at rest in memory; `None` if its codec is not known.
     pub(crate) fn payload<'a>(&'a self, entry: EntryRef<'a>) -> Option<Payload<'a>> {
+        if self.is_spilled(entry.location()) {
+            return None;
+        }
         payload(entry.location(), self.mapping.bytes(entry))
     }
 
@@ -75,7 +84,14 @@ impl Arena {
         victim: &'a Victim,
         location: Location,
     ) -> Option<Payload<'a>> {
-        payload(location, self.mapping.of_victim(victim, location))
+        let bytes = match victim.blocks() {
+            None => self.mapping.of_victim(victim, location),
+            Some(blocks) => {
+                let start = location.offset() + HEADER;
+                blocks.get(start..start + location.len())?
+            }
+        };
+        payload(location, bytes)
     }
 }
 

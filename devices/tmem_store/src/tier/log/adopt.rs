@@ -2,9 +2,13 @@
 //! Segments that an earlier store has left.
 
 use super::super::entry::{Entry, Location};
-use super::super::format::{self, ALIGN, Damaged, Extent, Found, NAME, Name, footprint};
+use super::super::format::{
+    self, ALIGN, Damaged, Extent, Found, NAME, Name, SegmentHeader, footprint,
+};
 use super::super::owner::PoolTag;
 use super::super::segments::{Arena, Left};
+use super::super::spill::SegmentBlocks;
+use super::super::stub::Stub;
 use super::super::{PIECE, SEGMENT};
 use super::head::to_u32;
 use super::{Log, Temperature};
@@ -16,14 +20,14 @@ use std::ops::Range;
 /// What a look through segments needs: memory that is used for one after the other.
 #[derive(Debug)]
 pub(crate) struct Scanner<const N: usize> {
-    segment: Box<[u8; SEGMENT]>,
+    segment: Box<SegmentBlocks>,
     parts: [Vec<Found>; N],
 }
 
 impl<const N: usize> Scanner<N> {
     pub(crate) fn new() -> Self {
         Self {
-            segment: Box::new([0; SEGMENT]),
+            segment: SegmentBlocks::new(),
             parts: [const { Vec::new() }; N],
         }
     }
@@ -142,6 +146,9 @@ impl Arena {
         let Scanner { segment, parts } = scanner;
         parts.iter_mut().for_each(Vec::clear);
         let found = |name: &Name, page: Found| {
+            if left.spilled().is_some() && !self.is_live(left.number(), page.offset as usize) {
+                return;
+            }
             live += to_u32(footprint(page.len.into()));
             if pools.last() != Some(&name.pool) && !pools.contains(&name.pool) {
                 pools.push(name.pool);
@@ -150,15 +157,33 @@ impl Arena {
                 part.push(page);
             }
         };
-        let read = self.mapping.read(left.number(), segment.as_mut_slice());
-        let scanned = read
-            .map_err(|_| Damaged)
-            .and_then(|()| format::scan(segment.as_slice(), left.header(), found));
+        let read = match left.spilled() {
+            None => self.mapping.read(left.number(), segment),
+            Some((slot, used)) => self.spill.as_ref().map_or_else(
+                || Err(std::io::ErrorKind::NotFound.into()),
+                |spill| spill.read_segment(slot, used, segment),
+            ),
+        };
+        // That of a spilled segment is what its stub is for.
+        let is_its_own = |segment: &SegmentBlocks| {
+            left.spilled().is_none() || {
+                let header = segment.first_chunk().map(SegmentHeader::from_bytes);
+                header == Some(Ok(Some(*left.header())))
+            }
+        };
+        let scanned = read.map_err(|_| Damaged).and_then(|()| {
+            if !is_its_own(segment) {
+                return Err(Damaged);
+            }
+            format::scan(segment, left.header(), found)
+        });
         let Ok(extent) = scanned else {
             return Err(left);
         };
-        // Nobody refers to it, so that what lies behind its end may go.
-        let _ = self.mapping.punch(left.number(), backed(&extent));
+        if left.spilled().is_none() {
+            // Nobody refers to it, so that what lies behind its end may go.
+            let _ = self.mapping.punch(left.number(), backed(&extent));
+        }
         let mut end = 0;
         let ends = parts.each_ref().map(|part| {
             end += part.len();
@@ -192,21 +217,39 @@ impl Log {
         scanned: Scanned<N>,
     ) -> Result<(Adopted, [Part; N]), Left> {
         let Scanned { left, extent, .. } = scanned;
-        let (number, backed) = (left.number(), backed(&extent));
-        let enlisted = self.enlist(arena, number, backed, Temperature::Warm);
+        let number = left.number();
+        let names = extent.names.len() * NAME;
+        let (enlisted, backed) = match left.spilled() {
+            None => {
+                let backed = backed(&extent);
+                let enlisted = self.enlist(arena, number, backed, Temperature::Warm);
+                (enlisted, backed)
+            }
+            Some((slot, used)) => {
+                if let Some(segment) = arena.segment(number) {
+                    segment.set_slot(Some(slot));
+                }
+                let enlisted = self.enlist_spilled(arena, number, used, extent.names.len());
+                (enlisted, Stub::MEMORY)
+            }
+        };
         let Some(segment) = arena.segment(number).filter(|_| enlisted) else {
             return Err(left);
         };
-        let names = extent.names.len() * NAME;
         segment.sequence.store(left.header().sequence, Relaxed);
         segment.unused_since.store(arena.now(), Relaxed);
         segment.used.store(to_u32(extent.used), Relaxed);
         segment.names.store(to_u32(names), Relaxed);
         segment.live.store(scanned.live, Relaxed);
         segment.hold_for(to_u32(scanned.pages.len()));
-        self.names.fetch_add(names as u64, Relaxed);
-        self.backed.fetch_add(backed as u64, Relaxed);
-        self.count_live(scanned.live as usize, false);
+        if left.spilled().is_some() {
+            self.count_spilled_segment();
+            self.count_spilled(scanned.live as usize, scanned.pages.len() as u64);
+        } else {
+            self.names.fetch_add(names as u64, Relaxed);
+            self.backed.fetch_add(backed as u64, Relaxed);
+            self.count_live(scanned.live as usize, false);
+        }
         let adopted = Adopted {
             segment: number,
             bytes: backed as u64,

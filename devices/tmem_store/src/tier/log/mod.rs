@@ -9,9 +9,11 @@ mod adopt;
 mod head;
 mod holes;
 mod spare;
+mod spilled;
 mod victim;
 
 pub(crate) use adopt::{LeftPage, Part, Scanned, Scanner};
+pub(crate) use spilled::{SpillDraft, SpillPlace, Spilled};
 pub(crate) use victim::Moved;
 
 use super::entry::{Draft, Entry, EntryRef, Pin};
@@ -75,6 +77,12 @@ pub(crate) struct Log {
     spare: Mutex<Spare>,
     /// How many these are.
     spare_segments: AtomicU32,
+    /// Segments in the spill area. Nothing of them counts above.
+    spilled: Mutex<Segments>,
+    spilled_segments: AtomicU64,
+    /// Bytes and number of pages' entries in them that are live.
+    spilled_live: AtomicU64,
+    spilled_pages: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +92,29 @@ struct Segments {
     next: usize,
     /// Where the next look for a cold one begins.
     next_cold: usize,
+    /// Where the next look for the oldest begins.
+    next_oldest: usize,
+}
+
+impl Segments {
+    /// Takes a segment out of the list, if it is there.
+    fn remove(&mut self, arena: &Arena, number: u32) {
+        let place = arena
+            .segment(number)
+            .map(|segment| segment.place.load(Relaxed) as usize);
+        let Some(place) = place.filter(|place| self.list.get(*place) == Some(&number)) else {
+            return;
+        };
+        self.list.swap_remove(place);
+        let moved = self.list.get(place).and_then(|moved| arena.segment(*moved));
+        if let Some(moved) = moved {
+            moved.place.store(to_u32(place), Relaxed);
+        }
+        if self.list.capacity() > 1024 && self.list.len() < self.list.capacity() / 4 {
+            let least = self.list.capacity() / 2;
+            self.list.shrink_to(least);
+        }
+    }
 }
 
 impl Log {
@@ -100,6 +131,10 @@ impl Log {
             holes: Mutex::default(),
             spare: Mutex::default(),
             spare_segments: AtomicU32::new(0),
+            spilled: Mutex::default(),
+            spilled_segments: AtomicU64::new(0),
+            spilled_live: AtomicU64::new(0),
+            spilled_pages: AtomicU64::new(0),
         }
     }
 
@@ -389,23 +424,10 @@ impl Log {
 
     /// Gives back a segment to which nobody refers any more.
     fn release(&self, arena: &Arena, number: u32, segment: &Segment) -> u64 {
-        let mut segments = self.segments();
-        let place = segment.place.load(Relaxed) as usize;
-        if segments.list.get(place) == Some(&number) {
-            segments.list.swap_remove(place);
-            let moved = segments
-                .list
-                .get(place)
-                .and_then(|moved| arena.segment(*moved));
-            if let Some(moved) = moved {
-                moved.place.store(to_u32(place), Relaxed);
-            }
+        if segment.slot().is_some() {
+            return self.release_spilled(arena, number);
         }
-        if segments.list.capacity() > 1024 && segments.list.len() < segments.list.capacity() / 4 {
-            let least = segments.list.capacity() / 2;
-            segments.list.shrink_to(least);
-        }
-        drop(segments);
+        self.segments().remove(arena, number);
         self.forget_names(segment);
         if self.keep_spare(arena, number, segment) {
             return 0;
@@ -463,6 +485,10 @@ impl Log {
         arena.mark_dead(location);
         if let Some(segment) = arena.segment(number) {
             segment.live.fetch_sub(to_u32(bytes), Relaxed);
+            if segment.slot().is_some() {
+                self.uncount_spilled(bytes);
+                return self.unref(arena, number);
+            }
             if segment.is_deferred.load(Relaxed) {
                 self.deferred_live.fetch_sub(bytes as u64, Relaxed);
             }

@@ -2,7 +2,7 @@
 //! Segments that are cleaned: which is next, and what is in them.
 
 use super::super::entry::{Location, Victim};
-use super::super::format::{ALIGN, HEADER, SegmentHeader, State, Word, footprint};
+use super::super::format::{ALIGN, HEADER, Place, SegmentHeader, State, Word, footprint};
 use super::super::owner::PoolTag;
 use super::super::segments::Arena;
 use super::{Head, Log, Segments, Temperature};
@@ -92,7 +92,7 @@ impl Log {
     }
 
     /// Has a segment of the list be cleaned, unless somebody does so.
-    fn take(
+    pub(super) fn take(
         &self,
         arena: &Arena,
         number: u32,
@@ -173,6 +173,9 @@ impl Log {
         if at.checked_add(HEADER)? > victim.used() {
             return None;
         }
+        if let Some(blocks) = victim.blocks() {
+            return self.next_spilled(arena, victim.segment(), blocks, at);
+        }
         let word = |offset| arena.mapping.word(victim.segment(), offset);
         let (first, second) = (word(*at)?, word(*at + ALIGN)?);
         // Acquire: with a live entry comes its payload.
@@ -189,6 +192,41 @@ impl Log {
         let object = arena.mapping.of_victim(victim, location).try_into().ok()?;
         let tag = PoolTag::from_word(second);
         Some(Moved::Name(first.name, tag, object))
+    }
+
+    /// As [`Log::next`], of a segment that was read from the spill area. Nothing is moved that is not
+    /// as it was written.
+    fn next_spilled(
+        &self,
+        arena: &Arena,
+        number: u32,
+        blocks: &[u8],
+        at: &mut usize,
+    ) -> Option<Moved> {
+        let place = Place {
+            sequence: arena.segment(number)?.sequence.load(Relaxed),
+            offset: *at,
+        };
+        let (words, _) = blocks.get(*at..*at + HEADER)?.as_chunks::<8>();
+        let [first, second] = words else {
+            return None;
+        };
+        let [first, second] = [first, second].map(|word| u64::from_le_bytes(*word));
+        let word = Word::decode(first)?;
+        let payload = blocks.get(*at + HEADER..*at + HEADER + usize::from(word.len))?;
+        if first != word.live(place, second, payload) {
+            return None;
+        }
+        let location = Location::new(number, *at, word.codec, word.len);
+        *at += footprint(word.len.into());
+        if word.is_name {
+            let object = payload.try_into().ok()?;
+            return Some(Moved::Name(word.name, PoolTag::from_word(second), object));
+        }
+        Some(match arena.is_live(number, location.offset()) {
+            true => Moved::Page(location, word.name, second),
+            false => Moved::Other,
+        })
     }
 
     /// Whether nothing of a victim is live, but somebody still reads what was.

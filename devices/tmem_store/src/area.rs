@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A file or block device for pages that memory has no room for. What is in it is for others to say.
+
+use crate::types::PAGE_SIZE;
+use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why a file or device is not used as a spill area.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpillError {
+    /// The system refuses.
+    #[error("cannot {action} {}", path.display())]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The file or device.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error(
+        "{} holds something that is no spill area; give another one, or clear it with wipefs -a and by writing zeros over its first 128 KiB",
+        path.display()
+    )]
+    Foreign {
+        /// The file or device.
+        path: PathBuf,
+    },
+    /// Another process has it.
+    #[error("{} is in use by another process; give each daemon a spill area of its own", path.display())]
+    InUse {
+        /// The file or device.
+        path: PathBuf,
+    },
+    /// It is no file and no block device.
+    #[error("{} is neither a file nor a block device", path.display())]
+    WrongKind {
+        /// What it is called.
+        path: PathBuf,
+    },
+    /// It has room for too little.
+    #[error("{} has {bytes} bytes; a spill area has at least {least}: say size=BYTES, or give a larger device", path.display())]
+    TooSmall {
+        /// The file or device.
+        path: PathBuf,
+        /// Bytes that it has.
+        bytes: u64,
+        /// The fewest that do.
+        least: u64,
+    },
+}
+
+/// Memory as direct I/O wants it.
+#[repr(align(4096))]
+struct Block([u8; PAGE_SIZE]);
+
+/// A file or block device that a store may spill to. Nobody else uses it as one meanwhile.
+#[derive(Debug)]
+pub struct SpillArea {
+    file: OwnedFd,
+    path: PathBuf,
+    bytes: u64,
+    /// Reads begin and end at multiples of so many bytes, at most a page.
+    align: usize,
+    identity: AtomicU64,
+}
+
+/// What an area begins with, in its first 128 KiB: magic, version and size of a slot, identity,
+/// and a checksum of these.
+const MAGIC: u64 = u64::from_le_bytes(*b"tmemspil");
+const VERSION: u64 = 1;
+const WORDS: usize = 4;
+
+impl SpillArea {
+    /// Bytes that an area is a multiple of. The first of them are its own.
+    pub(crate) const UNIT: u64 = 128 << 10;
+
+    /// Least bytes of an area.
+    pub const LEAST: u64 = 8 * Self::UNIT;
+
+    /// Opens an area, or makes one of a file that is not there or empty, or of a device that begins
+    /// with zeros. A file gets `size` bytes, rounded down to 128 KiB, all of which the file
+    /// system sets aside; of a device as many are used.
+    ///
+    /// Without a store that has pages in it ([`Store::recover`](crate::Store::recover)), nothing
+    /// that an area holds counts.
+    ///
+    /// # Errors
+    /// See [`SpillError`].
+    pub fn open(path: &Path, size: Option<u64>) -> Result<Self, SpillError> {
+        let failed = |action| {
+            let path = path.to_path_buf();
+            move |source: Errno| SpillError::System {
+                action,
+                path,
+                source: source.into(),
+            }
+        };
+        let (file, is_new) = open(path).map_err(failed("open"))?;
+        let stat = rustix::fs::fstat(&file).map_err(failed("look at"))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !matches!(kind, FileType::RegularFile | FileType::BlockDevice) {
+            return Err(SpillError::WrongKind { path: path.into() });
+        }
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+            match error {
+                Errno::WOULDBLOCK => SpillError::InUse { path: path.into() },
+                other => failed("lock")(other),
+            }
+        })?;
+        let has = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0));
+        let has = has.map_err(failed("see the size of"))?;
+        let wanted = size.unwrap_or(has);
+        let is_file = kind == FileType::RegularFile;
+        let bytes = if is_file { wanted } else { wanted.min(has) };
+        let bytes = bytes / Self::UNIT * Self::UNIT;
+        if bytes < Self::LEAST {
+            if is_new {
+                let _ = rustix::fs::unlink(path);
+            }
+            return Err(SpillError::TooSmall {
+                path: path.into(),
+                bytes,
+                least: Self::LEAST,
+            });
+        }
+        let area = Self {
+            path: path.into(),
+            bytes,
+            align: align(&file),
+            file,
+            identity: AtomicU64::new(0),
+        };
+        // Before anything is changed: it may be somebody's.
+        let known = if has == 0 { None } else { area.known()? };
+        if is_file && has < bytes {
+            let none = FallocateFlags::empty();
+            rustix::io::retry_on_intr(|| rustix::fs::fallocate(&area.file, none, 0, bytes))
+                .map_err(failed("set room aside in"))?;
+        }
+        let identity = match known {
+            Some(identity) => identity,
+            None => area.mark().map_err(|source| SpillError::System {
+                action: "write to",
+                path: path.into(),
+                source,
+            })?,
+        };
+        area.identity.store(identity, Relaxed);
+        Ok(area)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of it, a multiple of [`SpillArea::UNIT`].
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Reads begin and end at multiples of so many bytes: a power of two, at most a page.
+    pub(crate) fn align(&self) -> usize {
+        self.align
+    }
+
+    /// What tells it from others.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity.load(Relaxed)
+    }
+
+    /// The identity of an area that is there; `None` if there are zeros.
+    fn known(&self) -> Result<Option<u64>, SpillError> {
+        let mut block = Block([0; PAGE_SIZE]);
+        let mut is_empty = true;
+        for start in (0..Self::UNIT).step_by(PAGE_SIZE) {
+            self.read(start, &mut block.0)
+                .map_err(|source| SpillError::System {
+                    action: "read",
+                    path: self.path.clone(),
+                    source,
+                })?;
+            let mut words = block.0.as_chunks::<8>().0.iter();
+            let head: [u64; WORDS] =
+                std::array::from_fn(|_| words.next().map_or(0, |word| u64::from_le_bytes(*word)));
+            let [magic, version, identity, sum] = head;
+            let is_ours = magic == MAGIC && sum == crc([magic, version, identity]);
+            if start == 0 && is_ours && version == layout() {
+                return Ok(Some(identity));
+            }
+            is_empty &= block.0.iter().all(|byte| *byte == 0);
+        }
+        if is_empty {
+            return Ok(None);
+        }
+        Err(SpillError::Foreign {
+            path: self.path.clone(),
+        })
+    }
+
+    /// Makes it another area: what was in it does not count any more.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        self.identity.store(self.mark()?, Relaxed);
+        Ok(())
+    }
+
+    fn mark(&self) -> io::Result<u64> {
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+        let identity = u64::from_le_bytes(random);
+        let words = [MAGIC, layout(), identity];
+        let mut block = Block([0; PAGE_SIZE]);
+        let all = words.into_iter().chain([crc(words)]);
+        for (to, word) in block.0.as_chunks_mut::<8>().0.iter_mut().zip(all) {
+            *to = word.to_le_bytes();
+        }
+        self.write(0, &block.0)?;
+        Ok(identity)
+    }
+
+    /// Reads bytes from `start` on.
+    pub(crate) fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = start + done as u64;
+            match rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, &mut *rest, at))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => done += read,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes bytes from `start` on.
+    pub(crate) fn write(&self, start: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            let at = start + done as u64;
+            match rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.file, rest, at))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => done += written,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens or makes a file, past the page cache if its file system can do that; whether it was made.
+fn open(path: &Path) -> rustix::io::Result<(OwnedFd, bool)> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let with = |flags| match rustix::fs::open(path, flags, mode) {
+        Err(Errno::NOENT) => rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, mode)
+            .map(|file| (file, true)),
+        opened => opened.map(|file| (file, false)),
+    };
+    match with(flags | OFlags::DIRECT) {
+        // The file was made all the same.
+        Err(Errno::INVAL) => with(flags),
+        opened => opened,
+    }
+}
+
+/// The bytes that a read has to begin and end at multiples of.
+fn align(file: &OwnedFd) -> usize {
+    /// In memory there is nothing to go past (linux/magic.h).
+    const TMPFS: i128 = 0x0102_1994;
+    let is_memory = |stat: rustix::fs::StatFs| i128::from(stat.f_type) == TMPFS;
+    if rustix::fs::fstatfs(file).is_ok_and(is_memory) {
+        return 1;
+    }
+    let wanted = StatxFlags::DIOALIGN;
+    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, wanted);
+    let known = stat.ok().filter(|stat| stat.stx_mask & wanted.bits() != 0);
+    let align = known.and_then(|stat| usize::try_from(stat.stx_dio_offset_align).ok());
+    match align {
+        // It cannot, so that it is read through the page cache.
+        Some(0) => 1,
+        Some(align) if align.is_power_of_two() && align <= PAGE_SIZE => align,
+        _ => PAGE_SIZE,
+    }
+}
+
+/// The version, and what slots are large.
+fn layout() -> u64 {
+    VERSION | SpillArea::UNIT << 32
+}
+
+fn crc(words: [u64; WORDS - 1]) -> u64 {
+    let mut crc = crc32fast::Hasher::new();
+    for word in words {
+        crc.update(&word.to_le_bytes());
+    }
+    crc.finalize().into()
+}

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Segments of a client that are in the store's spill area: how one is made, what is read of it, and
+//! which are to be cleaned.
+
+use super::super::SEGMENT;
+use super::super::entry::{Entry, Location, Pin, Victim};
+use super::super::format::{HEADER, MAX_NAMES, NAME, Place, SegmentHeader, State, Word, footprint};
+use super::super::owner::{Codec, Owner, Payload, PoolTag};
+use super::super::segments::Arena;
+use super::super::spill::{SegmentBlocks, Window};
+use super::super::stub::Stub;
+use super::head::{to_u16, to_u32};
+use super::{Log, Segments};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{MutexGuard, PoisonError};
+use crate::types::ObjectId;
+use std::io;
+
+/// Segments looked at before the best of them is taken.
+const LOOKS: usize = 512;
+
+/// A segment that is being made, to be written to a spill area.
+#[derive(Debug)]
+pub(crate) struct SpillDraft {
+    blocks: Box<SegmentBlocks>,
+    sequence: u64,
+    used: usize,
+    names: Vec<(PoolTag, ObjectId)>,
+}
+
+/// An entry of a segment that is being made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpillPlace {
+    offset: usize,
+    codec: Codec,
+    len: u16,
+}
+
+/// A segment in a spill area whose entries are about to be kept. To be ended by
+/// [`Log::seal_spilled`].
+#[derive(Debug)]
+#[must_use = "a segment that stays referred to is memory lost"]
+pub(crate) struct Spilled {
+    segment: u32,
+}
+
+impl SpillDraft {
+    /// The memory for one.
+    pub(crate) fn new() -> Self {
+        Self {
+            blocks: SegmentBlocks::new(),
+            sequence: 0,
+            used: SegmentHeader::BYTES,
+            names: Vec::new(),
+        }
+    }
+
+    /// Begins another one.
+    pub(crate) fn begin(&mut self, arena: &Arena) {
+        self.blocks.fill(0);
+        self.sequence = arena.next_sequence();
+        self.used = SegmentHeader::BYTES;
+        self.names.clear();
+    }
+
+    /// Whether nothing was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.used == SegmentHeader::BYTES
+    }
+
+    /// Adds an entry; `None` if it does not fit.
+    pub(crate) fn push(&mut self, owner: &Owner<'_>, payload: Payload<'_>) -> Option<SpillPlace> {
+        let name = (owner.pool, *owner.object);
+        // Pages of one object come after each other.
+        let known = self.names.iter().rposition(|known| *known == name);
+        let of_name = if known.is_some() { 0 } else { NAME };
+        let takes = footprint(payload.bytes.len());
+        if self.used + of_name + takes > SEGMENT
+            || (known.is_none() && self.names.len() >= usize::from(MAX_NAMES))
+        {
+            return None;
+        }
+        let number = to_u16(known.unwrap_or(self.names.len()));
+        if known.is_none() {
+            self.names.push(name);
+            let word = Word {
+                state: State::Live,
+                is_name: true,
+                codec: Codec::Raw,
+                len: to_u16(size_of::<ObjectId>()),
+                name: number,
+            };
+            self.write(word, owner.pool.word(), owner.object)?;
+        }
+        let place = SpillPlace {
+            offset: self.used,
+            codec: payload.codec,
+            len: to_u16(payload.bytes.len()),
+        };
+        let word = Word {
+            state: State::Live,
+            is_name: false,
+            codec: place.codec,
+            len: place.len,
+            name: number,
+        };
+        self.write(word, owner.index, payload.bytes)?;
+        Some(place)
+    }
+
+    fn write(&mut self, word: Word, second: u64, payload: &[u8]) -> Option<()> {
+        let place = Place {
+            sequence: self.sequence,
+            offset: self.used,
+        };
+        let first = word.live(place, second, payload);
+        let end = self.used + HEADER + payload.len();
+        let to = self.blocks.get_mut(self.used..end)?;
+        let (header, to) = to.split_at_mut_checked(HEADER)?;
+        let (words, _) = header.as_chunks_mut::<8>();
+        for (to, word) in words.iter_mut().zip([first, second]) {
+            *to = word.to_le_bytes();
+        }
+        to.copy_from_slice(payload);
+        self.used += footprint(payload.len());
+        Some(())
+    }
+}
+
+impl Arena {
+    /// Whether an entry is in the spill area.
+    pub(crate) fn is_spilled(&self, location: Location) -> bool {
+        let segment = self.segment(location.segment());
+        segment.is_some_and(|segment| segment.slot().is_some())
+    }
+
+    /// Marks an entry of a spilled segment as live or dead; whether it is one.
+    pub(super) fn mark_spilled(&self, location: Location, is_live: bool) -> bool {
+        let is_spilled = self.is_spilled(location);
+        if is_spilled {
+            let (offset, bit) = Stub::live_bit(location.offset());
+            if let Some(word) = self.mapping.word(location.segment(), offset) {
+                #[cfg(test)]
+                let _noted = self
+                    .mapping
+                    .journal
+                    .note_with(location.segment(), offset, || {
+                        let word = word.load(Relaxed);
+                        let word = if is_live { word | bit } else { word & !bit };
+                        word.to_ne_bytes().to_vec()
+                    });
+                if is_live {
+                    word.fetch_or(bit, Release);
+                } else {
+                    word.fetch_and(!bit, Release);
+                }
+            }
+        }
+        is_spilled
+    }
+
+    /// Whether an entry of a spilled segment is live, as its stub says.
+    pub(super) fn is_live(&self, segment: u32, offset: usize) -> bool {
+        let (at, bit) = Stub::live_bit(offset);
+        let word = self.mapping.word(segment, at);
+        word.is_some_and(|word| word.load(Acquire) & bit != 0)
+    }
+
+    /// Reads the payload of an entry that is or was in the spill area.
+    ///
+    /// # Errors
+    /// What the system says; or the bytes are not as they were written.
+    pub(crate) fn read_spilled<'a>(
+        &self,
+        pin: &Pin,
+        window: &'a mut Window,
+    ) -> io::Result<Payload<'a>> {
+        let location = pin.location();
+        let (len, offset) = (location.len(), location.offset());
+        let damaged = || io::Error::from(io::ErrorKind::InvalidData);
+        let (spill, segment) = (self.spill.as_ref(), self.segment(location.segment()));
+        let (Some(spill), Some(slot)) = (spill, segment.and_then(|it| it.slot())) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let place = self.place(location).ok_or_else(damaged)?;
+        let bytes = spill.read(slot, offset, HEADER + len, window)?;
+        checked(bytes, place, location).ok_or_else(damaged)
+    }
+}
+
+/// The payload of an entry, if all of it is as it was written.
+fn checked(bytes: &[u8], place: Place, location: Location) -> Option<Payload<'_>> {
+    let (words, _) = bytes.get(..HEADER)?.as_chunks::<8>();
+    let [first, second] = words else {
+        return None;
+    };
+    let [first, second] = [first, second].map(|word| u64::from_le_bytes(*word));
+    let word = Word::decode(first)?;
+    let payload = bytes.get(HEADER..HEADER + location.len())?;
+    let codec = location.codec()?;
+    let is_it = usize::from(word.len) == location.len() && word.codec == codec && !word.is_name;
+    let is_right = is_it && first == word.live(place, second, payload);
+    is_right.then_some(Payload {
+        codec,
+        bytes: payload,
+    })
+}
+
+impl Log {
+    fn spilled(&self) -> MutexGuard<'_, Segments> {
+        self.spilled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of the spill area that the client's pages take.
+    pub(crate) fn spilled_bytes(&self) -> u64 {
+        self.spilled_segments.load(Relaxed) * SEGMENT as u64
+    }
+
+    /// Pages in the spill area.
+    pub(crate) fn spilled_pages(&self) -> u64 {
+        self.spilled_pages.load(Relaxed)
+    }
+
+    /// Bytes of these that hold nothing, or about so many.
+    pub(crate) fn spilled_dead(&self) -> u64 {
+        let live = self.spilled_live.load(Relaxed);
+        self.spilled_bytes().saturating_sub(live)
+    }
+
+    /// Writes a segment to the spill area, and makes it one of the client's. [`Stub::MEMORY`] bytes
+    /// are to be charged.
+    ///
+    /// # Errors
+    /// The area has no room, or what the system says.
+    pub(crate) fn spill(
+        &self,
+        arena: &Arena,
+        draft: &mut SpillDraft,
+        cleans: bool,
+    ) -> io::Result<Spilled> {
+        let spill = arena.spill.as_ref();
+        let spill = spill.ok_or(io::ErrorKind::StorageFull)?;
+        let header = SegmentHeader {
+            identity: self.identity,
+            sequence: draft.sequence,
+        };
+        let words = draft.blocks.as_chunks_mut::<8>().0.iter_mut();
+        for (to, word) in words.zip(header.encode()) {
+            *to = word.to_le_bytes();
+        }
+        let number = arena.acquire().ok_or(io::ErrorKind::OutOfMemory)?;
+        if !arena.back(number, 0, Stub::MEMORY) {
+            arena.release(number, Stub::MEMORY);
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let written = spill.write(&draft.blocks, draft.used, cleans);
+        let slot = written.inspect_err(|_| arena.release(number, Stub::MEMORY))?;
+        let stub = Stub {
+            header,
+            slot,
+            used: to_u32(draft.used),
+            area: spill.identity(),
+        };
+        let [first, rest @ ..] = stub.encode();
+        let all = (1..).zip(rest).chain([(0, first)]);
+        for (nth, word) in all {
+            let _ = arena.mapping.store(number, nth * 8, word);
+        }
+        if let Some(segment) = arena.segment(number) {
+            segment.set_slot(Some(slot));
+            segment.sequence.store(draft.sequence, Relaxed);
+        }
+        if !self.enlist_spilled(arena, number, draft.used, draft.names.len()) {
+            arena.release(number, Stub::MEMORY);
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        Ok(Spilled { segment: number })
+    }
+
+    /// Makes a spilled segment one of the client's; whether there is memory for the list.
+    pub(super) fn enlist_spilled(
+        &self,
+        arena: &Arena,
+        number: u32,
+        used: usize,
+        names: usize,
+    ) -> bool {
+        let mut segments = self.spilled();
+        let (Some(segment), Ok(())) = (arena.segment(number), segments.list.try_reserve(1)) else {
+            return false;
+        };
+        let Ok(place) = u32::try_from(segments.list.len()) else {
+            return false;
+        };
+        segments.list.push(number);
+        segment.used.store(to_u32(used), Relaxed);
+        segment.names.store(to_u32(names * NAME), Relaxed);
+        segment.live.store(0, Relaxed);
+        segment.backed.store(to_u32(Stub::MEMORY), Relaxed);
+        segment.place.store(place, Relaxed);
+        segment.is_sealed.store(false, Relaxed);
+        segment.is_deferred.store(false, Relaxed);
+        segment.is_cleaned.store(false, Relaxed);
+        segment.is_recompressed.store(true, Relaxed);
+        segment.first_ref();
+        true
+    }
+
+    /// Counts a segment in the spill area, once what it was made of has come back.
+    pub(super) fn count_spilled_segment(&self) {
+        self.spilled_segments.fetch_add(1, Relaxed);
+    }
+
+    /// Gives back what is counted of a spilled segment to which nobody refers any more; bytes of
+    /// memory given back.
+    pub(super) fn release_spilled(&self, arena: &Arena, number: u32) -> u64 {
+        self.spilled().remove(arena, number);
+        if let Some(segment) = arena.segment(number) {
+            // Those of segments in memory are counted.
+            segment.names.store(0, Relaxed);
+        }
+        self.spilled_segments.fetch_sub(1, Relaxed);
+        arena.release(number, Stub::MEMORY);
+        Stub::MEMORY as u64
+    }
+
+    /// An entry of a segment that was written.
+    pub(crate) fn spilled_entry(&self, arena: &Arena, of: &Spilled, place: SpillPlace) -> Entry {
+        let SpillPlace { offset, codec, len } = place;
+        let takes = footprint(len.into());
+        if let Some(segment) = arena.segment(of.segment) {
+            segment.hold();
+            segment.live.fetch_add(to_u32(takes), Relaxed);
+        }
+        self.count_spilled(takes, 1);
+        Entry::new(Location::new(of.segment, offset, codec, len))
+    }
+
+    /// Counts entries of spilled segments.
+    pub(super) fn count_spilled(&self, bytes: usize, pages: u64) {
+        self.spilled_live.fetch_add(bytes as u64, Relaxed);
+        self.spilled_pages.fetch_add(pages, Relaxed);
+    }
+
+    /// Counts an entry of a spilled segment that was freed.
+    pub(super) fn uncount_spilled(&self, bytes: usize) {
+        self.spilled_live.fetch_sub(bytes as u64, Relaxed);
+        self.spilled_pages.fetch_sub(1, Relaxed);
+    }
+
+    /// Ends that entries of a segment are about to be kept, and counts it as held; bytes of memory
+    /// given back.
+    pub(crate) fn seal_spilled(&self, arena: &Arena, spilled: Spilled) -> u64 {
+        self.count_spilled_segment();
+        if let Some(segment) = arena.segment(spilled.segment) {
+            segment.is_sealed.store(true, Release);
+        }
+        self.unref(arena, spilled.segment)
+    }
+
+    /// Of some spilled segments that were not looked at for long, the one with most dead bytes, at
+    /// least `least` of them, with what is in it.
+    ///
+    /// # Errors
+    /// The segment, which cannot be read.
+    pub(crate) fn sparse_spilled(
+        &self,
+        arena: &Arena,
+        least: u32,
+    ) -> Result<Option<Victim>, Victim> {
+        let mut segments = self.spilled();
+        let len = segments.list.len();
+        let mut best: Option<(u32, u32)> = None;
+        for looks in 0..len {
+            if looks >= LOOKS && best.is_some() {
+                break;
+            }
+            let at = segments.next % len;
+            segments.next = at + 1;
+            let Some(number) = segments.list.get(at).copied() else {
+                break;
+            };
+            let Some(segment) = arena.segment(number) else {
+                continue;
+            };
+            let dead = segment.dead();
+            if dead >= least && segment.can_be_cleaned() && best.is_none_or(|(most, _)| dead > most)
+            {
+                best = Some((dead, number));
+            }
+        }
+        let Some((_, number)) = best else {
+            return Ok(None);
+        };
+        let Some(victim) = self.take(arena, number, segments) else {
+            return Ok(None);
+        };
+        let (spill, segment) = (arena.spill.as_ref(), arena.segment(number));
+        let mut blocks = SegmentBlocks::new();
+        let read = match (spill, segment.and_then(|segment| segment.slot())) {
+            (Some(spill), Some(slot)) => spill.read_segment(slot, victim.used(), &mut blocks),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        match read {
+            Ok(()) => Ok(Some(victim.with_blocks(blocks))),
+            // Nothing of it moves: what is live may still be read one by one.
+            Err(_) => Err(victim),
+        }
+    }
+
+    /// The segment in memory whose entries are the oldest, as far as it can be demoted.
+    pub(crate) fn oldest(&self, arena: &Arena) -> Option<Victim> {
+        let mut segments = self.segments();
+        let len = segments.list.len();
+        let mut best: Option<(u64, u32)> = None;
+        for looks in 0..len {
+            if looks >= LOOKS && best.is_some() {
+                break;
+            }
+            let at = segments.next_oldest % len;
+            segments.next_oldest = at + 1;
+            let Some(number) = segments.list.get(at).copied() else {
+                break;
+            };
+            let Some(segment) = arena.segment(number) else {
+                continue;
+            };
+            let sequence = segment.sequence.load(Relaxed);
+            if segment.can_be_cleaned()
+                && segment.live.load(Relaxed) > 0
+                && best.is_none_or(|(oldest, _)| sequence < oldest)
+            {
+                best = Some((sequence, number));
+            }
+        }
+        let (_, number) = best?;
+        self.take(arena, number, segments)
+    }
+}
