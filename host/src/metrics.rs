@@ -51,8 +51,11 @@ pub fn of_pages(stats: &ClientStats) -> [Metric; 2] {
 /// it is their part by number.
 pub fn freeable(client: &ClientStats) -> u64 {
     let ephemeral = u128::from(client.ephemeral_pages);
-    let pages = ephemeral + u128::from(client.persistent_pages);
-    let bytes = (u128::from(client.held_bytes) * ephemeral).checked_div(pages);
+    let persistent = client.persistent_pages.saturating_sub(client.spilled_pages);
+    let pages = ephemeral + u128::from(persistent);
+    // None of them is spilled.
+    let held = client.held_bytes.saturating_sub(client.spilled_bytes);
+    let bytes = (u128::from(held) * ephemeral).checked_div(pages);
     bytes
         .and_then(|bytes| u64::try_from(bytes).ok())
         .unwrap_or(0)

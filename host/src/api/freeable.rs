@@ -31,10 +31,16 @@ impl Freeable {
         let clients = machines
             .iter()
             .map(|it| it.machine().device().client().stats());
-        Self::add_up(store.memory_limit_bytes, store.held_bytes, clients)
+        let spill = store.spill_size_bytes;
+        Self::add_up(store.memory_limit_bytes, store.held_bytes, spill, clients)
     }
 
-    fn add_up(limit: u64, held: u64, clients: impl Iterator<Item = ClientStats>) -> Self {
+    fn add_up(
+        limit: u64,
+        held: u64,
+        spill: u64,
+        clients: impl Iterator<Item = ClientStats>,
+    ) -> Self {
         let mut all = Self {
             memory_limit_bytes: limit,
             held_bytes: held,
@@ -49,7 +55,9 @@ impl Freeable {
             all.freeable_bytes = all.freeable_bytes.saturating_add(freeable);
             all.promised_bytes = all.promised_bytes.saturating_add(promised);
         }
-        all.promisable_bytes = limit.saturating_sub(all.promised_bytes);
+        // What memory has no room for is spilled.
+        let room = limit.saturating_add(spill);
+        all.promisable_bytes = room.saturating_sub(all.promised_bytes);
         all
     }
 }
@@ -71,7 +79,7 @@ mod tests {
     #[test]
     fn what_can_be_promised_is_what_no_quota_has() {
         let clients = [client(100, 40, 1, 3), client(50, 80, 8, 0)];
-        let all = Freeable::add_up(1000, 120, clients.into_iter());
+        let all = Freeable::add_up(1000, 120, 0, clients.into_iter());
         let expected = Freeable {
             memory_limit_bytes: 1000,
             held_bytes: 120,
@@ -86,7 +94,10 @@ mod tests {
     #[test]
     fn more_than_there_is_may_be_promised() {
         let clients = [client(u64::MAX, 0, 0, 0), client(u64::MAX, 0, 0, 0)];
-        let all = Freeable::add_up(1000, 0, clients.into_iter());
+        let all = Freeable::add_up(1000, 0, 500, clients.into_iter());
         assert_eq!((all.promised_bytes, all.promisable_bytes), (u64::MAX, 0));
+        let client = client(1200, 0, 0, 0);
+        let all = Freeable::add_up(1000, 0, 500, [client].into_iter());
+        assert_eq!(all.promisable_bytes, 300);
     }
 }

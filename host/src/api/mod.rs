@@ -12,6 +12,7 @@
 //! | `POST /v1/vms/NAME/flush` with `{"bytes": N}` | evicts ephemeral pages |
 //! | `POST /v1/vms/NAME/detach` | asks its driver to bring its pages back |
 //! | `GET /v1/freeable` | what this host has left to give |
+//! | `GET /v1/tiers` | what is in memory and what in the spill area |
 //! | `GET /v1/stats` | every metric as JSON |
 //! | `GET /v1/openapi.json` | the description of all this |
 //! | `GET /metrics` | every metric as Prometheus text, or as OpenMetrics if that is asked for |
@@ -20,6 +21,7 @@ mod freeable;
 mod metrics;
 mod routes;
 mod stats;
+mod tiers;
 mod vm;
 
 use std::sync::Arc;

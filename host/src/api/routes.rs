@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::freeable::Freeable;
+use super::tiers::Tiers;
 use super::{Api, OPENAPI, vm};
 use crate::http::{JSON, Request, Response};
 use crate::registry::{Refusal, Said};
@@ -37,6 +38,7 @@ pub(super) fn answer(api: &Api, request: &Request) -> Response {
         (["v1", "openapi.json"], "GET") => Ok(Response::ok(JSON, OPENAPI.to_owned())),
         (["v1", "stats"], "GET") => Ok(Response::json(&api.stats().into())),
         (["v1", "freeable"], "GET") => Ok(Response::json(&json!(Freeable::of(api)))),
+        (["v1", "tiers"], "GET") => Ok(Response::json(&json!(Tiers::of(api)))),
         (["v1", "vms"], "GET") => Ok(list(api)),
         (["v1", "vms"], "POST") => add(api, request),
         (["v1", "vms", name], "GET") => show(api, name),
@@ -44,7 +46,7 @@ pub(super) fn answer(api: &Api, request: &Request) -> Response {
         (["v1", "vms", name], "DELETE") => remove(api, name),
         (["v1", "vms", name, "flush"], "POST") => flush(api, name, request),
         (["v1", "vms", name, "detach"], "POST") => detach(api, name),
-        (["metrics"] | ["v1", "openapi.json" | "stats" | "freeable"], _) => {
+        (["metrics"] | ["v1", "openapi.json" | "stats" | "freeable" | "tiers"], _) => {
             return Response::not_allowed("GET");
         }
         (["v1", "vms"], _) => return Response::not_allowed("GET, POST"),

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Where pages are: in memory, or in the spill area; of the store and of each virtual machine.
+
+use serde::Serialize;
+use tmem_store::{ClientStats, StoreStats};
+
+use super::Api;
+
+/// What is where.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Tiers {
+    memory: Memory,
+    /// `None` without a spill area.
+    spill: Option<Spill>,
+    vms: Vec<Vm>,
+}
+
+/// Memory.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Memory {
+    limit_bytes: u64,
+    held_bytes: u64,
+    pages: u64,
+}
+
+/// The spill area.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Spill {
+    path: String,
+    size_bytes: u64,
+    held_bytes: u64,
+    free_bytes: u64,
+    pages: u64,
+    reads: u64,
+    read_microseconds: u64,
+    read_errors: u64,
+    writes: u64,
+    write_microseconds: u64,
+    write_errors: u64,
+}
+
+/// A virtual machine.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Vm {
+    name: String,
+    memory_bytes: u64,
+    memory_pages: u64,
+    spill_bytes: u64,
+    spill_pages: u64,
+    spill_reads: u64,
+    spill_read_microseconds: u64,
+    promoted_pages: u64,
+    lost_pages: u64,
+}
+
+impl Tiers {
+    pub(super) fn of(api: &Api) -> Self {
+        let store = api.store_stats();
+        let path = api.store.as_ref().and_then(|store| store.spill_path());
+        let machines = api.registry.list();
+        let vms = machines.iter().map(|entry| {
+            let stats = entry.machine().device().client().stats();
+            Vm::of(entry.name().as_str(), &stats)
+        });
+        Self {
+            memory: Memory::of(&store),
+            spill: path.map(|path| Spill::of(path.display().to_string(), &store)),
+            vms: vms.collect(),
+        }
+    }
+}
+
+impl Memory {
+    fn of(store: &StoreStats) -> Self {
+        let pages = store.persistent_pages.saturating_add(store.ephemeral_pages);
+        Self {
+            limit_bytes: store.memory_limit_bytes,
+            held_bytes: store.held_bytes,
+            pages: pages.saturating_sub(store.spilled_pages),
+        }
+    }
+}
+
+impl Spill {
+    fn of(path: String, store: &StoreStats) -> Self {
+        Self {
+            path,
+            size_bytes: store.spill_size_bytes,
+            held_bytes: store.spilled_bytes,
+            free_bytes: store.spill_free_bytes,
+            pages: store.spilled_pages,
+            reads: store.spill_read_pages,
+            read_microseconds: store.spill_read_microseconds,
+            read_errors: store.spill_read_errors,
+            writes: store.spill_written_segments,
+            write_microseconds: store.spill_write_microseconds,
+            write_errors: store.spill_write_errors,
+        }
+    }
+}
+
+impl Vm {
+    fn of(name: &str, stats: &ClientStats) -> Self {
+        let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
+        Self {
+            name: name.to_owned(),
+            memory_bytes: stats.held_bytes.saturating_sub(stats.spilled_bytes),
+            memory_pages: pages.saturating_sub(stats.spilled_pages),
+            spill_bytes: stats.spilled_bytes,
+            spill_pages: stats.spilled_pages,
+            spill_reads: stats.spill_read_pages,
+            spill_read_microseconds: stats.spill_read_microseconds,
+            promoted_pages: stats.promoted_pages,
+            lost_pages: stats.get_lost,
+        }
+    }
+}
