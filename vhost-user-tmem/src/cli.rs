@@ -12,6 +12,7 @@ use tmem_cli::args::Exit;
 use tmem_cli::size;
 use virtio_tmem::device::Quota;
 
+use crate::spill::{self, Spill};
 use tmem_host::confine::Level;
 use tmem_host::registry::values;
 
@@ -103,6 +104,14 @@ pub struct Options {
     /// [default: half of the host's memory]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub memory_limit: Option<u64>,
+
+    /// File or block device for persistent pages that the memory has no room for: those that
+    /// were not used for long go there, compressed as they are. A file is made if it is not
+    /// there, and has so many bytes, which are set aside; of a device as many are used
+    /// [all of it]. It is this daemon's alone. What quotas promise may be as much as this
+    /// and the memory together
+    #[arg(long, value_name = "PATH[,size=SIZE]", value_parser = spill::parse)]
+    pub spill: Option<Spill>,
 
     /// Request queues of each device; with the event queue it has one
     /// virtqueue more

@@ -67,13 +67,15 @@ const KCMP_FILE: u32 = 0;
 const WRITES: u32 = 0o103;
 
 /// The store grows and shrinks its memory's file, and writes zeros to what it cannot give
-/// back; the device gives back parts of the guest's, and looks which file system that is in.
+/// back; pages are written to the spill area, and read from there; the device gives back parts of
+/// the guest's, and looks which file system that is in.
 const STORE: &[c_long] = &[
     SYS_fallocate,
     SYS_fstat,
     SYS_fstatfs,
     SYS_ftruncate,
     SYS_newfstatat,
+    SYS_pread64,
     SYS_pwrite64,
     SYS_statx,
     #[cfg(target_arch = "x86_64")]

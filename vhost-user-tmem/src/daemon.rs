@@ -32,6 +32,7 @@ use crate::locked;
 use crate::room::Room;
 use crate::scrape::Scrape;
 use crate::settings::{self, Places};
+use crate::spill::Watch;
 use crate::takeover::Takeover;
 
 /// Runs the daemon until SIGTERM or SIGINT, unless these were ignored when it started.
@@ -51,7 +52,11 @@ pub fn run(options: &Options) -> Result<()> {
     let memory_limit = settings::memory_limit(options)?;
     let access = Access::of(options.socket_group.as_deref(), options.socket_mode)?;
     let state = places.state.as_deref().map(State::open).transpose()?;
-    let limit = StoreConfig::with_limit(memory_limit);
+    let mut limit = StoreConfig::with_limit(memory_limit);
+    if let Some(spill) = &options.spill {
+        let area = spill.open().context("cannot spill")?;
+        limit = limit.with_spill(area);
+    }
     let takeover = Takeover::begin(options.store.as_deref(), options.keep_in.as_deref(), limit)?;
     let takeover = Arc::new(takeover);
     let store = takeover.store().clone();
@@ -116,6 +121,15 @@ pub fn run(options: &Options) -> Result<()> {
     let scrape = Scrape::open(options, inherited.metrics, api.clone())?;
     let control = Control::open(options, inherited.control, api)?;
     raise_file_limit(served, options.request_queues);
+    if let Some(spill) = &options.spill {
+        let stats = store.stats();
+        log::info!(
+            "the spill area {} has {}, of which {} are in use",
+            spill.path.display(),
+            size::show(stats.spill_size_bytes),
+            size::show(stats.spilled_bytes)
+        );
+    }
     log::info!(
         "serving {served} virtual machines, at most {} of host memory",
         size::show(memory_limit)
@@ -201,6 +215,7 @@ fn signals() -> std::io::Result<Signals> {
 /// Until a signal; looks after the VMs in between.
 fn wait(signals: &Signals, takeover: &Takeover, registry: &Registry, room: &Room, health: &Health) {
     let mut trimmer = Trimmer::default();
+    let mut spill = Watch::new(&takeover.store().stats());
     let mut care = Care::of_host();
     let interval = Timespec::try_from(care::INTERVAL).unwrap_or_default();
     loop {
@@ -219,6 +234,7 @@ fn wait(signals: &Signals, takeover: &Takeover, registry: &Registry, room: &Room
         health.set_group_short(room.is_short());
         care.look(registry, health);
         let stats = takeover.store().stats();
+        spill.look(&stats);
         trimmer.look(stats.held_bytes.saturating_sub(stats.mapped_bytes));
     }
 }

@@ -27,6 +27,7 @@ pub mod panics;
 pub mod room;
 pub mod scrape;
 pub mod settings;
+pub mod spill;
 pub mod stop;
 pub mod takeover;
 #[cfg(feature = "testing")]

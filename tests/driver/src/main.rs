@@ -55,7 +55,9 @@ fn main() {
     assert_eq!(ephemeral, OK);
     front_end.stop_queue();
     // Two requests came before.
-    let mut lane = Lane::start(&mut front_end, 1, pools, options.seed).with_next(2);
+    let mut lane = Lane::start(&mut front_end, 1, pools, options.seed)
+        .with_next(2)
+        .with_pages(256);
     while !options.until.exists() {
         lane.round();
     }

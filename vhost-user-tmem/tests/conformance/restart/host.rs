@@ -104,6 +104,14 @@ impl Host {
         }
     }
 
+    /// Unless the options say something else.
+    fn limits(&self) -> Vec<&str> {
+        let limits = [["--memory-limit", "64M"], ["--quota", "32M"]];
+        let is_given = |name: &&str| self.options.iter().any(|option| option == name);
+        let limits = limits.into_iter().filter(|[name, _]| !is_given(name));
+        limits.flatten().collect()
+    }
+
     fn log(&self) -> PathBuf {
         self.path("log")
     }
@@ -129,7 +137,7 @@ impl Host {
             None => Command::new(program),
         };
         command
-            .args(["--memory-limit", "64M", "--quota", "32M"])
+            .args(self.limits())
             .args(self.place())
             .args(&self.options)
             .stderr(Stdio::from(log));

@@ -20,11 +20,27 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn no_page_is_lost_and_no_connection_ends() {
+    load_over_kills(&[], 256);
+}
+
+/// As above, with memory for a tenth of the pages. Others are in the spill area.
+#[test]
+fn no_spilled_page_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let spill = folder.path().join("spill");
+    let spill = format!("{},size=64M", spill.display());
+    let limit = ["--memory-limit", "1536K", "--spill", &spill];
+    let host = load_over_kills(&limit, 8192);
+    assert!(host.logged().contains("spill area"), "{}", host.logged());
+}
+
+/// Verifies a load on so many pages of each pool while the daemon is killed again and again.
+fn load_over_kills(options: &[&str], pages: u64) -> Host {
     let kills = number("TMEM_KILLS").unwrap_or(40);
     let seed = number("TMEM_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     eprintln!("{kills} kills, seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut host = Host::start(Outside::Holder);
+    let mut host = Host::start_with(Outside::Holder, options);
     if let Some(older) = std::env::var_os("TMEM_OLDER") {
         eprintln!("each other daemon is {}", older.display());
         host.alternate_with(older.into());
@@ -47,7 +63,7 @@ fn no_page_is_lost_and_no_connection_ends() {
     let mut lanes = [(1, made), (2, 0)].map(|(queue, next)| {
         let pools = *pools.get(queue as usize - 1).unwrap();
         let lane = Lane::start(&mut a, queue, pools, random.u64(..));
-        lane.with_next(next)
+        lane.with_next(next).with_pages(pages)
     });
     let (over, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     let began = Instant::now();
@@ -100,4 +116,5 @@ fn no_page_is_lost_and_no_connection_ends() {
     let answered: u64 = lanes.iter().map(|lane| lane.answered).sum();
     let seconds = began.elapsed().as_secs();
     eprintln!("{answered} requests answered in {seconds} s, none wrong");
+    host
 }

@@ -55,6 +55,8 @@ pub(super) struct Lane {
     random: fastrand::Rng,
     /// By pool and index: the seed of the page that is there.
     model: BTreeMap<(u32, u64), u64>,
+    /// Pages of each pool that it uses.
+    pages: u64,
     /// Puts so far.
     puts: u64,
     /// Requests that were answered.
@@ -69,6 +71,7 @@ impl Lane {
             pools,
             random: fastrand::Rng::with_seed(seed),
             model: BTreeMap::new(),
+            pages: 256,
             puts: 0,
             answered: 0,
         }
@@ -78,6 +81,11 @@ impl Lane {
     pub(super) fn with_next(self, next: u16) -> Self {
         let slots = self.slots.with_next(next);
         Self { slots, ..self }
+    }
+
+    /// Uses so many pages of each pool, at least 256.
+    pub(super) fn with_pages(self, pages: u64) -> Self {
+        Self { pages, ..self }
     }
 
     /// Lays a request out in a slot, and makes it available.
@@ -119,10 +127,10 @@ impl Lane {
     /// Chooses some requests, of other pages each, has them done and judges the answers.
     pub(super) fn round(&mut self) {
         let count = self.random.u64(1..=MOST);
-        let from = self.random.u64(..256);
+        let from = self.random.u64(..self.pages);
         let mut asked = Vec::new();
         for nth in 0..count {
-            let index = (from + 7 * nth) % 256;
+            let index = (from + 7 * nth) % self.pages;
             let is_ephemeral = self.random.u8(..4) == 0;
             let pool = if is_ephemeral {
                 self.pools.ephemeral

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The spill area, as the command line names it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tmem_cli::size;
+use tmem_store::{SpillArea, StoreStats};
+
+/// Where persistent pages go that memory has no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spill {
+    /// The file or block device.
+    pub path: PathBuf,
+    /// Bytes of it.
+    pub size: Option<u64>,
+}
+
+/// Reads `PATH[,size=SIZE]`.
+///
+/// # Errors
+/// A sentence about the mistake.
+pub fn parse(text: &str) -> Result<Spill, String> {
+    let (path, size) = match text.rsplit_once(",size=") {
+        None => (text, None),
+        Some((path, size)) => (path, Some(size::parse(size)?)),
+    };
+    if path.is_empty() {
+        return Err(
+            "give the path of a file or a block device, as in /var/lib/virtio-tmem/spill,size=64G"
+                .into(),
+        );
+    }
+    Ok(Spill {
+        path: path.into(),
+        size,
+    })
+}
+
+impl Spill {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// A sentence, when it cannot be used.
+    pub fn open(&self) -> Result<SpillArea> {
+        Ok(SpillArea::open(&self.path, self.size)?)
+    }
+}
+
+/// Says in the log when the area fails.
+#[derive(Debug)]
+pub struct Watch {
+    errors: [u64; 2],
+    line: Option<Instant>,
+}
+
+impl Watch {
+    /// Between two lines in the log, at least.
+    const QUIET: Duration = Duration::from_secs(10);
+
+    /// For a store that was just made.
+    pub fn new(stats: &StoreStats) -> Self {
+        Self {
+            errors: errors(stats),
+            line: None,
+        }
+    }
+
+    /// To be called every so often.
+    pub fn look(&mut self, stats: &StoreStats) {
+        let now = errors(stats);
+        let is_quiet = self.line.is_none_or(|line| line.elapsed() >= Self::QUIET);
+        if now == self.errors || !is_quiet {
+            return;
+        }
+        let [reads, writes] = now;
+        let [reads_before, writes_before] = self.errors;
+        log::error!(
+            "the spill area fails: {} reads and {} writes since this was last said; pages that cannot be read are lost to their guests, what cannot be written stays in memory",
+            reads.saturating_sub(reads_before),
+            writes.saturating_sub(writes_before)
+        );
+        self.errors = now;
+        self.line = Some(Instant::now());
+    }
+}
+
+fn errors(stats: &StoreStats) -> [u64; 2] {
+    [stats.spill_read_errors, stats.spill_write_errors]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_sizes_are_read() {
+        let spill = |path: &str, size| {
+            Ok(Spill {
+                path: path.into(),
+                size,
+            })
+        };
+        assert_eq!(parse("/dev/nvme0n1p4"), spill("/dev/nvme0n1p4", None));
+        assert_eq!(parse("/a,b,size=2M"), spill("/a,b", Some(2 << 20)));
+        assert!(parse("/a,size=much").is_err());
+        assert!(parse("").is_err());
+        assert!(parse(",size=1G").is_err());
+    }
+}
