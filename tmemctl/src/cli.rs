@@ -27,6 +27,7 @@ use crate::uapi;
 ///   tmemctl vm add web1 --quota 8G --weight 200 --domain team-a
 ///   tmemctl vm list
 ///   tmemctl freeable
+///   tmemctl tiers
 ///   tmemctl top
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tmemctl", version, verbatim_doc_comment)]
@@ -70,6 +71,8 @@ pub enum Command {
     Vm(Box<Vm>),
     /// Host: show what the host has left to give
     Freeable(Freeable),
+    /// Host: show what is in memory and what in the spill area
+    Tiers(Tiers),
     /// Host: show the virtual machines live
     Top(Top),
 }
@@ -273,6 +276,18 @@ pub struct VmFlush {
 /// Options of `tmemctl freeable`.
 #[derive(Clone, Debug, Args)]
 pub struct Freeable {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where.
+    #[command(flatten)]
+    pub control: Control,
+}
+
+/// Options of `tmemctl tiers`.
+#[derive(Clone, Debug, Args)]
+pub struct Tiers {
     /// Print JSON
     #[arg(long)]
     pub json: bool,

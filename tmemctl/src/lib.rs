@@ -74,6 +74,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             host::freeable(wanted, &mut out)?;
             true
         }
+        Command::Tiers(wanted) => {
+            host::tiers(wanted, &mut out)?;
+            true
+        }
         Command::Top(wanted) => {
             // It draws by itself.
             drop(out);

@@ -138,7 +138,7 @@ impl Api {
     }
 }
 
-fn read<T: DeserializeOwned>(value: Value) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T> {
     serde_json::from_value(value).context(
         "the daemon answers something else than expected: install the tmemctl that belongs to it",
     )

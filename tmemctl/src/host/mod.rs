@@ -5,6 +5,7 @@ mod api;
 mod http;
 mod show;
 mod table;
+mod tiers;
 mod top;
 mod vm;
 
@@ -13,7 +14,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::cli::{Control, Freeable};
+use crate::cli::{Control, Freeable, Tiers};
 use api::Api;
 
 pub(crate) use top::run as top;
@@ -26,6 +27,17 @@ pub(crate) fn freeable(wanted: &Freeable, out: &mut impl Write) -> Result<()> {
         return json(&api.get("/v1/freeable")?, out);
     }
     out.write_all(show::freeable(&api.freeable()?, &api.vms()?).as_bytes())?;
+    Ok(())
+}
+
+/// `tmemctl tiers`.
+pub(crate) fn tiers(wanted: &Tiers, out: &mut impl Write) -> Result<()> {
+    let api = open(&wanted.control);
+    let tiers = api.get("/v1/tiers")?;
+    if wanted.json {
+        return json(&tiers, out);
+    }
+    out.write_all(tiers::shown(api::read(tiers)?).as_bytes())?;
     Ok(())
 }
 

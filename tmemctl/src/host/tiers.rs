@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Where pages are, for people.
+
+use serde::Deserialize;
+
+use super::table::{aligned, brief};
+
+/// What the daemon answers.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Tiers {
+    memory: Memory,
+    spill: Option<Spill>,
+    vms: Vec<Vm>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Memory {
+    limit_bytes: u64,
+    held_bytes: u64,
+    pages: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Spill {
+    path: String,
+    size_bytes: u64,
+    held_bytes: u64,
+    pages: u64,
+    reads: u64,
+    read_microseconds: u64,
+    read_errors: u64,
+    writes: u64,
+    write_microseconds: u64,
+    write_errors: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Vm {
+    name: String,
+    memory_bytes: u64,
+    memory_pages: u64,
+    spill_bytes: u64,
+    spill_pages: u64,
+    spill_reads: u64,
+    spill_read_microseconds: u64,
+    promoted_pages: u64,
+    lost_pages: u64,
+}
+
+/// A line for each tier, and one for each virtual machine.
+pub(super) fn shown(tiers: Tiers) -> String {
+    let Tiers { memory, spill, vms } = tiers;
+    let heading = [
+        "TIER", "WHERE", "SIZE", "HELD", "PAGES", "READS", "READ", "WRITES", "WRITE", "ERRORS",
+    ];
+    let mut rows = vec![heading.map(str::to_string).to_vec()];
+    let mut in_memory = vec![
+        "memory".to_owned(),
+        "-".to_owned(),
+        brief(memory.limit_bytes),
+        brief(memory.held_bytes),
+        memory.pages.to_string(),
+    ];
+    in_memory.resize(rows.first().map_or(0, Vec::len), "-".to_owned());
+    rows.push(in_memory);
+    if let Some(spill) = &spill {
+        rows.push(vec![
+            "spill".to_owned(),
+            spill.path.clone(),
+            brief(spill.size_bytes),
+            brief(spill.held_bytes),
+            spill.pages.to_string(),
+            spill.reads.to_string(),
+            mean(spill.read_microseconds, spill.reads),
+            spill.writes.to_string(),
+            mean(spill.write_microseconds, spill.writes),
+            (spill.read_errors.saturating_add(spill.write_errors)).to_string(),
+        ]);
+    }
+    let mut text = aligned(&rows, 2);
+    if spill.is_none() {
+        text += "There is no spill area; `vhost-user-tmem --spill PATH` has one.\n";
+    }
+    if vms.is_empty() {
+        return text;
+    }
+    let heading = [
+        "NAME", "MEMORY", "PAGES", "SPILL", "PAGES", "READS", "READ", "PROMOTED", "LOST",
+    ];
+    let mut rows = vec![heading.map(str::to_string).to_vec()];
+    rows.extend(vms.iter().map(|vm| {
+        vec![
+            vm.name.clone(),
+            brief(vm.memory_bytes),
+            vm.memory_pages.to_string(),
+            brief(vm.spill_bytes),
+            vm.spill_pages.to_string(),
+            vm.spill_reads.to_string(),
+            mean(vm.spill_read_microseconds, vm.spill_reads),
+            vm.promoted_pages.to_string(),
+            vm.lost_pages.to_string(),
+        ]
+    }));
+    text.push('\n');
+    text + &aligned(&rows, 1)
+}
+
+/// What one of them took on average, in microseconds.
+fn mean(micros: u64, count: u64) -> String {
+    let mean = micros.checked_div(count);
+    mean.map_or_else(|| "-".into(), |micros| format!("{micros} us"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_tier_and_each_machine_has_a_line() {
+        let tiers = json!({
+            "memory": { "limit_bytes": 1 << 30, "held_bytes": 512 << 20, "pages": 1000 },
+            "spill": {
+                "path": "/dev/nvme0n1p4", "size_bytes": 64_u64 << 30, "held_bytes": 2_u64 << 30,
+                "free_bytes": 62_u64 << 30, "pages": 2000, "reads": 10, "read_microseconds": 905,
+                "read_errors": 1, "writes": 0, "write_microseconds": 0, "write_errors": 2,
+            },
+            "vms": [{
+                "name": "web1", "memory_bytes": 512 << 20, "memory_pages": 1000,
+                "spill_bytes": 2_u64 << 30, "spill_pages": 2000, "spill_reads": 10,
+                "spill_read_microseconds": 899, "promoted_pages": 3, "lost_pages": 1,
+            }],
+        });
+        let text = shown(serde_json::from_value(tiers).unwrap());
+        let expected = "\
+TIER    WHERE           SIZE  HELD  PAGES  READS   READ  WRITES  WRITE  ERRORS
+memory  -                 1G  512M   1000      -      -       -      -       -
+spill   /dev/nvme0n1p4   64G    2G   2000     10  90 us       0      -       3
+
+NAME  MEMORY  PAGES  SPILL  PAGES  READS   READ  PROMOTED  LOST
+web1    512M   1000     2G   2000     10  89 us         3     1
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn without_a_spill_area_it_says_how_there_is_one() {
+        let tiers = json!({
+            "memory": { "limit_bytes": 1 << 30, "held_bytes": 0, "pages": 0 },
+            "spill": null,
+            "vms": [],
+        });
+        let text = shown(serde_json::from_value(tiers).unwrap());
+        assert!(text.contains("--spill PATH"), "{text}");
+        assert_eq!(text.lines().count(), 3);
+    }
+}
