@@ -20,6 +20,7 @@ mod process;
 mod report;
 mod restart;
 mod samples;
+mod spill;
 mod store;
 mod vhost;
 mod vmm;
@@ -75,6 +76,8 @@ struct Args {
     native: native::Args,
     #[command(flatten)]
     instructions: instructions::Args,
+    #[command(flatten)]
+    spill: spill::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -83,6 +86,8 @@ enum What {
     Store,
     /// Of the store's, only overwrites of what is nearly full; only if named.
     Overwrites,
+    /// A store that spills to a file, beside one that has memory; only if named.
+    Spill,
     /// What a page costs as the store ages, beside zram; only if named.
     Aging,
     /// The daemon through its socket, beside QEMU's storage daemon.
@@ -131,8 +136,8 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
     if args.only.is_none_or(|only| {
-        use What::{Costs, Noisy, Overwrites, Store, Vhost};
-        [Store, Overwrites, Vhost, Costs, Noisy].contains(&only)
+        use What::{Costs, Noisy, Overwrites, Spill, Store, Vhost};
+        [Store, Overwrites, Spill, Vhost, Costs, Noisy].contains(&only)
     }) {
         let corpus = Corpus::collect(usize::try_from(args.pages.unwrap_or(PAGES))?)?;
         println!("{}", corpus.describe());
@@ -141,6 +146,9 @@ fn main() -> Result<()> {
         }
         if args.only == Some(What::Overwrites) {
             store::run_overwrites(&corpus, &mut report)?;
+        }
+        if args.only == Some(What::Spill) {
+            spill::run(&args.spill, &corpus, &mut report)?;
         }
         if args.only == Some(What::Costs) {
             vhost::run_costs(&args.peers, &corpus, &mut report)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Samples, and what is said of them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tmem_work::histogram::Histogram;
 
 /// Times of single operations.
@@ -19,7 +19,12 @@ impl Samples {
 
     /// Keeps the time since `start`.
     pub(crate) fn push(&mut self, start: Instant) {
-        self.0.add(start.elapsed());
+        self.keep(start.elapsed());
+    }
+
+    /// Keeps a time.
+    pub(crate) fn keep(&mut self, time: Duration) {
+        self.0.add(time);
     }
 
     /// The time that `permille` of a thousand samples did not exceed, in microseconds.

@@ -41,11 +41,12 @@ pub(crate) struct Options {
     /// on the disks of guests, which takes a quarter of an hour on an emulated CPU, and
     /// `density`: guests in too little memory, which takes longer, `dead`: pages that
     /// the store keeps for guests that use them no more, which takes minutes, `native`: what
-    /// the module costs in a guest that is not emulated, which builds a kernel first, and
-    /// `instructions`: what a guest executes for a page, which takes some minutes.
+    /// the module costs in a guest that is not emulated, which builds a kernel first,
+    /// `instructions`: what a guest executes for a page, which takes some minutes, and `spill`: a store
+    /// that has memory for a tenth of its pages.
     #[arg(value_parser = [
         "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead", "native",
-        "instructions",
+        "instructions", "spill",
     ])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
@@ -83,7 +84,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     if options.only.as_deref() == Some("aging") {
         return aging::run(options);
     }
-    if let Some(part @ ("costs" | "noisy")) = options.only.as_deref() {
+    if let Some(part @ ("costs" | "noisy" | "spill")) = options.only.as_deref() {
         return parts::run(part, options);
     }
     if options.only.as_deref() == Some("restart") {
