@@ -18,6 +18,7 @@ mod quota;
 mod relay;
 mod replug;
 mod restart;
+mod spill;
 mod staged;
 mod swap;
 mod tmemctl;

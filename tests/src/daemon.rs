@@ -40,6 +40,8 @@ pub struct DaemonOptions {
     pub listens: bool,
     /// Whether pages and connections outlive a daemon, with a holder.
     pub kept: bool,
+    /// Bytes of the spill area, as `--spill` has them.
+    pub spill: Option<&'static str>,
 }
 
 impl Default for DaemonOptions {
@@ -54,6 +56,7 @@ impl Default for DaemonOptions {
             grace: 120,
             listens: false,
             kept: false,
+            spill: None,
         }
     }
 }
@@ -296,6 +299,9 @@ fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
     add("--grace", options.grace.to_string());
     if options.kept {
         add("--keep-in", holder_socket(dir).display().to_string());
+    }
+    if let Some(size) = options.spill {
+        add("--spill", format!("{},size={size}", at("spill")));
     }
     add("--log-level", "info".to_string());
     if options.listens {

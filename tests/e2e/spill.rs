@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A daemon with memory for a part of what its guest swaps out, and a spill area for the rest.
+
+use crate::bed;
+use crate::bed::MIB;
+use anyhow::Result;
+use anyhow::ensure;
+use tmem_e2e::DaemonOptions;
+use tmem_e2e::DaemonPlace;
+use tmem_e2e::Host;
+use tmem_e2e::protocol::Order;
+
+/// Memory of the guest, and what the program in it needs beyond that, in MiB.
+const MEMORY: u64 = 160;
+const OVER: u64 = 64;
+
+#[test]
+fn what_memory_has_no_room_for_is_spilled_and_comes_back() -> Result<()> {
+    let place = DaemonPlace::new(
+        &Host::here(&bed::assets()?)?,
+        DaemonOptions {
+            // A tenth of what is swapped out, or so.
+            memory_limit: "4M",
+            spill: Some("256M"),
+            kept: true,
+            ..DaemonOptions::default()
+        },
+    )?;
+    let daemon = place.start()?;
+    let guest = bed::guest("spill", MEMORY, &daemon, "vm0")?;
+    guest.swap_on()?;
+    let mut job = guest.workload(MEMORY + OVER, 1)?;
+    job.filled()?;
+    job.order(Order::Verify)?;
+    let stats = daemon.stats()?;
+    let (pages, spilled) = (
+        stats.number("/vms/vm0/persistent_pages")?,
+        stats.number("/vms/vm0/spilled_pages")?,
+    );
+    println!("{spilled} of {pages} pages are spilled");
+    ensure!(pages >= OVER * MIB, "the daemon has only {pages} pages");
+    ensure!(spilled > pages / 2, "only {spilled} of {pages} are spilled");
+    ensure!(stats.number("/store/held_bytes")? <= 4 << 20);
+
+    // The next daemon has them, too.
+    job.tell(Order::Churn)?;
+    job.moves()?;
+    daemon.kill()?;
+    let daemon = place.start()?;
+    job.checked()?;
+    job.order(Order::Verify)?;
+    ensure!(daemon.stats()?.number("/vms/vm0/spill_read_pages")? > 0);
+    job.end()?;
+    bed::nothing_lost(&guest)?;
+    guest.run("swapoff /dev/tmem0")?;
+    guest.run("rmmod virtio_tmem")?;
+    bed::settles(&daemon, "/vms/vm0/spilled_bytes", |bytes| bytes == 0)?;
+    guest.power_off()?;
+    daemon.stop()
+}
