@@ -30,6 +30,7 @@ fn debian_12_discards_once_the_disk_is_not_rotational() -> Result<()> {
 }
 
 #[test]
+#[ignore = "as Debian 12: cargo xtask bench dead"]
 fn debian_13_discards_once_the_disk_is_not_rotational() -> Result<()> {
     discards(Some("debian13"), false)
 }

@@ -49,6 +49,7 @@ const OVERWRITES: u64 = 1 << 20;
 const OURS: &[&str] = &["virtio", "swap", "I/O error", "Out of memory", "vda"];
 
 #[test]
+#[ignore = "as Debian 13: cargo xtask e2e blk::swap --ignored"]
 fn debian_12_swaps_to_it() -> Result<()> {
     swaps("debian12", |_, _| Ok(()))
 }

@@ -21,7 +21,7 @@ use tmem_e2e::until;
 
 /// A swap disk grows under its filter, or before it gets one.
 fn grown_swap(name: &str, filter_before: bool) -> Result<()> {
-    let image = Image::empty(64)?;
+    let image = Image::empty(16)?;
     let daemon = bed::daemon(DaemonOptions::default())?;
     let guest = Guest::boot(
         &bed::assets()?,
@@ -58,7 +58,7 @@ fn grown_swap(name: &str, filter_before: bool) -> Result<()> {
     if !filter_before {
         attach()?;
     }
-    let mut job = guest.workload(240, 1)?;
+    let mut job = guest.workload(192, 1)?;
     job.filled()?;
     ensure!(
         control::total(&guest, "puts")? > 0,
