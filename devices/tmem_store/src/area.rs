@@ -33,8 +33,8 @@ pub enum SpillError {
         /// The file or device.
         path: PathBuf,
     },
-    /// Another process has it.
-    #[error("{} is in use by another process; give each daemon a spill area of its own", path.display())]
+    /// Another process has it, or it is mounted.
+    #[error("{} is in use by another process, or mounted; give each daemon a spill area of its own", path.display())]
     InUse {
         /// The file or device.
         path: PathBuf,
@@ -103,7 +103,11 @@ impl SpillArea {
                 source: source.into(),
             }
         };
-        let (file, is_new) = open(path).map_err(failed("open"))?;
+        let in_use = || SpillError::InUse { path: path.into() };
+        let (file, is_new) = open(path).map_err(|error| match error {
+            Errno::BUSY => in_use(),
+            other => failed("open")(other),
+        })?;
         let stat = rustix::fs::fstat(&file).map_err(failed("look at"))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !matches!(kind, FileType::RegularFile | FileType::BlockDevice) {
@@ -111,7 +115,7 @@ impl SpillArea {
         }
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
             match error {
-                Errno::WOULDBLOCK => SpillError::InUse { path: path.into() },
+                Errno::WOULDBLOCK => in_use(),
                 other => failed("lock")(other),
             }
         })?;
@@ -258,7 +262,13 @@ impl SpillArea {
 
 /// Opens or makes a file, past the page cache if its file system can do that; whether it was made.
 fn open(path: &Path) -> rustix::io::Result<(OwnedFd, bool)> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mut flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let is_device =
+        |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+    if rustix::fs::stat(path).is_ok_and(is_device) {
+        // Not one that is mounted, or a part of another.
+        flags |= OFlags::EXCL;
+    }
     let mode = Mode::RUSR | Mode::WUSR;
     let with = |flags| match rustix::fs::open(path, flags, mode) {
         Err(Errno::NOENT) => rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, mode)

@@ -50,6 +50,7 @@ impl World {
         let store = Store::new(StoreConfig {
             memory_limit: Store::LEAST_MEMORY,
             deferred_limit: if deferred { 1 << 18 } else { 0 },
+            spill: None,
         });
         let store = store.expect("a store");
         let config = ClientConfig {

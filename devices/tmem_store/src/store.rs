@@ -166,6 +166,13 @@ impl Store {
         self.reclaimer.clean_some()
     }
 
+    /// Moves the oldest pages of a client to the spill area while little memory is left; whether there
+    /// may be more to do. May be called from any thread; [`Store::start_compressor`] does it
+    /// in the background.
+    pub fn demote_some(&self) -> bool {
+        self.reclaimer.demote_some()
+    }
+
     /// Recompresses the pages of a segment that are cold, and returns how many it looked
     /// at. May be called from any thread; [`Store::start_compressor`] does it in the
     /// background.

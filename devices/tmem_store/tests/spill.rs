@@ -256,6 +256,61 @@ fn quotas_count_what_is_spilled() {
 }
 
 #[test]
+fn at_the_quota_pages_can_be_overwritten_for_ever() {
+    let world = world(64 * MIB);
+    world.client.set_quota(16 * MIB);
+    let pool = world.pool();
+    // As a disk writes its blocks: new ones leave a part of the quota.
+    let mut kept = 0;
+    while pool.put_or_keep(&OBJECT, kept, &page(kept)).result == Ok(()) {
+        kept += 1;
+    }
+    let mut seeds: BTreeMap<u64, u64> = (0..kept).map(|index| (index, index)).collect();
+    let mut random = 1_u64;
+    for nth in 0..4 * kept {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let (index, seed) = ((random >> 33) % kept, kept + nth);
+        let put = pool.put_or_keep(&OBJECT, index, &page(seed));
+        assert_eq!(put.result, Ok(()), "overwrite {nth} of {kept}");
+        seeds.insert(index, seed);
+    }
+    for (index, seed) in seeds {
+        holds(&pool, index, seed);
+    }
+    let stats = world.client.stats();
+    assert!(stats.held_bytes <= 16 * MIB + MIB / 2, "{stats:?}");
+}
+
+#[test]
+fn what_cannot_be_demoted_is_not_tried_without_end() {
+    let world = world(64 * MIB);
+    let pool = world.pool();
+    // Nothing but pages of one word: there is more of them than memory has room for.
+    let word = |index: u64| {
+        let mut page = [0; PAGE_SIZE];
+        page.as_chunks_mut::<8>().0.fill((index + 1).to_le_bytes());
+        page
+    };
+    let mut kept = 0;
+    while pool.put(&OBJECT, kept, &word(kept)).result == Ok(()) {
+        kept += 1;
+        assert!(kept < 1 << 20, "they take no memory");
+    }
+    let mut turns = 0;
+    while world.store.demote_some() {
+        turns += 1;
+        assert!(turns < 10_000, "it does not end");
+    }
+    let mut found = [0; PAGE_SIZE];
+    for index in (0..kept).step_by(97) {
+        assert_eq!(pool.get(&OBJECT, index, &mut found), Get::Hit);
+        assert!(found == word(index));
+    }
+}
+
+#[test]
 fn a_restart_finds_what_was_spilled() {
     let world = world(64 * MIB);
     let pool = world.pool();

@@ -138,24 +138,24 @@ impl Budget {
         self.weight.store(weight.max(1), Relaxed);
     }
 
-    /// Bytes held for each unit of weight, in 2^-32: by this clients are compared.
+    /// Bytes of memory held for each unit of weight, in 2^-32: by this clients are compared.
     pub(crate) fn load(&self) -> u128 {
-        (u128::from(self.held()) << 32) / u128::from(self.weight().max(1))
+        (u128::from(self.memory()) << 32) / u128::from(self.weight().max(1))
     }
 
     /// Bytes of memory and of the spill area.
     pub(crate) fn held(&self) -> u64 {
-        self.ledger.held() + self.log.spilled_bytes()
+        self.memory() + self.log.spilled_bytes()
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> u64 {
+        self.ledger.held()
     }
 
     /// What of the quota is left for memory.
     pub(super) fn memory_quota(&self) -> u64 {
         self.quota().saturating_sub(self.log.spilled_bytes())
-    }
-
-    /// As [`Budget::load`], of memory alone.
-    pub(crate) fn memory_load(&self) -> u128 {
-        (u128::from(self.ledger.held()) << 32) / u128::from(self.weight().max(1))
     }
 
     pub(crate) fn is_frozen(&self) -> bool {

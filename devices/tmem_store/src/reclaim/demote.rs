@@ -20,7 +20,9 @@ use crate::types::{ObjectId, PoolKind};
 use std::io::ErrorKind;
 use std::time::Instant;
 
-/// Segments that one in the area is made of at most: more would be looked through for little.
+/// Segments that are looked through for one in the area at most, and those of which some entries go
+/// there: more would be held for little.
+const LOOKED_THROUGH: usize = 64;
 const SOURCES: usize = 8;
 
 #[expect(clippy::cast_possible_truncation, reason = "a segment is small")]
@@ -31,6 +33,9 @@ const SPARSE: u32 = SEGMENT_BYTES / 8;
 
 /// Least dead bytes of one that is cleaned in any case.
 const HALF_EMPTY: u32 = SEGMENT_BYTES / 2;
+
+/// Least dead bytes of one that is cleaned when its client's quota is used up.
+const LEAST: u32 = SEGMENT_BYTES / 32;
 
 /// Looks that a demotion costs, most of them for its write.
 const LOOKS: u32 = 64;
@@ -89,14 +94,22 @@ impl Member {
         let draft = cleaner.demotion.draft.take();
         let mut draft = draft.unwrap_or_else(SpillDraft::new);
         draft.begin(arena);
-        let mut victims = Vec::new();
-        while victims.len() < SOURCES {
+        let spent = || self.budget.memory().saturating_sub(self.budget.log.room());
+        let before = spent();
+        let mut victims = Vec::with_capacity(SOURCES);
+        for _ in 0..LOOKED_THROUGH {
             let Some(victim) = self.source(source) else {
                 break;
             };
+            let gathered = cleaner.demotion.pending.len();
             let has_room = self.gather(&mut cleaner, &victim, &mut draft, patient);
-            victims.push(victim);
-            if !has_room {
+            if cleaner.demotion.pending.len() > gathered {
+                victims.push(victim);
+            } else {
+                // What was in it is gone, or elsewhere in memory.
+                self.budget.credit_some(self.budget.log.done(arena, victim));
+            }
+            if !has_room || victims.len() == SOURCES {
                 break;
             }
         }
@@ -104,21 +117,35 @@ impl Member {
         let spilled = self.write(&mut cleaner, &mut draft, cleans, patient);
         cleaner.demotion.pending.clear();
         cleaner.demotion.draft = Some(draft);
-        let mut is_any = spilled.is_some();
         for victim in victims {
-            // Also if nothing was written: ephemeral pages are gone.
-            let bytes = self.budget.log.done(arena, victim);
-            is_any |= bytes > 0;
-            self.budget.credit_some(bytes);
+            self.budget.credit_some(self.budget.log.done(arena, victim));
         }
+        let is_written = spilled.is_some();
         if let Some(spilled) = spilled {
             self.budget
                 .credit_some(self.budget.log.seal_spilled(arena, spilled));
         }
-        if is_any {
+        // Also if nothing was written: ephemeral pages may be gone.
+        if is_written || spent() < before {
             Demoted::Some
         } else {
             Demoted::Nothing
+        }
+    }
+
+    /// Moves entries of sparse segments in the area together, because the quota is used up; whether it
+    /// is worth trying again.
+    pub(super) fn clean_spilled(&self, effort: &mut Effort) -> bool {
+        if self.budget.log.spilled_dead() < SEGMENT as u64 || !effort.look() {
+            return false;
+        }
+        for _ in 0..LOOKS {
+            effort.look();
+        }
+        match self.demote(Source::Area(LEAST), true) {
+            Demoted::Some => true,
+            Demoted::Busy => effort.wait(),
+            Demoted::Nothing => false,
         }
     }
 
@@ -305,8 +332,7 @@ impl Reclaimer {
     fn to_demote(&self) -> Option<Arc<Member>> {
         let members = self.members();
         let can = members.iter().filter(|member| member.can_demote());
-        can.max_by_key(|member| member.budget.memory_load())
-            .cloned()
+        can.max_by_key(|member| member.budget.load()).cloned()
     }
 
     /// Demotes pages because a put found no memory: those of whoever holds most for its weight.
@@ -321,11 +347,12 @@ impl Reclaimer {
         for _ in 0..LOOKS {
             effort.look();
         }
-        let is_own = std::ptr::eq(member, Arc::as_ptr(&other));
-        match other.demote(Source::Memory, effort.is_patient() || is_own) {
+        let is_patient = effort.is_patient();
+        let patient = |of: &Arc<Member>| is_patient || std::ptr::eq(member, Arc::as_ptr(of));
+        match other.demote(Source::Memory, patient(&other)) {
             Demoted::Some => true,
             Demoted::Busy => effort.wait(),
-            Demoted::Nothing => self.clean_area() && effort.wait(),
+            Demoted::Nothing => self.clean_area(patient) && effort.wait(),
         }
     }
 
@@ -334,7 +361,7 @@ impl Reclaimer {
         if self.budget.arena.spill.is_none() {
             return false;
         }
-        let cleaned = self.clean_area();
+        let cleaned = self.clean_area(|_| true);
         if !self.budget.is_tight() || !self.can_demote() {
             return cleaned;
         }
@@ -353,8 +380,9 @@ impl Reclaimer {
         })
     }
 
-    /// Moves the entries of sparse segments in the area together; whether there were any.
-    fn clean_area(&self) -> bool {
+    /// Moves the entries of sparse segments in the area together; whether there were any. Who is
+    /// `patient` with a client waits for its locks.
+    fn clean_area(&self, patient: impl Fn(&Arc<Member>) -> bool) -> bool {
         let Some(spill) = &self.budget.arena.spill else {
             return false;
         };
@@ -365,7 +393,7 @@ impl Reclaimer {
         self.each_member().any(|member| {
             let log = &member.budget.log;
             log.spilled_dead() >= (log.spilled_bytes() / 8).max(SEGMENT as u64)
-                && member.demote(Source::Area(least), true) == Demoted::Some
+                && member.demote(Source::Area(least), patient(&member)) == Demoted::Some
         })
     }
 }

@@ -94,7 +94,7 @@ impl Member {
 
     /// Makes room within the client's quota; whether it is worth trying again.
     pub(super) fn make_own_room(&self, effort: &mut Effort) -> bool {
-        self.budget.trim() || self.give_up(effort, true)
+        self.budget.trim() || self.clean_spilled(effort) || self.give_up(effort, true)
     }
 
     /// Gives up what holds nothing, or else some ephemeral pages; whether there was any.

@@ -143,7 +143,7 @@ impl Reclaimer {
             return true;
         }
         let members = self.members();
-        let beyond = member.budget.held() > share(self.budget.limit(), member, &members);
+        let beyond = member.budget.memory() > share(self.budget.limit(), member, &members);
         let victim = heaviest(&members);
         drop(members);
         if beyond && member.evict(effort, true) > 0 {

@@ -321,6 +321,10 @@ impl Arena {
                 }
             }
         }
+        if let Some(area) = area.as_ref().filter(|_| slots.is_empty()) {
+            // No other store's stubs are to be taken for this one's.
+            area.renew().map_err(|source| Error::Spill { source })?;
+        }
         free.extend(next..count);
         let next = last.checked_add(1).ok_or(Error::Damaged)?;
         arena.sequence.store(next, Relaxed);
