@@ -34,6 +34,7 @@ struct Block([u8; PAGE_SIZE]);
 
 /// Where areas are: in memory, so that the code is measured and no disk.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Of spill: directory for the area. On tmpfs the code is measured and no disk.
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]

@@ -109,7 +109,7 @@ fn memory_that_comes_and_goes_while_the_device_does_is_right() -> Result<()> {
     guest.disk_appears()?;
     guest.run("tmemctl give-back on --free-only --delay 20 --order 0")?;
     // Reports are under way at any time: memory becomes free, and is used again.
-    for round in 0..6 {
+    for round in 0..3 {
         let mut first = guest.workload(100, 2 * round)?;
         first.filled()?;
         let mut second = guest.workload(100, 2 * round + 1)?;

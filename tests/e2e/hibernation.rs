@@ -24,7 +24,6 @@ fn hibernation_is_refused_while_the_host_has_pages() -> Result<()> {
     guest.says(REFUSAL, Duration::from_secs(10))?;
 
     // It swaps on as if nothing had been.
-    job.order(Order::Churn)?;
     job.order(Order::Verify)?;
     job.end()?;
     bed::nothing_lost(&guest)?;

@@ -3,7 +3,7 @@
 //! discards clusters of 2 MiB of which no page is used. Up to 6.12 it does so only on disks
 //! that it does not take for rotational, and it takes each virtio-blk disk for one.
 //!
-//! `cargo xtask bench dead` shows the figures.
+//! `cargo xtask bench dead` runs all of it and shows the figures. In CI, [`crate::blk::installed`] sees that dead pages go.
 
 use crate::bed;
 use crate::bed::MIB;
@@ -25,24 +25,26 @@ const VM: &str = "dead0";
 const LOAD: u64 = 208;
 
 #[test]
+#[ignore = "takes minutes, for its figures: cargo xtask bench dead"]
 fn debian_12_discards_once_the_disk_is_not_rotational() -> Result<()> {
     discards(Some("debian12"), false)
 }
 
 #[test]
-#[ignore = "as Debian 12: cargo xtask bench dead"]
+#[ignore = "takes minutes, for its figures: cargo xtask bench dead"]
 fn debian_13_discards_once_the_disk_is_not_rotational() -> Result<()> {
     discards(Some("debian13"), false)
 }
 
 #[test]
+#[ignore = "takes minutes, for its figures: cargo xtask bench dead"]
 fn later_kernels_discard_on_any_disk() -> Result<()> {
     discards(None, true)
 }
 
 /// The other side of the comparison.
 #[test]
-#[ignore = "for its figures: cargo xtask bench dead"]
+#[ignore = "takes minutes, for its figures: cargo xtask bench dead"]
 fn our_driver_says_it_of_each_page() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions {
         vms: vec![VM],

@@ -64,8 +64,8 @@ pub(super) fn run(plan: &Plan) -> Result<()> {
             control::attach(&guest, SWAP, "preswap")?;
         }
         job.checked()?;
-        job.order(Order::Churn)?;
         if plan.filter {
+            job.order(Order::Churn)?;
             let pages = daemon.stats()?.number("/vms/vm0/persistent_pages")?;
             println!("round {round}: {pages} pages are with the daemon");
             ensure!(pages > SOME, "the daemon has only {pages} pages");
@@ -85,7 +85,6 @@ pub(super) fn run(plan: &Plan) -> Result<()> {
         // At last it is swapped off with its filter on it.
         control::attach(&guest, SWAP, "preswap")?;
         job.order(Order::Churn)?;
-        job.order(Order::Verify)?;
     }
     job.end()?;
     guest.run(&format!("swapoff {SWAP}"))?;

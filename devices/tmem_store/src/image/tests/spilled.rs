@@ -46,11 +46,11 @@ impl Spilling {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     /// Wherever pages are, what is made anew has those that were there.
     #[test]
-    fn every_cut_is_a_state_that_was_there(steps in prop::collection::vec(step(), 1..60)) {
+    fn every_cut_is_a_state_that_was_there(steps in prop::collection::vec(step(), 1..40)) {
         let mut spilling = Spilling::new();
         spilling.world.store.arena().journal().begin();
         let mut memory = Memory::default();
