@@ -45,6 +45,7 @@ const SAID: Duration = Duration::from_secs(60);
 const OURS: &[&str] = &["tmem", "virtio", "swap", "I/O error", "Out of memory"];
 
 #[test]
+#[ignore = "as two guests: cargo xtask soak --guests --kills N"]
 fn a_guest_notices_nothing() -> Result<()> {
     kills(&["restarted"], Module::PLAIN)
 }

@@ -70,7 +70,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     if let Some(kills) = options.kills {
         let mut tests = if options.guests {
             let mut tests = e2e::tests(Profile::Dev, Some("restart::"))?;
-            tests.arg("--nocapture");
+            tests.args(["--include-ignored", "--nocapture"]);
             tests
         } else {
             daemon_test("conformance", "restart::")

@@ -199,6 +199,7 @@ pub(super) const CYCLE: &str = "tmemctl attach $1 --kind precache >/dev/null; \
                                 tmemctl detach $1 >/dev/null; tmemctl detach $2 >/dev/null";
 
 #[test]
+#[ignore = "a control: cargo xtask e2e without_a_filter --ignored"]
 fn without_a_filter_nothing_seems_to_leak() -> Result<()> {
     run("bare-stress", 20, "busybox usleep 100000", false)
 }
