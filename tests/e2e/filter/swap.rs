@@ -117,7 +117,7 @@ fn without_a_filter_a_swap_partition_keeps_every_page() -> Result<()> {
 fn a_swap_partition_in_use_gets_a_filter_and_loses_it_again() -> Result<()> {
     run(&Plan {
         name: "preswap",
-        mib: 192,
+        mib: 128,
         rounds: 1,
         filter: true,
     })
