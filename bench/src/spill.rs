@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use tmem_store::{
-    Client, ClientConfig, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, SpillArea,
-    Store, StoreConfig,
-};
+use tmem_store::{Client, Get, ObjectId, PAGE_SIZE, Page, Pool, SpillArea, Store, StoreConfig};
 
 use crate::corpus::{Corpus, is_same_filled};
 use crate::report::Report;
 use crate::samples::{Samples, median};
+use crate::store::persistent;
 
 const OBJECT: ObjectId = [5; 24];
 
@@ -105,11 +103,8 @@ fn one_sort(args: &Args, sort: &str, pages: &[Page], report: &mut Report) -> Res
 }
 
 fn fill(config: StoreConfig, pages: &[&Page]) -> Result<Filled> {
-    let store = Store::new(config)?;
+    let (store, client, pool) = persistent(config)?;
     let background = store.start_compressor()?;
-    let client = store.add_client(ClientConfig::new("bench", u64::MAX))?;
-    client.create_pool(0, PoolConfig::new(PoolKind::Persistent))?;
-    let pool = client.pool(0).context("the store lost its pool")?;
     let count = PUT / PAGE_SIZE;
     let start = Instant::now();
     for (index, page) in (0..).zip(pages.iter().cycle().take(count)) {

@@ -64,8 +64,8 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     let varied: Vec<&Page> = pages.iter().filter(|page| !is_same_filled(page)).collect();
     // One compresses at once, as beside the codecs; the other has room for all
     // pages to wait, and compresses them in the background, and between the rounds.
-    let (_, client, pool) = persistent(0)?;
-    let (later, _client, waiting) = persistent((pages.len() * PAGE_SIZE) as u64)?;
+    let (_, client, pool) = deferring(0)?;
+    let (later, _client, waiting) = deferring((pages.len() * PAGE_SIZE) as u64)?;
     let _background = later.start_compressor()?;
     let zram = Zram::create(varied.len());
     let mut times = Times::default();
@@ -111,11 +111,14 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
 }
 
 /// A store whose pages may wait up to this many bytes, and a pool of it.
-fn persistent(deferred_limit: u64) -> Result<(Store, Client, Pool)> {
-    let memory_limit = 4 << 30;
-    let store =
-        Store::new(StoreConfig::with_limit(memory_limit).with_deferred_limit(deferred_limit))?;
-    let client = store.add_client(ClientConfig::new("bench", memory_limit).with_max_pools(1))?;
+fn deferring(deferred_limit: u64) -> Result<(Store, Client, Pool)> {
+    persistent(StoreConfig::with_limit(4 << 30).with_deferred_limit(deferred_limit))
+}
+
+/// A store, a client that may have all of it, and a pool of the client's.
+pub(crate) fn persistent(config: StoreConfig) -> Result<(Store, Client, Pool)> {
+    let store = Store::new(config)?;
+    let client = store.add_client(ClientConfig::new("bench", u64::MAX).with_max_pools(1))?;
     let config = PoolConfig::new(PoolKind::Persistent);
     client.create_pool(0, config)?;
     let Some(pool) = client.pool(0) else {
