@@ -2,10 +2,14 @@
 //! A file or block device for pages that memory has no room for. What is in it is for others to say.
 
 use crate::types::PAGE_SIZE;
+use crate::words;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
+use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -58,13 +62,35 @@ pub enum SpillError {
 }
 
 /// Memory as direct I/O wants it.
+#[derive(Debug)]
 #[repr(align(4096))]
-struct Block([u8; PAGE_SIZE]);
+pub(crate) struct Aligned<const N: usize>([u8; N]);
+
+impl<const N: usize> Aligned<N> {
+    /// Zeros.
+    pub(crate) const fn new() -> Self {
+        Self([0; N])
+    }
+}
+
+impl<const N: usize> Deref for Aligned<N> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<const N: usize> DerefMut for Aligned<N> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
 
 /// A file or block device that a store may spill to. Nobody else uses it as one meanwhile.
 #[derive(Debug)]
 pub struct SpillArea {
-    file: OwnedFd,
+    file: File,
     path: PathBuf,
     bytes: u64,
     /// Reads begin and end at multiples of so many bytes, at most a page.
@@ -76,7 +102,6 @@ pub struct SpillArea {
 /// and a checksum of these.
 const MAGIC: u64 = u64::from_le_bytes(*b"tmemspil");
 const VERSION: u64 = 1;
-const WORDS: usize = 4;
 
 impl SpillArea {
     /// Bytes that an area is a multiple of. The first of them are its own.
@@ -139,7 +164,7 @@ impl SpillArea {
             path: path.into(),
             bytes,
             align: align(&file),
-            file,
+            file: file.into(),
             identity: AtomicU64::new(0),
         };
         // Before anything is changed: it may be somebody's.
@@ -183,24 +208,21 @@ impl SpillArea {
 
     /// The identity of an area that is there; `None` if there are zeros.
     fn known(&self) -> Result<Option<u64>, SpillError> {
-        let mut block = Block([0; PAGE_SIZE]);
+        let mut block = Aligned::<PAGE_SIZE>::new();
         let mut is_empty = true;
         for start in (0..Self::UNIT).step_by(PAGE_SIZE) {
-            self.read(start, &mut block.0)
-                .map_err(|source| SpillError::System {
-                    action: "read",
-                    path: self.path.clone(),
-                    source,
-                })?;
-            let mut words = block.0.as_chunks::<8>().0.iter();
-            let head: [u64; WORDS] =
-                std::array::from_fn(|_| words.next().map_or(0, |word| u64::from_le_bytes(*word)));
-            let [magic, version, identity, sum] = head;
-            let is_ours = magic == MAGIC && sum == crc([magic, version, identity]);
+            let read = self.read(start, &mut block);
+            read.map_err(|source| SpillError::System {
+                action: "read",
+                path: self.path.clone(),
+                source,
+            })?;
+            let [magic, version, identity, sum] = words::first(&block);
+            let is_ours = magic == MAGIC && sum == words::crc(&[magic, version, identity]);
             if start == 0 && is_ours && version == layout() {
                 return Ok(Some(identity));
             }
-            is_empty &= block.0.iter().all(|byte| *byte == 0);
+            is_empty &= block.iter().all(|byte| *byte == 0);
         }
         if is_empty {
             return Ok(None);
@@ -223,40 +245,21 @@ impl SpillArea {
         let mut random = [0; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let identity = u64::from_le_bytes(random);
-        let words = [MAGIC, layout(), identity];
-        let mut block = Block([0; PAGE_SIZE]);
-        let all = words.into_iter().chain([crc(words)]);
-        for (to, word) in block.0.as_chunks_mut::<8>().0.iter_mut().zip(all) {
-            *to = word.to_le_bytes();
-        }
-        self.write(0, &block.0)?;
+        let sum = words::crc(&[MAGIC, layout(), identity]);
+        let mut block = Aligned::<PAGE_SIZE>::new();
+        words::put(&mut block, &[MAGIC, layout(), identity, sum]);
+        self.write(0, &block)?;
         Ok(identity)
     }
 
     /// Reads bytes from `start` on.
     pub(crate) fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let mut done = 0;
-        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let at = start + done as u64;
-            match rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, &mut *rest, at))? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => done += read,
-            }
-        }
-        Ok(())
+        self.file.read_exact_at(bytes, start)
     }
 
     /// Writes bytes from `start` on.
     pub(crate) fn write(&self, start: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut done = 0;
-        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            let at = start + done as u64;
-            match rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.file, rest, at))? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => done += written,
-            }
-        }
-        Ok(())
+        self.file.write_all_at(bytes, start)
     }
 }
 
@@ -305,12 +308,4 @@ fn align(file: &OwnedFd) -> usize {
 /// The version, and what slots are large.
 fn layout() -> u64 {
     VERSION | SpillArea::UNIT << 32
-}
-
-fn crc(words: [u64; WORDS - 1]) -> u64 {
-    let mut crc = crc32fast::Hasher::new();
-    for word in words {
-        crc.update(&word.to_le_bytes());
-    }
-    crc.finalize().into()
 }

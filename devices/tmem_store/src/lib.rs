@@ -30,7 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Layers, each knowing only those before it: `types`, `area` (a file or
+//! Layers, each knowing only those before it: `types`, `words`, `area` (a file or
 //! device to spill to), `config`, `stats`; `tier` (page memory, and what is spilled) and `codec`; `index` and `budget` (who may hold how much); `pool`;
 //! `reclaim` (who gives up); `handle`, `client`, `store`, `compressor` and `image`. The lock
 //! order stands in `store`.
@@ -54,6 +54,7 @@ mod store;
 mod sync;
 mod tier;
 mod types;
+mod words;
 
 pub use area::{SpillArea, SpillError};
 pub use client::Client;

@@ -165,12 +165,12 @@ pub enum Error {
     Damaged,
     /// Page memory that an earlier store has left has another layout.
     #[error(
-        "page memory of an earlier store has layout version {found}, and this one reads version {known}; start anew"
+        "page memory of an earlier store has layout version {found}, and this one reads versions up to {known}; start anew"
     )]
     OtherVersion {
         /// The version that it has.
         found: u32,
-        /// The one that can be read.
+        /// The newest that can be read.
         known: u32,
     },
     /// Pages that an earlier store has left are in a spill area that was not given.

@@ -18,8 +18,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tmem_store::{
-    Client, ClientConfig, Error, Get, Identity, PAGE_SIZE, Page, PageMemory, Pool, PoolConfig,
-    PoolKind, Recovery, Refused, SpillArea, SpillError, Store, StoreConfig,
+    Client, ClientConfig, Error, Get, Identity, ObjectId, PAGE_SIZE, Page, PageMemory, Pool,
+    PoolConfig, PoolKind, Put, Recovery, Refused, SpillArea, SpillError, Store, StoreConfig,
 };
 
 const WHO: Identity = Identity::new([9; 16]);
@@ -49,6 +49,10 @@ fn config(path: &Path, size: u64) -> StoreConfig {
 fn world(spill: u64) -> World {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spill");
+    world_of(dir, path, spill)
+}
+
+fn world_of(dir: TempDir, path: PathBuf, spill: u64) -> World {
     let config = config(&path, spill);
     let store = Store::new(config.clone()).unwrap();
     let client = store.add_client(client_config()).unwrap();
@@ -122,6 +126,29 @@ fn fill(pool: &Pool, pages: u64) {
     }
 }
 
+/// Replaces pages at random, `times` in all, and compares every one in the end.
+fn overwritten(
+    pool: &Pool,
+    pages: u64,
+    times: u64,
+    put: impl Fn(&Pool, &ObjectId, u64, &Page) -> Put,
+) {
+    let mut seeds: BTreeMap<u64, u64> = (0..pages).map(|index| (index, index)).collect();
+    let mut random = 1_u64;
+    for nth in 0..times {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let (index, seed) = ((random >> 33) % pages, pages + nth);
+        let put = put(pool, &OBJECT, index, &page(seed));
+        assert_eq!(put.result, Ok(()), "overwrite {nth} of {pages}");
+        seeds.insert(index, seed);
+    }
+    for (index, seed) in seeds {
+        holds(pool, index, seed);
+    }
+}
+
 #[test]
 fn ten_times_the_memory_is_kept_and_read_back() {
     let world = world(64 * MIB);
@@ -159,23 +186,7 @@ fn a_sparse_area_is_cleaned_when_slots_are_short() {
     let world = world(48 * MIB);
     let pool = world.pool();
     fill(&pool, MANY);
-    let mut seeds: BTreeMap<u64, u64> = (0..MANY).map(|index| (index, index)).collect();
-    let mut random = 1_u64;
-    for nth in 0..3 * MANY {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let (index, seed) = ((random >> 33) % MANY, MANY + nth);
-        assert_eq!(
-            pool.put(&OBJECT, index, &page(seed)).result,
-            Ok(()),
-            "{nth}"
-        );
-        seeds.insert(index, seed);
-    }
-    for (index, seed) in seeds {
-        holds(&pool, index, seed);
-    }
+    overwritten(&pool, MANY, 3 * MANY, Pool::put);
     assert_eq!(world.store.stats().spill_write_errors, 0);
 }
 
@@ -265,20 +276,7 @@ fn at_the_quota_pages_can_be_overwritten_for_ever() {
     while pool.put_or_keep(&OBJECT, kept, &page(kept)).result == Ok(()) {
         kept += 1;
     }
-    let mut seeds: BTreeMap<u64, u64> = (0..kept).map(|index| (index, index)).collect();
-    let mut random = 1_u64;
-    for nth in 0..4 * kept {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let (index, seed) = ((random >> 33) % kept, kept + nth);
-        let put = pool.put_or_keep(&OBJECT, index, &page(seed));
-        assert_eq!(put.result, Ok(()), "overwrite {nth} of {kept}");
-        seeds.insert(index, seed);
-    }
-    for (index, seed) in seeds {
-        holds(&pool, index, seed);
-    }
+    overwritten(&pool, kept, 4 * kept, Pool::put_or_keep);
     let stats = world.client.stats();
     assert!(stats.held_bytes <= 16 * MIB + MIB / 2, "{stats:?}");
 }
@@ -363,6 +361,29 @@ fn a_restart_without_the_area_is_refused() {
     });
 }
 
+#[test]
+fn a_restart_may_find_the_area_larger() {
+    let world = world(64 * MIB);
+    fill(&world.pool(), MANY);
+    let (_dir, recovery) = world.restart(|_, path| {
+        // The other daemon's lock went with it.
+        let larger = path.with_extension("larger");
+        std::fs::copy(path, &larger).unwrap();
+        config(&larger, 96 * MIB)
+    });
+    let mut recovery = recovery.unwrap();
+    let client = recovery.client(WHO, client_config()).unwrap();
+    let pool = client.pool(0).unwrap();
+    for index in 0..MANY {
+        holds(&pool, index, index);
+    }
+    let stats = recovery.store().stats();
+    assert_eq!(stats.spill_size_bytes, 96 * MIB - (128 << 10));
+    pool.flush(&OBJECT, 0, u64::MAX);
+    let stats = recovery.store().stats();
+    assert_eq!(stats.spill_free_bytes, stats.spill_size_bytes);
+}
+
 /// Flips a bit of each block of the area, but of its first slot.
 fn damage(path: &Path) {
     let file = std::fs::OpenOptions::new()
@@ -407,21 +428,10 @@ fn a_flipped_bit_is_never_read_as_a_page() {
     assert!(matches!(client, Err(Error::Damaged)), "{client:?}");
 }
 
-/// A file that is opened by its descriptor's path, and what may be done with it later.
+/// With a file that is opened by its descriptor's path.
 fn with_file(file: &impl AsFd) -> World {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let config = config(Path::new(&path), 64 * MIB);
-    let store = Store::new(config.clone()).unwrap();
-    let client = store.add_client(client_config()).unwrap();
-    let pool = PoolConfig::new(PoolKind::Persistent);
-    client.create_pool(0, pool).unwrap();
-    World {
-        dir: tempfile::tempdir().unwrap(),
-        path: path.into(),
-        config,
-        store,
-        client,
-    }
+    world_of(tempfile::tempdir().unwrap(), path.into(), 64 * MIB)
 }
 
 #[test]
@@ -477,6 +487,30 @@ fn an_area_that_cannot_be_read_any_more_loses_what_is_there_and_nothing_else() {
     holds(&pool, 0, 3);
     assert_eq!(pool.flush(&OBJECT, 0, u64::MAX), MANY);
     assert_eq!(world.store.stats().spilled_bytes, 0);
+}
+
+#[test]
+fn what_cannot_be_read_is_cleaned_once_at_most() {
+    let file = tempfile::tempfile().unwrap();
+    let world = with_file(&file);
+    let pool = world.pool();
+    fill(&pool, MANY);
+    // All slots are gone.
+    file.set_len(128 << 10).unwrap();
+    for index in (0..MANY).filter(|index| !index.is_multiple_of(3)) {
+        pool.flush(&OBJECT, index, 1);
+    }
+    let errors = || {
+        while world.store.demote_some() {}
+        world.store.stats().spill_read_errors
+    };
+    let segments = world.store.stats().spilled_bytes / (128 << 10);
+    for _ in 0..2 * segments {
+        errors();
+    }
+    let tried = errors();
+    assert!((1..=segments).contains(&tried), "{tried} of {segments}");
+    assert_eq!(errors(), tried);
 }
 
 #[test]

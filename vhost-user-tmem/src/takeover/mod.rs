@@ -105,7 +105,7 @@ impl Takeover {
         let why = match &recovered {
             Err(Error::Damaged) => Some("is damaged".to_owned()),
             Err(Error::OtherVersion { found, known }) => Some(format!(
-                "has layout version {found}, and this daemon reads version {known}"
+                "has layout version {found}, and this daemon reads versions up to {known}"
             )),
             _ => None,
         };

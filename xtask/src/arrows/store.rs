@@ -25,7 +25,9 @@ const MAY: &[(&str, &[&str])] = &[
 ];
 
 /// What every room may know.
-const BELOW: &[&str] = &["types", "area", "config", "stats", "counters", "sync"];
+const BELOW: &[&str] = &[
+    "types", "words", "area", "config", "stats", "counters", "sync",
+];
 
 fn room(module: &str) -> Option<&'static str> {
     let (room, _) = ROOMS

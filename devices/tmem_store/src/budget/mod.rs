@@ -155,7 +155,17 @@ impl Budget {
 
     /// What of the quota is left for memory.
     pub(super) fn memory_quota(&self) -> u64 {
-        self.quota().saturating_sub(self.log.spilled_bytes())
+        self.left_for_memory(self.quota())
+    }
+
+    /// What is left for memory of a limit for all that is held.
+    fn left_for_memory(&self, limit: u64) -> u64 {
+        limit.saturating_sub(self.log.spilled_bytes())
+    }
+
+    /// Bytes of memory held that cannot be appended to.
+    pub(crate) fn spent(&self) -> u64 {
+        self.memory().saturating_sub(self.log.room())
     }
 
     pub(crate) fn is_frozen(&self) -> bool {
@@ -203,8 +213,7 @@ impl Budget {
 
     /// Charges `bytes` for a page that may have such memory.
     fn charge_for(&self, room: Room, bytes: u64) -> Result<(), Shortage> {
-        let limit = self.limit_for(room);
-        let limit = limit.saturating_sub(self.log.spilled_bytes());
+        let limit = self.left_for_memory(self.limit_for(room));
         if !self.ledger.charge(limit, bytes) {
             return Err(Shortage::Client);
         }

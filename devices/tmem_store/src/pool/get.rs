@@ -52,7 +52,10 @@ impl Pages {
         let is_slow = is_spilled || pin.location().codec() == Some(Codec::Zstd);
         if again && get == Get::Hit && is_slow {
             // Whoever got it twice may get it again.
-            self.warm(&self.owner(key, nth), &pin, page);
+            let is_warm = self.warm(&self.owner(key, nth), &pin, page);
+            if is_warm && is_spilled {
+                self.budget.counters.promoted_pages.add(1);
+            }
         }
         self.budget.unpin(pin);
         get
@@ -74,24 +77,15 @@ impl Pages {
         get
     }
 
-    /// Keeps a page in what is fast to decode, if there is room. As long as its entry is
-    /// pinned, no newer page can be in the same place.
-    fn warm(&self, owner: &Owner<'_>, old: &Pin, page: &Page) {
+    /// Keeps a page in what is fast to decode, if there is room; whether it does. As long as its
+    /// entry is pinned, no newer page can be in the same place.
+    fn warm(&self, owner: &Owner<'_>, old: &Pin, page: &Page) -> bool {
         codec::compress(page, |payload| {
-            let is_spilled = self.budget.store.arena.is_spilled(old.location());
             let charge = |bytes| self.budget.charge(bytes);
-            let new = self
-                .budget
-                .append(Temperature::Warm, owner, payload, charge);
-            let Ok(new) = new else {
-                return;
-            };
-            match self.move_entry(owner, old.location(), new, false) {
-                Ok(()) if is_spilled => self.budget.counters.promoted_pages.add(1),
-                Ok(()) => {}
-                Err(new) => self.budget.free_entry(new),
-            }
-        });
+            let new = (old.location(), payload);
+            let kept = self.append_instead(Temperature::Warm, owner, new, false, charge);
+            kept.is_ok_and(|bytes| bytes > 0)
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, T
 
 use crate::budget::{Budget, Shortage, charge};
 use crate::index::{BLOCK_PAGES, Key, SHARDS, Seed, Shard, split};
-use crate::tier::{Content, Entry, EntryRef, Location, Owner, PoolTag};
+use crate::tier::{Content, Entry, EntryRef, Location, Owner, Payload, PoolTag, Temperature};
 use crate::types::PoolKind;
 
 /// The pages of a pool: its index, and what they are charged to.
@@ -280,6 +280,28 @@ impl Pages {
         self.credit_self(more);
         counters.no_longer_as(&new);
         Err(new)
+    }
+
+    /// Keeps `payload` in a new place in memory instead of the entry at `old` of a page, as
+    /// [`Pages::move_entry`] does; `charge` is asked for the memory that it takes. Bytes of the new
+    /// entry, 0 if it is not kept.
+    pub(crate) fn append_instead(
+        &self,
+        temperature: Temperature,
+        owner: &Owner<'_>,
+        (old, payload): (Location, Payload<'_>),
+        patient: bool,
+        charge: impl FnMut(u64) -> Result<(), Shortage>,
+    ) -> Result<u64, Shortage> {
+        let new = self.budget.append(temperature, owner, payload, charge)?;
+        let bytes = new.footprint() as u64;
+        match self.move_entry(owner, old, new, patient) {
+            Ok(()) => Ok(bytes),
+            Err(new) => {
+                self.budget.free_entry(new);
+                Ok(0)
+            }
+        }
     }
 
     /// Whether the entry at `location` is what is kept of a page, and was used since this

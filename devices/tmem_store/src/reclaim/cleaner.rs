@@ -10,7 +10,8 @@ use super::demote::Demotion;
 use super::{Effort, Member, Reclaimer};
 use crate::budget::{LOAN, Shortage};
 use crate::codec;
-use crate::sync::{MutexGuard, PoisonError, TryLockError};
+use crate::pool::Pages;
+use crate::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use crate::tier::{
     LARGEST, Location, Moved, Owner, PIECE, Payload, PoolTag, SEGMENT, Temperature, Victim,
 };
@@ -19,7 +20,7 @@ use crate::types::ObjectId;
 /// What came of cleaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cleaned {
-    /// Memory came back.
+    /// Memory came back, or room in the spill area.
     Memory,
     /// Somebody else is at it, or reads what is to come back.
     Busy,
@@ -28,7 +29,7 @@ pub(crate) enum Cleaned {
 }
 
 impl Cleaned {
-    fn memory(came: bool) -> Self {
+    pub(super) fn memory(came: bool) -> Self {
         if came { Self::Memory } else { Self::Nothing }
     }
 
@@ -63,11 +64,14 @@ struct Loan<'a> {
     bytes: u64,
 }
 
+/// Pools and objects that a victim names, by number.
+#[derive(Debug, Default)]
+pub(super) struct Names(Vec<Option<(PoolTag, ObjectId)>>);
+
 /// What a client's cleaner remembers while it works.
 #[derive(Debug, Default)]
 pub(super) struct Cleaner {
-    /// Pools and objects that the victim names, by number.
-    names: Vec<Option<(PoolTag, ObjectId)>>,
+    pub(super) names: Names,
     pub(super) demotion: Demotion,
 }
 
@@ -120,6 +124,20 @@ impl Member {
         came
     }
 
+    /// The client's cleaner, unless somebody else has it; the `patient` wait until they are done.
+    pub(super) fn try_cleaner(&self, patient: bool) -> Option<MutexGuard<'_, Cleaner>> {
+        match self.cleaner.try_lock() {
+            Ok(cleaner) => Some(cleaner),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                if patient {
+                    drop(self.cleaner.lock());
+                }
+                None
+            }
+        }
+    }
+
     /// Cleans a segment. Only the `patient` wait for locks.
     pub(crate) fn clean(&self, effort: &mut Effort, patient: bool) -> Cleaned {
         let least = if effort.is_thorough() {
@@ -132,20 +150,15 @@ impl Member {
         }
         // One at a time: each needs memory before it gives some back. Who waits gets
         // what the one before gave back.
-        let mut cleaner = match self.cleaner.try_lock() {
-            Ok(cleaner) => cleaner,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                if !patient {
-                    return Cleaned::Busy;
-                }
-                drop(self.cleaner.lock());
-                return Cleaned::Memory;
-            }
+        let Some(mut cleaner) = self.try_cleaner(patient) else {
+            return if patient {
+                Cleaned::Memory
+            } else {
+                Cleaned::Busy
+            };
         };
         let arena = self.budget.arena();
-        let spent = || self.budget.held().saturating_sub(self.budget.log.room());
-        let before = spent();
+        let before = self.budget.spent();
         let victim = self
             .budget
             .log
@@ -159,12 +172,12 @@ impl Member {
                 self.budget.log.victim(arena, least, effort.moves())
             });
         let Some(victim) = victim else {
-            return Cleaned::memory(spent() < before);
+            return Cleaned::memory(self.budget.spent() < before);
         };
         let Evacuated { is_read, .. } =
             self.evacuate(&mut cleaner, victim, How::AsTheyAre, effort, patient);
         self.budget.counters.cleaned_segments.add(1);
-        match Cleaned::memory(spent() < before) {
+        match Cleaned::memory(self.budget.spent() < before) {
             Cleaned::Nothing if is_read => Cleaned::Busy,
             cleaned => cleaned,
         }
@@ -181,15 +194,34 @@ impl Member {
     ) -> Evacuated {
         let arena = self.budget.arena();
         let mut loan = Loan::default();
-        let (mut at, mut pages) = (0, 0);
-        cleaner.forget_names();
-        while let Some(entry) = self.budget.log.next(arena, &victim, &mut at) {
+        let mut pages = 0;
+        self.each_page(&mut cleaner.names, &victim, |location, owner| {
+            effort.moved();
+            let moved = self.move_entry(&victim, location, owner, how, &mut loan, patient);
+            pages += u64::from(moved);
+            moved
+        });
+        let is_read = self.budget.log.is_only_read(arena, &victim);
+        self.repay(self.budget.log.done(arena, victim), loan.bytes);
+        Evacuated { pages, is_read }
+    }
+
+    /// Visits the pages in a victim, with where each entry is and whose it is, for as long as
+    /// `visit` wants more. Whether nothing is left that could not be read.
+    pub(super) fn each_page(
+        &self,
+        names: &mut Names,
+        victim: &Victim,
+        mut visit: impl FnMut(Location, &Owner<'_>) -> bool,
+    ) -> bool {
+        let mut at = 0;
+        names.forget();
+        while let Some(entry) = self.budget.log.next(self.budget.arena(), victim, &mut at) {
             match entry {
                 Moved::Other => {}
-                Moved::Name(name, pool, object) => cleaner.name(name, pool, object),
+                Moved::Name(name, pool, object) => names.add(name, pool, object),
                 Moved::Page(location, name, index) => {
-                    effort.moved();
-                    let Some((pool, object)) = cleaner.named(name) else {
+                    let Some((pool, object)) = names.get(name) else {
                         continue;
                     };
                     let owner = Owner {
@@ -197,16 +229,19 @@ impl Member {
                         object: &object,
                         index,
                     };
-                    if !self.move_entry(&victim, location, &owner, how, &mut loan, patient) {
-                        break;
+                    if !visit(location, &owner) {
+                        return true;
                     }
-                    pages += 1;
                 }
             }
         }
-        let is_read = self.budget.log.is_only_read(arena, &victim);
-        self.repay(self.budget.log.done(arena, victim), loan.bytes);
-        Evacuated { pages, is_read }
+        victim.ends_at(at)
+    }
+
+    /// The pool with this tag, if it is still there.
+    pub(super) fn pool_of(&self, tag: PoolTag) -> Option<Arc<Pages>> {
+        let pool = self.pools().get(&tag.id()).cloned();
+        pool.filter(|pool| pool.tag() == tag)
     }
 
     /// Moves an entry if its page is still kept there; `false` if there is no memory
@@ -220,8 +255,7 @@ impl Member {
         loan: &mut Loan<'a>,
         patient: bool,
     ) -> bool {
-        let pool = self.pools().get(&owner.pool.id()).cloned();
-        let Some(pool) = pool.filter(|pool| pool.tag() == owner.pool) else {
+        let Some(pool) = self.pool_of(owner.pool) else {
             return true;
         };
         let Some(payload) = self.budget.arena().of_victim(victim, location) else {
@@ -229,15 +263,9 @@ impl Member {
         };
         let mut place = |temperature, payload: Payload<'_>| {
             let charge = |bytes| self.charge_from(bytes, how, loan);
-            let Ok(new) = self.budget.append(temperature, owner, payload, charge) else {
-                return None;
-            };
-            let len = new.footprint() as u64;
-            match pool.move_entry(owner, location, new, patient) {
-                Ok(()) => return Some(len),
-                Err(new) => self.budget.free_entry(new),
-            }
-            Some(0)
+            let new = (location, payload);
+            let appended = pool.append_instead(temperature, owner, new, patient, charge);
+            appended.ok()
         };
         let moved = match how {
             How::AsTheyAre if victim.is_recompressed() => place(Temperature::Recompressed, payload),
@@ -293,25 +321,25 @@ impl Member {
     }
 }
 
-impl Cleaner {
+impl Names {
     /// Another victim is looked through.
-    pub(super) fn forget_names(&mut self) {
-        self.names.clear();
-        self.names.reserve(64);
+    fn forget(&mut self) {
+        self.0.clear();
+        self.0.reserve(64);
     }
 
-    pub(super) fn name(&mut self, name: u16, pool: PoolTag, object: ObjectId) {
+    fn add(&mut self, name: u16, pool: PoolTag, object: ObjectId) {
         let at = usize::from(name);
-        if self.names.len() <= at {
-            self.names.resize(at + 1, None);
+        if self.0.len() <= at {
+            self.0.resize(at + 1, None);
         }
-        if let Some(place) = self.names.get_mut(at) {
+        if let Some(place) = self.0.get_mut(at) {
             *place = Some((pool, object));
         }
     }
 
-    pub(super) fn named(&self, name: u16) -> Option<(PoolTag, ObjectId)> {
-        *self.names.get(usize::from(name))?
+    fn get(&self, name: u16) -> Option<(PoolTag, ObjectId)> {
+        *self.0.get(usize::from(name))?
     }
 }
 

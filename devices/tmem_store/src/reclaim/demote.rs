@@ -7,14 +7,14 @@
 //!
 //! Ephemeral pages are evicted instead, and pages of one repeated word stay: they take next to nothing.
 
-use super::cleaner::Cleaner;
+use super::cleaner::{Cleaned, Cleaner};
 use super::{Effort, Member, Reclaimer};
 use crate::budget::Shortage;
 use crate::pool::Pages;
-use crate::sync::{Arc, TryLockError};
+use crate::sync::Arc;
 use crate::tier::{
-    Codec, Location, Moved, Owner, Payload, PoolTag, SEGMENT, SpillDraft, SpillPlace, Spilled,
-    Stub, Temperature, Victim,
+    Codec, Location, Owner, Payload, SEGMENT, SpillDraft, SpillPlace, Spilled, Stub, Temperature,
+    Victim,
 };
 use crate::types::{ObjectId, PoolKind};
 use std::io::ErrorKind;
@@ -37,20 +37,6 @@ const HALF_EMPTY: u32 = SEGMENT_BYTES / 2;
 /// Least dead bytes of one that is cleaned when its client's quota is used up.
 const LEAST: u32 = SEGMENT_BYTES / 32;
 
-/// Looks that a demotion costs, most of them for its write.
-const LOOKS: u32 = 64;
-
-/// What came of a demotion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Demoted {
-    /// Memory came back, or slots.
-    Some,
-    /// Somebody else is at it.
-    Busy,
-    /// There is nothing to be demoted, or nowhere to demote it to.
-    Nothing,
-}
-
 /// A page that is about to be demoted.
 #[derive(Debug)]
 struct Pending {
@@ -68,6 +54,23 @@ pub(super) struct Demotion {
     pending: Vec<Pending>,
 }
 
+/// What came of copying the entries of a victim.
+#[derive(Clone, Copy, Debug)]
+struct Gathered {
+    /// There is room for more.
+    has_room: bool,
+    /// As far as it was looked, entries are as they were written.
+    is_whole: bool,
+}
+
+impl Gathered {
+    /// Nothing could be read.
+    const UNREAD: Self = Self {
+        has_room: true,
+        is_whole: false,
+    };
+}
+
 /// From where entries are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -79,37 +82,29 @@ enum Source {
 
 impl Member {
     /// Moves a segment's worth of entries to the spill area. Only the `patient` wait for locks.
-    fn demote(&self, source: Source, patient: bool) -> Demoted {
-        let mut cleaner = match self.cleaner.try_lock() {
-            Ok(cleaner) => cleaner,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                if patient {
-                    drop(self.cleaner.lock());
-                }
-                return Demoted::Busy;
-            }
+    fn demote(&self, source: Source, patient: bool) -> Cleaned {
+        let Some(mut cleaner) = self.try_cleaner(patient) else {
+            return Cleaned::Busy;
         };
         let arena = self.budget.arena();
         let draft = cleaner.demotion.draft.take();
         let mut draft = draft.unwrap_or_else(SpillDraft::new);
         draft.begin(arena);
-        let spent = || self.budget.memory().saturating_sub(self.budget.log.room());
-        let before = spent();
+        let before = self.budget.spent();
         let mut victims = Vec::with_capacity(SOURCES);
         for _ in 0..LOOKED_THROUGH {
             let Some(victim) = self.source(source) else {
                 break;
             };
             let gathered = cleaner.demotion.pending.len();
-            let has_room = self.gather(&mut cleaner, &victim, &mut draft, patient);
+            let found = self.gather(&mut cleaner, &victim, &mut draft, patient);
             if cleaner.demotion.pending.len() > gathered {
-                victims.push(victim);
+                victims.push((victim, found));
             } else {
                 // What was in it is gone, or elsewhere in memory.
-                self.budget.credit_some(self.budget.log.done(arena, victim));
+                self.give_back(victim, found);
             }
-            if !has_room || victims.len() == SOURCES {
+            if !found.has_room || victims.len() == SOURCES {
                 break;
             }
         }
@@ -117,8 +112,8 @@ impl Member {
         let spilled = self.write(&mut cleaner, &mut draft, cleans, patient);
         cleaner.demotion.pending.clear();
         cleaner.demotion.draft = Some(draft);
-        for victim in victims {
-            self.budget.credit_some(self.budget.log.done(arena, victim));
+        for (victim, found) in victims {
+            self.give_back(victim, found);
         }
         let is_written = spilled.is_some();
         if let Some(spilled) = spilled {
@@ -126,26 +121,19 @@ impl Member {
                 .credit_some(self.budget.log.seal_spilled(arena, spilled));
         }
         // Also if nothing was written: ephemeral pages may be gone.
-        if is_written || spent() < before {
-            Demoted::Some
-        } else {
-            Demoted::Nothing
-        }
+        Cleaned::memory(is_written || self.budget.spent() < before)
     }
 
     /// Moves entries of sparse segments in the area together, because the quota is used up; whether it
     /// is worth trying again.
     pub(super) fn clean_spilled(&self, effort: &mut Effort) -> bool {
-        if self.budget.log.spilled_dead() < SEGMENT as u64 || !effort.look() {
+        if self.budget.log.spilled_dead() < SEGMENT as u64 || !effort.write() {
             return false;
         }
-        for _ in 0..LOOKS {
-            effort.look();
-        }
         match self.demote(Source::Area(LEAST), true) {
-            Demoted::Some => true,
-            Demoted::Busy => effort.wait(),
-            Demoted::Nothing => false,
+            Cleaned::Memory => true,
+            Cleaned::Busy => effort.wait(),
+            Cleaned::Nothing => false,
         }
     }
 
@@ -163,78 +151,65 @@ impl Member {
             Source::Area(least) => match log.sparse_spilled(arena, least) {
                 Ok(victim) => victim,
                 Err(unread) => {
-                    self.budget.counters.spill_read_errors.add(1);
-                    self.budget.credit_some(log.done(arena, unread));
+                    self.give_back(unread, Gathered::UNREAD);
                     None
                 }
             },
         }
     }
 
-    /// Copies the entries of a victim; whether there is room for more.
+    /// Gives a victim back. What cannot be read is not tried again.
+    fn give_back(&self, victim: Victim, found: Gathered) {
+        let (arena, log) = (self.budget.arena(), &self.budget.log);
+        let bytes = if found.is_whole || victim.is_in_memory() {
+            log.done(arena, victim)
+        } else {
+            self.budget.counters.spill_read_errors.add(1);
+            log.leave(arena, victim)
+        };
+        self.budget.credit_some(bytes);
+    }
+
+    /// Copies the entries of a victim.
     fn gather(
         &self,
         cleaner: &mut Cleaner,
         victim: &Victim,
         draft: &mut SpillDraft,
         patient: bool,
-    ) -> bool {
+    ) -> Gathered {
         let arena = self.budget.arena();
-        let mut at = 0;
-        cleaner.forget_names();
-        while let Some(entry) = self.budget.log.next(arena, victim, &mut at) {
-            let (location, name, index) = match entry {
-                Moved::Other => continue,
-                Moved::Name(name, pool, object) => {
-                    cleaner.name(name, pool, object);
-                    continue;
-                }
-                Moved::Page(location, name, index) => (location, name, index),
-            };
-            let Some((tag, object)) = cleaner.named(name) else {
-                continue;
-            };
-            let Some(pool) = self.pool_of(tag) else {
-                continue;
-            };
-            let owner = Owner {
-                pool: tag,
-                object: &object,
-                index,
+        let Cleaner { names, demotion } = cleaner;
+        let mut has_room = true;
+        let is_whole = self.each_page(names, victim, |location, owner| {
+            let Some(pool) = self.pool_of(owner.pool) else {
+                return true;
             };
             if pool.kind() == PoolKind::Ephemeral {
-                pool.evict_entry(&owner, location, patient);
-                continue;
+                pool.evict_entry(owner, location, patient);
+                return true;
             }
             let Some(payload) = arena.of_victim(victim, location) else {
-                continue;
+                return true;
             };
-            let stays = victim.is_in_memory() && self.stays(&pool, &owner, location, payload);
-            if stays && self.keep_in_memory(&pool, &owner, location, payload, patient) {
-                continue;
+            let stays = victim.is_in_memory() && stays(&pool, owner, location, payload);
+            if stays && self.keep_in_memory(&pool, owner, location, payload, patient) {
+                return true;
             }
-            let Some(new) = draft.push(&owner, payload) else {
+            let Some(new) = draft.push(owner, payload) else {
+                has_room = false;
                 return false;
             };
-            cleaner.demotion.pending.push(Pending {
+            demotion.pending.push(Pending {
                 pool,
-                object,
-                index,
+                object: *owner.object,
+                index: owner.index,
                 old: location,
                 new,
             });
-        }
-        true
-    }
-
-    fn pool_of(&self, tag: PoolTag) -> Option<Arc<Pages>> {
-        let pool = self.pools().get(&tag.id()).cloned();
-        pool.filter(|pool| pool.tag() == tag)
-    }
-
-    /// Whether a page is better kept in memory, if there is any.
-    fn stays(&self, pool: &Pages, owner: &Owner<'_>, at: Location, payload: Payload<'_>) -> bool {
-        payload.codec == Codec::Same || pool.was_used(owner, at) == Some(true)
+            true
+        });
+        Gathered { has_room, is_whole }
     }
 
     /// Moves an entry to another segment in memory; whether there was room.
@@ -250,16 +225,9 @@ impl Member {
             let charged = self.budget.charge_for_moving(bytes);
             charged.then_some(()).ok_or(Shortage::Store)
         };
-        let appended = self
-            .budget
-            .append(Temperature::Cold, owner, payload, charge);
-        let Ok(new) = appended else {
-            return false;
-        };
-        if let Err(new) = pool.move_entry(owner, old, new, patient) {
-            self.budget.free_entry(new);
-        }
-        true
+        let new = (old, payload);
+        let appended = pool.append_instead(Temperature::Cold, owner, new, patient, charge);
+        appended.is_ok()
     }
 
     /// Writes what was gathered, and has it kept instead of what it was copied from.
@@ -321,6 +289,11 @@ impl Member {
     }
 }
 
+/// Whether a page is better kept in memory, if there is any.
+fn stays(pool: &Pages, owner: &Owner<'_>, at: Location, payload: Payload<'_>) -> bool {
+    payload.codec == Codec::Same || pool.was_used(owner, at) == Some(true)
+}
+
 impl Reclaimer {
     /// Whether there is a spill area with room.
     pub(super) fn can_demote(&self) -> bool {
@@ -338,21 +311,18 @@ impl Reclaimer {
     /// Demotes pages because a put found no memory: those of whoever holds most for its weight.
     /// Whether it is worth trying again.
     pub(super) fn demote_for(&self, member: &Member, effort: &mut Effort) -> bool {
-        if !self.can_demote() || !effort.look() {
+        if !self.can_demote() || !effort.write() {
             return false;
         }
         let Some(other) = self.to_demote() else {
             return false;
         };
-        for _ in 0..LOOKS {
-            effort.look();
-        }
         let is_patient = effort.is_patient();
         let patient = |of: &Arc<Member>| is_patient || std::ptr::eq(member, Arc::as_ptr(of));
         match other.demote(Source::Memory, patient(&other)) {
-            Demoted::Some => true,
-            Demoted::Busy => effort.wait(),
-            Demoted::Nothing => self.clean_area(patient) && effort.wait(),
+            Cleaned::Memory => true,
+            Cleaned::Busy => effort.wait(),
+            Cleaned::Nothing => self.clean_area(patient) && effort.wait(),
         }
     }
 
@@ -366,7 +336,7 @@ impl Reclaimer {
             return cleaned;
         }
         let other = self.to_demote();
-        let demoted = other.is_some_and(|it| it.demote(Source::Memory, true) == Demoted::Some);
+        let demoted = other.is_some_and(|it| it.demote(Source::Memory, true) == Cleaned::Memory);
         demoted || cleaned
     }
 
@@ -375,7 +345,7 @@ impl Reclaimer {
     pub(crate) fn demote_now(&self) -> bool {
         let sources = [Source::Memory, Source::Area(SPARSE)];
         self.each_member().fold(false, |any, member| {
-            let demoted = sources.map(|source| member.demote(source, true) == Demoted::Some);
+            let demoted = sources.map(|source| member.demote(source, true) == Cleaned::Memory);
             demoted.contains(&true) || any
         })
     }
@@ -393,7 +363,7 @@ impl Reclaimer {
         self.each_member().any(|member| {
             let log = &member.budget.log;
             log.spilled_dead() >= (log.spilled_bytes() / 8).max(SEGMENT as u64)
-                && member.demote(Source::Area(least), patient(&member)) == Demoted::Some
+                && member.demote(Source::Area(least), patient(&member)) == Cleaned::Memory
         })
     }
 }

@@ -137,6 +137,15 @@ impl Effort {
         may
     }
 
+    /// Pays for a write to the spill area; whether it may be done.
+    pub(crate) fn write(&mut self) -> bool {
+        /// Looks that take as long.
+        const COST: u32 = 64;
+        let may = self.is_left();
+        self.looks = self.looks.saturating_sub(COST);
+        may
+    }
+
     /// Memory would be there, were it not for a thread that cleans or reads the client's own, or
     /// were deferred pages compressed. What others read is not slept for: they may be long about
     /// it.

@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 
 use super::MAX_SEGMENTS;
-use super::format::{ALIGN, Word, footprint};
+use super::format::{ALIGN, HEADER, Word, footprint};
 use super::owner::Codec;
 use super::spill::SegmentBlocks;
 use crate::counters::Form;
@@ -214,6 +214,11 @@ impl Victim {
 
     pub(super) fn segment(&self) -> u32 {
         self.segment
+    }
+
+    /// Whether no entry begins at `offset`, because all come before.
+    pub(crate) fn ends_at(&self, offset: usize) -> bool {
+        offset + HEADER > self.used
     }
 
     /// Bytes from the start of the segment that entries take.

@@ -33,6 +33,7 @@
 
 use super::owner::{Codec, PoolTag};
 use crate::types::{Identity, ObjectId, PAGE_SIZE};
+use crate::words;
 
 /// Bytes of an entry's header.
 pub(crate) const HEADER: usize = 16;
@@ -201,7 +202,7 @@ impl SegmentHeader {
         let identity = self.identity.to_words();
         let words = [Self::MAGIC, self.sequence, identity[0], identity[1]];
         let [a, b, c, d] = words;
-        [a, b, c, d, Self::crc(words)]
+        [a, b, c, d, words::crc(&words)]
     }
 
     /// `None` if the segment is free.
@@ -213,7 +214,7 @@ impl SegmentHeader {
         if first == 0 {
             return Ok(None);
         }
-        if first != Self::MAGIC || crc != Self::crc([first, sequence, high, low]) {
+        if first != Self::MAGIC || crc != words::crc(&[first, sequence, high, low]) {
             return Err(Damaged);
         }
         Ok(Some(Self {
@@ -227,11 +228,7 @@ impl SegmentHeader {
     /// # Errors
     /// See there.
     pub(crate) fn from_bytes(bytes: &[u8; Self::BYTES]) -> Result<Option<Self>, Damaged> {
-        let mut words = [0; Self::WORDS];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        Self::decode(words)
+        Self::decode(words::first(bytes))
     }
 
     /// The version of the layout of a segment that begins with these bytes, if it is another one.
@@ -242,14 +239,6 @@ impl SegmentHeader {
         let version = u32::from_le_bytes(*version);
         let is_other = *name == Self::NAME.to_le_bytes() && version != Self::VERSION;
         is_other.then_some(version)
-    }
-
-    fn crc(words: [u64; 4]) -> u64 {
-        let mut crc = crc32fast::Hasher::new();
-        for word in words {
-            crc.update(&word.to_le_bytes());
-        }
-        crc.finalize().into()
     }
 }
 
@@ -280,6 +269,15 @@ pub(crate) struct Extent {
     pub(crate) used: usize,
     /// Its names, by number.
     pub(crate) names: Vec<Name>,
+}
+
+/// A live entry that begins `bytes`: its words, and its payload. `None` if it is not as it was
+/// written at `place`.
+pub(super) fn live_entry(bytes: &[u8], place: Place) -> Option<(Word, u64, &[u8])> {
+    let [first, second] = words::first(bytes.get(..HEADER)?);
+    let word = Word::decode(first)?;
+    let payload = bytes.get(HEADER..HEADER + usize::from(word.len))?;
+    (first == word.live(place, second, payload)).then_some((word, second, payload))
 }
 
 /// Looks through the bytes of a used segment.

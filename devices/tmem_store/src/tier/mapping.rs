@@ -352,6 +352,24 @@ impl Mapping {
         Some(())
     }
 
+    /// Sets or clears bits of a word of a header, and leaves the others. What was stored and filled
+    /// before is there for who sees it. `None` if it is not mapped.
+    pub(super) fn mark(&self, segment: u32, offset: usize, bits: u64, is_set: bool) -> Option<()> {
+        let to = self.word(segment, offset)?;
+        #[cfg(test)]
+        let _noted = self.journal.note_with(segment, offset, || {
+            let word = to.load(Relaxed);
+            let word = if is_set { word | bits } else { word & !bits };
+            word.to_ne_bytes().to_vec()
+        });
+        if is_set {
+            to.fetch_or(bits, Release);
+        } else {
+            to.fetch_and(!bits, Release);
+        }
+        Some(())
+    }
+
     fn payload(&self, location: Location) -> Option<NonNull<u8>> {
         let offset = location.offset() + HEADER;
         self.start(location.segment(), offset, location.len())

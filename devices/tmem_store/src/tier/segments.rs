@@ -316,7 +316,7 @@ impl Arena {
                     let other = SegmentHeader::other_version(bytes);
                     return Err(other.map_or(Error::Damaged, |found| Error::OtherVersion {
                         found,
-                        known: SegmentHeader::VERSION,
+                        known: Stub::VERSION,
                     }));
                 }
             }

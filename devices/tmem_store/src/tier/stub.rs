@@ -9,6 +9,7 @@
 use super::SEGMENT;
 use super::format::{ALIGN, Damaged, SegmentHeader};
 use crate::types::Identity;
+use crate::words;
 
 /// Where a segment is in a spill area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Stub {
     pub(crate) const MEMORY: usize = 4096;
 
     /// The version of the layout that a stub has: who knows version 1 alone refuses the file.
-    const VERSION: u32 = 2;
+    pub(crate) const VERSION: u32 = 2;
 
     const MAGIC: u64 = SegmentHeader::NAME as u64 | (Self::VERSION as u64) << 32;
 
@@ -71,7 +72,7 @@ impl Stub {
             0,
         ];
         let [a, b, c, d, e, f, g] = words;
-        [a, b, c, d, e, f, g, crc(&words)]
+        [a, b, c, d, e, f, g, words::crc(&words)]
     }
 
     /// The stub that a segment begins with; `None` if it begins with something else.
@@ -80,16 +81,12 @@ impl Stub {
     /// [`Damaged`] when it is not as it was written.
     #[expect(clippy::cast_possible_truncation, reason = "takes halves apart")]
     pub(crate) fn from_bytes(bytes: &[u8; Self::BYTES]) -> Result<Option<Self>, Damaged> {
-        let mut words = [0; Self::WORDS];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        let [first, sequence, high, low, place, area, zero, sum] = words;
+        let [first, sequence, high, low, place, area, zero, sum] = words::first(bytes);
         if first != Self::MAGIC {
             return Ok(None);
         }
         let used = (place >> 32) as u32;
-        let is_right = sum == crc(&[first, sequence, high, low, place, area, zero])
+        let is_right = sum == words::crc(&[first, sequence, high, low, place, area, zero])
             && (SegmentHeader::BYTES..=SEGMENT).contains(&(used as usize));
         let slot = Slot::new(place as u32).filter(|_| is_right);
         Ok(Some(Self {
@@ -113,14 +110,6 @@ impl Stub {
 
 const _: () = assert!(Stub::BYTES + SEGMENT / ALIGN / 8 <= Stub::MEMORY);
 
-fn crc(words: &[u64; Stub::WORDS - 1]) -> u64 {
-    let mut crc = crc32fast::Hasher::new();
-    for word in words {
-        crc.update(&word.to_le_bytes());
-    }
-    crc.finalize().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,9 +128,7 @@ mod tests {
 
     fn bytes(words: [u64; Stub::WORDS]) -> [u8; Stub::BYTES] {
         let mut bytes = [0; Stub::BYTES];
-        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *to = word.to_le_bytes();
-        }
+        words::put(&mut bytes, &words);
         bytes
     }
 

@@ -137,8 +137,8 @@ fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
         ),
         (
             4,
-            [2, 0, 0, 0].as_slice(),
-            "has layout version 2, and this daemon reads version 1",
+            [3, 0, 0, 0].as_slice(),
+            "has layout version 3, and this daemon reads versions up to 2",
         ),
         (3000, [0x5a; 64].as_slice(), "its pages are damaged"),
     ] {

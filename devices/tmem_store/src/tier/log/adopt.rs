@@ -27,7 +27,7 @@ pub(crate) struct Scanner<const N: usize> {
 impl<const N: usize> Scanner<N> {
     pub(crate) fn new() -> Self {
         Self {
-            segment: SegmentBlocks::new(),
+            segment: Box::new(SegmentBlocks::new()),
             parts: [const { Vec::new() }; N],
         }
     }

@@ -96,7 +96,58 @@ struct Segments {
     next_oldest: usize,
 }
 
+/// Where a look through a list of segments goes on.
+type Cursor = fn(&mut Segments) -> &mut usize;
+
 impl Segments {
+    /// Segments looked at before the best of them is taken.
+    const LOOKS: usize = 512;
+
+    /// The segment that is `worth` most, the first of several, out of `looks` that were not looked
+    /// at for long; or the next one that is worth anything.
+    fn best<W: Ord>(
+        &mut self,
+        arena: &Arena,
+        cursor: Cursor,
+        looks: usize,
+        worth: impl Fn(&Segment) -> Option<W>,
+    ) -> Option<u32> {
+        let len = self.list.len();
+        let mut best: Option<(W, u32)> = None;
+        for looked in 0..len {
+            if looked >= looks && best.is_some() {
+                break;
+            }
+            let next = cursor(self);
+            let at = *next % len;
+            *next = at + 1;
+            let Some(number) = self.list.get(at).copied() else {
+                break;
+            };
+            let worth = arena.segment(number).and_then(&worth);
+            if let Some(worth) = worth
+                && best.as_ref().is_none_or(|(best, _)| worth > *best)
+            {
+                best = Some((worth, number));
+            }
+        }
+        best.map(|(_, number)| number)
+    }
+
+    /// Adds a segment to which nobody refers, with nothing in it; `None` if there is no memory for
+    /// the list.
+    fn add<'a>(&mut self, arena: &'a Arena, number: u32) -> Option<&'a Segment> {
+        let segment = arena.segment(number)?;
+        self.list.try_reserve(1).ok()?;
+        let place = u32::try_from(self.list.len()).ok()?;
+        self.list.push(number);
+        segment.place.store(place, Relaxed);
+        segment.live.store(0, Relaxed);
+        segment.is_sealed.store(false, Relaxed);
+        segment.is_cleaned.store(false, Relaxed);
+        Some(segment)
+    }
+
     /// Takes a segment out of the list, if it is there.
     fn remove(&mut self, arena: &Arena, number: u32) {
         let place = arena
@@ -359,21 +410,13 @@ impl Log {
     /// the list.
     fn enlist(&self, arena: &Arena, number: u32, backed: usize, temperature: Temperature) -> bool {
         let mut segments = self.segments();
-        let (Some(segment), Ok(())) = (arena.segment(number), segments.list.try_reserve(1)) else {
+        let Some(segment) = segments.add(arena, number) else {
             return false;
         };
-        let Ok(place) = u32::try_from(segments.list.len()) else {
-            return false;
-        };
-        segments.list.push(number);
         segment.used.store(0, Relaxed);
-        segment.live.store(0, Relaxed);
         segment.backed.store(to_u32(backed), Relaxed);
-        segment.place.store(place, Relaxed);
-        segment.is_sealed.store(false, Relaxed);
         let is_deferred = temperature == Temperature::Deferred;
         segment.is_deferred.store(is_deferred, Relaxed);
-        segment.is_cleaned.store(false, Relaxed);
         let is_recompressed = temperature == Temperature::Recompressed;
         segment.is_recompressed.store(is_recompressed, Relaxed);
         segment.first_ref();

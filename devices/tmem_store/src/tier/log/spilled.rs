@@ -4,7 +4,9 @@
 
 use super::super::SEGMENT;
 use super::super::entry::{Entry, Location, Pin, Victim};
-use super::super::format::{HEADER, MAX_NAMES, NAME, Place, SegmentHeader, State, Word, footprint};
+use super::super::format::{
+    HEADER, MAX_NAMES, NAME, Place, SegmentHeader, State, Word, footprint, live_entry,
+};
 use super::super::owner::{Codec, Owner, Payload, PoolTag};
 use super::super::segments::Arena;
 use super::super::spill::{SegmentBlocks, Window};
@@ -14,10 +16,9 @@ use super::{Log, Segments};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{MutexGuard, PoisonError};
 use crate::types::ObjectId;
+use crate::words;
+use std::cmp::Reverse;
 use std::io;
-
-/// Segments looked at before the best of them is taken.
-const LOOKS: usize = 512;
 
 /// A segment that is being made, to be written to a spill area.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl SpillDraft {
     /// The memory for one.
     pub(crate) fn new() -> Self {
         Self {
-            blocks: SegmentBlocks::new(),
+            blocks: Box::new(SegmentBlocks::new()),
             sequence: 0,
             used: SegmentHeader::BYTES,
             names: Vec::new(),
@@ -117,10 +118,7 @@ impl SpillDraft {
         let end = self.used + HEADER + payload.len();
         let to = self.blocks.get_mut(self.used..end)?;
         let (header, to) = to.split_at_mut_checked(HEADER)?;
-        let (words, _) = header.as_chunks_mut::<8>();
-        for (to, word) in words.iter_mut().zip([first, second]) {
-            *to = word.to_le_bytes();
-        }
+        words::put(header, &[first, second]);
         to.copy_from_slice(payload);
         self.used += footprint(payload.len());
         Some(())
@@ -139,22 +137,7 @@ impl Arena {
         let is_spilled = self.is_spilled(location);
         if is_spilled {
             let (offset, bit) = Stub::live_bit(location.offset());
-            if let Some(word) = self.mapping.word(location.segment(), offset) {
-                #[cfg(test)]
-                let _noted = self
-                    .mapping
-                    .journal
-                    .note_with(location.segment(), offset, || {
-                        let word = word.load(Relaxed);
-                        let word = if is_live { word | bit } else { word & !bit };
-                        word.to_ne_bytes().to_vec()
-                    });
-                if is_live {
-                    word.fetch_or(bit, Release);
-                } else {
-                    word.fetch_and(!bit, Release);
-                }
-            }
+            let _ = self.mapping.mark(location.segment(), offset, bit, is_live);
         }
         is_spilled
     }
@@ -190,20 +173,10 @@ impl Arena {
 
 /// The payload of an entry, if all of it is as it was written.
 fn checked(bytes: &[u8], place: Place, location: Location) -> Option<Payload<'_>> {
-    let (words, _) = bytes.get(..HEADER)?.as_chunks::<8>();
-    let [first, second] = words else {
-        return None;
-    };
-    let [first, second] = [first, second].map(|word| u64::from_le_bytes(*word));
-    let word = Word::decode(first)?;
-    let payload = bytes.get(HEADER..HEADER + location.len())?;
+    let (word, _, bytes) = live_entry(bytes, place)?;
     let codec = location.codec()?;
-    let is_it = usize::from(word.len) == location.len() && word.codec == codec && !word.is_name;
-    let is_right = is_it && first == word.live(place, second, payload);
-    is_right.then_some(Payload {
-        codec,
-        bytes: payload,
-    })
+    let is_it = bytes.len() == location.len() && word.codec == codec && !word.is_name;
+    is_it.then_some(Payload { codec, bytes })
 }
 
 impl Log {
@@ -244,10 +217,7 @@ impl Log {
             identity: self.identity,
             sequence: draft.sequence,
         };
-        let words = draft.blocks.as_chunks_mut::<8>().0.iter_mut();
-        for (to, word) in words.zip(header.encode()) {
-            *to = word.to_le_bytes();
-        }
+        words::put(&mut draft.blocks, &header.encode());
         let number = arena.acquire().ok_or(io::ErrorKind::OutOfMemory)?;
         if !arena.back(number, 0, Stub::MEMORY) {
             arena.release(number, Stub::MEMORY);
@@ -286,21 +256,13 @@ impl Log {
         names: usize,
     ) -> bool {
         let mut segments = self.spilled();
-        let (Some(segment), Ok(())) = (arena.segment(number), segments.list.try_reserve(1)) else {
+        let Some(segment) = segments.add(arena, number) else {
             return false;
         };
-        let Ok(place) = u32::try_from(segments.list.len()) else {
-            return false;
-        };
-        segments.list.push(number);
         segment.used.store(to_u32(used), Relaxed);
         segment.names.store(to_u32(names * NAME), Relaxed);
-        segment.live.store(0, Relaxed);
         segment.backed.store(to_u32(Stub::MEMORY), Relaxed);
-        segment.place.store(place, Relaxed);
-        segment.is_sealed.store(false, Relaxed);
         segment.is_deferred.store(false, Relaxed);
-        segment.is_cleaned.store(false, Relaxed);
         segment.is_recompressed.store(true, Relaxed);
         segment.first_ref();
         true
@@ -369,71 +331,56 @@ impl Log {
         least: u32,
     ) -> Result<Option<Victim>, Victim> {
         let mut segments = self.spilled();
-        let len = segments.list.len();
-        let mut best: Option<(u32, u32)> = None;
-        for looks in 0..len {
-            if looks >= LOOKS && best.is_some() {
-                break;
-            }
-            let at = segments.next % len;
-            segments.next = at + 1;
-            let Some(number) = segments.list.get(at).copied() else {
-                break;
-            };
-            let Some(segment) = arena.segment(number) else {
-                continue;
-            };
-            let dead = segment.dead();
-            if dead >= least && segment.can_be_cleaned() && best.is_none_or(|(most, _)| dead > most)
-            {
-                best = Some((dead, number));
-            }
-        }
-        let Some((_, number)) = best else {
+        let sparsest = segments.best(
+            arena,
+            |it| &mut it.next,
+            Segments::LOOKS,
+            |segment| {
+                let dead = segment.dead();
+                (dead >= least && segment.can_be_cleaned()).then_some(dead)
+            },
+        );
+        let Some(number) = sparsest else {
             return Ok(None);
         };
         let Some(victim) = self.take(arena, number, segments) else {
             return Ok(None);
         };
         let (spill, segment) = (arena.spill.as_ref(), arena.segment(number));
-        let mut blocks = SegmentBlocks::new();
+        let mut blocks = Box::new(SegmentBlocks::new());
         let read = match (spill, segment.and_then(|segment| segment.slot())) {
             (Some(spill), Some(slot)) => spill.read_segment(slot, victim.used(), &mut blocks),
             _ => Err(io::ErrorKind::NotFound.into()),
         };
+        // Also if they are not what was written.
+        let victim = victim.with_blocks(blocks);
         match read {
-            Ok(()) => Ok(Some(victim.with_blocks(blocks))),
-            // Nothing of it moves: what is live may still be read one by one.
+            Ok(()) => Ok(Some(victim)),
             Err(_) => Err(victim),
         }
+    }
+
+    /// Gives a victim back that is not as it was written: it is not cleaned again. What can be read of
+    /// it is still there. Bytes of memory given back.
+    pub(crate) fn leave(&self, arena: &Arena, victim: Victim) -> u64 {
+        if let Some(segment) = arena.segment(victim.segment()) {
+            segment.is_sealed.store(false, Relaxed);
+        }
+        self.done(arena, victim)
     }
 
     /// The segment in memory whose entries are the oldest, as far as it can be demoted.
     pub(crate) fn oldest(&self, arena: &Arena) -> Option<Victim> {
         let mut segments = self.segments();
-        let len = segments.list.len();
-        let mut best: Option<(u64, u32)> = None;
-        for looks in 0..len {
-            if looks >= LOOKS && best.is_some() {
-                break;
-            }
-            let at = segments.next_oldest % len;
-            segments.next_oldest = at + 1;
-            let Some(number) = segments.list.get(at).copied() else {
-                break;
-            };
-            let Some(segment) = arena.segment(number) else {
-                continue;
-            };
-            let sequence = segment.sequence.load(Relaxed);
-            if segment.can_be_cleaned()
-                && segment.live.load(Relaxed) > 0
-                && best.is_none_or(|(oldest, _)| sequence < oldest)
-            {
-                best = Some((sequence, number));
-            }
-        }
-        let (_, number) = best?;
-        self.take(arena, number, segments)
+        let oldest = segments.best(
+            arena,
+            |it| &mut it.next_oldest,
+            Segments::LOOKS,
+            |segment| {
+                let can_be = segment.can_be_cleaned() && segment.live.load(Relaxed) > 0;
+                can_be.then(|| Reverse(segment.sequence.load(Relaxed)))
+            },
+        );
+        self.take(arena, oldest?, segments)
     }
 }

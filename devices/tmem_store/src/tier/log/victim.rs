@@ -2,7 +2,7 @@
 //! Segments that are cleaned: which is next, and what is in them.
 
 use super::super::entry::{Location, Victim};
-use super::super::format::{ALIGN, HEADER, Place, SegmentHeader, State, Word, footprint};
+use super::super::format::{ALIGN, Place, SegmentHeader, State, Word, footprint, live_entry};
 use super::super::owner::PoolTag;
 use super::super::segments::Arena;
 use super::{Head, Log, Segments, Temperature};
@@ -47,48 +47,34 @@ impl Log {
     /// were not looked at for long; at least `least` bytes of it are dead, and at most
     /// `most` of its entries are live.
     pub(crate) fn victim(&self, arena: &Arena, least: u32, most: u32) -> Option<Victim> {
-        /// Segments looked at before the best of them is taken.
-        const LOOKS: usize = 512;
         /// Bytes that are copied in the time in which a page is looked for.
         const ENTRY_COST: u64 = 1024;
         /// Dead bytes for each entry, without which it does not pay to move any.
         const LEAST_PER_ENTRY: u32 = 8;
         let mut segments = self.segments();
-        let len = segments.list.len();
-        let mut best: Option<(u64, u32)> = None;
-        for looks in 0..len {
-            if looks >= LOOKS && best.is_some() {
-                break;
-            }
-            let at = segments.next % len;
-            segments.next = at + 1;
-            let Some(number) = segments.list.get(at).copied() else {
-                break;
-            };
-            let Some(segment) = arena.segment(number) else {
-                continue;
-            };
-            let dead = segment.dead();
-            let entries = segment.refs();
-            if dead < least.max(entries.saturating_mul(LEAST_PER_ENTRY))
-                || entries > most
-                || !segment.can_be_cleaned()
-            {
-                continue;
-            }
-            // Benefit: what comes back, for as long as it may last. Cost: what is
-            // read, and what is written.
-            let live = u64::from(segment.live.load(Relaxed));
-            let age = arena.age(segment.sequence.load(Relaxed));
-            let used = live + u64::from(dead);
-            let cost = used + live + u64::from(entries) * ENTRY_COST;
-            let worth = u64::from(dead) * age * 1024 / cost.max(1);
-            if best.is_none_or(|(best, _)| worth > best) {
-                best = Some((worth, number));
-            }
-        }
-        let (_, number) = best?;
-        self.take(arena, number, segments)
+        let best = segments.best(
+            arena,
+            |it| &mut it.next,
+            Segments::LOOKS,
+            |segment| {
+                let dead = segment.dead();
+                let entries = segment.refs();
+                if dead < least.max(entries.saturating_mul(LEAST_PER_ENTRY))
+                    || entries > most
+                    || !segment.can_be_cleaned()
+                {
+                    return None;
+                }
+                // Benefit: what comes back, for as long as it may last. Cost: what is
+                // read, and what is written.
+                let live = u64::from(segment.live.load(Relaxed));
+                let age = arena.age(segment.sequence.load(Relaxed));
+                let used = live + u64::from(dead);
+                let cost = used + live + u64::from(entries) * ENTRY_COST;
+                Some(u64::from(dead) * age * 1024 / cost.max(1))
+            },
+        );
+        self.take(arena, best?, segments)
     }
 
     /// Has a segment of the list be cleaned, unless somebody does so.
@@ -118,27 +104,23 @@ impl Log {
     pub(crate) fn cold(&self, arena: &Arena, age: u64) -> Option<Victim> {
         let now = arena.now();
         let mut segments = self.segments();
-        let len = segments.list.len();
-        for _ in 0..len {
-            let at = segments.next_cold % len;
-            segments.next_cold = at + 1;
-            let Some(number) = segments.list.get(at).copied() else {
-                break;
-            };
-            let Some(segment) = arena.segment(number) else {
-                continue;
-            };
-            if segment.can_be_cleaned()
-                && !segment.is_recompressed.load(Relaxed)
-                && segment.live.load(Relaxed) > 0
-                && now.saturating_sub(segment.unused_since.load(Relaxed)) >= age
-            {
-                // What stays in it all the same has to wait for another try.
-                segment.unused_since.store(now, Relaxed);
-                return self.take(arena, number, segments);
-            }
+        let number = segments.best(
+            arena,
+            |it| &mut it.next_cold,
+            1,
+            |segment| {
+                let is_cold = segment.can_be_cleaned()
+                    && !segment.is_recompressed.load(Relaxed)
+                    && segment.live.load(Relaxed) > 0
+                    && now.saturating_sub(segment.unused_since.load(Relaxed)) >= age;
+                is_cold.then_some(())
+            },
+        )?;
+        if let Some(segment) = arena.segment(number) {
+            // What stays in it all the same has to wait for another try.
+            segment.unused_since.store(now, Relaxed);
         }
-        None
+        self.take(arena, number, segments)
     }
 
     /// Closes heads to which nothing was appended for `age` milliseconds, so that
@@ -170,7 +152,7 @@ impl Log {
     /// The entry of a victim at `at`, which is moved behind it; `None` at the end.
     pub(crate) fn next(&self, arena: &Arena, victim: &Victim, at: &mut usize) -> Option<Moved> {
         *at = (*at).max(SegmentHeader::BYTES);
-        if at.checked_add(HEADER)? > victim.used() {
+        if victim.ends_at(*at) {
             return None;
         }
         if let Some(blocks) = victim.blocks() {
@@ -207,16 +189,7 @@ impl Log {
             sequence: arena.segment(number)?.sequence.load(Relaxed),
             offset: *at,
         };
-        let (words, _) = blocks.get(*at..*at + HEADER)?.as_chunks::<8>();
-        let [first, second] = words else {
-            return None;
-        };
-        let [first, second] = [first, second].map(|word| u64::from_le_bytes(*word));
-        let word = Word::decode(first)?;
-        let payload = blocks.get(*at + HEADER..*at + HEADER + usize::from(word.len))?;
-        if first != word.live(place, second, payload) {
-            return None;
-        }
+        let (word, second, payload) = live_entry(blocks.get(*at..)?, place)?;
         let location = Location::new(number, *at, word.codec, word.len);
         *at += footprint(word.len.into());
         if word.is_name {
