@@ -4,6 +4,7 @@
 use crate::pool::{Attempt, Older, Pages};
 use crate::reclaim::{Effort, Member};
 use crate::sync::Arc;
+use crate::tier::Payload;
 use crate::types::{Found, Get, ObjectId, Page, PoolKind, Put};
 #[cfg(doc)]
 use crate::types::{Lost, Refused};
@@ -64,6 +65,13 @@ impl Pool {
         let mut effort = Effort::one();
         let mut find = |attempt: Attempt<'_>| self.member.find_memory(attempt, &mut effort);
         self.pages.put(object, index, page, older, &mut find)
+    }
+
+    /// Puts a page as it was kept elsewhere, in place of an older one.
+    pub(crate) fn put_payload(&self, object: &ObjectId, index: u64, payload: Payload<'_>) -> Put {
+        let mut effort = Effort::one();
+        let mut find = |attempt: Attempt<'_>| self.member.find_memory(attempt, &mut effort);
+        self.pages.put_payload(object, index, payload, &mut find)
     }
 
     /// Puts the pages `index..index + count`. `source` is asked for the data

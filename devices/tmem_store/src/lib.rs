@@ -61,7 +61,7 @@ pub use client::Client;
 pub use compressor::Compressor;
 pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConfig};
 pub use handle::Pool;
-pub use image::Recovery;
+pub use image::{Recovery, RestoreError, Restored, SAVED_SEGMENT, Save};
 pub use stats::{ClientStats, Metric, MetricKind, StoreStats, Unit};
 pub use store::Store;
 pub use tier::PageMemory;

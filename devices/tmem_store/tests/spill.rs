@@ -233,6 +233,31 @@ fn ephemeral_pages_are_evicted_instead() {
     assert_eq!(world.client.stats().spill_read_pages, 0, "none is spilled");
 }
 
+/// Ephemeral pages between persistent ones leave holes everywhere when they go.
+#[test]
+fn memory_is_not_moved_about_when_pages_may_go_to_the_area() {
+    let world = world(16 * MEMORY);
+    let mut bytes = 0;
+    for index in 0..MANY {
+        let put = world.pool().put(&OBJECT, index, &page(index));
+        assert_eq!(put.result, Ok(()));
+        bytes += PAGE_SIZE as u64;
+        if world
+            .ephemeral()
+            .put(&OBJECT, index, &page(index))
+            .result
+            .is_ok()
+        {
+            bytes += PAGE_SIZE as u64;
+        }
+    }
+    let stats = world.client.stats();
+    assert!(stats.demoted_pages > 0 && stats.evicted_pages > 0);
+    let moved = stats.moved_bytes;
+    assert!(moved < 2 * bytes, "{moved} of {bytes}");
+    (0..MANY).for_each(|index| holds(&world.pool(), index, index));
+}
+
 #[test]
 fn a_page_that_is_used_twice_is_promoted() {
     let world = world(64 * MIB);

@@ -6,7 +6,10 @@
 //! its pages, all of them, and its driver is to be told so.
 
 mod rebuild;
+mod save;
 mod threads;
+
+pub use save::{RestoreError, Restored, SAVED_SEGMENT, Save};
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;

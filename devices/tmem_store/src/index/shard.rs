@@ -3,9 +3,11 @@
 
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::BLOCK_PAGES;
 use super::key::{Key, Seed};
 use super::maps::Maps;
 use crate::tier::{Cells, Content, Entry, EntryRef, Location};
+use crate::types::ObjectId;
 
 /// The index would outgrow what it may, or what the system has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +173,26 @@ impl Shard {
             maps.renew(number);
         }
         0
+    }
+
+    /// Lets `visit` look at the pages of one block, the last whose number is below `before`, and
+    /// gives its number; `None` if there is none. A block that is removed between two such calls
+    /// has the last one take its place, so that from last to first none is left out.
+    pub(crate) fn visit_before(
+        &self,
+        before: u32,
+        visit: &mut dyn FnMut(&ObjectId, u64, EntryRef<'_>),
+    ) -> Option<u32> {
+        let len = u32::try_from(self.maps.blocks.len()).unwrap_or(u32::MAX);
+        let number = before.min(len).checked_sub(1)?;
+        let block = self.maps.blocks.get(number)?;
+        let object = self.maps.objects.get(block.object)?;
+        for (nth, index) in (0..Cells::COUNT).zip(block.number * BLOCK_PAGES..) {
+            if let Some(entry) = block.cells.view(nth) {
+                visit(&object.id, index, entry);
+            }
+        }
+        Some(number)
     }
 
     /// Removes up to `blocks` blocks; `None` once there is none left.

@@ -2,12 +2,14 @@
 //! Pools: put, get and flush. A put says what it is short of; who makes room is above.
 
 mod adopt;
+mod copy;
 mod deferred;
 mod flush;
 mod get;
 mod put;
 mod run;
 
+pub(crate) use copy::Cursor;
 pub(crate) use put::{Attempt, Older};
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

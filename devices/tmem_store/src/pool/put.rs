@@ -102,19 +102,8 @@ impl Pages {
             (false, Older::Goes) => Room::New,
             (false, Older::Stays) => Room::Leaving,
         };
-        let mut find = |payload: Payload<'_>| {
-            find(Attempt {
-                pages: self,
-                key,
-                nth,
-                payload,
-                room,
-                older,
-                has_older: there && older == Older::Goes,
-                prior: false,
-                kept: None,
-            })
-        };
+        let mut find =
+            |payload: Payload<'_>| find(Attempt::new(self, (key, nth), payload, (room, older)));
         if let Some(same) = codec::same_filled(page) {
             return find(same);
         }
@@ -190,7 +179,27 @@ impl Pages {
     }
 }
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
+    /// Of page `nth` of the block of `key`, which has found nothing yet.
+    pub(super) fn new(
+        pages: &'a Pages,
+        (key, nth): (&'a Key<'a>, usize),
+        payload: Payload<'a>,
+        (room, older): (Room, Older),
+    ) -> Self {
+        Self {
+            pages,
+            key,
+            nth,
+            payload,
+            room,
+            older,
+            has_older: room == Room::Replacing && older == Older::Goes,
+            prior: false,
+            kept: None,
+        }
+    }
+
     /// The pool that the page is put to.
     pub(crate) fn pages(&self) -> &Pages {
         self.pages

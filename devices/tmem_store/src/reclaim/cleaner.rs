@@ -85,6 +85,11 @@ const WORTHWHILE: u32 = SEGMENT_BYTES / 24;
 /// nothing else to do.
 const LEAST: u32 = SEGMENT_BYTES / 64;
 
+/// Least dead bytes of a segment that is cleaned when memory is short and there is a spill area with
+/// room: to write a segment there costs less than to move nearly all of one for the little that is
+/// dead.
+const DENSE: u32 = SEGMENT_BYTES / 8;
+
 /// Instead of when a client was seen to have changed: there is nothing to do until it does.
 const TIDY: u64 = u64::MAX;
 
@@ -145,6 +150,19 @@ impl Member {
         } else {
             WORTHWHILE
         };
+        self.clean_sparser(least, effort, patient)
+    }
+
+    /// Cleans a segment for memory of the store, for which pages may be demoted as well.
+    pub(super) fn clean_for_store(&self, effort: &mut Effort, patient: bool) -> Cleaned {
+        if self.reclaimer.can_demote() {
+            return self.clean_sparser(DENSE, effort, patient);
+        }
+        self.clean(effort, patient)
+    }
+
+    /// Cleans a segment that has `least` dead bytes.
+    fn clean_sparser(&self, least: u32, effort: &mut Effort, patient: bool) -> Cleaned {
         if self.budget.log.dead_bytes() < LARGEST as u64 || !effort.look() {
             return Cleaned::Nothing;
         }

@@ -13,8 +13,7 @@ use crate::budget::Shortage;
 use crate::pool::Pages;
 use crate::sync::Arc;
 use crate::tier::{
-    Codec, Location, Owner, Payload, SEGMENT, SpillDraft, SpillPlace, Spilled, Stub, Temperature,
-    Victim,
+    Codec, Location, Owner, PackedAt, Packer, Payload, SEGMENT, Spilled, Stub, Temperature, Victim,
 };
 use crate::types::{ObjectId, PoolKind};
 use std::io::ErrorKind;
@@ -44,13 +43,13 @@ struct Pending {
     object: ObjectId,
     index: u64,
     old: Location,
-    new: SpillPlace,
+    new: PackedAt,
 }
 
 /// What a client's cleaner keeps for demotions, so that none of it is allocated when memory is short.
 #[derive(Debug, Default)]
 pub(super) struct Demotion {
-    draft: Option<SpillDraft>,
+    draft: Option<Packer>,
     pending: Vec<Pending>,
 }
 
@@ -88,8 +87,8 @@ impl Member {
         };
         let arena = self.budget.arena();
         let draft = cleaner.demotion.draft.take();
-        let mut draft = draft.unwrap_or_else(SpillDraft::new);
-        draft.begin(arena);
+        let mut draft = draft.unwrap_or_else(Packer::new);
+        draft.begin(arena.next_sequence());
         let before = self.budget.spent();
         let mut victims = Vec::with_capacity(SOURCES);
         for _ in 0..LOOKED_THROUGH {
@@ -175,7 +174,7 @@ impl Member {
         &self,
         cleaner: &mut Cleaner,
         victim: &Victim,
-        draft: &mut SpillDraft,
+        draft: &mut Packer,
         patient: bool,
     ) -> Gathered {
         let arena = self.budget.arena();
@@ -234,7 +233,7 @@ impl Member {
     fn write(
         &self,
         cleaner: &mut Cleaner,
-        draft: &mut SpillDraft,
+        draft: &mut Packer,
         cleans: bool,
         patient: bool,
     ) -> Option<Spilled> {
@@ -308,9 +307,16 @@ impl Reclaimer {
         can.max_by_key(|member| member.budget.load()).cloned()
     }
 
+    /// Makes room in the store for a persistent page of `member`, in the spill area if memory has
+    /// none; whether it is worth trying again.
+    pub(super) fn make_room_or_demote(&self, member: &Member, effort: &mut Effort) -> bool {
+        let is_made = effort.is_left() && self.make_room(member, PoolKind::Persistent, effort);
+        is_made || self.demote_for(member, effort)
+    }
+
     /// Demotes pages because a put found no memory: those of whoever holds most for its weight.
     /// Whether it is worth trying again.
-    pub(super) fn demote_for(&self, member: &Member, effort: &mut Effort) -> bool {
+    fn demote_for(&self, member: &Member, effort: &mut Effort) -> bool {
         if !self.can_demote() || !effort.write() {
             return false;
         }

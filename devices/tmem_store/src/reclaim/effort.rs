@@ -12,6 +12,9 @@ pub(crate) struct Effort {
     moves: u32,
     /// Pages to compress in line; each costs about ten.
     pages: u64,
+    /// Writes to the spill area. They are not paid with looks: what was spent on memory that did
+    /// not come back must not keep pages from going there.
+    writes: u32,
     /// May wait for locks in pools of other clients.
     patient: bool,
     /// Times to sleep for somebody who is in the way.
@@ -30,6 +33,7 @@ impl Effort {
         Self {
             looks: 1024,
             pages: 128,
+            writes: 16,
             ..Self::run()
         }
     }
@@ -39,6 +43,7 @@ impl Effort {
         Self {
             looks: 8192,
             pages: 1024,
+            writes: 128,
             sleeps: Self::SLEEPS,
             patient: false,
             ..Self::background()
@@ -51,6 +56,7 @@ impl Effort {
             looks: 4096,
             moves: 0,
             pages: 512,
+            writes: 64,
             patient: true,
             sleeps: 0,
             held_up: false,
@@ -139,10 +145,8 @@ impl Effort {
 
     /// Pays for a write to the spill area; whether it may be done.
     pub(crate) fn write(&mut self) -> bool {
-        /// Looks that take as long.
-        const COST: u32 = 64;
-        let may = self.is_left();
-        self.looks = self.looks.saturating_sub(COST);
+        let may = self.writes > 0;
+        self.writes = self.writes.saturating_sub(1);
         may
     }
 

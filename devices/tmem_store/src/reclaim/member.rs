@@ -94,12 +94,22 @@ impl Member {
 
     /// Makes room within the client's quota; whether it is worth trying again.
     pub(super) fn make_own_room(&self, effort: &mut Effort) -> bool {
-        self.budget.trim() || self.clean_spilled(effort) || self.give_up(effort, true)
+        if self.budget.trim() || self.clean_spilled(effort) {
+            return true;
+        }
+        let cleaned = self.clean(effort, true);
+        self.cleaned_or_evicted(cleaned, effort, true)
     }
 
-    /// Gives up what holds nothing, or else some ephemeral pages; whether there was any.
+    /// Gives up what holds nothing, or else some ephemeral pages, for the store; whether there was
+    /// any.
     pub(super) fn give_up(&self, effort: &mut Effort, patient: bool) -> bool {
-        let cleaned = self.clean(effort, patient);
+        let cleaned = self.clean_for_store(effort, patient);
+        self.cleaned_or_evicted(cleaned, effort, patient)
+    }
+
+    /// After cleaning, evicts some ephemeral pages if nothing came of it; whether there is room.
+    fn cleaned_or_evicted(&self, cleaned: Cleaned, effort: &mut Effort, patient: bool) -> bool {
         if cleaned == Cleaned::Busy && patient {
             effort.held_up();
         }

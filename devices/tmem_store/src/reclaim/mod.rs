@@ -137,7 +137,7 @@ impl Reclaimer {
     /// client that holds more for its weight.
     fn make_room(&self, member: &Member, kind: PoolKind, effort: &mut Effort) -> bool {
         if self.trim()
-            || member.clean(effort, true).is_memory()
+            || member.clean_for_store(effort, true).is_memory()
             || self.clean_others(member, effort)
         {
             return true;
@@ -188,7 +188,7 @@ impl Reclaimer {
             if is_own || other.budget.log.dead_bytes() < SEGMENT as u64 {
                 continue;
             }
-            match other.clean(effort, patient) {
+            match other.clean_for_store(effort, patient) {
                 Cleaned::Memory => return true,
                 Cleaned::Busy => busy = true,
                 Cleaned::Nothing => {}

@@ -106,6 +106,10 @@ impl Member {
 
     /// Gives memory up, ephemeral pages last; whether it is worth trying again.
     fn make_room(&self, request: &impl Request, shortage: Shortage, effort: &mut Effort) -> bool {
+        let is_of_store = matches!(shortage, Shortage::Store | Shortage::System);
+        if is_of_store && request.kind() == PoolKind::Persistent {
+            return self.reclaimer.make_room_or_demote(self, effort);
+        }
         if !effort.is_left() {
             return false;
         }
@@ -121,8 +125,6 @@ impl Member {
             (Shortage::Client, _) => self.make_own_room(effort),
             (Shortage::Store | Shortage::System, _) => {
                 self.reclaimer.make_room(self, request.kind(), effort)
-                    || (request.kind() == PoolKind::Persistent
-                        && self.reclaimer.demote_for(self, effort))
             }
         }
     }

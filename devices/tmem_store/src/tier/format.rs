@@ -49,6 +49,12 @@ pub(crate) const fn footprint(len: usize) -> usize {
     HEADER + len.next_multiple_of(ALIGN)
 }
 
+/// At most a page.
+#[expect(clippy::cast_possible_truncation, reason = "a page is small")]
+pub(super) fn to_u16(bytes: usize) -> u16 {
+    bytes as u16
+}
+
 /// Bytes that a name takes.
 pub(crate) const NAME: usize = footprint(size_of::<ObjectId>());
 

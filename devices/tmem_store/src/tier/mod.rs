@@ -16,7 +16,7 @@
 //! Layers, each knowing only those before it: [`owner`] (what an entry says), [`format`] (what is in the
 //! file), [`entry`] (names of places),
 //! [`mapping`] (bytes; the only `unsafe`), [`segments`] (which segments are used),
-//! [`log`] (the segments of one client), [`cells`] (entries at rest in an index). Segments of pages
+//! [`log`] (the segments of one client), [`cells`] (entries at rest in an index), [`pack`] (segments elsewhere). Segments of pages
 //! that were not used for long may be in a [`spill`] area instead, with a [`stub`] in memory.
 
 mod cells;
@@ -27,6 +27,7 @@ mod journal;
 mod log;
 mod mapping;
 mod owner;
+mod pack;
 mod segments;
 mod spill;
 mod stub;
@@ -38,12 +39,10 @@ pub(crate) use format::Damaged;
 pub(crate) use format::{Place, SegmentHeader, State, Word, footprint};
 #[cfg(test)]
 pub(crate) use journal::Note;
-pub(crate) use log::{
-    LeftPage, Log, Moved, Part, Scanned, Scanner, Short, SpillDraft, SpillPlace, Spilled,
-    Temperature,
-};
+pub(crate) use log::{LeftPage, Log, Moved, Part, Scanned, Scanner, Short, Spilled, Temperature};
 pub use mapping::PageMemory;
 pub(crate) use owner::{Codec, Owner, Payload, PoolTag};
+pub(crate) use pack::{PackedAt, Packer, Unpacked};
 pub(crate) use segments::{Arena, Left};
 pub(crate) use spill::{Spill, Window};
 pub(crate) use stub::Stub;

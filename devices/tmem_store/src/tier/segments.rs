@@ -430,7 +430,7 @@ impl Arena {
     }
 
     /// The sequence of a segment that begins to be used now.
-    pub(super) fn next_sequence(&self) -> u64 {
+    pub(crate) fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Relaxed)
     }
 

@@ -2,7 +2,7 @@
 //! Segments that are appended to.
 
 use super::super::entry::{Draft, Location};
-use super::super::format::{ALIGN, MAX_NAMES, NAME, Place, State, Word, footprint};
+use super::super::format::{ALIGN, MAX_NAMES, NAME, Place, State, Word, footprint, to_u16};
 use super::super::owner::{Codec, Owner, PoolTag};
 use super::super::segments::{Arena, Segment};
 use super::super::{PIECE, SEGMENT};
@@ -183,10 +183,4 @@ pub(super) fn backing(grant: u64, least: usize, step: usize) -> Result<usize, Sh
 #[expect(clippy::cast_possible_truncation, reason = "a segment is small")]
 pub(super) fn to_u32(bytes: usize) -> u32 {
     bytes as u32
-}
-
-/// At most a page.
-#[expect(clippy::cast_possible_truncation, reason = "a page is small")]
-pub(super) fn to_u16(bytes: usize) -> u16 {
-    bytes as u16
 }

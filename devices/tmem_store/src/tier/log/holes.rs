@@ -14,11 +14,11 @@
 
 use super::super::LARGEST;
 use super::super::entry::{Draft, Entry, EntryRef, Location};
-use super::super::format::{ALIGN, HEADER, Place, SegmentHeader, State, Word, footprint};
+use super::super::format::{ALIGN, HEADER, Place, SegmentHeader, State, Word, footprint, to_u16};
 use super::super::owner::{Codec, Owner, Payload};
 use super::super::segments::{Arena, Segment};
 use super::Log;
-use super::head::{to_u16, to_u32};
+use super::head::to_u32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::{MutexGuard, PoisonError};
 

@@ -13,7 +13,7 @@ mod spilled;
 mod victim;
 
 pub(crate) use adopt::{LeftPage, Part, Scanned, Scanner};
-pub(crate) use spilled::{SpillDraft, SpillPlace, Spilled};
+pub(crate) use spilled::Spilled;
 pub(crate) use victim::Moved;
 
 use super::entry::{Draft, Entry, EntryRef, Pin};

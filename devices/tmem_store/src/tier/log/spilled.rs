@@ -4,38 +4,18 @@
 
 use super::super::SEGMENT;
 use super::super::entry::{Entry, Location, Pin, Victim};
-use super::super::format::{
-    HEADER, MAX_NAMES, NAME, Place, SegmentHeader, State, Word, footprint, live_entry,
-};
-use super::super::owner::{Codec, Owner, Payload, PoolTag};
+use super::super::format::{HEADER, NAME, Place, footprint, live_entry};
+use super::super::owner::Payload;
+use super::super::pack::{PackedAt, Packer};
 use super::super::segments::Arena;
 use super::super::spill::{SegmentBlocks, Window};
 use super::super::stub::Stub;
-use super::head::{to_u16, to_u32};
+use super::head::to_u32;
 use super::{Log, Segments};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{MutexGuard, PoisonError};
-use crate::types::ObjectId;
-use crate::words;
 use std::cmp::Reverse;
 use std::io;
-
-/// A segment that is being made, to be written to a spill area.
-#[derive(Debug)]
-pub(crate) struct SpillDraft {
-    blocks: Box<SegmentBlocks>,
-    sequence: u64,
-    used: usize,
-    names: Vec<(PoolTag, ObjectId)>,
-}
-
-/// An entry of a segment that is being made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SpillPlace {
-    offset: usize,
-    codec: Codec,
-    len: u16,
-}
 
 /// A segment in a spill area whose entries are about to be kept. To be ended by
 /// [`Log::seal_spilled`].
@@ -43,86 +23,6 @@ pub(crate) struct SpillPlace {
 #[must_use = "a segment that stays referred to is memory lost"]
 pub(crate) struct Spilled {
     segment: u32,
-}
-
-impl SpillDraft {
-    /// The memory for one.
-    pub(crate) fn new() -> Self {
-        Self {
-            blocks: Box::new(SegmentBlocks::new()),
-            sequence: 0,
-            used: SegmentHeader::BYTES,
-            names: Vec::new(),
-        }
-    }
-
-    /// Begins another one.
-    pub(crate) fn begin(&mut self, arena: &Arena) {
-        self.blocks.fill(0);
-        self.sequence = arena.next_sequence();
-        self.used = SegmentHeader::BYTES;
-        self.names.clear();
-    }
-
-    /// Whether nothing was added.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.used == SegmentHeader::BYTES
-    }
-
-    /// Adds an entry; `None` if it does not fit.
-    pub(crate) fn push(&mut self, owner: &Owner<'_>, payload: Payload<'_>) -> Option<SpillPlace> {
-        let name = (owner.pool, *owner.object);
-        // Pages of one object come after each other.
-        let known = self.names.iter().rposition(|known| *known == name);
-        let of_name = if known.is_some() { 0 } else { NAME };
-        let takes = footprint(payload.bytes.len());
-        if self.used + of_name + takes > SEGMENT
-            || (known.is_none() && self.names.len() >= usize::from(MAX_NAMES))
-        {
-            return None;
-        }
-        let number = to_u16(known.unwrap_or(self.names.len()));
-        if known.is_none() {
-            self.names.push(name);
-            let word = Word {
-                state: State::Live,
-                is_name: true,
-                codec: Codec::Raw,
-                len: to_u16(size_of::<ObjectId>()),
-                name: number,
-            };
-            self.write(word, owner.pool.word(), owner.object)?;
-        }
-        let place = SpillPlace {
-            offset: self.used,
-            codec: payload.codec,
-            len: to_u16(payload.bytes.len()),
-        };
-        let word = Word {
-            state: State::Live,
-            is_name: false,
-            codec: place.codec,
-            len: place.len,
-            name: number,
-        };
-        self.write(word, owner.index, payload.bytes)?;
-        Some(place)
-    }
-
-    fn write(&mut self, word: Word, second: u64, payload: &[u8]) -> Option<()> {
-        let place = Place {
-            sequence: self.sequence,
-            offset: self.used,
-        };
-        let first = word.live(place, second, payload);
-        let end = self.used + HEADER + payload.len();
-        let to = self.blocks.get_mut(self.used..end)?;
-        let (header, to) = to.split_at_mut_checked(HEADER)?;
-        words::put(header, &[first, second]);
-        to.copy_from_slice(payload);
-        self.used += footprint(payload.len());
-        Some(())
-    }
 }
 
 impl Arena {
@@ -208,27 +108,23 @@ impl Log {
     pub(crate) fn spill(
         &self,
         arena: &Arena,
-        draft: &mut SpillDraft,
+        draft: &mut Packer,
         cleans: bool,
     ) -> io::Result<Spilled> {
         let spill = arena.spill.as_ref();
         let spill = spill.ok_or(io::ErrorKind::StorageFull)?;
-        let header = SegmentHeader {
-            identity: self.identity,
-            sequence: draft.sequence,
-        };
-        words::put(&mut draft.blocks, &header.encode());
+        let header = draft.end(self.identity);
         let number = arena.acquire().ok_or(io::ErrorKind::OutOfMemory)?;
         if !arena.back(number, 0, Stub::MEMORY) {
             arena.release(number, Stub::MEMORY);
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let written = spill.write(&draft.blocks, draft.used, cleans);
+        let written = spill.write(draft.blocks(), draft.used(), cleans);
         let slot = written.inspect_err(|_| arena.release(number, Stub::MEMORY))?;
         let stub = Stub {
             header,
             slot,
-            used: to_u32(draft.used),
+            used: to_u32(draft.used()),
             area: spill.identity(),
         };
         let [first, rest @ ..] = stub.encode();
@@ -238,9 +134,9 @@ impl Log {
         }
         if let Some(segment) = arena.segment(number) {
             segment.set_slot(Some(slot));
-            segment.sequence.store(draft.sequence, Relaxed);
+            segment.sequence.store(header.sequence, Relaxed);
         }
-        if !self.enlist_spilled(arena, number, draft.used, draft.names.len()) {
+        if !self.enlist_spilled(arena, number, draft.used(), draft.names()) {
             arena.release(number, Stub::MEMORY);
             return Err(io::ErrorKind::OutOfMemory.into());
         }
@@ -287,8 +183,8 @@ impl Log {
     }
 
     /// An entry of a segment that was written.
-    pub(crate) fn spilled_entry(&self, arena: &Arena, of: &Spilled, place: SpillPlace) -> Entry {
-        let SpillPlace { offset, codec, len } = place;
+    pub(crate) fn spilled_entry(&self, arena: &Arena, of: &Spilled, place: PackedAt) -> Entry {
+        let PackedAt { offset, codec, len } = place;
         let takes = footprint(len.into());
         if let Some(segment) = arena.segment(of.segment) {
             segment.hold();
