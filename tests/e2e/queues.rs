@@ -40,7 +40,7 @@ fn a_device_that_comes_back_with_smaller_queues_is_told_apart() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
     let mut guest = bed::guest("small-ring", 160, &daemon, "vm0")?;
     guest.swap_on()?;
-    let mut job = guest.workload(256, 1)?;
+    let mut job = guest.workload(208, 1)?;
     job.filled()?;
 
     // Requests that wait for the device, and those to come, may be longer than this queue.

@@ -13,7 +13,7 @@ use std::process::Stdio;
 use tmem_e2e::Assets;
 
 /// Guests at a time: each keeps more than one CPU busy.
-const PARALLEL: &str = "2";
+pub(crate) const PARALLEL: usize = 2;
 
 /// How the names of tests begin that need guests with stable kernels only, which are made soon.
 const STOCK: &str = "blk::";
@@ -56,16 +56,12 @@ pub(crate) fn command(options: &Options) -> Result<()> {
 
 /// The command that runs the tests, with all they need made.
 pub(crate) fn tests(profile: Profile, filter: Option<&str>) -> Result<Command> {
-    on(&assets::make(profile, guests(filter)?)?, filter)
-}
-
-/// The command that runs the tests on `assets`, which have all they need.
-pub(crate) fn on(assets: &Assets, filter: Option<&str>) -> Result<Command> {
+    let assets = assets::make(profile, guests(filter)?)?;
     let file = project::made()?.join("assets.json");
     assets.write(&file)?;
     let mut cargo = chosen(filter);
     cargo
-        .env("RUST_TEST_THREADS", PARALLEL)
+        .env("RUST_TEST_THREADS", PARALLEL.to_string())
         .env(Assets::VARIABLE, file)
         // Errors say what was waited for; where in the test does not matter.
         .env("RUST_BACKTRACE", "0");

@@ -19,6 +19,7 @@ mod deny;
 mod disk;
 mod dkms;
 mod e2e;
+mod each;
 mod exec;
 mod guest;
 mod headers;
