@@ -6,7 +6,7 @@
 //! queue ([`personality`]), what threads may ([`confine`]), what outlives a process ([`keeper`]), what the service manager passes on ([`listen_fds`]), and the metrics of a store and
 //! its devices ([`metrics`]), as JSON ([`stats`]) and for Prometheus ([`prometheus`]). Which
 //! virtual machines there are is in the [`registry`]; an operator sees and changes them over the
-//! [`api`].
+//! [`api`], and has their pages in an [`image`].
 
 pub mod api;
 pub mod care;
@@ -17,6 +17,7 @@ pub mod group;
 pub mod health;
 pub mod heap;
 pub mod http;
+pub mod image;
 pub mod keeper;
 pub mod listen_fds;
 pub mod memory;

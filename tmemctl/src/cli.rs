@@ -142,6 +142,27 @@ pub enum VmAction {
     ///
     /// Its driver is asked, and the guest's administrator: the host cannot do it alone.
     Detach(VmName),
+    /// Host: save the pages of a virtual machine, beside a snapshot of its memory
+    ///
+    /// Its VMM has paused it, or has ended. If it runs on before all is saved, nothing is.
+    Save(VmImage),
+    /// Host: give a virtual machine the pages that were saved, and none of those it has
+    ///
+    /// Restore its memory next: its VMM is to connect within the grace period. A machine whose
+    /// memory is not that of the same moment is given none of the pages.
+    Restore(VmImage),
+}
+
+/// A virtual machine and a file.
+#[derive(Clone, Debug, Args)]
+pub struct VmImage {
+    /// Name of the virtual machine
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// The file; -: standard output or input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// A virtual machine.

@@ -4,8 +4,8 @@
 //!
 //! The process begins with what all of its threads need together ([`begin`]). Threads are
 //! made while it runs, and each inherits the filters of the one that makes it, so that one
-//! must be allowed what its threads need. Only the first thread, until it serves, and those
-//! that wait for front ends and for kicks make others.
+//! must be allowed what its threads need. Only the first thread, until it serves, those
+//! that wait for front ends and for kicks, and the one for images make others.
 
 use std::io;
 use std::sync::LazyLock;
@@ -35,6 +35,10 @@ pub enum Role {
     Main,
     /// Answers at the control socket; adds and removes machines.
     Control,
+    /// Makes threads that save and restore the pages of machines.
+    Images,
+    /// Saves or restores those of one, over the control socket.
+    Image,
     /// Answers who asks for metrics, over the network perhaps.
     Scrape,
     /// Waits for front ends, and makes threads when there is something to do for them.
@@ -261,6 +265,7 @@ fn allowed(role: Role) -> Allowed {
         Role::Start => [
             Role::Main,
             Role::Control,
+            Role::Images,
             Role::Scrape,
             Role::Doors,
             Role::Watcher,
@@ -288,6 +293,8 @@ fn allowed(role: Role) -> Allowed {
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_open,
             ]),
+        Role::Images => threads().and(allowed(Role::Image)),
+        Role::Image => all.calls(STORE).calls(ANSWERING),
         Role::Scrape => all.calls(STORE).calls(LOOKING).calls(ANSWERING),
         Role::Doors => threads().and(allowed(Role::Connection)),
         Role::Watcher => threads().and(allowed(Role::Queue)),
@@ -360,9 +367,14 @@ fn privileges(role: Role) -> io::Result<()> {
     match role {
         // They make sockets, or have none since the thread that made them dropped them.
         Role::Start | Role::Main | Role::Control | Role::Connection | Role::Queue => Ok(()),
-        Role::Scrape | Role::Doors | Role::Watcher | Role::Store | Role::Log | Role::Holder => {
-            confine::drop_privileges()
-        }
+        Role::Images
+        | Role::Image
+        | Role::Scrape
+        | Role::Doors
+        | Role::Watcher
+        | Role::Store
+        | Role::Log
+        | Role::Holder => confine::drop_privileges(),
     }
 }
 
@@ -370,10 +382,12 @@ fn privileges(role: Role) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const ROLES: [Role; 11] = [
+    const ROLES: [Role; 13] = [
         Role::Start,
         Role::Main,
         Role::Control,
+        Role::Images,
+        Role::Image,
         Role::Scrape,
         Role::Doors,
         Role::Connection,
@@ -425,6 +439,7 @@ mod tests {
     #[test]
     fn threads_that_guests_and_front_ends_reach_open_no_files_and_make_no_threads() {
         for role in [
+            Role::Image,
             Role::Connection,
             Role::Queue,
             Role::Store,
@@ -447,12 +462,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_start_and_two_more_make_threads() {
+    fn only_the_start_and_three_more_make_threads() {
         for role in ROLES {
             let makes = allowed(role).may(SYS_clone);
             assert_eq!(
                 makes,
-                [Role::Start, Role::Doors, Role::Watcher].contains(&role),
+                [Role::Start, Role::Images, Role::Doors, Role::Watcher].contains(&role),
                 "{role:?}"
             );
         }

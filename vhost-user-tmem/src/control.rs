@@ -3,16 +3,20 @@
 
 use std::os::unix::net::UnixListener;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tmem_cli::socket::{Access, Socket};
 use tmem_host::api::Api;
 use tmem_host::http::{self, Guard};
+use tmem_host::image::{Begin, Workers};
 
 use crate::answering::Answering;
 use crate::cli::Options;
 use crate::confine::{self, Role};
 use crate::entry::Entry;
 use crate::faults;
+
+/// Machines that are saved or restored at a time.
+const IMAGES: usize = 4;
 
 /// A control socket on which nobody is answered yet.
 #[derive(Debug)]
@@ -45,17 +49,25 @@ impl Control {
         }))
     }
 
-    /// Answers in a thread of its own.
+    /// Answers in a thread of its own, and what takes long in others.
     ///
     /// # Errors
     /// When the system has no event or thread.
     pub fn start(self) -> Result<Answering> {
+        let workers = Workers::start(
+            IMAGES,
+            Begin {
+                starter: || confine::enter(Role::Images),
+                worker: || confine::enter(Role::Image),
+            },
+        );
+        let workers = workers.context("cannot start a thread")?;
         Answering::start("control", move |stop| {
             confine::enter(Role::Control);
             let listener = self.entry.socket();
             http::serve(listener, stop, Some(self.guard), |request| {
                 faults::when_asked("control");
-                self.api.answer(request)
+                self.api.serve(request, &workers)
             });
         })
     }

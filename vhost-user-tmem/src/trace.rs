@@ -104,6 +104,26 @@ impl Ring {
     }
 }
 
+/// Rings of a machine that is saved, by their numbers; those that were never used are not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rings(Vec<Option<SavedRing>>);
+
+impl Rings {
+    /// How many there are, known or not.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedRing {
+    /// Where its used ring is.
+    used_ring: u64,
+    /// The used index.
+    used: u16,
+}
+
 /// What there is in guest memory for a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -160,6 +180,10 @@ pub(crate) struct Trace {
     /// Whether the driver goes on with pages that are gone.
     #[serde(default)]
     misses_pages: bool,
+    /// Whether it is that of an image, and nothing is known of the memory of the machine that is
+    /// restored, but what is in its rings.
+    #[serde(default)]
+    is_restored: bool,
     /// Whether a later daemon is to know something else than before.
     #[serde(skip)]
     has_changed: bool,
@@ -183,6 +207,43 @@ impl Trace {
             regions: regions.collect(),
             ..Self::default()
         }
+    }
+
+    /// Of a machine that was saved with these rings.
+    pub(crate) fn restored(rings: Rings) -> Self {
+        let rings = rings.0.into_iter().map(|ring| {
+            ring.map(|SavedRing { used_ring, used }| Ring {
+                used_ring,
+                used,
+                is_stopped: false,
+                is_anew: false,
+                is_here: false,
+                may_be_ahead: false,
+                at_work: None,
+            })
+        });
+        Self {
+            rings: rings.collect(),
+            is_restored: true,
+            ..Self::default()
+        }
+    }
+
+    /// How the rings were left.
+    pub(crate) fn rings(&self) -> Rings {
+        let rings = self.rings.iter().map(|ring| {
+            let Ring {
+                used_ring, used, ..
+            } = (*ring)?;
+            Some(SavedRing { used_ring, used })
+        });
+        Rings(rings.collect())
+    }
+
+    /// Whether a queue of this connection was started and not stopped.
+    pub(super) fn runs(&self) -> bool {
+        let mut rings = self.rings.iter().flatten();
+        rings.any(|ring| ring.at_work.is_some() || ring.is_here && !ring.is_stopped)
     }
 
     /// Whether nothing is known yet.
@@ -222,8 +283,9 @@ impl Trace {
 
     /// Takes over the memory of `other`.
     pub(super) fn set_memory(&mut self, other: Self) {
-        self.has_changed |= self.regions != other.regions;
+        self.has_changed |= self.regions != other.regions || self.is_restored;
         self.regions = other.regions;
+        self.is_restored = false;
     }
 
     /// Whether a later daemon is to know something else than when this was asked last.
@@ -323,6 +385,9 @@ impl Trace {
                 .filter(|earlier| earlier.overlaps(region))
                 .map(|earlier| earlier.agrees(region))
         });
+        if self.is_restored {
+            return true;
+        }
         // At least one, and all of them.
         overlaps.next().unwrap_or(false) && overlaps.all(|agrees| agrees)
     }

@@ -22,6 +22,10 @@ use vhost_user_tmem::testing::{Ask, FrontEnd, guest_memory};
 use virtio_tmem::testing::page_of;
 use virtio_tmem::wire::{PoolKind, Status};
 
+/// Of a daemon whose machines are at rest: the first one, its log, the store, the watchers of
+/// front ends and of kicks, control, and the one that makes threads for images.
+const THREADS: usize = 7;
+
 const OBJECT: [u8; 24] = [3; 24];
 const MEMORY: u64 = 64 << 20;
 
@@ -182,12 +186,12 @@ fn front_ends_that_leave_anywhere_leave_nothing_behind() {
         };
         bed.serve_other();
         leave_after(0);
-        until("it is at rest", || bed.count("task") <= 6);
+        until("it is at rest", || bed.count("task") <= THREADS);
         let before = bed.count("fd");
         (0..=script.len()).for_each(leave_after);
         bed.serve_other();
         until("nothing is left", || {
-            bed.count("task") <= 6 && bed.count("fd") <= before
+            bed.count("task") <= THREADS && bed.count("fd") <= before
         });
     }
 }
@@ -197,7 +201,7 @@ fn descriptors_that_belong_to_no_message_are_closed() {
     for is_kept in [false, true] {
         let bed = Bed::new(is_kept, 1);
         bed.serve_other();
-        until("it is at rest", || bed.count("task") <= 6);
+        until("it is at rest", || bed.count("task") <= THREADS);
         let before = bed.count("fd");
         let file = fs::File::open("/dev/null").unwrap();
         let many = |count: usize| vec![file.as_fd(); count];

@@ -11,6 +11,8 @@
 //! | `DELETE /v1/vms/NAME` | ends its connection and destroys its pools |
 //! | `POST /v1/vms/NAME/flush` with `{"bytes": N}` | evicts ephemeral pages |
 //! | `POST /v1/vms/NAME/detach` | asks its driver to bring its pages back |
+//! | `GET /v1/vms/NAME/image` | its pages, to be kept: see [`crate::image`] |
+//! | `PUT /v1/vms/NAME/image` with that | has it have these pages |
 //! | `GET /v1/freeable` | what this host has left to give |
 //! | `GET /v1/tiers` | what is in memory and what in the spill area |
 //! | `GET /v1/stats` | every metric as JSON |
@@ -30,7 +32,8 @@ use serde_json::{Map, Value};
 use tmem_store::{Store, StoreStats};
 
 use crate::health::Health;
-use crate::http::{Request, Response};
+use crate::http::{Answer, Request, Response};
+use crate::image::Workers;
 use crate::prometheus::Page;
 use crate::registry::Registry;
 
@@ -49,7 +52,12 @@ pub struct Api {
 }
 
 impl Api {
-    /// The answer to `request`.
+    /// The answer to `request`; what takes long is left to `workers`.
+    pub fn serve(&self, request: &Request, workers: &Workers) -> Answer {
+        routes::serve(self, request, workers)
+    }
+
+    /// The answer to `request`. Nothing that takes long is done.
     pub fn answer(&self, request: &Request) -> Response {
         routes::answer(self, request)
     }

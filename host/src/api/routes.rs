@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::freeable::Freeable;
 use super::tiers::Tiers;
 use super::{Api, OPENAPI, vm};
-use crate::http::{JSON, Request, Response};
+use crate::http::{self, JSON, Request, Response};
+use crate::image::{self, Workers};
 use crate::registry::{Refusal, Said};
 
 /// A new virtual machine.
@@ -31,7 +32,52 @@ struct Flush {
 /// A request's answer, or why there is none.
 type Answer = Result<Response, Refusal>;
 
+pub(super) fn serve(api: &Api, request: &Request, workers: &Workers) -> http::Answer {
+    let parts: Vec<_> = request.path.split('/').skip(1).collect();
+    let began = match (parts.as_slice(), request.method.as_str()) {
+        (["v1", "vms", name, "image"], "GET") => save(api, name, workers),
+        (["v1", "vms", name, "image"], "PUT") => restore(api, name, request, workers),
+        _ => return answer(api, request).into(),
+    };
+    began.unwrap_or_else(|refusal| refused(&refusal).into())
+}
+
+fn save(api: &Api, name: &str, workers: &Workers) -> Result<http::Answer, Refusal> {
+    let entry = api.registry.get(name)?;
+    let still = entry.machine().stands_still();
+    still.map_err(|why| Refusal::Conflict(format!("{name}: {why}")))?;
+    Ok(workers.answer(move |stream, _, is_over| image::save(&entry, stream, is_over)))
+}
+
+fn restore(
+    api: &Api,
+    name: &str,
+    request: &Request,
+    workers: &Workers,
+) -> Result<http::Answer, Refusal> {
+    let entry = api.registry.get(name)?;
+    if !request.is_chunked {
+        let sentence = "send the image in chunks (Transfer-Encoding: chunked)";
+        return Err(Refusal::Invalid(sentence.into()));
+    }
+    Ok(workers.answer(move |stream, request, is_over| {
+        image::restore(
+            &entry,
+            stream,
+            &request,
+            is_over,
+            |restored| match restored {
+                Ok(totals) => Response::json(&totals),
+                Err(refusal) => refused(&refusal),
+            },
+        );
+    }))
+}
+
 pub(super) fn answer(api: &Api, request: &Request) -> Response {
+    if request.is_chunked {
+        return Response::error(400, "send the body with a Content-Length");
+    }
     let parts: Vec<_> = request.path.split('/').skip(1).collect();
     let answer = match (parts.as_slice(), request.method.as_str()) {
         (["metrics"], "GET") => Ok(api.metrics().answer(request)),
@@ -46,18 +92,24 @@ pub(super) fn answer(api: &Api, request: &Request) -> Response {
         (["v1", "vms", name], "DELETE") => remove(api, name),
         (["v1", "vms", name, "flush"], "POST") => flush(api, name, request),
         (["v1", "vms", name, "detach"], "POST") => detach(api, name),
+        (["v1", "vms", name, "image"], "GET" | "PUT") => no_image(api, name),
         (["metrics"] | ["v1", "openapi.json" | "stats" | "freeable" | "tiers"], _) => {
             return Response::not_allowed("GET");
         }
         (["v1", "vms"], _) => return Response::not_allowed("GET, POST"),
         (["v1", "vms", _], _) => return Response::not_allowed("GET, PATCH, DELETE"),
+        (["v1", "vms", _, "image"], _) => return Response::not_allowed("GET, PUT"),
         (["v1", "vms", _, "flush" | "detach"], _) => return Response::not_allowed("POST"),
         _ => {
             let reason = "there is nothing here; GET /v1/openapi.json lists what there is";
             return Response::error(404, reason);
         }
     };
-    answer.unwrap_or_else(|refusal| Response::error(status(&refusal), refusal.reason()))
+    answer.unwrap_or_else(|refusal| refused(&refusal))
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    Response::error(status(refusal), refusal.reason())
 }
 
 fn status(refusal: &Refusal) -> u16 {
@@ -127,6 +179,13 @@ fn detach(api: &Api, name: &str) -> Answer {
     asked.map_err(|reason| Refusal::Conflict(format!("{name}: {reason}")))?;
     log::info!("{name}: its driver is asked to bring its pages back");
     Ok(Response::json(&vm::of(&api.registry, &entry)))
+}
+
+/// Where nobody does what takes long.
+fn no_image(api: &Api, name: &str) -> Answer {
+    api.registry.get(name)?;
+    let why = "the pages of this program's virtual machines can be neither saved nor restored";
+    Err(Refusal::Conflict(why.into()))
 }
 
 fn settings(said: Map) -> Result<Said, Refusal> {

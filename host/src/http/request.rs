@@ -30,6 +30,10 @@ pub struct Request {
     pub accept: String,
     /// What was sent along, at most 4 KiB.
     pub body: Vec<u8>,
+    /// The body comes in chunks, and is still to be read; what has come of it is in `body`.
+    pub is_chunked: bool,
+    /// The client waits to be told that it may send the body.
+    pub expects_continue: bool,
 }
 
 impl Request {
@@ -53,6 +57,8 @@ struct Head {
     len: usize,
     /// Bytes of the body.
     body: usize,
+    is_chunked: bool,
+    expects_continue: bool,
 }
 
 /// Reads a request, for about as long as [`PATIENCE`] if reads from `from` are
@@ -84,7 +90,14 @@ pub fn read(from: &mut impl Read) -> Result<Request, Response> {
         method: head.method,
         path: head.path,
         accept: head.accept,
-        body: bytes.get(head.len..end).unwrap_or_default().to_vec(),
+        body: match head.is_chunked {
+            true => bytes.get(head.len..),
+            false => bytes.get(head.len..end),
+        }
+        .unwrap_or_default()
+        .to_vec(),
+        is_chunked: head.is_chunked,
+        expects_continue: head.expects_continue,
     })
 }
 
@@ -125,11 +138,18 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Response> {
             return Err(Response::error(400, &sentence));
         }
     };
-    let mut body = 0;
+    let (mut body, mut is_chunked, mut expects_continue) = (0, false, false);
     let mut accept = Vec::new();
     for header in request.headers.iter() {
         if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(Response::error(400, "send the body with a Content-Length"));
+            if !header.value.eq_ignore_ascii_case(b"chunked") {
+                let sentence = "send the body in chunks, or with a Content-Length";
+                return Err(Response::error(400, sentence));
+            }
+            is_chunked = true;
+        }
+        if header.name.eq_ignore_ascii_case("expect") {
+            expects_continue |= header.value.eq_ignore_ascii_case(b"100-continue");
         }
         if header.name.eq_ignore_ascii_case("accept") {
             accept.push(String::from_utf8_lossy(header.value));
@@ -141,6 +161,10 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Response> {
                 .ok_or_else(|| Response::error(400, "the Content-Length is no number"))?;
         }
     }
+    if is_chunked && body > 0 {
+        let sentence = "a body that comes in chunks has no Content-Length";
+        return Err(Response::error(400, sentence));
+    }
     let target = request.path.unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default();
     Ok(Some(Head {
@@ -150,6 +174,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Response> {
         accept: accept.join(","),
         len,
         body,
+        is_chunked,
+        expects_continue,
     }))
 }
 
@@ -186,13 +212,23 @@ mod tests {
         assert_eq!(status(b"GET / HTTP/1.1\r\n"), 400);
         assert_eq!(status(b"PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n"), 400);
         assert_eq!(status(b"PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), 400);
-        let chunked = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert_eq!(status(chunked), 400);
+        let coded = b"PUT / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n";
+        assert_eq!(status(coded), 400);
+        let both = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(status(both), 400);
         let long = b"PUT / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n";
         assert_eq!(status(long), 413);
         let mut endless = b"GET / HTTP/1.1\r\nX: ".to_vec();
         endless.resize(1 << 20, b'x');
         assert_eq!(status(&endless), 413);
+    }
+
+    #[test]
+    fn a_body_in_chunks_is_left_to_be_read() {
+        let bytes = b"PUT /a HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\n{}";
+        let request = read(&mut bytes.as_slice()).unwrap();
+        assert!(request.is_chunked);
+        assert_eq!(request.body, b"2\r\n{}");
     }
 
     #[test]

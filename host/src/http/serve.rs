@@ -11,12 +11,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::{Guard, PATIENCE, Request, Response, read};
+use super::{Answer, Guard, PATIENCE, Request, TakeOver, read};
 
 /// A socket that clients connect to.
 pub trait Listener: AsFd {
     /// A connection to one of them.
-    type Stream: AsFd + From<OwnedFd>;
+    type Stream: AsFd + From<OwnedFd> + Into<OwnedFd>;
 }
 
 impl Listener for UnixListener {
@@ -32,11 +32,11 @@ impl Listener for TcpListener {
 /// [`PATIENCE`] is dropped, however busy it is in between. Whom `guard` lets in, everybody
 /// without one, is trusted to the extent of keeping others waiting that long; who else comes is
 /// told so at once.
-pub fn serve<L: Listener>(
+pub fn serve<L: Listener, A: Into<Answer>>(
     listener: &L,
     stop: &impl AsFd,
     guard: Option<Guard>,
-    answer: impl Fn(&Request) -> Response,
+    answer: impl Fn(&Request) -> A,
 ) where
     for<'s> &'s L::Stream: Read + Write,
 {
@@ -61,7 +61,11 @@ pub fn serve<L: Listener>(
             Ok(stream) => {
                 let stream = L::Stream::from(stream);
                 match guard.map_or(Ok(()), |guard| guard.judge(&stream)) {
-                    Ok(()) => attend(&stream, stop, &answer),
+                    Ok(()) => {
+                        if let Some((take_over, request)) = attend(&stream, stop, &answer) {
+                            take_over(stream.into(), request);
+                        }
+                    }
                     // What fits is sent, and nobody is waited for.
                     Err(refusal) => drop(refusal.write(&mut &stream)),
                 }
@@ -76,8 +80,13 @@ pub fn serve<L: Listener>(
     }
 }
 
-/// Reads a client's request and answers it. The stream does not block.
-fn attend<C: AsFd>(stream: &C, stop: &impl AsFd, answer: impl Fn(&Request) -> Response)
+/// Reads a client's request and answers it, or leaves that to who takes the stream over. The stream
+/// does not block.
+fn attend<C: AsFd, A: Into<Answer>>(
+    stream: &C,
+    stop: &impl AsFd,
+    answer: impl Fn(&Request) -> A,
+) -> Option<(TakeOver, Request)>
 where
     for<'s> &'s C: Read + Write,
 {
@@ -87,11 +96,15 @@ where
         deadline: Instant::now() + PATIENCE,
     };
     let response = match read(&mut client) {
-        Ok(request) => answer(&request),
+        Ok(request) => match answer(&request).into() {
+            Answer::Said(response) => response,
+            Answer::Stream(take_over) => return Some((take_over, request)),
+        },
         Err(refusal) => refusal,
     };
     // A client that left does not want the answer.
     let _ = response.write(&mut client);
+    None
 }
 
 /// A client that has so much time. Once the program stops, nobody waits for it any more.
@@ -168,6 +181,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use super::super::Response;
     use super::*;
 
     fn ask(path: &std::path::Path, request: &[u8]) -> String {
@@ -206,8 +220,11 @@ mod tests {
         let (stop, stopper) = UnixStream::pair().unwrap();
         let began = Instant::now();
         thread::scope(|scope| {
-            let serving =
-                scope.spawn(|| serve(&listener, &stop, Some(Guard::own()), |_| unreachable!()));
+            let serving = scope.spawn(|| {
+                serve(&listener, &stop, Some(Guard::own()), |_| -> Response {
+                    unreachable!()
+                });
+            });
             let _silent = UnixStream::connect(&path).unwrap();
             drop(stopper);
             serving.join().unwrap();

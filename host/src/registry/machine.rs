@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::personality::VmDevice;
 
 use super::name::Name;
+use super::refusal::Refusal;
 use super::settings::Settings;
 
 /// A virtual machine that is served. Its door opened it; dropping it frees what it holds.
@@ -33,9 +36,45 @@ pub trait Machine: Debug + Send + Sync {
     /// What is to be done every so often.
     fn look_after(&self);
 
+    /// Looks whether its driver stands still, so that its pages can be saved.
+    ///
+    /// # Errors
+    /// A sentence, when it does not, or cannot be saved at all.
+    fn stands_still(&self) -> Result<Still, String> {
+        Err("the pages of this program's virtual machines cannot be saved".into())
+    }
+
+    /// Gives up what it has, and has it what `fill` puts into its pools instead, while no front end
+    /// is let in; `fill` is told whether to go on. From then on its set of pools has the name
+    /// `instance`, and the driver is the one that comes back as `driver` says.
+    ///
+    /// # Errors
+    /// Why that is not so. It has nothing then, or what it had before.
+    fn restore(
+        &self,
+        _instance: [u8; 16],
+        _driver: &Value,
+        _fill: &mut Fill<'_>,
+    ) -> Result<(), Refusal> {
+        let why = "the virtual machines of this program cannot be restored";
+        Err(Refusal::Conflict(why.into()))
+    }
+
     /// Ends its connection, destroys its pools and removes its socket. Returns when this
     /// is done.
     fn end(&self);
+}
+
+/// Puts pages where there are none, for as long as it is told to go on.
+pub type Fill<'a> = dyn FnMut(&dyn Fn() -> bool) -> Result<(), Refusal> + 'a;
+
+/// A driver that stands still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Still {
+    /// As long as this is the same, it stood still.
+    pub number: u64,
+    /// By what it is known when it comes back.
+    pub driver: Value,
 }
 
 /// Front ends of a machine.

@@ -27,7 +27,7 @@ use tmem_cli::size;
 
 pub use disk::Disk;
 pub use entry::{Entry, Origin};
-pub use machine::{Connection, Door, Machine};
+pub use machine::{Connection, Door, Fill, Machine, Still};
 pub use name::Name;
 pub use refusal::Refusal;
 pub use settings::{Amount, Defaults, MOST, Said, Settings};

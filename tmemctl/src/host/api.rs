@@ -2,6 +2,7 @@
 //! The daemon's control API.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -119,23 +120,40 @@ impl Api {
         read(self.ask(method, path, body)?)
     }
 
+    /// Has the daemon write to `to`; what it says of that.
+    pub(super) fn fetch(&self, path: &str, to: &mut impl Write) -> Result<Value> {
+        let fetched = http::fetch(&self.socket, path, to)?;
+        fetched.map_or_else(said, |said| {
+            serde_json::from_str(&said).context("the daemon's answer is no JSON")
+        })
+    }
+
+    /// Has the daemon read from `from`; what it says of that.
+    pub(super) fn send(&self, path: &str, from: &mut impl Read) -> Result<Value> {
+        said(http::send(&self.socket, path, from)?)
+    }
+
     /// Asks; what is answered with nothing gives null.
     pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let answer = http::ask(&self.socket, method, path, body.as_bytes())?;
-        if answer.status == 204 {
-            return Ok(Value::Null);
-        }
-        let value: serde_json::Result<Value> = serde_json::from_slice(&answer.body);
-        if !(200..300).contains(&answer.status) {
-            let reason = value.and_then(serde_json::from_value::<Refusal>);
-            match reason {
-                Ok(Refusal { error }) => bail!("{error}"),
-                Err(_) => bail!("the daemon refuses with status {}", answer.status),
-            }
-        }
-        value.context("the daemon's answer is no JSON")
+        said(http::ask(&self.socket, method, path, body.as_bytes())?)
     }
+}
+
+/// What an answer says.
+fn said(answer: http::Answer) -> Result<Value> {
+    if answer.status == 204 {
+        return Ok(Value::Null);
+    }
+    let value: serde_json::Result<Value> = serde_json::from_slice(&answer.body);
+    if !(200..300).contains(&answer.status) {
+        let reason = value.and_then(serde_json::from_value::<Refusal>);
+        match reason {
+            Ok(Refusal { error }) => bail!("{error}"),
+            Err(_) => bail!("the daemon refuses with status {}", answer.status),
+        }
+    }
+    value.context("the daemon's answer is no JSON")
 }
 
 pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T> {

@@ -2,18 +2,25 @@
 //! As much of HTTP/1.1 as the control API needs: one request for each connection, whose
 //! end is the end of the answer. Crates for HTTP bring an async runtime, TLS or both.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tmem_cli::chunked::{Decoder, Encoder};
 
 /// How long the other side may say nothing: it may be about to free many pages.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Most bytes of an answer: thousands of virtual machines with all metrics.
 const MOST: u64 = 64 << 20;
+
+/// Most bytes of an answer's head.
+const MAX_HEAD: u64 = 16 << 10;
+
+/// Bytes that are sent or read at a time.
+const PIECE: usize = 256 << 10;
 
 /// What the other side says.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,12 +37,111 @@ pub(super) struct Answer {
 pub(super) fn ask(at: &Path, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
     let mut stream = UnixStream::connect(at).map_err(|error| nobody(at, &error))?;
     let answered = exchange(&mut stream, method, path, body);
-    answered.with_context(|| {
-        format!(
-            "the daemon at {} does not answer as it should",
-            at.display()
-        )
-    })
+    answered.with_context(|| odd(at))
+}
+
+/// Asks at the socket `at` for a body that may have any length, and has it written to `to`. What a
+/// trailer says of it; or an answer without such a body.
+///
+/// # Errors
+/// A sentence with the way out.
+pub(super) fn fetch(
+    at: &Path,
+    path: &str,
+    to: &mut impl Write,
+) -> Result<std::result::Result<String, Answer>> {
+    let mut stream = connect(at)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .with_context(|| odd(at))?;
+    let mut from = BufReader::with_capacity(PIECE, stream);
+    let mut head = Vec::new();
+    while !head.ends_with(END) {
+        let mut bounded = (&mut from).take(MAX_HEAD);
+        let read = bounded.read_until(b'\n', &mut head);
+        let read = read.with_context(|| odd(at))?;
+        ensure!(read > 0 && head.len() as u64 <= MAX_HEAD, odd(at));
+    }
+    if parse(&head)?.status != 200 {
+        from.take(MOST)
+            .read_to_end(&mut head)
+            .with_context(|| odd(at))?;
+        return Ok(Err(parse(&head)?));
+    }
+    let mut body = Decoder::new(from);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = body.read(&mut piece);
+        let read = read.context("the daemon did not send all of it; look at its log")?;
+        let Some(piece) = piece.get(..read).filter(|piece| !piece.is_empty()) else {
+            break;
+        };
+        to.write_all(piece).context("cannot write")?;
+    }
+    if let Some(why) = body.trailer("Tmem-Error") {
+        bail!("{why}");
+    }
+    let said = body.trailer("Tmem-Totals").map(str::to_owned);
+    Ok(Ok(said.with_context(|| odd(at))?))
+}
+
+/// Sends a body that may have any length to the socket `at`.
+///
+/// # Errors
+/// A sentence with the way out.
+pub(super) fn send(at: &Path, path: &str, from: &mut impl Read) -> Result<Answer> {
+    let mut stream = connect(at)?;
+    write!(
+        stream,
+        "PUT {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    .with_context(|| odd(at))?;
+    // One that refuses says why, and may read no more.
+    let sent = send_body(&stream, from)?;
+    let mut bytes = Vec::new();
+    let read = stream.take(MOST).read_to_end(&mut bytes);
+    if bytes.is_empty() {
+        sent.with_context(|| odd(at))?;
+        read.with_context(|| odd(at))?;
+    }
+    parse(&bytes)
+}
+
+/// What came of sending all of `from`.
+///
+/// # Errors
+/// When it cannot be read.
+fn send_body(stream: &UnixStream, from: &mut impl Read) -> Result<io::Result<()>> {
+    let mut body = Encoder::new(BufWriter::with_capacity(PIECE, stream));
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = match from.read(&mut piece) {
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).context("cannot read"),
+        };
+        let Some(piece) = piece.get(..read).filter(|piece| !piece.is_empty()) else {
+            return Ok(body.end(&[]));
+        };
+        if let Err(error) = body.write_all(piece) {
+            return Ok(Err(error));
+        }
+    }
+}
+
+fn connect(at: &Path) -> Result<UnixStream> {
+    let stream = UnixStream::connect(at).map_err(|error| nobody(at, &error))?;
+    stream.be_patient()?;
+    Ok(stream)
+}
+
+fn odd(at: &Path) -> String {
+    format!(
+        "the daemon at {} does not answer as it should",
+        at.display()
+    )
 }
 
 /// Why nobody can be asked.
@@ -78,8 +184,10 @@ fn exchange(
     }
 }
 
+/// The end of a head.
+const END: &[u8] = b"\r\n\r\n";
+
 fn parse(bytes: &[u8]) -> Result<Answer> {
-    const END: &[u8] = b"\r\n\r\n";
     let end = bytes.windows(END.len()).position(|window| window == END);
     let end = end.context("its answer is not complete")?;
     let (head, rest) = bytes.split_at(end);

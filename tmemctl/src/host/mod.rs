@@ -3,6 +3,7 @@
 
 mod api;
 mod http;
+mod image;
 mod show;
 mod table;
 mod tiers;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tmem_cli::size;
 
 use super::api::{Api, Flushed, Vm};
-use super::{json, open, show};
+use super::{image, json, open, show};
 use crate::cli::{self, Settings, VmAction, VmAdd};
 use crate::warn;
 
@@ -64,6 +64,8 @@ pub(crate) fn run(wanted: &cli::Vm, out: &mut impl Write) -> Result<()> {
                 flushed.ephemeral_pages
             )?;
         }
+        VmAction::Save(wanted) => image::save(&api, &path(&wanted.name, "/image"), wanted)?,
+        VmAction::Restore(wanted) => image::restore(&api, &path(&wanted.name, "/image"), wanted)?,
         VmAction::Detach(detach) => {
             let vm: Vm = api.change("POST", &path(&detach.name, "/detach"), None)?;
             writeln!(

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use serde_json::Value;
 use tmem_host::personality::VmDevice;
-use tmem_host::registry::{self, Machine};
+use tmem_host::registry::{self, Fill, Machine, Refusal, Still};
 
 use super::{BACK_OFF, Shared};
 use crate::blame;
@@ -217,6 +218,37 @@ impl Served {
         self.entry.end();
     }
 
+    /// Keeps everything else from being done.
+    ///
+    /// # Errors
+    /// A sentence, when something is, or a front end is connected.
+    fn claim(&self) -> Result<Claim<'_>, String> {
+        let mut phase = self.lock();
+        if self.kept().is_some() || self.goes_on() || self.vm.is_connected() {
+            return Err("a front end is connected; end its VMM first".into());
+        }
+        if !matches!(*phase, Phase::IdleFrom(_)) || self.stop.is_asked() {
+            return Err("something else is being done for it; try again".into());
+        }
+        *phase = Phase::Busy;
+        Ok(Claim(self))
+    }
+
+    /// Nothing is being done any more, nor is for some time.
+    fn released(&self, rest: Duration) {
+        let mut phase = self.lock();
+        *phase = if self.stop.is_asked() && self.kept().is_none() {
+            Phase::Over
+        } else {
+            Phase::IdleFrom(Instant::now() + rest)
+        };
+        drop(phase);
+        self.changed.notify_all();
+        if let Some(doors) = self.doors.upgrade() {
+            doors.wake();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -242,18 +274,16 @@ impl Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
-        let served = &self.served;
-        let mut phase = served.lock();
-        *phase = if served.stop.is_asked() && served.kept().is_none() {
-            Phase::Over
-        } else {
-            Phase::IdleFrom(Instant::now() + self.rest)
-        };
-        drop(phase);
-        served.changed.notify_all();
-        if let Some(doors) = served.doors.upgrade() {
-            doors.wake();
-        }
+        self.served.released(self.rest);
+    }
+}
+
+/// Keeps everything else from being done for a machine, until it is dropped.
+struct Claim<'a>(&'a Served);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.released(Duration::ZERO);
     }
 }
 
@@ -279,6 +309,23 @@ impl Machine for Served {
 
     fn look_after(&self) {
         self.vm.look_after();
+    }
+
+    fn stands_still(&self) -> Result<Still, String> {
+        self.vm.stands_still()
+    }
+
+    fn restore(
+        &self,
+        instance: [u8; 16],
+        driver: &Value,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), Refusal> {
+        let name = self.vm.name();
+        let claim = self.claim();
+        let _claim = claim.map_err(|why| Refusal::Conflict(format!("{name}: {why}")))?;
+        let goes_on = || !self.stop.is_asked();
+        self.vm.restore(instance, driver, &goes_on, fill)
     }
 
     fn end(&self) {

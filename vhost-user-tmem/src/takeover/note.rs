@@ -164,11 +164,7 @@ impl Note {
 
     /// Notes the pools that there are; whether it could. Nobody changes them meanwhile.
     pub(crate) fn set_pools(&self, client: &Client) -> bool {
-        let pools = (0..MAX_POOLS).filter_map(|id| {
-            let pool = client.pool(id)?;
-            Some((id, pool.kind() == PoolKind::Ephemeral))
-        });
-        let pools: Vec<_> = pools.collect();
+        let pools = pools_of(client);
         if self
             .state()
             .as_ref()
@@ -187,6 +183,19 @@ impl Note {
             state.instance = instance;
             state.pools.clear();
             state.trace = Trace::default();
+        })
+    }
+
+    /// Notes that it has the pools of an image, by the name that its driver knows; whether it could.
+    pub(crate) fn restored(&self, instance: [u8; 16], client: &Client, trace: &Trace) -> bool {
+        for (queue, used) in trace.used() {
+            self.set_used(queue, used);
+        }
+        let pools = pools_of(client);
+        self.change(|state| {
+            state.instance = instance;
+            state.pools = pools;
+            state.trace = trace.clone();
         })
     }
 
@@ -331,6 +340,15 @@ pub(super) fn restore_pools(client: &Client, state: &State) -> Result<(), PoolEr
         }
     }
     Ok(())
+}
+
+/// The pools that there are, and whether they are ephemeral.
+fn pools_of(client: &Client) -> Vec<(u32, bool)> {
+    let pools = (0..MAX_POOLS).filter_map(|id| {
+        let pool = client.pool(id)?;
+        Some((id, pool.kind() == PoolKind::Ephemeral))
+    });
+    pools.collect()
 }
 
 fn fd_name(name: &str, id: impl Display) -> String {

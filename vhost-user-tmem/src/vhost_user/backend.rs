@@ -33,7 +33,7 @@ use crate::faults;
 use crate::room::Room;
 use crate::takeover::Note;
 use crate::trace::{Found, Trace, Verdict};
-use crate::vm::{Memory, Vm};
+use crate::vm::{Memory, Resting, Vm};
 
 /// How soon to look again when others still work with earlier memory, or have to show
 /// which driver this is.
@@ -51,6 +51,7 @@ pub(super) struct Backend {
     room: Option<Arc<Room>>,
     /// For the next daemon.
     note: Option<Arc<Note>>,
+    resting: Arc<Resting>,
     /// By queue.
     handlers: Vec<Mutex<(Box<dyn Handler>, Poller)>>,
     /// Readable when there is an event for the driver.
@@ -95,6 +96,7 @@ impl Backend {
             mem: Served::new(mem, device.memory_lost().clone()),
             room: vm.room(),
             note: vm.note(),
+            resting: vm.resting().clone(),
             handlers: queues
                 .map(|queue| (device.clone().handler(queue), Poller::new(vm.poll())))
                 .map(Mutex::new)
@@ -337,6 +339,7 @@ impl Backend {
         if !is_woken {
             *unclear = None;
         }
+        self.resting.begins();
         trace.begin(at, Found::as_set(queue), epoch);
         if let Some(note) = &self.note {
             note.set_used(at, queue.next_used());
@@ -554,6 +557,9 @@ impl VhostUserBackend for Backend {
             let trace = &mut self.past().trace;
             trace.stopped(queue);
             self.take_note(trace);
+            if !trace.runs() {
+                self.resting.rests(trace.clone());
+            }
         }
         Ok(())
     }

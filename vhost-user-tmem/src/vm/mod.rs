@@ -3,6 +3,10 @@
 //! comes and goes.
 
 mod lines;
+mod resting;
+mod saved;
+
+pub(crate) use resting::Resting;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +41,8 @@ pub struct Vm {
     memory: Mutex<Option<Memory>>,
     /// How its memory was when the last front end left, if pools are kept.
     trace: Mutex<Option<Trace>>,
+    /// Whether it stands still though its front end is connected.
+    resting: Arc<Resting>,
     /// For the next daemon.
     note: Option<Arc<Note>>,
     /// That of the daemon's control group, if it is to be kept.
@@ -110,6 +116,7 @@ impl Vm {
             takeover,
             memory: Mutex::new(None),
             trace: Mutex::new(taken.trace),
+            resting: Arc::default(),
             note: taken.note,
             room: None,
             poll: Duration::ZERO,
@@ -258,8 +265,14 @@ impl Vm {
         }
     }
 
+    /// Whether it stands still, for who knows.
+    pub(crate) fn resting(&self) -> &Arc<Resting> {
+        &self.resting
+    }
+
     /// A front end is connected.
     pub(crate) fn connected(&self) {
+        self.resting.rests(self.trace().unwrap_or_default());
         *self.lock() = FrontEnd::Connected;
         self.connections.fetch_add(1, Relaxed);
     }

@@ -20,6 +20,7 @@ mod request;
 mod restart;
 mod restored;
 mod rings;
+mod saved;
 mod signals;
 mod slots;
 mod state;

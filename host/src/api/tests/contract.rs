@@ -71,6 +71,10 @@ const REQUESTS: &[(&str, &str, &str, u16)] = &[
     ("POST", "/v1/vms/nobody/flush", r#"{"bytes": 4096}"#, 404),
     ("POST", "/v1/vms/web1/detach", "", 200),
     ("POST", "/v1/vms/nobody/detach", "", 404),
+    ("GET", "/v1/vms/web1/image", "", 409),
+    ("GET", "/v1/vms/nobody/image", "", 404),
+    ("PUT", "/v1/vms/web1/image", "", 409),
+    ("PUT", "/v1/vms/nobody/image", "", 404),
     ("GET", "/v1/freeable", "", 200),
     ("GET", "/v1/tiers", "", 200),
     ("GET", "/v1/stats", "", 200),
@@ -96,6 +100,19 @@ fn every_answer_that_is_described_is_given() {
     // What the state directory refuses is tested with the registry, which has one.
     let failing = |method: &str| ("/v1/vms/{name}".into(), method.into(), "500".into());
     given.extend([failing("PATCH"), failing("DELETE")]);
+    // Images are streams: the conformance tests of the daemon have them.
+    let image = |(method, status): (&str, &str)| {
+        ("/v1/vms/{name}/image".into(), method.into(), status.into())
+    };
+    let streams = [
+        ("GET", "200"),
+        ("GET", "503"),
+        ("PUT", "200"),
+        ("PUT", "400"),
+        ("PUT", "500"),
+        ("PUT", "503"),
+    ];
+    given.extend(streams.map(image));
     let described: BTreeSet<_> = held.document.answers().into_iter().collect();
     assert_eq!(given, described);
 }
@@ -125,6 +142,7 @@ fn no_other_route_is_there() {
         "/v1/vms/web1",
         "/v1/vms/web1/flush",
         "/v1/vms/web1/detach",
+        "/v1/vms/web1/image",
         "/v1/freeable",
         "/v1/tiers",
         "/v1/stats",

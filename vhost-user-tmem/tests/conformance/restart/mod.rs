@@ -10,4 +10,4 @@ mod keepers;
 mod kills;
 mod lane;
 mod manager;
-mod pages;
+pub(crate) mod pages;

@@ -243,7 +243,7 @@ fn note_of_another_version_is_told_and_costs_one_machine_its_pages() {
 }
 
 /// A page that cannot be compressed.
-fn noise(seed: u64) -> Vec<u8> {
+pub(crate) fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = || {
         state ^= state << 13;

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The pages of a virtual machine in one stream, to be kept beside a snapshot of its memory and to be
+//! given to it when it is restored, on this host or another. `docs/image.md` has the layout.
+//!
+//! [`file`] is the stream, [`transfer`] what goes over a control socket, and [`workers`] has threads
+//! for that.
+
+mod file;
+mod transfer;
+mod workers;
+
+pub use file::{Image, Totals, write};
+pub(crate) use transfer::{restore, save};
+pub use workers::{Begin, Workers};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tmem_store::{Client, PoolConfig, PoolKind};
+use uuid::Uuid;
+use virtio_tmem::device::MAX_POOLS;
+
+use crate::registry::Refusal;
+
+/// What an image says beside the pages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// What the device was: `tmem`.
+    pub personality: String,
+    /// The name of the set of pools, which its driver knows (the `instance` of the configuration
+    /// space).
+    pub instance: Uuid,
+    /// The pools, with pages or without.
+    pub pools: Vec<Pool>,
+    /// By what the driver is known when it comes back, as the door of the program that has saved it
+    /// has it.
+    pub driver: Value,
+}
+
+/// A pool of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The driver's number of it.
+    pub id: u32,
+    /// Whether its pages may go.
+    pub ephemeral: bool,
+}
+
+impl About {
+    /// The pools that a client has.
+    pub(crate) fn pools_of(client: &Client) -> Vec<Pool> {
+        let pools = (0..MAX_POOLS).filter_map(|id| {
+            let ephemeral = client.pool(id)?.kind() == PoolKind::Ephemeral;
+            Some(Pool { id, ephemeral })
+        });
+        pools.collect()
+    }
+
+    /// Makes the pools, without pages.
+    ///
+    /// # Errors
+    /// When the client may not have them.
+    pub(crate) fn make_pools(&self, client: &Client) -> Result<(), Refusal> {
+        for Pool { id, ephemeral } in &self.pools {
+            let kind = match ephemeral {
+                true => PoolKind::Ephemeral,
+                false => PoolKind::Persistent,
+            };
+            client.create_pool(*id, PoolConfig::new(kind)).map_err(|error| {
+                Refusal::Conflict(format!(
+                    "pool {id} of the image cannot be made here: {error}; compare max_pools and the quota with those of the machine that was saved"
+                ))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

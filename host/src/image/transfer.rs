@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Images over a control socket.
+
+use std::io::{BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use serde_json::{Value, json};
+use tmem_cli::chunked::{Decoder, Encoder};
+use uuid::Uuid;
+
+use super::{About, Image, Totals, file};
+use crate::http::{Request, Response, Steady};
+use crate::registry::{Entry, Refusal};
+
+/// The trailer of an image that was not sent to its end: why. And of one that was: what was in it.
+const ERROR: &str = "Tmem-Error";
+const TOTALS: &str = "Tmem-Totals";
+
+/// Bytes that are sent at a time.
+const PIECE: usize = 64 << 10;
+
+fn shown(totals: Totals) -> Value {
+    json!({
+        "pages": totals.pages,
+        "bytes": totals.bytes,
+        "missing_pages": totals.missing,
+    })
+}
+
+/// Sends the image of a machine whose driver stands still.
+pub(crate) fn save(entry: &Entry, stream: OwnedFd, is_over: &AtomicBool) {
+    let name = entry.name();
+    let mut steady = Steady::new(stream, || !is_over.load(SeqCst));
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n\
+        Transfer-Encoding: chunked\r\nTrailer: Tmem-Error, Tmem-Totals\r\nConnection: close\r\n\r\n";
+    // A client that left is told nothing.
+    if steady.write_all(head).is_err() {
+        return;
+    }
+    let mut body = Encoder::new(std::io::BufWriter::with_capacity(PIECE, &mut steady));
+    match send(entry, &mut body) {
+        Ok(Some(totals)) => {
+            let totals = shown(totals).to_string();
+            if body.end(&[(TOTALS, &totals)]).is_ok() {
+                log::info!("{name}: saved: {totals}");
+            }
+        }
+        Ok(None) => log::warn!("{name}: is not saved: who asked for it left"),
+        Err(refusal) => {
+            log::warn!("{name}: is not saved: {}", refusal.reason());
+            let _ = body.end(&[(ERROR, refusal.reason())]);
+        }
+    }
+}
+
+/// Sends the image; `None` if nobody reads it.
+fn send(entry: &Entry, body: &mut impl Write) -> Result<Option<Totals>, Refusal> {
+    let machine = entry.machine();
+    let still = machine
+        .stands_still()
+        .map_err(|why| conflict(entry, &why))?;
+    let device = machine.device();
+    let about = About {
+        personality: entry.settings().personality().to_owned(),
+        instance: Uuid::from_bytes(device.instance()),
+        pools: About::pools_of(device.client()),
+        driver: still.driver,
+    };
+    let Ok((totals, end)) = file::write(body, &about, device.client()) else {
+        return Ok(None);
+    };
+    let after = machine.stands_still();
+    let is_same = device.instance() == about.instance.into_bytes();
+    if is_same && after.is_ok_and(|after| after.number == still.number) {
+        return Ok(body.write_all(&end).ok().map(|()| totals));
+    }
+    let why = "it ran on before all of it was saved; pause it for as long as that takes";
+    Err(conflict(entry, why))
+}
+
+fn conflict(entry: &Entry, why: &str) -> Refusal {
+    Refusal::Conflict(format!("{}: {why}", entry.name()))
+}
+
+/// Reads the image that the client sends, and has the machine have it.
+pub(crate) fn restore(
+    entry: &Entry,
+    stream: OwnedFd,
+    request: &Request,
+    is_over: &AtomicBool,
+    answer: impl Fn(Result<Value, Refusal>) -> Response,
+) {
+    let mut steady = Steady::new(stream, || !is_over.load(SeqCst));
+    if request.expects_continue {
+        // Who left has nothing more to say either.
+        let _ = steady.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    let sent = request.body.as_slice().chain(&mut steady);
+    let body = Decoder::new(BufReader::with_capacity(PIECE, sent));
+    let restored = take(entry, body);
+    let name = entry.name();
+    match &restored {
+        Ok(totals) => log::info!("{name}: restored: {totals}"),
+        Err(refusal) => log::warn!("{name}: is not restored: {}", refusal.reason()),
+    }
+    if answer(restored).write(&mut steady).is_ok() {
+        steady.end();
+    }
+}
+
+fn take(entry: &Entry, body: impl Read) -> Result<Value, Refusal> {
+    let image = Image::open(body)?;
+    let about = image.about().clone();
+    let personality = entry.settings().personality();
+    if about.personality != personality {
+        return Err(Refusal::Invalid(format!(
+            "the image is of a machine whose device is {}, and that of {} is {personality}",
+            about.personality,
+            entry.name()
+        )));
+    }
+    let machine = entry.machine();
+    let client = machine.device().client();
+    let mut image = Some(image);
+    let mut totals = Totals::default();
+    let instance = about.instance.into_bytes();
+    machine.restore(instance, &about.driver, &mut |goes_on| {
+        about.make_pools(client)?;
+        if let Some(image) = image.take() {
+            totals = image.restore(client, goes_on)?;
+        }
+        Ok(())
+    })?;
+    Ok(shown(totals))
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Threads for what takes long, so that who answers at a control socket does not wait for it.
+
+use std::fmt::{self, Debug, Formatter};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use crate::http::{Answer, Request, Response};
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Threads that answer, one client each. They are there only while they have something to do; one
+/// more makes them.
+pub struct Workers {
+    tasks: Option<SyncSender<Task>>,
+    starter: Option<JoinHandle<()>>,
+    most: usize,
+    /// Threads that have something to do, or are promised.
+    taken: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+}
+
+/// What threads begin with.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin {
+    /// The one that makes the others.
+    pub starter: fn(),
+    /// Each of the others.
+    pub worker: fn(),
+}
+
+impl Debug for Workers {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").finish_non_exhaustive()
+    }
+}
+
+impl Workers {
+    /// Has `most` threads at a time.
+    ///
+    /// # Errors
+    /// When the system has no thread.
+    pub fn start(most: usize, begin: Begin) -> io::Result<Self> {
+        let (tasks, all) = sync_channel::<Task>(most);
+        let starter = Builder::new().name("images".into()).spawn(move || {
+            (begin.starter)();
+            let mut threads = Vec::<JoinHandle<()>>::new();
+            for task in all {
+                threads.retain(|thread| !thread.is_finished());
+                let thread = Builder::new().name("image".into()).spawn(move || {
+                    (begin.worker)();
+                    task();
+                });
+                match thread {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => log::warn!("cannot start a thread: {error}"),
+                }
+            }
+            for thread in threads {
+                // A panic was reported when it happened.
+                let _ = thread.join();
+            }
+        })?;
+        Ok(Self {
+            tasks: Some(tasks),
+            starter: Some(starter),
+            most,
+            taken: Arc::default(),
+            is_over: Arc::default(),
+        })
+    }
+
+    /// Has one of the threads answer, if one is free; it is told by a flag when that is to end.
+    pub(crate) fn answer(
+        &self,
+        answer: impl FnOnce(OwnedFd, Request, &AtomicBool) + Send + 'static,
+    ) -> Answer {
+        let (Some(tasks), Some(taken)) = (self.tasks.clone(), self.take()) else {
+            let sentence =
+                "other virtual machines are being saved or restored; try again when that is done";
+            return Response::error(503, sentence).into();
+        };
+        let is_over = self.is_over.clone();
+        Answer::Stream(Box::new(move |stream, request| {
+            let task = move || {
+                let _taken = taken;
+                answer(stream, request, &is_over);
+            };
+            // There is room for as many tasks as can be taken, and nobody waits at the end.
+            let _ = tasks.try_send(Box::new(task));
+        }))
+    }
+
+    fn take(&self) -> Option<Taken> {
+        let most = self.most;
+        let more = |taken: usize| (taken < most).then_some(taken + 1);
+        let taken = self.taken.fetch_update(SeqCst, SeqCst, more);
+        taken.ok().map(|_| Taken(self.taken.clone()))
+    }
+}
+
+/// A thread that is promised, until this is dropped.
+struct Taken(Arc<AtomicUsize>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.is_over.store(true, SeqCst);
+        self.tasks = None;
+        if let Some(starter) = self.starter.take() {
+            // A panic was reported when it happened.
+            let _ = starter.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn who_comes_when_all_have_something_to_do_is_told_so() {
+        let begin = Begin {
+            starter: || (),
+            worker: || (),
+        };
+        let workers = Workers::start(2, begin).unwrap();
+        let (end, ends) = channel::<()>();
+        let ends = Arc::new(Mutex::new(ends));
+        let (done, dones) = channel();
+        let answer = || {
+            let (ends, done) = (ends.clone(), done.clone());
+            workers.answer(move |_, _, _| {
+                let _ = ends.lock().unwrap().recv();
+                done.send(()).unwrap();
+            })
+        };
+        let begin = |answer: Answer| match answer {
+            Answer::Stream(take_over) => {
+                let (stream, _) = UnixStream::pair().unwrap();
+                take_over(stream.into(), Request::default());
+                true
+            }
+            Answer::Said(response) => {
+                assert_eq!(response.status, 503);
+                false
+            }
+        };
+        assert!(begin(answer()) && begin(answer()));
+        assert!(!begin(answer()));
+        end.send(()).unwrap();
+        dones.recv().unwrap();
+        // The thread is free a moment after it has said so.
+        while !begin(answer()) {
+            std::thread::yield_now();
+        }
+        drop(end);
+    }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A machine whose pages are saved or restored.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tmem_host::registry::{Fill, Refusal, Still};
+
+use super::{FrontEnd, Vm, renew};
+use crate::takeover::QUEUES;
+use crate::trace::{Rings, Trace};
+
+impl Vm {
+    /// How its driver was left, if it stands still.
+    ///
+    /// # Errors
+    /// A sentence, when it does not.
+    pub(crate) fn stands_still(&self) -> Result<Still, String> {
+        if self.device.is_for_any_driver() {
+            return Err("its device is a disk; only pages of tmem are saved".into());
+        }
+        let number = self.connections.load(Relaxed) + self.resting.begun();
+        let trace = match self.is_connected() {
+            true => self
+                .resting
+                .left()
+                .ok_or("it runs; have its VMM pause it")?,
+            false => self.trace().unwrap_or_default(),
+        };
+        Ok(Still {
+            number,
+            driver: json!(trace.rings()),
+        })
+    }
+
+    /// See [`tmem_host::registry::Machine::restore`]. Nobody lets a front end in meanwhile.
+    pub(crate) fn restore(
+        &self,
+        instance: [u8; 16],
+        driver: &Value,
+        goes_on: &dyn Fn() -> bool,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), Refusal> {
+        if self.device.is_for_any_driver() {
+            let why = format!(
+                "{}: its device is a disk; only pages of tmem are restored",
+                self.name
+            );
+            return Err(Refusal::Conflict(why));
+        }
+        let rings: Rings = serde_json::from_value(driver.clone()).map_err(|error| {
+            Refusal::Invalid(format!(
+                "the image does not say how its driver was left: {error}"
+            ))
+        })?;
+        if rings.len() > QUEUES {
+            let why = "the image has more queues than a device can have";
+            return Err(Refusal::Invalid(why.into()));
+        }
+        // What it had goes in any case, and by a name that no driver has seen.
+        renew(&*self.device, self.note.as_deref())?;
+        self.set_trace(None);
+        // The next daemon is not to find this name with a part of the pages.
+        self.device.renew(instance);
+        let filled = fill(goes_on).and_then(|()| self.keep_restored(instance, rings));
+        if filled.is_err() {
+            self.free();
+        }
+        filled
+    }
+
+    fn keep_restored(&self, instance: [u8; 16], rings: Rings) -> Result<(), Refusal> {
+        let trace = Trace::restored(rings);
+        if let Some(note) = &self.note
+            && !note.restored(instance, self.device.client(), &trace)
+        {
+            let why = format!("{}: cannot note its pages for the next daemon", self.name);
+            return Err(Refusal::Failed(why));
+        }
+        *self
+            .trace
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(trace);
+        // The grace period begins.
+        *self.lock() = FrontEnd::GoneSince(Instant::now());
+        Ok(())
+    }
+}
