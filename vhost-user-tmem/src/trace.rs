@@ -298,7 +298,8 @@ impl Trace {
         for (at, ring) in self.rings.iter_mut().enumerate() {
             if let Some(ring) = ring {
                 ring.used = used(at).unwrap_or(ring.used);
-                ring.may_be_ahead = true;
+                // None was worked on since it was restored.
+                ring.may_be_ahead = !self.is_restored;
             }
         }
         self.leave();

@@ -58,6 +58,13 @@ impl Vm {
             let why = "the image has more queues than a device can have";
             return Err(Refusal::Invalid(why.into()));
         }
+        if self.grace().is_zero() {
+            let why = format!(
+                "{0}: its grace period is 0 s, and so its pages would go at once: set another with `tmemctl vm set {0} --grace`",
+                self.name
+            );
+            return Err(Refusal::Conflict(why));
+        }
         // What it had goes in any case, and by a name that no driver has seen.
         renew(&*self.device, self.note.as_deref())?;
         self.set_trace(None);

@@ -261,10 +261,13 @@ fn what_does_not_belong_together_does_not_meet() {
     let later = copy(&a.memory);
     let new = tempfile::tempfile().unwrap();
     new.set_len(MEMORY).unwrap();
-    for memory in [later, new] {
-        let other = host();
+    for (memory, restarts) in [(&later, false), (&new, false), (&later, true), (&new, true)] {
+        let mut other = host();
         assert_eq!(restore(&other, &image).0, 200);
-        let mut b = connect_with(&other, &memory);
+        if restarts {
+            other.restart(Signal::KILL);
+        }
+        let mut b = connect_with(&other, memory);
         assert_eq!(get(&mut b, 0, 3).0, NO_POOL);
         assert_eq!(create_pool(&mut b, 0), OK);
     }
