@@ -20,6 +20,8 @@ mod process;
 mod report;
 mod restart;
 mod samples;
+mod saved;
+mod scale;
 mod spill;
 mod store;
 mod vhost;
@@ -88,6 +90,10 @@ enum What {
     Overwrites,
     /// A store that spills to a file, beside one that has memory; only if named.
     Spill,
+    /// All pages of a client, saved and restored; only if named.
+    Saved,
+    /// A store with thousands of clients; only if named.
+    Scale,
     /// What a page costs as the store ages, beside zram; only if named.
     Aging,
     /// The daemon through its socket, beside QEMU's storage daemon.
@@ -136,8 +142,8 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
     if args.only.is_none_or(|only| {
-        use What::{Costs, Noisy, Overwrites, Spill, Store, Vhost};
-        [Store, Overwrites, Spill, Vhost, Costs, Noisy].contains(&only)
+        use What::{Costs, Noisy, Overwrites, Saved, Scale, Spill, Store, Vhost};
+        [Store, Overwrites, Spill, Saved, Scale, Vhost, Costs, Noisy].contains(&only)
     }) {
         let corpus = Corpus::collect(usize::try_from(args.pages.unwrap_or(PAGES))?)?;
         println!("{}", corpus.describe());
@@ -149,6 +155,12 @@ fn main() -> Result<()> {
         }
         if args.only == Some(What::Spill) {
             spill::run(&args.spill, &corpus, &mut report)?;
+        }
+        if args.only == Some(What::Saved) {
+            saved::run(&corpus, &mut report)?;
+        }
+        if args.only == Some(What::Scale) {
+            scale::run(&corpus, &mut report)?;
         }
         if args.only == Some(What::Costs) {
             vhost::run_costs(&args.peers, &corpus, &mut report)?;

@@ -42,11 +42,11 @@ pub(crate) struct Options {
     /// `density`: guests in too little memory, which takes longer, `dead`: pages that
     /// the store keeps for guests that use them no more, which takes minutes, `native`: what
     /// the module costs in a guest that is not emulated, which builds a kernel first,
-    /// `instructions`: what a guest executes for a page, which takes some minutes, and `spill`: a store
-    /// that has memory for a tenth of its pages.
+    /// `instructions`: what a guest executes for a page, which takes some minutes, `spill`: a store
+    /// that has memory for a tenth of its pages, `saved`: all pages of a VM, saved and restored, and `scale`: a store with thousands of VMs.
     #[arg(value_parser = [
         "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead", "native",
-        "instructions", "spill",
+        "instructions", "spill", "saved", "scale",
     ])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
@@ -84,7 +84,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     if options.only.as_deref() == Some("aging") {
         return aging::run(options);
     }
-    if let Some(part @ ("costs" | "noisy" | "spill")) = options.only.as_deref() {
+    if let Some(part @ ("costs" | "noisy" | "spill" | "saved" | "scale")) = options.only.as_deref()
+    {
         return parts::run(part, options);
     }
     if options.only.as_deref() == Some("restart") {
