@@ -86,6 +86,12 @@ impl Client {
         Some(pool.destroy())
     }
 
+    /// The numbers and kinds of all pools, in the order of their numbers.
+    pub fn pools(&self) -> Vec<(u32, PoolKind)> {
+        let pools = self.member.pools();
+        pools.iter().map(|(id, pool)| (*id, pool.kind())).collect()
+    }
+
     /// The pool `id`. To be looked up once per request.
     pub fn pool(&self, id: u32) -> Option<Pool> {
         let pages = self.pages(id)?;

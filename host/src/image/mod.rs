@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tmem_store::{Client, PoolConfig, PoolKind};
 use uuid::Uuid;
-use virtio_tmem::device::MAX_POOLS;
 
 use crate::registry::Refusal;
 
@@ -48,11 +47,13 @@ pub struct Pool {
 impl About {
     /// The pools that a client has.
     pub(crate) fn pools_of(client: &Client) -> Vec<Pool> {
-        let pools = (0..MAX_POOLS).filter_map(|id| {
-            let ephemeral = client.pool(id)?.kind() == PoolKind::Ephemeral;
-            Some(Pool { id, ephemeral })
-        });
-        pools.collect()
+        let pools = client.pools().into_iter();
+        pools
+            .map(|(id, kind)| Pool {
+                id,
+                ephemeral: kind == PoolKind::Ephemeral,
+            })
+            .collect()
     }
 
     /// Makes the pools, without pages.

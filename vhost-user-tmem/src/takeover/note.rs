@@ -344,11 +344,10 @@ pub(super) fn restore_pools(client: &Client, state: &State) -> Result<(), PoolEr
 
 /// The pools that there are, and whether they are ephemeral.
 fn pools_of(client: &Client) -> Vec<(u32, bool)> {
-    let pools = (0..MAX_POOLS).filter_map(|id| {
-        let pool = client.pool(id)?;
-        Some((id, pool.kind() == PoolKind::Ephemeral))
-    });
-    pools.collect()
+    let pools = client.pools().into_iter();
+    pools
+        .map(|(id, kind)| (id, kind == PoolKind::Ephemeral))
+        .collect()
 }
 
 fn fd_name(name: &str, id: impl Display) -> String {
