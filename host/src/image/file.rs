@@ -38,8 +38,8 @@ fn crc(parts: &[&[u8]]) -> u32 {
     crc.finalize()
 }
 
-/// Writes the image of a client that nobody changes meanwhile, without its end: that is to be written
-/// by [`end`] once it is sure that nobody has.
+/// Writes the image of a client that nobody changes meanwhile, but for its end, which is given: it is to
+/// be written once it is sure that nobody has.
 ///
 /// # Errors
 /// What the stream says.
@@ -68,12 +68,10 @@ pub fn write(
         count += 1;
         let length = u32::try_from(segment.len()).unwrap_or(u32::MAX);
         let check = crc(&[&count.to_le_bytes(), &segment]);
-        let mut record = Vec::with_capacity(8 + segment.len());
-        record.extend_from_slice(&length.to_le_bytes());
-        record.extend_from_slice(&check.to_le_bytes());
-        record.extend_from_slice(&segment);
-        to.write_all(&record)?;
-        totals.bytes += record.len() as u64;
+        to.write_all(&length.to_le_bytes())?;
+        to.write_all(&check.to_le_bytes())?;
+        to.write_all(&segment)?;
+        totals.bytes += 8 + u64::from(length);
     }
     totals.pages = save.pages();
     totals.missing = save.lost();
@@ -94,6 +92,8 @@ const END: usize = 24;
 pub struct Image<R> {
     from: R,
     about: About,
+    /// Bytes that were read of it.
+    bytes: u64,
 }
 
 /// Why bytes are not read.
@@ -153,7 +153,8 @@ impl<R: Read> Image<R> {
         }
         let about = serde_json::from_slice(&note);
         let about = about.map_err(|error| damaged(&format!("its note: {error}")))?;
-        Ok(Self { from, about })
+        let bytes = (HEAD + note.len()) as u64;
+        Ok(Self { from, about, bytes })
     }
 
     /// What it says beside the pages.
@@ -171,9 +172,8 @@ impl<R: Read> Image<R> {
         client: &Client,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Totals, Refusal> {
-        let note = serde_json::to_vec(&self.about).map_or(0, |note| note.len());
         let mut totals = Totals {
-            bytes: (HEAD + note + END) as u64,
+            bytes: self.bytes + END as u64,
             ..Totals::default()
         };
         let mut count = 0_u64;
