@@ -15,7 +15,7 @@ use crate::front_end::{FrontEnd, GET_VRING_BASE, P_REPLY_ACK, SET_PROTOCOL_FEATU
 use crate::request::{
     DATA, EPHEMERAL, EXISTS, OK, create_pool, create_pool_of, get, put, put_there,
 };
-use crate::restart::host::{Host, Outside};
+use crate::restart::host::Host;
 use crate::restart::pages::noise;
 
 const P_CONFIG: u64 = 1 << 9;
@@ -25,24 +25,16 @@ const NO_POOL: u8 = 0x42;
 /// The queue that requests go to.
 const QUEUE: u32 = 1;
 
-/// A host whose daemons have a control socket.
+/// A daemon with a control socket.
 fn host() -> Host {
-    let mut host = Host::new(Outside::Store, &[]);
-    let control = host.path("control.sock");
-    let control = control.to_str().unwrap().to_owned();
-    host.options
-        .extend(["--control-socket".to_owned(), control]);
+    let mut host = Host::watched();
     host.start_daemon();
     host
 }
 
-fn control(host: &Host) -> UnixStream {
-    UnixStream::connect(host.path("control.sock")).unwrap()
-}
-
 /// The only machine's name.
 fn name(host: &Host) -> String {
-    let mut stream = control(host);
+    let mut stream = host.control();
     write!(stream, "GET /v1/vms HTTP/1.1\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -55,7 +47,7 @@ fn name(host: &Host) -> String {
 /// A request for an image that was answered with status 200: its chunks come next.
 fn ask_for_image(host: &Host) -> Result<BufReader<UnixStream>, String> {
     let name = name(host);
-    let mut stream = control(host);
+    let mut stream = host.control();
     write!(stream, "GET /v1/vms/{name}/image HTTP/1.1\r\n\r\n").unwrap();
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
@@ -98,7 +90,7 @@ fn save(host: &Host) -> Vec<u8> {
 /// Has the machine have an image; the status and what is said.
 fn restore(host: &Host, image: &[u8]) -> (u16, String) {
     let name = name(host);
-    let mut stream = control(host);
+    let mut stream = host.control();
     write!(
         stream,
         "PUT /v1/vms/{name}/image HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -318,6 +310,41 @@ fn four_are_saved_at_a_time_and_nobody_waits_for_who_does_not_read() {
     let began = Instant::now();
     one.end(Signal::TERM);
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+/// Whoever sends an image may stop, and leave. Meanwhile nobody else restores the machine, and its
+/// front end waits; then it has nothing.
+#[test]
+fn an_image_that_never_ends_leaves_nothing_behind() {
+    let one = host();
+    let mut a = begin(&one);
+    fill(&mut a);
+    pause(&mut a);
+    let memory = copy(&a.memory);
+    let image = save(&one);
+    let other = host();
+    let name = name(&other);
+    let mut stream = other.control();
+    write!(
+        stream,
+        "PUT /v1/vms/{name}/image HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+        image.len()
+    )
+    .unwrap();
+    // The daemon has all of this but what the socket holds: it is restoring.
+    stream
+        .write_all(image.get(..image.len() / 2).unwrap())
+        .unwrap();
+    let refused = restore(&other, &image);
+    assert_eq!(refused.0, 409, "{}", refused.1);
+    let socket = other.socket();
+    let waits = std::thread::spawn(move || FrontEnd::connect_with(&socket, memory));
+    drop(stream);
+    let mut b = waits.join().unwrap();
+    assert_eq!(b.share_memory(MEMORY), Some(0));
+    b.start();
+    assert_eq!(get(&mut b, 0, 3).0, NO_POOL);
+    assert_eq!(create_pool(&mut b, 0), OK);
 }
 
 /// Any change of an image is found; the machine has nothing then, by another name.

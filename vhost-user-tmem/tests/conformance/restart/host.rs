@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -79,6 +80,21 @@ impl Host {
             this.manager = Some(Manager::start(&this.path("notify")));
         }
         this
+    }
+
+    /// One whose daemons have a control socket. None is there yet.
+    pub(crate) fn watched() -> Self {
+        let mut this = Self::new(Outside::Store, &[]);
+        let control = this.path("control.sock");
+        let control = control.to_str().unwrap().to_owned();
+        this.options
+            .extend(["--control-socket".to_owned(), control]);
+        this
+    }
+
+    /// A connection to that.
+    pub(crate) fn control(&self) -> UnixStream {
+        UnixStream::connect(self.path("control.sock")).unwrap()
     }
 
     /// Descriptors that the service manager keeps.

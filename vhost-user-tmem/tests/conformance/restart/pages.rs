@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -105,19 +104,9 @@ fn a_machine_that_was_restored_meanwhile_does_not_meet_its_future() {
     }
 }
 
-/// A host whose daemons have a control socket.
-fn watched() -> Host {
-    let mut host = Host::new(Outside::Store, &[]);
-    let control = host.path("control.sock");
-    let control = control.to_str().unwrap().to_owned();
-    host.options
-        .extend(["--control-socket".to_owned(), control]);
-    host
-}
-
 /// How often the daemon could not take pages over, as it exports that.
 fn failures(host: &Host) -> u64 {
-    let mut stream = UnixStream::connect(host.path("control.sock")).unwrap();
+    let mut stream = host.control();
     stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -142,7 +131,7 @@ fn pages_of_a_damaged_store_are_lost_and_never_wrong() {
         ),
         (3000, [0x5a; 64].as_slice(), "its pages are damaged"),
     ] {
-        let mut host = watched();
+        let mut host = Host::watched();
         host.start_daemon();
         assert_eq!(failures(&host), 0);
         let mut a = connect(&host);
