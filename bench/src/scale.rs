@@ -3,6 +3,7 @@
 //! page, each client and each look at all clients costs, beside one client.
 
 use anyhow::{Context, Result, ensure};
+use tmem_host::heap::Memory;
 use tmem_store::{
     Client, ClientConfig, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Store,
     StoreConfig,
@@ -64,44 +65,30 @@ pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
 
 fn show(count: usize, measured: &Measured, one: &Measured, report: &mut Report) {
     let of = |what: &str| format!("{count} clients: {what}");
-    let mut against = |what: &str, value: f64, unit, other: f64| {
+    for ((what, value, unit), (_, other, _)) in measured.rows().into_iter().zip(one.rows()) {
         report.against(of(what), value, unit, "one client", other);
-    };
-    against("put, median", measured.put.median(), "us", one.put.median());
-    against("get, median", measured.get.median(), "us", one.get.median());
-    against(
-        "put when memory is full, median",
-        measured.short.median(),
-        "us",
-        one.short.median(),
-    );
-    against(
-        "put when memory is full, p99",
-        measured.short.p99(),
-        "us",
-        one.short.p99(),
-    );
-    against(
-        "look of the background thread",
-        measured.look.median(),
-        "us",
-        one.look.median(),
-    );
-    against(
-        "statistics",
-        measured.stats.median(),
-        "us",
-        one.stats.median(),
-    );
-    let refused = (measured.refused * 100.0, one.refused * 100.0);
-    against(
-        "puts refused when memory is full",
-        refused.0,
-        "%",
-        refused.1,
-    );
-    against("bytes held for a page", measured.held, "B", one.held);
+    }
     report.metric(of("memory of a client with 16 pages"), measured.client, "B");
+}
+
+impl Measured {
+    /// What is shown beside one client: names, values and their units.
+    fn rows(&self) -> [(&'static str, f64, &'static str); 8] {
+        [
+            ("put, median", self.put.median(), "us"),
+            ("get, median", self.get.median(), "us"),
+            ("put when memory is full, median", self.short.median(), "us"),
+            ("put when memory is full, p99", self.short.p99(), "us"),
+            ("look of the background thread", self.look.median(), "us"),
+            ("statistics", self.stats.median(), "us"),
+            (
+                "puts refused when memory is full",
+                self.refused * 100.0,
+                "%",
+            ),
+            ("bytes held for a page", self.held, "B"),
+        ]
+    }
 }
 
 fn measure(count: usize, pages: &[&Page]) -> Result<Measured> {
@@ -189,10 +176,6 @@ impl World {
 
 /// Bytes of memory that this process has.
 fn resident() -> Result<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages = statm
-        .split(' ')
-        .nth(1)
-        .context("statm has no second field")?;
-    Ok(pages.parse::<u64>()? * PAGE_SIZE as u64)
+    let memory = Memory::of_process().context("the system does not say what this process has")?;
+    Ok(memory.resident)
 }
