@@ -19,8 +19,18 @@ use virtio_tmem::device::MAX_RUN;
 /// Bytes that a request can have charged to the group.
 const REQUEST: u64 = MAX_RUN as u64 * PAGE_SIZE as u64;
 
-/// Between two looks, at least.
+/// Between two looks, at least, as long as few requests come.
 const PAUSE: Duration = Duration::from_micros(250);
+
+/// Requests that need no look within the pause.
+const FEW: u32 = 2;
+
+/// Longest that requests are held up for ephemeral pages that are to go. The thread that
+/// evicts may itself wait for memory of the group, or for a CPU.
+const HELD_UP: Duration = Duration::from_millis(100);
+
+/// Between two tries to evict meanwhile.
+const TRY: Duration = Duration::from_micros(500);
 
 /// Between two lines in the log, at least.
 const QUIET: Duration = Duration::from_secs(10);
@@ -40,6 +50,8 @@ pub struct Room {
 #[derive(Debug, Default)]
 struct Last {
     look: Option<Instant>,
+    /// Requests without a look since.
+    passed: u32,
     line: Option<Instant>,
     is_short: bool,
 }
@@ -82,20 +94,24 @@ impl Room {
         // Who finds another thread looking waits for it: that thread may not run for a
         // while, and requests would go on without end meanwhile.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.look.is_some_and(|look| look.elapsed() < PAUSE) {
+        let is_soon = last.look.is_some_and(|look| look.elapsed() < PAUSE);
+        if is_soon && last.passed < FEW {
+            last.passed += 1;
             return;
         }
-        last.look = Some(Instant::now());
+        last.passed = 0;
         let found = self.group.as_ref();
         let found = found.and_then(|group| Some((group.limit()?, group.room()?)));
         self.is_limited.store(found.is_some(), Relaxed);
         let Some((limit, room)) = found else {
             self.store.limit_for_now(u64::MAX);
+            last.look = Some(Instant::now());
             last.is_short = false;
             return;
         };
         let plan = Plan::of(limit, room, self.store.held_bytes());
-        self.store.limit_for_now(plan.store);
+        self.give_back(plan);
+        last.look = Some(Instant::now());
         self.requests.store(plan.requests, Relaxed);
         let is_new = plan.is_short && !last.is_short;
         last.is_short = plan.is_short;
@@ -106,6 +122,15 @@ impl Room {
                 size::show(room),
                 size::show(limit)
             );
+        }
+    }
+
+    /// Limits the store. Where memory is short, this returns once what can go is gone: each
+    /// request brings more.
+    fn give_back(&self, plan: Plan) {
+        let start = Instant::now();
+        while self.store.limit_for_now(plan.store) && plan.is_short && start.elapsed() < HELD_UP {
+            std::thread::sleep(TRY);
         }
     }
 }

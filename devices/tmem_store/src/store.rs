@@ -113,8 +113,11 @@ impl Store {
     /// Holds at most `bytes` for now, and never more than the limit that the store was made
     /// with. Of what is held already, ephemeral pages are given back: some at once, others
     /// in the background ([`Store::start_compressor`]). The rest stays.
-    pub fn limit_for_now(&self, bytes: u64) {
-        self.reclaimer.limit_for_now(bytes);
+    ///
+    /// Returns whether ephemeral pages are left beyond the limit: they go while the caller waits,
+    /// or by another call.
+    pub fn limit_for_now(&self, bytes: u64) -> bool {
+        self.reclaimer.limit_for_now(bytes)
     }
 
     /// Has page memory stay in memory from the first access on (mlock2(2), `MLOCK_ONFAULT`).

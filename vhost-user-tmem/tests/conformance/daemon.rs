@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Advice, fadvise};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -40,13 +41,19 @@ impl Daemon {
     }
 
     /// The same with this much memory for the store and each machine, in the control group
-    /// that has this file of members.
+    /// that has this file of members. The program is not in the page cache: the group is
+    /// charged for reading it, and the kernel may have to drop it again.
     pub(crate) fn start_in(members: &Path, memory: &str) -> Self {
+        let program = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        std::fs::copy(env!("CARGO_BIN_EXE_vhost-user-tmem"), &program).unwrap();
+        program.as_file().sync_all().unwrap();
+        fadvise(program.as_file(), 0, None, Advice::DontNeed).unwrap();
+        let program = program.into_temp_path();
         let mut shell = Command::new("sh");
         shell
             .args(["-c", "echo $$ >\"$0\" && exec \"$@\""])
             .arg(members)
-            .arg(env!("CARGO_BIN_EXE_vhost-user-tmem"));
+            .arg(&program);
         Self::start_with_memory(shell, Stdio::inherit(), "", [memory, memory])
     }
 

@@ -221,13 +221,15 @@ impl Reclaimer {
     }
 
     /// Holds at most `bytes` for now: evicts some pages at once, and has the background
-    /// thread evict the others.
-    pub(crate) fn limit_for_now(&self, bytes: u64) {
+    /// thread evict the others. Whether there are others.
+    pub(crate) fn limit_for_now(&self, bytes: u64) -> bool {
         self.budget.set_limit(bytes);
-        if !self.budget.has_room() {
-            self.want_room();
-            self.evict_some(&mut Effort::run());
+        if self.budget.has_room() {
+            return false;
         }
+        self.want_room();
+        self.evict_some(&mut Effort::run());
+        !self.budget.has_room() && self.can_evict()
     }
 
     /// Has the background thread make room: somebody found too little.
