@@ -119,6 +119,14 @@ impl Requests {
             .ok_or_else(|| failed("an address is in no region of memory"))
     }
 
+    /// A queue that is disabled stands still as if it were stopped. User-Mode Linux stops none:
+    /// when its driver resets the device, it disables the queues and sets them up anew.
+    fn disable(&self, index: u32) -> Result<()> {
+        self.vring(index)?.set_enabled(false);
+        let stopped = self.backend.stop_vring(index);
+        stopped.map_err(Error::ReqHandlerError)
+    }
+
     /// A queue starts when it has a kick.
     fn start(vring: &Vring<Memory>) {
         let starts = {
@@ -146,8 +154,8 @@ impl VhostUserBackendReqHandlerMut for Requests {
     }
 
     fn reset_device(&mut self) -> Result<()> {
-        for vring in &self.vrings {
-            vring.set_enabled(false);
+        for index in (0..).take(self.vrings.len()) {
+            self.disable(index)?;
         }
         self.features = 0;
         self.backend.reset_device();
@@ -274,7 +282,10 @@ impl VhostUserBackendReqHandlerMut for Requests {
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        self.vring(index)?.set_enabled(enable);
+        if !enable {
+            return self.disable(index);
+        }
+        self.vring(index)?.set_enabled(true);
         Ok(())
     }
 

@@ -335,6 +335,13 @@ impl FrontEnd {
         assert!(self.try_stop_queue().is_some(), "the connection ended");
     }
 
+    /// Disables the queue, as User-Mode Linux does when its driver resets the device; it stops none.
+    pub(crate) fn disable_queue(&mut self) {
+        self.send(SET_VRING_ENABLE, 1, &pair(self.queue, 0), &[]);
+        self.send(GET_FEATURES, 1, &[], &[]);
+        assert!(self.receive().is_some(), "the connection ended");
+    }
+
     /// Stops the queue and starts it anew, over another connection if need be.
     pub(crate) fn turn(&mut self) {
         self.base = Some(self.index(self.parts + USED));

@@ -140,6 +140,13 @@ fn stop(front_end: &mut FrontEnd) {
     }
 }
 
+fn disable(front_end: &mut FrontEnd) {
+    for (queue, parts) in [(1, ONE), (2, TWO)] {
+        front_end.turn_to(queue, parts);
+        front_end.disable_queue();
+    }
+}
+
 #[test]
 fn a_queue_that_has_not_moved_is_not_served_before_one_that_has() {
     for stopped in [false, true] {
@@ -179,10 +186,11 @@ fn queues_that_were_not_served_last_are_known() {
 
 #[test]
 fn queues_from_nothing_are_not_the_same_machine_unless_all_were_stopped() {
-    for (stopped, parts) in [(false, ONE), (false, NEW), (true, ONE), (true, NEW)] {
+    let ways: [Option<fn(&mut FrontEnd)>; 3] = [None, Some(stop), Some(disable)];
+    for (stop, parts) in ways.into_iter().flat_map(|way| [(way, ONE), (way, NEW)]) {
         let daemon = Daemon::start();
         let (mut a, _) = two_queues(&daemon);
-        if stopped {
+        if let Some(stop) = stop {
             stop(&mut a);
         }
         let memory = a.memory.try_clone().unwrap();
@@ -193,7 +201,7 @@ fn queues_from_nothing_are_not_the_same_machine_unless_all_were_stopped() {
         let mut a = connect(&daemon, &memory);
         start(&mut a, 1, parts);
         let found = get(&mut a, 0, 3);
-        if stopped {
+        if stop.is_some() {
             assert_eq!(found, (OK, OK, 2));
             memory.write_all_at(&[0; 0x3000], TWO).unwrap();
             start(&mut a, 2, TWO);
@@ -290,4 +298,19 @@ fn a_queue_that_is_stopped_and_started_again_goes_on() {
     assert_eq!(a.share_memory(MEMORY), Some(0));
     start(&mut a, 1, ONE);
     assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
+}
+
+/// As User-Mode Linux does it when a driver is bound again.
+#[test]
+fn queues_that_were_disabled_begin_anew_in_the_same_connection() {
+    let daemon = Daemon::start();
+    let (mut a, _) = two_queues(&daemon);
+    for _ in 0..3 {
+        disable(&mut a);
+        for (queue, parts) in [(1, ONE), (2, TWO)] {
+            a.write(parts, &[0; 0x3000]);
+            start(&mut a, queue, parts);
+            assert_eq!(get(&mut a, 0, 3), (OK, OK, 2));
+        }
+    }
 }
