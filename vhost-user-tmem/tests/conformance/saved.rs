@@ -15,7 +15,8 @@ use crate::front_end::{FrontEnd, GET_VRING_BASE, P_REPLY_ACK, SET_PROTOCOL_FEATU
 use crate::request::{
     DATA, EPHEMERAL, EXISTS, OK, create_pool, create_pool_of, get, put, put_there,
 };
-use crate::restart::host::Host;
+use crate::restart::added::Places;
+use crate::restart::host::{Host, Outside};
 use crate::restart::pages::noise;
 
 const P_CONFIG: u64 = 1 << 9;
@@ -46,8 +47,11 @@ fn name(host: &Host) -> String {
 
 /// A request for an image that was answered with status 200: its chunks come next.
 fn ask_for_image(host: &Host) -> Result<BufReader<UnixStream>, String> {
-    let name = name(host);
-    let mut stream = host.control();
+    ask_for_image_of(&name(host), host.control())
+}
+
+/// The same of this machine.
+fn ask_for_image_of(name: &str, mut stream: UnixStream) -> Result<BufReader<UnixStream>, String> {
     write!(stream, "GET /v1/vms/{name}/image HTTP/1.1\r\n\r\n").unwrap();
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
@@ -343,6 +347,49 @@ fn an_image_that_never_ends_leaves_nothing_behind() {
     let mut b = waits.join().unwrap();
     assert_eq!(b.share_memory(MEMORY), Some(0));
     b.start();
+    assert_eq!(get(&mut b, 0, 3).0, NO_POOL);
+    assert_eq!(create_pool(&mut b, 0), OK);
+}
+
+/// Whoever removes a machine waits neither for who saves it nor for who restores it. A save that is
+/// cut short is not taken for whole, and the next machine of the name has nothing.
+#[test]
+fn a_machine_may_be_removed_while_it_is_saved_or_restored() {
+    let places = Places::new();
+    let _host = places.host(Outside::Holder);
+    places.add();
+    let mut a = places.connect();
+    fill(&mut a);
+    pause(&mut a);
+    let whole = ask_for_image_of("web1", places.control()).unwrap();
+    let (image, trailers) = chunks(whole);
+    assert!(trailers.contains("Tmem-Totals: "), "{trailers}");
+
+    let saving = ask_for_image_of("web1", places.control()).unwrap();
+    assert_eq!(places.ask("DELETE", "/v1/vms/web1", ""), 204);
+    let (_, trailers) = chunks(saving);
+    assert!(!trailers.contains("Tmem-Totals: "), "{trailers}");
+    assert!(trailers.contains("Tmem-Error: "), "{trailers}");
+
+    places.add();
+    let mut restoring = places.control();
+    write!(
+        restoring,
+        "PUT /v1/vms/web1/image HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+        image.len()
+    )
+    .unwrap();
+    let (first, rest) = image.split_at(image.len() / 2);
+    restoring.write_all(first).unwrap();
+    assert_eq!(places.ask("DELETE", "/v1/vms/web1", ""), 204);
+    places.add();
+    // It may not read all that it refuses.
+    let _ = restoring.write_all(rest);
+    let _ = restoring.write_all(b"\r\n0\r\n\r\n");
+    let mut answer = String::new();
+    let _ = restoring.read_to_string(&mut answer);
+    assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+    let mut b = places.connect();
     assert_eq!(get(&mut b, 0, 3).0, NO_POOL);
     assert_eq!(create_pool(&mut b, 0), OK);
 }

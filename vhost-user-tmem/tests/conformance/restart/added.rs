@@ -15,10 +15,10 @@ use crate::request::{EXISTS, OK, create_pool, get, put};
 const MEMORY: u64 = 1 << 20;
 
 /// Directories of daemons that have a control API.
-pub(super) struct Places(TempDir);
+pub(crate) struct Places(TempDir);
 
 impl Places {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let places = tempfile::tempdir_in("/dev/shm").unwrap();
         for name in ["state", "run"] {
             std::fs::create_dir(places.path().join(name)).unwrap();
@@ -30,7 +30,11 @@ impl Places {
         self.0.path().join(name)
     }
 
-    pub(super) fn host(&self, outside: Outside) -> Host {
+    pub(crate) fn control(&self) -> UnixStream {
+        UnixStream::connect(self.path("control")).unwrap()
+    }
+
+    pub(crate) fn host(&self, outside: Outside) -> Host {
         self.host_with(outside, &[])
     }
 
@@ -51,7 +55,7 @@ impl Places {
     }
 
     /// The status that the control API answers with.
-    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> u16 {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> u16 {
         let answer = self.answer(method, path, body);
         let status = answer.split(' ').nth(1).unwrap();
         status.parse().unwrap()
@@ -59,7 +63,7 @@ impl Places {
 
     /// All that comes back; nothing if the daemon ends.
     pub(super) fn answer(&self, method: &str, path: &str, body: &str) -> String {
-        let mut stream = UnixStream::connect(self.path("control")).unwrap();
+        let mut stream = self.control();
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -72,12 +76,12 @@ impl Places {
         answer
     }
 
-    pub(super) fn add(&self) {
+    pub(crate) fn add(&self) {
         let body = r#"{"name": "web1", "quota": "16M"}"#;
         assert_eq!(self.ask("POST", "/v1/vms", body), 201);
     }
 
-    pub(super) fn connect(&self) -> FrontEnd {
+    pub(crate) fn connect(&self) -> FrontEnd {
         let mut web1 = FrontEnd::connect(&self.path("run").join("web1.sock"), MEMORY);
         assert_eq!(web1.share_memory(MEMORY), Some(0));
         web1.start();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A daemon that is killed, and the next one.
 
-mod added;
+pub(crate) mod added;
 mod connection;
 pub(crate) mod crash_points;
 mod faults;
