@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// installed.
     #[arg(long, requires = "filter")]
     ignored: bool,
+    /// Parameters for the guest's module in each test, such as "stage_pages=512".
+    #[arg(long, value_name = "PARAMETERS")]
+    module: Option<String>,
 }
 
 /// `cargo xtask e2e`.
@@ -50,6 +53,9 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     let mut tests = tests(profile, options.filter.as_deref())?;
     if options.ignored {
         tests.arg("--ignored");
+    }
+    if let Some(parameters) = &options.module {
+        tests.env("TMEM_E2E_MODULE", parameters);
     }
     exec::shown(&mut tests)
 }

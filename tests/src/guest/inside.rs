@@ -23,6 +23,9 @@ const RUN: Duration = Duration::from_secs(240);
 /// For a device to show up.
 const APPEARS: Duration = Duration::from_secs(60);
 
+/// Parameters for each load of the module, beside those that a test gives it.
+const PARAMETERS: &str = "TMEM_E2E_MODULE";
+
 /// Where the module counts, under debugfs.
 const COUNTERS: &str = "/sys/kernel/debug/tmem";
 
@@ -157,11 +160,10 @@ impl<M: Machine> Guest<M> {
     /// modprobe fails.
     pub fn load_module_with(&self, parameters: &str) -> Result<()> {
         let mut lines = self.machine.load();
-        // The module itself comes last.
-        if let Some(line) = lines.last_mut()
-            && !parameters.is_empty()
-        {
-            *line = format!("{line} {parameters}");
+        let for_all = std::env::var(PARAMETERS).unwrap_or_default();
+        // The module itself comes last, and so do the test's own parameters, which count.
+        if let Some(line) = lines.last_mut() {
+            *line = format!("{line} {for_all} {parameters}");
         }
         for line in lines {
             self.run(&line)?;
