@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a stock guest executes for a page: instructions, which no other work on this machine changes.
 //!
-//! One CPU, emulated by QEMU, whose plugin counts. Copies and what is repeated by one instruction
-//! count once, so this is what drivers, the block layer and the kernel's memory management
-//! do beside moving bytes; zram's compression, which is the guest's own work, is in it.
+//! CPUs, one unless more are asked for, are emulated by QEMU, whose plugin counts. Copies and what
+//! is repeated by one instruction count once, so this is what drivers, the block layer and the
+//! kernel's memory management do beside moving bytes; zram's compression, which is the guest's own work, is in it.
 
 mod counter;
 mod filter;
@@ -43,6 +43,12 @@ pub(crate) struct Args {
     /// Of instructions: also write to this file in which functions of the kernel they are.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Of instructions: CPUs of the guest.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    cpus: u32,
+    /// Of instructions: with the classic LRU, not the multi-generational one.
+    #[arg(long)]
+    classic_lru: bool,
 }
 
 /// A guest whose instructions are counted.
@@ -106,7 +112,7 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
         GuestOptions {
             name: "instructions".into(),
             memory_mib: MEMORY_MIB,
-            cpus: 1,
+            cpus: args.cpus,
             device: Some(daemon.socket("vm0")),
             drives: vec![Drive::new(image.clone())],
             storage: true,
@@ -121,6 +127,9 @@ pub(crate) fn run(args: &Args, quick: bool, json: Option<&Path>) -> Result<()> {
     counted.guest.load_module()?;
     counted.guest.disk_appears()?;
     counted.guest.virtio_disk_appears()?;
+    if args.classic_lru {
+        counted.sh("echo 0 >/sys/kernel/mm/lru_gen/enabled")?;
+    }
     let rounds = if quick { QUICK_ROUNDS } else { ROUNDS };
 
     let mut report = Report::default();

@@ -19,6 +19,12 @@ pub(super) struct Options {
     /// Of `instructions`: also write to this file in which functions of the guest's kernel they are.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Of `instructions`: CPUs of the guest; 1 if not given.
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Of `instructions`: with the kernel's classic LRU, not the multi-generational one.
+    #[arg(long)]
+    classic_lru: bool,
 }
 
 /// The plugin for QEMU, and its file.
@@ -41,6 +47,12 @@ pub(super) fn run(options: &bench::Options) -> Result<()> {
     }
     if let Some(profile) = &options.instructions.profile {
         bench.arg("--profile").arg(profile);
+    }
+    if let Some(cpus) = options.instructions.cpus {
+        bench.args(["--cpus", &cpus.to_string()]);
+    }
+    if options.instructions.classic_lru {
+        bench.arg("--classic-lru");
     }
     if let Some(json) = &options.json {
         bench.arg("--json").arg(json);
