@@ -105,6 +105,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         // It finds memory that it can run programs in.
         .env_remove("TMPDIR")
         .arg(format!("ncpus={}", options.cpus))
+        // How its programs run: under ptrace there is one CPU.
+        .args((options.cpus > 1).then_some("seccomp=on"))
         .arg(format!("virtio_uml.device={}:60", socket.display()))
         .args(disks)
         .arg(format!("TMEM_SECONDS={}", options.seconds))
