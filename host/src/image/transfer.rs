@@ -91,7 +91,9 @@ pub(crate) fn restore(
     is_over: &AtomicBool,
     answer: impl Fn(Result<Value, Refusal>) -> Response,
 ) {
-    let mut steady = Steady::new(stream, || !is_over.load(SeqCst));
+    // Whoever removes the machine waits for this.
+    let goes_on = || !is_over.load(SeqCst) && !entry.is_removed();
+    let mut steady = Steady::new(stream, goes_on);
     if request.expects_continue {
         // Who left has nothing more to say either.
         let _ = steady.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -2,6 +2,7 @@
 //! One virtual machine of the registry.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::machine::Machine;
@@ -41,6 +42,7 @@ pub struct Entry {
     socket: Option<PathBuf>,
     settings: Mutex<Settings>,
     machine: Arc<dyn Machine>,
+    is_removed: AtomicBool,
 }
 
 impl Entry {
@@ -57,6 +59,7 @@ impl Entry {
             socket,
             settings: Mutex::new(settings),
             machine,
+            is_removed: AtomicBool::new(false),
         }
     }
 
@@ -86,6 +89,17 @@ impl Entry {
 
     fn lock(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is removed, or about to be: what is done for it is to end.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.is_removed.load(SeqCst)
+    }
+
+    /// Ends it, for good. Waits for what is being done for it.
+    pub(super) fn remove(&self) {
+        self.is_removed.store(true, SeqCst);
+        self.machine.end();
     }
 
     /// What is served.

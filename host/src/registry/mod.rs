@@ -226,7 +226,7 @@ impl Registry {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(entry.name());
-        entry.machine().end();
+        entry.remove();
         log::info!("{name}: removed");
         Ok(())
     }
