@@ -99,19 +99,17 @@ impl Room {
             last.passed += 1;
             return;
         }
-        last.passed = 0;
+        (last.look, last.passed) = (Some(Instant::now()), 0);
         let found = self.group.as_ref();
         let found = found.and_then(|group| Some((group.limit()?, group.room()?)));
         self.is_limited.store(found.is_some(), Relaxed);
         let Some((limit, room)) = found else {
             self.store.limit_for_now(u64::MAX);
-            last.look = Some(Instant::now());
             last.is_short = false;
             return;
         };
         let plan = Plan::of(limit, room, self.store.held_bytes());
         self.give_back(plan);
-        last.look = Some(Instant::now());
         self.requests.store(plan.requests, Relaxed);
         let is_new = plan.is_short && !last.is_short;
         last.is_short = plan.is_short;

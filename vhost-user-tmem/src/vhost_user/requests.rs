@@ -123,6 +123,10 @@ impl Requests {
     /// when its driver resets the device, it disables the queues and sets them up anew.
     fn disable(&self, index: u32) -> Result<()> {
         self.vring(index)?.set_enabled(false);
+        self.stands_still(index)
+    }
+
+    fn stands_still(&self, index: u32) -> Result<()> {
         let stopped = self.backend.stop_vring(index);
         stopped.map_err(Error::ReqHandlerError)
     }
@@ -243,8 +247,7 @@ impl VhostUserBackendReqHandlerMut for Requests {
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let vring = self.vring(index)?;
         vring.set_queue_ready(false);
-        let stopped = self.backend.stop_vring(index);
-        stopped.map_err(Error::ReqHandlerError)?;
+        self.stands_still(index)?;
         let next = vring.queue_next_avail();
         vring.set_kick(None);
         vring.set_call(None);
@@ -282,11 +285,12 @@ impl VhostUserBackendReqHandlerMut for Requests {
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        if !enable {
-            return self.disable(index);
+        if enable {
+            self.vring(index)?.set_enabled(true);
+            Ok(())
+        } else {
+            self.disable(index)
         }
-        self.vring(index)?.set_enabled(true);
-        Ok(())
     }
 
     fn get_config(

@@ -337,9 +337,14 @@ impl FrontEnd {
 
     /// Disables the queue, as User-Mode Linux does when its driver resets the device; it stops none.
     pub(crate) fn disable_queue(&mut self) {
-        self.send(SET_VRING_ENABLE, 1, &pair(self.queue, 0), &[]);
-        self.send(GET_FEATURES, 1, &[], &[]);
-        assert!(self.receive().is_some(), "the connection ended");
+        let disabled = self.ask(SET_VRING_ENABLE, &pair(self.queue, 0), &[]);
+        assert_eq!(disabled, Some(0));
+    }
+
+    /// Enables the queue, which is where it was.
+    pub(crate) fn enable_queue(&mut self) {
+        let enabled = self.ask(SET_VRING_ENABLE, &pair(self.queue, 1), &[]);
+        assert_eq!(enabled, Some(0));
     }
 
     /// Stops the queue and starts it anew, over another connection if need be.

@@ -133,18 +133,20 @@ fn restored_with_one_queue(daemon: &Daemon) -> FrontEnd {
     connect(daemon, &memory)
 }
 
-fn stop(front_end: &mut FrontEnd) {
+/// Does something with both queues.
+fn with_both(front_end: &mut FrontEnd, what: fn(&mut FrontEnd)) {
     for (queue, parts) in [(1, ONE), (2, TWO)] {
         front_end.turn_to(queue, parts);
-        front_end.stop_queue();
+        what(front_end);
     }
 }
 
+fn stop(front_end: &mut FrontEnd) {
+    with_both(front_end, FrontEnd::stop_queue);
+}
+
 fn disable(front_end: &mut FrontEnd) {
-    for (queue, parts) in [(1, ONE), (2, TWO)] {
-        front_end.turn_to(queue, parts);
-        front_end.disable_queue();
-    }
+    with_both(front_end, FrontEnd::disable_queue);
 }
 
 #[test]
@@ -313,4 +315,24 @@ fn queues_that_were_disabled_begin_anew_in_the_same_connection() {
             assert_eq!(get(&mut a, 0, 3), (OK, OK, 2));
         }
     }
+}
+
+#[test]
+fn a_queue_that_is_disabled_for_a_while_goes_on() {
+    let daemon = Daemon::start();
+    let (mut a, _) = two_queues(&daemon);
+    for _ in 0..3 {
+        disable(&mut a);
+        disable(&mut a);
+        with_both(&mut a, |a| {
+            a.enable_queue();
+            assert_eq!(get(a, 0, 3), (OK, OK, 2));
+        });
+    }
+    // It does not begin anew while another one goes on.
+    a.turn_to(1, ONE);
+    a.disable_queue();
+    a.write(ONE, &[0; 0x3000]);
+    start(&mut a, 1, ONE);
+    assert_eq!(get(&mut a, 0, 3).0, NO_POOL);
 }
