@@ -96,6 +96,10 @@ impl Assets {
     /// The environment variable that names the JSON file.
     pub const VARIABLE: &str = "TMEM_E2E_ASSETS";
 
+    /// The environment variable with parameters for each load of the module, beside those that a
+    /// test gives it.
+    pub const PARAMETERS: &str = "TMEM_E2E_MODULE";
+
     /// The assets that `cargo xtask` named in the environment.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         tests.arg("--ignored");
     }
     if let Some(parameters) = &options.module {
-        tests.env("TMEM_E2E_MODULE", parameters);
+        tests.env(Assets::PARAMETERS, parameters);
     }
     exec::shown(&mut tests)
 }

@@ -3,7 +3,8 @@
 //!
 //! CPUs, one unless more are asked for, are emulated by QEMU, whose plugin counts. Copies and what
 //! is repeated by one instruction count once, so this is what drivers, the block layer and the
-//! kernel's memory management do beside moving bytes; zram's compression, which is the guest's own work, is in it.
+//! kernel's memory management do beside moving bytes; zram's compression, which is the guest's own
+//! work, is in it.
 
 mod counter;
 mod filter;

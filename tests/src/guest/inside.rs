@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What is done inside a guest, by its agent.
 
+use crate::assets::Assets;
 use crate::guest::Guest;
 use crate::guest::Machine;
 use crate::job::Job;
@@ -22,9 +23,6 @@ const RUN: Duration = Duration::from_secs(240);
 
 /// For a device to show up.
 const APPEARS: Duration = Duration::from_secs(60);
-
-/// Parameters for each load of the module, beside those that a test gives it.
-const PARAMETERS: &str = "TMEM_E2E_MODULE";
 
 /// Where the module counts, under debugfs.
 const COUNTERS: &str = "/sys/kernel/debug/tmem";
@@ -160,7 +158,7 @@ impl<M: Machine> Guest<M> {
     /// modprobe fails.
     pub fn load_module_with(&self, parameters: &str) -> Result<()> {
         let mut lines = self.machine.load();
-        let for_all = std::env::var(PARAMETERS).unwrap_or_default();
+        let for_all = std::env::var(Assets::PARAMETERS).unwrap_or_default();
         // The module itself comes last, and so do the test's own parameters, which count.
         if let Some(line) = lines.last_mut() {
             *line = format!("{line} {for_all} {parameters}");
