@@ -28,6 +28,7 @@ pub(crate) mod puts;
 pub(crate) mod queue;
 pub(crate) mod ratelimit;
 pub(crate) mod request;
+pub(crate) mod reserve;
 pub(crate) mod round_trip;
 pub(crate) mod runs;
 pub(crate) mod sparse;

@@ -3,7 +3,7 @@
 //! Safe abstractions over what the kernel crate does not have: virtio, bios,
 //! bio-based disks, filters on other disks, plugs, a lock for interrupt context, spinning,
 //! cancellable work, misc devices that hold the module, free page reporting,
-//! evictions from the page cache.
+//! evictions from the page cache, lack of memory.
 //!
 //! All of the module's `unsafe` code and all uses of C bindings are below here.
 
@@ -20,6 +20,7 @@ pub(crate) mod hook;
 pub(crate) mod irq_lock;
 pub(crate) mod misc;
 pub(crate) mod module;
+pub(crate) mod oom;
 pub(crate) mod plug;
 pub(crate) mod reclaim;
 pub(crate) mod renewal;

@@ -35,6 +35,7 @@ use crate::{
     sys::{
         hibernation,
         misc,
+        oom,
         virtio::Registration, //
     },
 };
@@ -90,6 +91,7 @@ struct Tmem {
     /// None once the module is being unloaded.
     registration: Option<Pin<KBox<Registration<Manager>>>>,
     _hibernation: hibernation::Registration<Engine>,
+    _oom: oom::Registration<Engine>,
     give_back: Arc<GiveBack>,
     filters: Arc<Filters>,
     manager: Arc<Manager>,
@@ -112,6 +114,7 @@ impl kernel::Module for Tmem {
         let filters = Filters::new(manager.clone(), is_eager, is_choosy, settle)?;
         let give_back = GiveBack::new(manager.engine())?;
         let hibernation = hibernation::Registration::new(manager.engine())?;
+        let oom = oom::Registration::new(manager.engine())?;
         let ids = [wire::DEVICE_ID, test_id];
         let ids = if test_id == 0 { &ids[..1] } else { &ids[..] };
         let registration = Registration::new(
@@ -128,6 +131,7 @@ impl kernel::Module for Tmem {
             control: None,
             registration: Some(registration),
             _hibernation: hibernation,
+            _oom: oom,
             give_back: give_back.clone(),
             filters: filters.clone(),
             manager: manager.clone(),

@@ -118,6 +118,9 @@ counters! {
     throttled,
     /// Pages that were not written because the device was away; they stayed in memory.
     postponed,
+    /// Pages of the reserve that were freed while the device was away, because the kernel would have killed
+    /// a process for lack of memory.
+    relief_pages,
     /// Times that the device came back with the same pools.
     reattaches,
     /// Requests that the device called malformed, unknown or too long. Never to be seen.

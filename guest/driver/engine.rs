@@ -33,7 +33,7 @@
 //! 3. `Stage::inner`, which `swap_slot_free_notify` takes under locks of the swap code,
 //! 4. `Queue::inner`, one for each queue,
 //! 5. `Area::known`, one for each area, which `swap_slot_free_notify` takes, too,
-//! 6. `Engine::answer`, `Engine::relinquished`, `Engine::flushers`.
+//! 6. `Engine::answer`, `Engine::relinquished`, `Engine::flushers`, `Engine::reserve`.
 //!
 //! Bios are ended, doorbells are rung and work is scheduled without any of them.
 
@@ -65,6 +65,10 @@ use super::{
         Request,
         Room,
         Stack, //
+    },
+    reserve::{
+        self,
+        Reserve, //
     },
     stage::Stage,
     tuning, //
@@ -155,6 +159,11 @@ pub(crate) struct Engine {
     pub(super) fullness: Fullness,
     /// Where swap-outs are copied to, if they are.
     pub(super) stage: Option<Arc<Stage<Self>>>,
+    /// The kernel would kill for lack of memory, now that the device is away; this was said.
+    pub(super) is_short: Atomic<bool>,
+    /// Memory for the device's return.
+    #[pin]
+    pub(super) reserve: Reserve,
     #[pin]
     flush_work: DelayedWork<Engine>,
     pub(super) refusals: RateLimit,
@@ -218,6 +227,7 @@ impl Engine {
         flushers.push(Flusher::new(shared.disk.clone())?, GFP_KERNEL)?;
         let answer = Request::for_control()?;
         let relinquish = Request::for_ranges()?;
+        let pages = reserve::empty()?;
         let stage = match staged {
             0 => None,
             pages => Some(Stage::new(pages)?),
@@ -244,6 +254,8 @@ impl Engine {
                 retry_queue,
                 fullness: Fullness::new(),
                 stage,
+                is_short: Atomic::new(false),
+                reserve <- new_irq_lock!(pages, "tmem::reserve"),
                 flush_work <- new_delayed_work!("tmem::flush"),
                 refusals: RateLimit::new(),
                 errors: RateLimit::new(),
@@ -691,6 +703,7 @@ impl Engine {
     pub(crate) fn open(self: &Arc<Self>) {
         let active = self.active.load(Acquire);
         self.away.store(false, Release);
+        self.is_short.store(false, Relaxed);
         self.is_open.store(true, Release);
         let most = self.most_pages();
         for (i, queue) in self.queues.iter().enumerate() {

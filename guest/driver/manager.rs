@@ -573,6 +573,10 @@ impl Manager {
         let Some((queues, renewal)) = settled.map(|s| (s.queues.clone(), s.renewal.clone())) else {
             return;
         };
+        if state.disk.is_some() {
+            // There may have been no memory for it.
+            self.engine.fill_reserve();
+        }
         if self.engine.is_bereft() {
             // Who looked for an answer may have seen it, and nothing comes since.
             self.workqueue.queue::<_, BEREFT>(self, 0);

@@ -63,6 +63,18 @@ pub(crate) const WRITE_WAIT_MS: i64 = 1000;
 /// worker that brings the device back waits for one of them to end.
 pub(crate) const SWAP_OUT_MS: u32 = 2000;
 
+/// Pages kept for the return of a device that is gone: 1 MiB. A device that is plugged in again takes
+/// less than half of that: its PCI device and its bus's, its queues, and what else allocates meanwhile.
+pub(crate) const RESERVE_PAGES: usize = 256;
+
+/// Pages of it that are freed before the kernel looks for memory again: some are left when others take
+/// them.
+pub(crate) const RELIEF_PAGES: u64 = 32;
+
+/// How long a task that may wait does so before the kernel looks for memory again, in milliseconds.
+/// Short: other tasks that find no memory try again all the time meanwhile.
+pub(crate) const RELIEF_WAIT_MS: i64 = 100;
+
 /// How often a waiting write looks again, in milliseconds: about a request's time when busy.
 pub(crate) const WRITE_POLL_MS: i64 = 4;
 

@@ -5,6 +5,7 @@
 #include <linux/cc_platform.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/oom.h>
 #include <linux/percpu.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
@@ -343,6 +344,33 @@ int tmem_hibernation_register(bool (*refuses)(void *data, bool begins), void *da
 void tmem_hibernation_unregister(void)
 {
 	unregister_pm_notifier(&tmem_hibernation_nb);
+}
+
+static unsigned long (*tmem_oom_relieve)(void *data);
+static void *tmem_oom_data;
+
+static int tmem_oom_notify(struct notifier_block *nb, unsigned long unused, void *freed)
+{
+	*(unsigned long *)freed += tmem_oom_relieve(tmem_oom_data);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block tmem_oom_nb = {
+	.notifier_call = tmem_oom_notify,
+};
+
+int tmem_oom_register(unsigned long (*relieve)(void *data), void *data)
+{
+	/* Once in the module's life. */
+	if (cmpxchg(&tmem_oom_relieve, NULL, relieve))
+		return -EBUSY;
+	tmem_oom_data = data;
+	return register_oom_notifier(&tmem_oom_nb);
+}
+
+void tmem_oom_unregister(void)
+{
+	unregister_oom_notifier(&tmem_oom_nb);
 }
 
 unsigned int tmem_disk_openers(struct gendisk *disk)

@@ -163,6 +163,13 @@ bool tmem_module_try_get(void);
 int tmem_hibernation_register(bool (*refuses)(void *data, bool begins), void *data);
 void tmem_hibernation_unregister(void);
 
+/*
+ * Calls relieve before the kernel kills a process because it finds no memory; it returns how many pages it
+ * has freed. Once in the module's life. Ending it waits for a call that is under way.
+ */
+int tmem_oom_register(unsigned long (*relieve)(void *data), void *data);
+void tmem_oom_unregister(void);
+
 void tmem_module_put(void);
 /* False while the module is being loaded: that may still fail. */
 bool tmem_module_is_live(void);

@@ -32,6 +32,47 @@ fn a_device_that_comes_back_under_load_has_every_page() -> Result<()> {
     daemon.stop()
 }
 
+/// What the script below says once it has run through, and when there is no memory.
+const READY: &str = "ready to keep memory";
+const SHORT: &str = "memory is short";
+
+/// Once the device is gone, the kernel is to keep far more memory free than there is, until the reserve has
+/// been asked. The script starts no program for it and opens nothing, which would take memory.
+const SHORT_OF_MEMORY: &str = r#"(
+    exec 3>/dev/kmsg 4>/proc/sys/vm/min_free_kbytes 5>/proc/sys/vm/min_free_kbytes
+    usual=$(cat /proc/sys/vm/min_free_kbytes)
+    pages=/sys/kernel/debug/tmem/relief_pages
+    read freed <$pages
+    echo ready to keep memory >&3
+    while [ -e /sys/bus/virtio/devices/virtio0 ]; do read freed <$pages; done
+    echo 32768 >&4
+    echo memory is short >&3
+    while [ $freed = 0 ]; do read freed <$pages; done
+    echo $usual >&5
+) >/dev/null 2>&1 &"#;
+
+#[test]
+fn nobody_is_killed_because_the_device_that_comes_back_needs_memory() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions::default())?;
+    let mut guest = bed::guest("no-memory", 160, &daemon, "vm0")?;
+    // The test decides how long the device is gone.
+    guest.swap_on_with("reattach_timeout=1200")?;
+    let mut job = guest.workload(208, 1)?;
+    job.filled()?;
+    assert_eq!(guest.counter("relief_pages")?, 0);
+    guest.sh(SHORT_OF_MEMORY)?;
+    guest.says(READY, bed::PROMPT)?;
+    guest.unplug()?;
+    guest.says(SHORT, bed::PROMPT)?;
+    guest.plug(&daemon.socket("vm0"))?;
+    job.order(Order::Verify)?;
+    job.end()?;
+    bed::nothing_lost(&guest)?;
+    assert!(guest.counter("relief_pages")? > 0);
+    guest.power_off()?;
+    daemon.stop()
+}
+
 #[test]
 fn pages_that_went_with_their_daemon_are_reported_not_replaced() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
