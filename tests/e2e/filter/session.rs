@@ -31,6 +31,9 @@ const MEMORY: u64 = 448;
 /// host forgets pages all the time.
 const QUOTAS: [u64; 4] = [2 << 20, 8 << 20, 24 << 20, 256 << 20];
 
+/// How much longer a session may take on a machine that is slow.
+const PATIENCE: u32 = 6;
+
 /// The VM's name with the daemon.
 const VM: &str = "vm0";
 
@@ -43,7 +46,8 @@ pub(super) struct Plan {
     pub(super) seed: u32,
     /// What the disks are used as.
     pub(super) uses: Vec<Use>,
-    /// For how long.
+    /// For how long at least: with a filter it goes on, up to [`PATIENCE`] times as long, until the
+    /// host has served a page.
     pub(super) time: Duration,
     /// Whether there is a filter; without, there is no module and no daemon.
     pub(super) filter: bool,
@@ -164,7 +168,7 @@ impl Session {
     }
 
     fn work(&mut self) -> Result<()> {
-        while self.start.elapsed() < self.plan.time {
+        while self.goes_on()? {
             let deed = self.deed()?;
             *self.summary.deeds.entry(deed).or_default() += 1;
             self.say(deed);
@@ -176,6 +180,17 @@ impl Session {
             std::thread::sleep(Duration::from_millis(self.random.u64(0..1500)));
         }
         Ok(())
+    }
+
+    fn goes_on(&self) -> Result<bool> {
+        let elapsed = self.start.elapsed();
+        if elapsed < self.plan.time {
+            return Ok(true);
+        }
+        if !self.plan.filter || elapsed > self.plan.time * PATIENCE {
+            return Ok(false);
+        }
+        Ok(self.summary.hits + self.counts()?.0 == 0)
     }
 
     /// Does something at random.
