@@ -27,6 +27,7 @@ pub(crate) mod parts;
 pub(crate) mod puts;
 pub(crate) mod queue;
 pub(crate) mod ratelimit;
+pub(crate) mod relief;
 pub(crate) mod request;
 pub(crate) mod reserve;
 pub(crate) mod round_trip;

@@ -33,7 +33,7 @@
 //! 3. `Stage::inner`, which `swap_slot_free_notify` takes under locks of the swap code,
 //! 4. `Queue::inner`, one for each queue,
 //! 5. `Area::known`, one for each area, which `swap_slot_free_notify` takes, too,
-//! 6. `Engine::answer`, `Engine::relinquished`, `Engine::flushers`, `Engine::reserve`.
+//! 6. `Engine::answer`, `Engine::relinquished`, `Engine::flushers`, `Reserve::pages`.
 //!
 //! Bios are ended, doorbells are rung and work is scheduled without any of them.
 
@@ -66,10 +66,7 @@ use super::{
         Room,
         Stack, //
     },
-    reserve::{
-        self,
-        Reserve, //
-    },
+    reserve::Reserve,
     stage::Stage,
     tuning, //
 };
@@ -163,7 +160,7 @@ pub(crate) struct Engine {
     pub(super) is_short: Atomic<bool>,
     /// Memory for the device's return.
     #[pin]
-    pub(super) reserve: Reserve,
+    pub(crate) reserve: Reserve,
     #[pin]
     flush_work: DelayedWork<Engine>,
     pub(super) refusals: RateLimit,
@@ -227,7 +224,7 @@ impl Engine {
         flushers.push(Flusher::new(shared.disk.clone())?, GFP_KERNEL)?;
         let answer = Request::for_control()?;
         let relinquish = Request::for_ranges()?;
-        let pages = reserve::empty()?;
+        let reserve = Reserve::new()?;
         let stage = match staged {
             0 => None,
             pages => Some(Stage::new(pages)?),
@@ -255,7 +252,7 @@ impl Engine {
                 fullness: Fullness::new(),
                 stage,
                 is_short: Atomic::new(false),
-                reserve <- new_irq_lock!(pages, "tmem::reserve"),
+                reserve <- reserve,
                 flush_work <- new_delayed_work!("tmem::flush"),
                 refusals: RateLimit::new(),
                 errors: RateLimit::new(),

@@ -575,7 +575,7 @@ impl Manager {
         };
         if state.disk.is_some() {
             // There may have been no memory for it.
-            self.engine.fill_reserve();
+            self.engine.reserve.fill();
         }
         if self.engine.is_bereft() {
             // Who looked for an answer may have seen it, and nothing comes since.

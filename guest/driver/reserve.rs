@@ -8,83 +8,62 @@
 //! to come back. So a few pages are kept while there is a swap disk, and freed when the kernel would kill.
 //! As long as some are left, nobody is killed: user tasks wait for the device, until it is given up.
 
-use super::{
-    engine::Engine,
-    tuning, //
-};
-use crate::sys::{
-    irq_lock::IrqLock,
-    oom::Relief,
-    reclaim, //
+use super::tuning;
+use crate::sys::irq_lock::{
+    new_irq_lock,
+    IrqLock, //
 };
 use kernel::{
     page::Page,
-    prelude::*,
-    sync::atomic::Relaxed,
-    time::{
-        delay::fsleep,
-        Delta, //
-    }, //
+    prelude::*, //
 };
 
-/// Pages that nobody uses.
-pub(super) type Reserve = IrqLock<KVec<Page>>;
-
-/// Room for the pages, of which there are none yet.
-///
-/// # Errors
-///
-/// `ENOMEM`.
-pub(super) fn empty() -> Result<KVec<Page>> {
-    Ok(KVec::with_capacity(tuning::RESERVE_PAGES, GFP_KERNEL)?)
+/// See the module.
+#[pin_data]
+pub(crate) struct Reserve {
+    #[pin]
+    pages: IrqLock<KVec<Page>>,
 }
 
-impl Engine {
-    /// Sees to it that the reserve is full, if there is memory. Does not wait for any.
-    pub(crate) fn fill_reserve(&self) {
-        while self.reserve.lock().len() < tuning::RESERVE_PAGES {
+impl Reserve {
+    /// Room for the pages, of which there are none yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new() -> Result<impl PinInit<Self>> {
+        let pages = KVec::with_capacity(tuning::RESERVE_PAGES, GFP_KERNEL)?;
+        Ok(pin_init!(Self {
+            pages <- new_irq_lock!(pages, "tmem::reserve"),
+        }))
+    }
+
+    /// Sees to it that all pages are there, if there is memory. Does not wait for any.
+    pub(crate) fn fill(&self) {
+        while self.pages.lock().len() < tuning::RESERVE_PAGES {
             let Ok(page) = Page::alloc_page(GFP_NOWAIT) else {
                 return;
             };
             // By itself: a page that has no room is freed without the lock.
-            let excess = self.reserve.lock().push_within_capacity(page);
+            let excess = self.pages.lock().push_within_capacity(page);
             drop(excess);
         }
     }
 
-    /// There is no swap disk any more.
-    pub(crate) fn empty_reserve(&self) {
-        while self.free_reserved() {}
-    }
-
-    fn free_reserved(&self) -> bool {
+    /// Frees a page; says whether there was one.
+    pub(super) fn free_one(&self) -> bool {
         // The page is freed without the lock.
-        let page = self.reserve.lock().pop();
+        let page = self.pages.lock().pop();
         page.is_some()
     }
-}
 
-impl Relief for Engine {
-    fn relieve(&self) -> u64 {
-        // Without pages on the device, this is not for its being gone.
-        if !self.is_away() || self.stored_pages() == 0 || self.reserve.lock().is_empty() {
-            return 0;
-        }
-        if !self.is_short.xchg(true, Relaxed) {
-            pr_warn!(
-                "no memory is left, and nothing can be swapped out while the device is gone: plug it in again\n"
-            );
-        }
-        if reclaim::may_wait() {
-            fsleep(Delta::from_millis(tuning::RELIEF_WAIT_MS));
-            // The device may be back, or somebody may have freed memory.
-            return 1;
-        }
-        let mut freed = 0;
-        while freed < tuning::RELIEF_PAGES && self.free_reserved() {
-            freed += 1;
-        }
-        self.shared.counters.relief_pages.add(freed);
-        freed
+    /// Frees all.
+    pub(crate) fn empty(&self) {
+        while self.free_one() {}
+    }
+
+    /// Whether none is there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pages.lock().is_empty()
     }
 }

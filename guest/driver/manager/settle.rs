@@ -262,7 +262,7 @@ impl Manager {
         self.engine.shared.counters.reattaches.add(1);
         state.link = Link::Attached;
         self.engine.open();
-        self.engine.fill_reserve();
+        self.engine.reserve.fill();
         Ok(())
     }
 
@@ -282,7 +282,7 @@ impl Manager {
         self.engine.hold(false);
         drop(state.disk.take());
         self.engine.forget_staged();
-        self.engine.empty_reserve();
+        self.engine.reserve.empty();
         self.engine.set_disk_lost(false);
         state.link = Link::Absent;
     }
@@ -321,7 +321,7 @@ impl Manager {
         state.link = Link::Attached;
         self.engine.open();
         state.disk = Some(Disk::new(c"tmem0", &limits, self.clone())?);
-        self.engine.fill_reserve();
+        self.engine.reserve.fill();
         pr_info!(
             "/dev/tmem0: {} MiB, {} pages in a request, {} request queues\n",
             swap_pages >> (20 - wire::PAGE_SHIFT),
