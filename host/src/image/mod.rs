@@ -2,13 +2,16 @@
 //! The pages of a virtual machine in one stream, to be kept beside a snapshot of its memory and to be
 //! given to it when it is restored, on this host or another. `docs/image.md` has the layout.
 //!
-//! [`file`] is the stream, [`transfer`] what goes over a control socket, and [`workers`] has threads
-//! for that.
+//! [`file`] is the stream, and [`machine`] has a machine written and read. It goes over a control socket
+//! ([`transfer`]) or through what a front end hands over ([`Channel`]); [`workers`] has threads for that.
 
+mod channel;
 mod file;
+pub mod machine;
 mod transfer;
 mod workers;
 
+pub use channel::Channel;
 pub use file::{Image, Totals, write};
 pub(crate) use transfer::{restore, save};
 pub use workers::{Begin, Workers};

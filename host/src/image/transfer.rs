@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use serde_json::{Value, json};
 use tmem_cli::chunked::{Decoder, Encoder};
-use uuid::Uuid;
 
-use super::{About, Image, Totals, file};
+use super::{Totals, machine};
 use crate::http::{Request, Response, Steady};
-use crate::registry::{Entry, Refusal};
+use crate::registry::{Entry, Fill, Refusal};
 
 /// The trailer of an image that was not sent to its end: why. And of one that was: what was in it.
 const ERROR: &str = "Tmem-Error";
@@ -54,33 +53,16 @@ pub(crate) fn save(entry: &Entry, stream: OwnedFd, is_over: &AtomicBool) {
     }
 }
 
-/// Sends the image; `None` if nobody reads it.
 fn send(entry: &Entry, body: &mut impl Write) -> Result<Option<Totals>, Refusal> {
     let machine = entry.machine();
-    let still = machine
-        .stands_still()
-        .map_err(|why| conflict(entry, &why))?;
-    let device = machine.device();
-    let about = About {
-        personality: entry.settings().personality().to_owned(),
-        instance: Uuid::from_bytes(device.instance()),
-        pools: About::pools_of(device.client()),
-        driver: still.driver,
-    };
-    let Ok((totals, end)) = file::write(body, &about, device.client()) else {
-        return Ok(None);
-    };
-    let after = machine.stands_still();
-    let is_same = device.instance() == about.instance.into_bytes();
-    if is_same && after.is_ok_and(|after| after.number == still.number) {
-        return Ok(body.write_all(&end).ok().map(|()| totals));
-    }
-    let why = "it ran on before all of it was saved; pause it for as long as that takes";
-    Err(conflict(entry, why))
-}
-
-fn conflict(entry: &Entry, why: &str) -> Refusal {
-    Refusal::Conflict(format!("{}: {why}", entry.name()))
+    let personality = entry.settings().personality();
+    machine::save(
+        body,
+        entry.name().as_str(),
+        personality,
+        machine.device(),
+        || machine.stands_still(),
+    )
 }
 
 /// Reads the image that the client sends, and has the machine have it.
@@ -112,27 +94,11 @@ pub(crate) fn restore(
 }
 
 fn take(entry: &Entry, body: impl Read) -> Result<Value, Refusal> {
-    let image = Image::open(body)?;
-    let about = image.about().clone();
-    let personality = entry.settings().personality();
-    if about.personality != personality {
-        return Err(Refusal::Invalid(format!(
-            "the image is of a machine whose device is {}, and that of {} is {personality}",
-            about.personality,
-            entry.name()
-        )));
-    }
     let machine = entry.machine();
     let client = machine.device().client();
-    let mut image = Some(image);
-    let mut totals = Totals::default();
-    let instance = about.instance.into_bytes();
-    machine.restore(instance, &about.driver, &mut |goes_on| {
-        about.make_pools(client)?;
-        if let Some(image) = image.take() {
-            totals = image.restore(client, goes_on)?;
-        }
-        Ok(())
-    })?;
-    Ok(shown(totals))
+    let personality = entry.settings().personality();
+    let restore =
+        |instance, driver: &Value, fill: &mut Fill<'_>| machine.restore(instance, driver, fill);
+    let totals = machine::restore(body, entry.name().as_str(), personality, client, restore);
+    totals.map(shown)
 }

@@ -4,24 +4,29 @@
 use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use crate::http::{Answer, Request, Response};
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Threads that answer, one client each. They are there only while they have something to do; one
-/// more makes them.
+/// Threads that save and restore, one machine each. They are there only while they have something to
+/// do; one more makes them.
 pub struct Workers {
-    tasks: Option<SyncSender<Task>>,
-    starter: Option<JoinHandle<()>>,
+    /// None once this has ended.
+    running: Mutex<Option<Running>>,
     most: usize,
     /// Threads that have something to do, or are promised.
     taken: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
+}
+
+struct Running {
+    tasks: SyncSender<Task>,
+    starter: JoinHandle<()>,
 }
 
 /// What threads begin with.
@@ -66,8 +71,7 @@ impl Workers {
             }
         })?;
         Ok(Self {
-            tasks: Some(tasks),
-            starter: Some(starter),
+            running: Mutex::new(Some(Running { tasks, starter })),
             most,
             taken: Arc::default(),
             is_over: Arc::default(),
@@ -79,20 +83,48 @@ impl Workers {
         &self,
         answer: impl FnOnce(OwnedFd, Request, &AtomicBool) + Send + 'static,
     ) -> Answer {
-        let (Some(tasks), Some(taken)) = (self.tasks.clone(), self.take()) else {
-            let sentence =
-                "other virtual machines are being saved or restored; try again when that is done";
-            return Response::error(503, sentence).into();
+        let Some(free) = self.free() else {
+            return Response::error(503, BUSY).into();
         };
-        let is_over = self.is_over.clone();
         Answer::Stream(Box::new(move |stream, request| {
-            let task = move || {
-                let _taken = taken;
-                answer(stream, request, &is_over);
-            };
-            // There is room for as many tasks as can be taken, and nobody waits at the end.
-            let _ = tasks.try_send(Box::new(task));
+            free.begin(move |is_over| answer(stream, request, is_over));
         }))
+    }
+
+    /// Has one of the threads do something; it is told by a flag when that is to end.
+    ///
+    /// # Errors
+    /// A sentence, when none is free.
+    pub fn begin(
+        &self,
+        task: impl FnOnce(&AtomicBool) + Send + 'static,
+    ) -> Result<(), &'static str> {
+        self.free().ok_or(BUSY)?.begin(task);
+        Ok(())
+    }
+
+    fn free(&self) -> Option<Free> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = running.as_ref()?.tasks.clone();
+        Some(Free {
+            tasks,
+            taken: self.take()?,
+            is_over: self.is_over.clone(),
+        })
+    }
+
+    /// Has all of them end soon, and waits for that.
+    pub fn end(&self) {
+        self.is_over.store(true, SeqCst);
+        let running = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.take()
+        };
+        if let Some(Running { tasks, starter }) = running {
+            drop(tasks);
+            // A panic was reported when it happened.
+            let _ = starter.join();
+        }
     }
 
     fn take(&self) -> Option<Taken> {
@@ -100,6 +132,33 @@ impl Workers {
         let more = |taken: usize| (taken < most).then_some(taken + 1);
         let taken = self.taken.fetch_update(SeqCst, SeqCst, more);
         taken.ok().map(|_| Taken(self.taken.clone()))
+    }
+}
+
+/// What is said when none of them is free.
+const BUSY: &str =
+    "other virtual machines are being saved or restored; try again when that is done";
+
+/// A thread that is free for a task.
+struct Free {
+    tasks: SyncSender<Task>,
+    taken: Taken,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Free {
+    fn begin(self, task: impl FnOnce(&AtomicBool) + Send + 'static) {
+        let Self {
+            tasks,
+            taken,
+            is_over,
+        } = self;
+        let task = move || {
+            let _taken = taken;
+            task(&is_over);
+        };
+        // There is room for as many tasks as can be taken, and nobody waits at the end.
+        let _ = tasks.try_send(Box::new(task));
     }
 }
 
@@ -114,12 +173,7 @@ impl Drop for Taken {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.is_over.store(true, SeqCst);
-        self.tasks = None;
-        if let Some(starter) = self.starter.take() {
-            // A panic was reported when it happened.
-            let _ = starter.join();
-        }
+        self.end();
     }
 }
 
@@ -127,7 +181,6 @@ impl Drop for Workers {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
-    use std::sync::Mutex;
     use std::sync::mpsc::channel;
 
     #[test]

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The image of a machine, whichever way it goes: written while its driver stands still, and read while
+//! none uses what it has.
+
+use std::io::{Read, Write};
+
+use serde_json::Value;
+use tmem_store::Client;
+use uuid::Uuid;
+
+use super::{About, Image, Totals, file};
+use crate::personality::VmDevice;
+use crate::registry::{Fill, Refusal, Still};
+
+/// Writes the image of the machine `name`; `None` if nobody reads it. The end is written only if its
+/// driver has stood still the whole time, as `stands_still` says.
+///
+/// # Errors
+/// It runs, or ran on meanwhile.
+pub fn save(
+    to: &mut impl Write,
+    name: &str,
+    personality: &str,
+    device: &dyn VmDevice,
+    stands_still: impl Fn() -> Result<Still, String>,
+) -> Result<Option<Totals>, Refusal> {
+    let conflict = |why: &str| Refusal::Conflict(format!("{name}: {why}"));
+    let still = stands_still().map_err(|why| conflict(&why))?;
+    let about = About {
+        personality: personality.to_owned(),
+        instance: Uuid::from_bytes(device.instance()),
+        pools: About::pools_of(device.client()),
+        driver: still.driver,
+    };
+    let Ok((totals, end)) = file::write(to, &about, device.client()) else {
+        return Ok(None);
+    };
+    let is_same = device.instance() == about.instance.into_bytes();
+    if is_same && stands_still().is_ok_and(|after| after.number == still.number) {
+        return Ok(to.write_all(&end).ok().map(|()| totals));
+    }
+    let why = "it ran on before all of it was saved; pause it for as long as that takes";
+    Err(conflict(why))
+}
+
+/// Reads an image for the machine `name`, and has `restore` have it: it is given the name of the pools,
+/// how the driver was left, and what puts the pages there.
+///
+/// # Errors
+/// The image is damaged, not whole or of another kind of device, or `restore` refuses.
+pub fn restore(
+    from: impl Read,
+    name: &str,
+    personality: &str,
+    client: &Client,
+    restore: impl FnOnce([u8; 16], &Value, &mut Fill<'_>) -> Result<(), Refusal>,
+) -> Result<Totals, Refusal> {
+    let image = Image::open(from)?;
+    let about = image.about().clone();
+    if about.personality != personality {
+        return Err(Refusal::Invalid(format!(
+            "the image is of a machine whose device is {}, and that of {name} is {personality}",
+            about.personality
+        )));
+    }
+    let mut image = Some(image);
+    let mut totals = Totals::default();
+    let instance = about.instance.into_bytes();
+    restore(instance, &about.driver, &mut |goes_on| {
+        about.make_pools(client)?;
+        if let Some(image) = image.take() {
+            totals = image.restore(client, goes_on)?;
+        }
+        Ok(())
+    })?;
+    Ok(totals)
+}
