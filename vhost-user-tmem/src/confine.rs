@@ -37,7 +37,7 @@ pub enum Role {
     Control,
     /// Makes threads that save and restore the pages of machines.
     Images,
-    /// Saves or restores those of one, over the control socket.
+    /// Saves or restores those of one, over the control socket or for its front end.
     Image,
     /// Answers who asks for metrics, over the network perhaps.
     Scrape,
@@ -294,7 +294,11 @@ fn allowed(role: Role) -> Allowed {
                 libc::SYS_open,
             ]),
         Role::Images => threads().and(allowed(Role::Image)),
-        Role::Image => all.calls(STORE).calls(ANSWERING),
+        // A pipe of the front end's, and one of its own before it.
+        Role::Image => all
+            .calls(STORE)
+            .calls(ANSWERING)
+            .calls(&[SYS_pipe2, SYS_splice]),
         Role::Scrape => all.calls(STORE).calls(LOOKING).calls(ANSWERING),
         Role::Doors => threads().and(allowed(Role::Connection)),
         Role::Watcher => threads().and(allowed(Role::Queue)),

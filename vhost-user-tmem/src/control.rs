@@ -2,21 +2,19 @@
 //! The control socket: the control API, for those who may use it.
 
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tmem_cli::socket::{Access, Socket};
 use tmem_host::api::Api;
 use tmem_host::http::{self, Guard};
-use tmem_host::image::{Begin, Workers};
+use tmem_host::image::Workers;
 
 use crate::answering::Answering;
 use crate::cli::Options;
 use crate::confine::{self, Role};
 use crate::entry::Entry;
 use crate::faults;
-
-/// Machines that are saved or restored at a time.
-const IMAGES: usize = 4;
 
 /// A control socket on which nobody is answered yet.
 #[derive(Debug)]
@@ -49,19 +47,11 @@ impl Control {
         }))
     }
 
-    /// Answers in a thread of its own, and what takes long in others.
+    /// Answers in a thread of its own, and what takes long in those of `workers`.
     ///
     /// # Errors
     /// When the system has no event or thread.
-    pub fn start(self) -> Result<Answering> {
-        let workers = Workers::start(
-            IMAGES,
-            Begin {
-                starter: || confine::enter(Role::Images),
-                worker: || confine::enter(Role::Image),
-            },
-        );
-        let workers = workers.context("cannot start a thread")?;
+    pub fn start(self, workers: Arc<Workers>) -> Result<Answering> {
         Answering::start("control", move |stop| {
             confine::enter(Role::Control);
             let listener = self.entry.socket();

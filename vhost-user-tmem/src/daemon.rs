@@ -17,6 +17,7 @@ use tmem_host::api::Api;
 use tmem_host::care::{self, Care};
 use tmem_host::health::Health;
 use tmem_host::heap::{self, Trimmer};
+use tmem_host::image::{Begin, Workers};
 use tmem_host::keeper::holder;
 use tmem_host::registry::{Origin, Registry, Said, State, files};
 use tmem_store::StoreConfig;
@@ -34,6 +35,9 @@ use crate::scrape::Scrape;
 use crate::settings::{self, Places};
 use crate::spill::Watch;
 use crate::takeover::Takeover;
+
+/// Machines that are saved or restored at a time.
+const IMAGES: usize = 4;
 
 /// Runs the daemon until SIGTERM or SIGINT, unless these were ignored when it started.
 ///
@@ -70,12 +74,21 @@ pub fn run(options: &Options) -> Result<()> {
     });
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
+    let workers = Workers::start(
+        IMAGES,
+        Begin {
+            starter: || confine::enter(Role::Images),
+            worker: || confine::enter(Role::Image),
+        },
+    );
+    let workers = Arc::new(workers.context("cannot start a thread")?);
     let room = Arc::new(Room::new(store.clone()));
     let doors = Arc::new(Doors::start()?);
     let door = Door {
         takeover: takeover.clone(),
         doors: doors.clone(),
         room: room.clone(),
+        workers: workers.clone(),
         access,
         run: places.run,
         request_queues: options.request_queues,
@@ -134,7 +147,7 @@ pub fn run(options: &Options) -> Result<()> {
         "serving {served} virtual machines, at most {} of host memory",
         size::show(memory_limit)
     );
-    let control = control.map(Control::start).transpose()?;
+    let control = control.map(|it| it.start(workers.clone())).transpose()?;
     let scrape = scrape.map(Scrape::start).transpose()?;
     ready::tell();
     confine::enter(Role::Main);
@@ -144,6 +157,7 @@ pub fn run(options: &Options) -> Result<()> {
         let _ = store.unmap();
     }
     doors.end();
+    workers.end();
     drop((control, scrape));
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tmem_cli::socket::{Access, Socket};
+use tmem_host::image::Workers;
 use tmem_host::registry::{self, Machine, Name, Settings};
 
 use crate::doors::Doors;
@@ -27,6 +28,8 @@ pub struct Door {
     pub doors: Arc<Doors>,
     /// The daemon's control group.
     pub room: Arc<Room>,
+    /// Threads that save and restore machines.
+    pub workers: Arc<Workers>,
     /// Who may connect to sockets.
     pub access: Access,
     /// Where sockets are that have no path of their own.
@@ -48,7 +51,8 @@ impl Door {
             settings,
             self.request_queues,
         )?;
-        let vm = Arc::new(vm.within(self.room.clone()).polled(self.poll_max));
+        let vm = vm.within(self.room.clone()).polled(self.poll_max);
+        let vm = Arc::new(vm.saved_by(self.workers.clone()));
         Ok(self.doors.serve(vm, entry)?)
     }
 

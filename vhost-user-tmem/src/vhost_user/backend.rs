@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use tmem_host::personality::{self, GoOn, Handler, Lane, Poller, Step, VmDevice};
+use tmem_host::registry::Refusal;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserProtocolFeatures,
     VhostUserVirtioFeatures,
@@ -25,6 +26,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
 
 use super::served::Served;
+use super::transfer::Transfer;
 use super::vring::Vring;
 use crate::attendant::{Kick, Ready};
 use crate::blame;
@@ -64,7 +66,10 @@ pub(super) struct Backend {
     over: Arc<OwnedFd>,
     /// Why the host cannot serve it any more.
     trouble: OnceLock<String>,
-    past: Mutex<Past>,
+    past: Arc<Mutex<Past>>,
+    vm: Arc<Vm>,
+    /// What is being saved or restored for the front end.
+    transfer: Mutex<Option<Transfer>>,
     /// Which memory this is: another number for each that is announced, an odd one while
     /// that changes.
     epoch: AtomicU64,
@@ -86,9 +91,18 @@ struct Past {
     unclear: Option<Instant>,
 }
 
+impl Past {
+    fn of(trace: Trace) -> Self {
+        Self {
+            trace,
+            ..Self::default()
+        }
+    }
+}
+
 impl Backend {
     /// `mem` is where queues find their memory.
-    pub(super) fn new(vm: &Vm, mem: Memory) -> io::Result<Self> {
+    pub(super) fn new(vm: &Arc<Vm>, mem: Memory) -> io::Result<Self> {
         let (device, earlier) = (vm.device().clone(), vm.trace());
         let queues = (0..).take(device.queue_sizes().len());
         Ok(Self {
@@ -107,10 +121,9 @@ impl Backend {
             is_over: AtomicBool::new(false),
             over: Arc::new(event()?),
             trouble: OnceLock::new(),
-            past: Mutex::new(Past {
-                trace: earlier.unwrap_or_default(),
-                ..Past::default()
-            }),
+            past: Arc::new(Mutex::new(Past::of(earlier.unwrap_or_default()))),
+            vm: vm.clone(),
+            transfer: Mutex::new(None),
             epoch: AtomicU64::new(0),
         })
     }
@@ -128,6 +141,9 @@ impl Backend {
     pub(super) fn end(&self) {
         self.device.set_wake(None);
         self.ended.store(true, Ordering::Release);
+        // Waits for it: what the machine has is not to change after that.
+        let transfer = self.transfer().take();
+        drop(transfer);
     }
 
     /// What becomes readable when there is an event for the driver, if `queue` is to tell it.
@@ -280,6 +296,10 @@ impl Backend {
         wanted
     }
 
+    fn transfer(&self) -> MutexGuard<'_, Option<Transfer>> {
+        self.transfer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn past(&self) -> MutexGuard<'_, Past> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -429,6 +449,50 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// Has a thread save the machine to what the front end reads from, or restore it from there.
+    fn begin_transfer(
+        &self,
+        direction: VhostTransferStateDirection,
+        phase: VhostTransferStatePhase,
+        end: File,
+    ) -> Result<(), String> {
+        if phase != VhostTransferStatePhase::STOPPED {
+            return Err("the state of a device can be transferred while it is stopped only".into());
+        }
+        let mut place = self.transfer();
+        if place.as_ref().is_some_and(|earlier| !earlier.is_over()) {
+            return Err("a state is being transferred already".into());
+        }
+        *place = None;
+        let still = self.vm.stands_still()?;
+        let transfer = match direction {
+            VhostTransferStateDirection::SAVE => Transfer::save(&self.vm, end.into()),
+            VhostTransferStateDirection::LOAD => {
+                let (past, resting, vm) =
+                    (self.past.clone(), self.resting.clone(), self.vm.clone());
+                // Whoever works on a queue notes that before, with this lock.
+                let keep = move |trace: Trace| {
+                    let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
+                    if vm
+                        .stands_still()
+                        .is_ok_and(|now| now.number == still.number)
+                    {
+                        resting.rests(trace.clone());
+                        *past = Past::of(trace);
+                        return Ok(());
+                    }
+                    let why = "a queue was used before all of the state was loaded";
+                    Err(Refusal::Conflict(why.into()))
+                };
+                Transfer::load(&self.vm, end.into(), keep)
+            }
+        };
+        *place = Some(transfer?);
+        Ok(())
+    }
+}
+
 /// A vring whose lock is held.
 struct VringLane<'a> {
     backend: &'a Backend,
@@ -513,8 +577,6 @@ impl VhostUserBackend for Backend {
             | VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
-            // To be asked when the VM is saved, and to refuse: a VM that goes
-            // back in time must not meet pages of its future.
             | VhostUserProtocolFeatures::DEVICE_STATE
     }
 
@@ -533,15 +595,27 @@ impl VhostUserBackend for Backend {
 
     fn set_device_state_fd(
         &self,
-        _direction: VhostTransferStateDirection,
-        _phase: VhostTransferStatePhase,
-        _file: File,
+        direction: VhostTransferStateDirection,
+        phase: VhostTransferStatePhase,
+        file: File,
     ) -> io::Result<Option<File>> {
-        // Front ends stop all queues before they ask, and Cloud Hypervisor starts none of them
-        // again after a refusal; when it connects anew it does.
-        let why = "the state of a device cannot be saved";
-        self.fail(format!("{why}; the front end may connect anew"));
-        Err(io::Error::new(io::ErrorKind::Unsupported, why))
+        match self.begin_transfer(direction, phase, file) {
+            Ok(()) => Ok(None),
+            Err(why) => {
+                // Front ends stop all queues before they ask, and Cloud Hypervisor starts none of them
+                // again after a refusal; when it connects anew it does.
+                self.fail(format!("{why}; the front end may connect anew"));
+                Err(io::Error::other(why))
+            }
+        }
+    }
+
+    fn check_device_state(&self) -> io::Result<()> {
+        let transfer = self.transfer().take();
+        let Some(transfer) = transfer else {
+            return Err(io::Error::other("no state of a device is transferred"));
+        };
+        transfer.outcome().map_err(io::Error::other)
     }
 
     fn update_memory(&self, announced: Memory) -> io::Result<()> {

@@ -91,7 +91,7 @@ impl Drop for Serving {
 }
 
 /// What it takes to serve a front end.
-fn prepare(vm: &Vm) -> Result<(Serving, Inner)> {
+fn prepare(vm: &Arc<Vm>) -> Result<(Serving, Inner)> {
     faults::fails("connection")?;
     let mem = Memory::new(GuestMemoryMmap::new());
     let backend = Arc::new(Backend::new(vm, mem.clone())?);

@@ -10,6 +10,7 @@ mod same_file;
 mod served;
 mod session;
 mod sharing;
+mod transfer;
 mod vring;
 
 pub use connection::{Connection, Then, Watched};

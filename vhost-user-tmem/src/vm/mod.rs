@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tmem_host::device::{self, Ids};
+use tmem_host::image::Workers;
 use tmem_host::personality::VmDevice;
 use tmem_host::registry::Settings;
 use tmem_store::{Client, ClientConfig};
@@ -49,6 +50,8 @@ pub struct Vm {
     room: Option<Arc<Room>>,
     /// Longest that a ring is looked at before a thread sleeps.
     poll: Duration,
+    /// Threads that save and restore it for its front end.
+    workers: Option<Arc<Workers>>,
     connections: AtomicU64,
     expiries: AtomicU64,
     lines: Mutex<Lines>,
@@ -120,6 +123,7 @@ impl Vm {
             note: taken.note,
             room: None,
             poll: Duration::ZERO,
+            workers: None,
             grace: Mutex::new(settings.grace),
             front_end: Mutex::new(front_end),
             connections: AtomicU64::new(0),
@@ -139,6 +143,18 @@ impl Vm {
     /// The same machine, whose rings are looked at for `most` at most before a thread sleeps.
     pub fn polled(self, most: Duration) -> Self {
         Self { poll: most, ..self }
+    }
+
+    /// The same machine, which its front end may have saved and restored by these threads.
+    pub fn saved_by(self, workers: Arc<Workers>) -> Self {
+        Self {
+            workers: Some(workers),
+            ..self
+        }
+    }
+
+    pub(crate) fn workers(&self) -> Option<&Workers> {
+        self.workers.as_deref()
     }
 
     pub(crate) fn poll(&self) -> Duration {

@@ -42,6 +42,37 @@ impl Vm {
         goes_on: &dyn Fn() -> bool,
         fill: &mut Fill<'_>,
     ) -> Result<(), Refusal> {
+        if self.grace().is_zero() {
+            let why = format!(
+                "{0}: its grace period is 0 s, and so its pages would go at once: set another with `tmemctl vm set {0} --grace`",
+                self.name
+            );
+            return Err(Refusal::Conflict(why));
+        }
+        self.load(instance, driver, goes_on, fill, |trace| {
+            *self
+                .trace
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(trace);
+            // The grace period begins.
+            *self.lock() = FrontEnd::GoneSince(Instant::now());
+            Ok(())
+        })
+    }
+
+    /// Gives up what it has, and has it what `fill` puts into its pools, while its driver stands still;
+    /// `keep` has whoever serves it know how the driver was left.
+    ///
+    /// # Errors
+    /// Why that is not so. It has nothing then, or what it had before.
+    pub(crate) fn load(
+        &self,
+        instance: [u8; 16],
+        driver: &Value,
+        goes_on: &dyn Fn() -> bool,
+        fill: &mut Fill<'_>,
+        keep: impl FnOnce(Trace) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         if self.device.is_for_any_driver() {
             let why = format!(
                 "{}: its device is a disk; only pages of tmem are restored",
@@ -58,39 +89,29 @@ impl Vm {
             let why = "the image has more queues than a device can have";
             return Err(Refusal::Invalid(why.into()));
         }
-        if self.grace().is_zero() {
-            let why = format!(
-                "{0}: its grace period is 0 s, and so its pages would go at once: set another with `tmemctl vm set {0} --grace`",
-                self.name
-            );
-            return Err(Refusal::Conflict(why));
-        }
         // What it had goes in any case, and by a name that no driver has seen.
         renew(&*self.device, self.note.as_deref())?;
         self.set_trace(None);
         // The next daemon is not to find this name with a part of the pages.
         self.device.renew(instance);
-        let filled = fill(goes_on).and_then(|()| self.keep_restored(instance, rings));
+        let filled = fill(goes_on).and_then(|()| {
+            let trace = Trace::restored(rings);
+            self.note_restored(instance, &trace)?;
+            keep(trace)
+        });
         if filled.is_err() {
             self.free();
         }
         filled
     }
 
-    fn keep_restored(&self, instance: [u8; 16], rings: Rings) -> Result<(), Refusal> {
-        let trace = Trace::restored(rings);
+    fn note_restored(&self, instance: [u8; 16], trace: &Trace) -> Result<(), Refusal> {
         if let Some(note) = &self.note
-            && !note.restored(instance, self.device.client(), &trace)
+            && !note.restored(instance, self.device.client(), trace)
         {
             let why = format!("{}: cannot note its pages for the next daemon", self.name);
             return Err(Refusal::Failed(why));
         }
-        *self
-            .trace
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(trace);
-        // The grace period begins.
-        *self.lock() = FrontEnd::GoneSince(Instant::now());
         Ok(())
     }
 }

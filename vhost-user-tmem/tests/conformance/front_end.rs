@@ -34,6 +34,7 @@ pub(crate) const GET_MAX_MEM_SLOTS: u32 = 36;
 pub(crate) const ADD_MEM_REG: u32 = 37;
 pub(crate) const REM_MEM_REG: u32 = 38;
 pub(crate) const SET_DEVICE_STATE_FD: u32 = 42;
+pub(crate) const CHECK_DEVICE_STATE: u32 = 43;
 
 pub(crate) const F_VERSION_1: u64 = 1 << 32;
 pub(crate) const F_PROTOCOL: u64 = 1 << 30;

@@ -27,7 +27,7 @@ const NO_POOL: u8 = 0x42;
 const QUEUE: u32 = 1;
 
 /// A daemon with a control socket.
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let mut host = Host::watched();
     host.start_daemon();
     host
@@ -85,14 +85,14 @@ fn chunks(mut stream: impl BufRead) -> (Vec<u8>, String) {
 }
 
 /// The whole image of a machine that stands still.
-fn save(host: &Host) -> Vec<u8> {
+pub(crate) fn save(host: &Host) -> Vec<u8> {
     let (image, trailers) = chunks(ask_for_image(host).unwrap());
     assert!(trailers.contains("Tmem-Totals: "), "{trailers}");
     image
 }
 
 /// Has the machine have an image; the status and what is said.
-fn restore(host: &Host, image: &[u8]) -> (u16, String) {
+pub(crate) fn restore(host: &Host, image: &[u8]) -> (u16, String) {
     let name = name(host);
     let mut stream = host.control();
     write!(
@@ -129,7 +129,7 @@ fn send_half<'a>(name: &str, stream: &mut UnixStream, image: &'a [u8]) -> &'a [u
     rest
 }
 
-fn connect_with(host: &Host, memory: &File) -> FrontEnd {
+pub(crate) fn connect_with(host: &Host, memory: &File) -> FrontEnd {
     let mut a = FrontEnd::connect_with(&host.socket(), memory.try_clone().unwrap());
     assert_eq!(a.share_memory(MEMORY), Some(0));
     a.start();
@@ -144,13 +144,13 @@ fn begin(host: &Host) -> FrontEnd {
 }
 
 /// As a VMM does that pauses its machine.
-fn pause(a: &mut FrontEnd) {
+pub(crate) fn pause(a: &mut FrontEnd) {
     a.send(GET_VRING_BASE, 1, &pair(QUEUE, 0), &[]);
     a.receive().unwrap();
 }
 
 /// Another file with the same in it, as one that a VMM fills which restores a machine.
-fn copy(memory: &File) -> File {
+pub(crate) fn copy(memory: &File) -> File {
     let mut bytes = vec![0; usize::try_from(MEMORY).unwrap()];
     memory.read_exact_at(&mut bytes, 0).unwrap();
     let copy = tempfile::tempfile().unwrap();
@@ -166,7 +166,7 @@ fn config_of(a: &mut FrontEnd) -> Vec<u8> {
 }
 
 /// With pools, one of them empty, and pages of both kinds.
-fn fill(a: &mut FrontEnd) {
+pub(crate) fn fill(a: &mut FrontEnd) {
     assert_eq!(create_pool(a, 0), OK);
     assert_eq!(create_pool_of(a, 1, EPHEMERAL), OK);
     assert_eq!(create_pool(a, 7), OK);
@@ -178,7 +178,7 @@ fn fill(a: &mut FrontEnd) {
 }
 
 /// It has what [`fill`] has put.
-fn check(a: &mut FrontEnd) {
+pub(crate) fn check(a: &mut FrontEnd) {
     for index in 0..600 {
         let first = *noise(index).first().unwrap();
         assert_eq!(get(a, 0, index), (OK, OK, first), "{index}");
