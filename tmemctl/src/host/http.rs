@@ -64,7 +64,9 @@ pub(super) fn fetch(
         let read = read.with_context(|| odd(at))?;
         ensure!(read > 0 && head.len() as u64 <= MAX_HEAD, odd(at));
     }
-    if parse(&head)?.status != 200 {
+    // What follows may be a refusal, with a length.
+    let status = std::str::from_utf8(&head).ok().and_then(status);
+    if status != Some(200) {
         from.take(MOST)
             .read_to_end(&mut head)
             .with_context(|| odd(at))?;
@@ -187,6 +189,14 @@ fn exchange(
 /// The end of a head.
 const END: &[u8] = b"\r\n\r\n";
 
+/// The status that a head begins with.
+fn status(head: &str) -> Option<u16> {
+    let (version, rest) = head.split("\r\n").next()?.split_once(' ')?;
+    let digits = rest.split(' ').next()?;
+    let status = digits.parse().ok().filter(|it| (100..600).contains(it));
+    status.filter(|_| version.starts_with("HTTP/1."))
+}
+
 fn parse(bytes: &[u8]) -> Result<Answer> {
     let end = bytes.windows(END.len()).position(|window| window == END);
     let end = end.context("its answer is not complete")?;
@@ -194,12 +204,8 @@ fn parse(bytes: &[u8]) -> Result<Answer> {
     let body = rest.get(END.len()..).unwrap_or_default();
     let head = std::str::from_utf8(head).context("its answer is no HTTP")?;
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| {
-        let (version, rest) = line.split_once(' ')?;
-        let digits = rest.split(' ').next()?;
-        let status = digits.parse().ok().filter(|it| (100..600).contains(it));
-        status.filter(|_| version.starts_with("HTTP/1."))
-    });
+    let status = status(head);
+    lines.next();
     let length = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
         let is_length = name.eq_ignore_ascii_case("content-length");
@@ -262,6 +268,30 @@ mod tests {
             // Then nobody listens any more.
             drop(UnixListener::bind(&path));
         }
+    }
+
+    #[test]
+    fn a_refusal_in_place_of_a_body_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let refuses = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(END) {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            let head = b"HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n";
+            stream.write_all(head).unwrap();
+            stream.write_all(b"{}").unwrap();
+        });
+        let mut nothing = Vec::new();
+        let answer = fetch(&path, "/", &mut nothing).unwrap().unwrap_err();
+        assert_eq!((answer.status, &*answer.body), (409, &b"{}"[..]));
+        assert!(nothing.is_empty());
+        refuses.join().unwrap();
     }
 
     #[test]
