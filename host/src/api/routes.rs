@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the control API answers to which request.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -9,7 +11,7 @@ use super::tiers::Tiers;
 use super::{Api, OPENAPI, vm};
 use crate::http::{self, JSON, Request, Response};
 use crate::image::{self, Workers};
-use crate::registry::{Refusal, Said};
+use crate::registry::{Entry, Refusal, Said};
 
 /// A new virtual machine.
 #[derive(Debug, Deserialize)]
@@ -29,6 +31,13 @@ struct Flush {
     bytes: u64,
 }
 
+/// What is to be a clone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cloned {
+    to: String,
+}
+
 /// A request's answer, or why there is none.
 type Answer = Result<Response, Refusal>;
 
@@ -37,6 +46,7 @@ pub(super) fn serve(api: &Api, request: &Request, workers: &Workers) -> http::An
     let began = match (parts.as_slice(), request.method.as_str()) {
         (["v1", "vms", name, "image"], "GET") => save(api, name, workers),
         (["v1", "vms", name, "image"], "PUT") => restore(api, name, request, workers),
+        (["v1", "vms", name, "clone"], "POST") => clone(api, name, request, workers),
         _ => return answer(api, request).into(),
     };
     began.unwrap_or_else(|refusal| refused(&refusal).into())
@@ -74,6 +84,36 @@ fn restore(
     }))
 }
 
+fn clone(
+    api: &Api,
+    name: &str,
+    request: &Request,
+    workers: &Workers,
+) -> Result<http::Answer, Refusal> {
+    let (source, clone) = cloned(api, name, request)?;
+    let still = source.machine().stands_still();
+    still.map_err(|why| Refusal::Conflict(format!("{name}: {why}")))?;
+    Ok(workers.answer(move |stream, _, is_over| {
+        image::clone(&source, &clone, stream, is_over, |cloned| match cloned {
+            Ok(totals) => Response::json(&totals),
+            Err(refusal) => refused(&refusal),
+        });
+    }))
+}
+
+/// What is to be cloned, and what is to be the clone.
+fn cloned(api: &Api, name: &str, request: &Request) -> Result<(Arc<Entry>, Arc<Entry>), Refusal> {
+    let source = api.registry.get(name)?;
+    let wanted: Cloned = object(request, r#"{"to": "web2"}"#)?;
+    if wanted.to == name {
+        return Err(Refusal::Invalid(
+            "a virtual machine is no clone of its own".into(),
+        ));
+    }
+    let clone = api.registry.get(&wanted.to)?;
+    Ok((source, clone))
+}
+
 pub(super) fn answer(api: &Api, request: &Request) -> Response {
     if request.is_chunked {
         return Response::error(400, "send the body with a Content-Length");
@@ -93,13 +133,18 @@ pub(super) fn answer(api: &Api, request: &Request) -> Response {
         (["v1", "vms", name, "flush"], "POST") => flush(api, name, request),
         (["v1", "vms", name, "detach"], "POST") => detach(api, name),
         (["v1", "vms", name, "image"], "GET" | "PUT") => no_image(api, name),
+        (["v1", "vms", name, "clone"], "POST") => {
+            cloned(api, name, request).and_then(|_| no_image(api, name))
+        }
         (["metrics"] | ["v1", "openapi.json" | "stats" | "freeable" | "tiers"], _) => {
             return Response::not_allowed("GET");
         }
         (["v1", "vms"], _) => return Response::not_allowed("GET, POST"),
         (["v1", "vms", _], _) => return Response::not_allowed("GET, PATCH, DELETE"),
         (["v1", "vms", _, "image"], _) => return Response::not_allowed("GET, PUT"),
-        (["v1", "vms", _, "flush" | "detach"], _) => return Response::not_allowed("POST"),
+        (["v1", "vms", _, "flush" | "detach" | "clone"], _) => {
+            return Response::not_allowed("POST");
+        }
         _ => {
             let reason = "there is nothing here; GET /v1/openapi.json lists what there is";
             return Response::error(404, reason);

@@ -233,7 +233,7 @@ impl<R: Read> Image<R> {
 }
 
 /// Why the store does not keep a page.
-fn refused(client: &Client, error: RestoreError) -> Refusal {
+pub(super) fn refused(client: &Client, error: RestoreError) -> Refusal {
     let name = client.stats().name;
     match error {
         RestoreError::Damaged | RestoreError::NoPool { .. } => damaged(&error.to_string()),

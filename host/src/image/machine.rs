@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{About, Image, Totals, file};
 use crate::personality::VmDevice;
-use crate::registry::{Fill, Refusal, Still};
+use crate::registry::{Fill, Machine, Refusal, Still};
 
 /// Writes the image of the machine `name`; `None` if nobody reads it. The end is written only if its
 /// driver has stood still the whole time, as `stands_still` says.
@@ -73,5 +73,80 @@ pub fn restore(
         }
         Ok(())
     })?;
+    Ok(totals)
+}
+
+/// A machine that is cloned, or is to be the clone.
+#[derive(Clone, Copy, Debug)]
+pub struct Party<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What its device is.
+    pub personality: &'a str,
+    /// What is served.
+    pub machine: &'a dyn Machine,
+}
+
+/// Has `clone` have the pages of `source`, whose driver stands still the whole time.
+///
+/// # Errors
+/// It runs, or ran on meanwhile; or `clone` cannot have them, and then has nothing.
+pub fn copy(
+    source: Party<'_>,
+    clone: Party<'_>,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Totals, Refusal> {
+    let conflict = |why: &str| Refusal::Conflict(format!("{}: {why}", source.name));
+    if source.personality != clone.personality {
+        let why = format!(
+            "its device is {}, and that of {} is {}",
+            source.personality, clone.name, clone.personality
+        );
+        return Err(conflict(&why));
+    }
+    let still = source
+        .machine
+        .stands_still()
+        .map_err(|why| conflict(&why))?;
+    let from = source.machine.device();
+    let about = About {
+        personality: source.personality.to_owned(),
+        instance: Uuid::from_bytes(from.instance()),
+        pools: About::pools_of(from.client()),
+        driver: still.driver,
+    };
+    let mut totals = Totals::default();
+    let (instance, client) = (about.instance.into_bytes(), clone.machine.device().client());
+    clone
+        .machine
+        .restore(instance, &about.driver, &mut |goes_on| {
+            about.make_pools(client)?;
+            let mut save = from.client().save();
+            for (count, segment) in (1..).zip(save.by_ref()) {
+                if !goes_on() || !is_wanted() {
+                    return Err(Refusal::Failed("nobody waits for it any more".into()));
+                }
+                let restored = client.restore(&segment, count);
+                let restored = restored.map_err(|error| file::refused(client, error))?;
+                totals.pages += restored.pages;
+                totals.missing += restored.dropped;
+                totals.bytes += segment.len() as u64;
+            }
+            if save.lost() > 0 {
+                log::warn!(
+                    "{}: {} pages cannot be read from the spill area: {} gets errors for them",
+                    source.name,
+                    save.lost(),
+                    clone.name
+                );
+            }
+            let is_same = from.instance() == instance;
+            let after = source.machine.stands_still();
+            if is_same && after.is_ok_and(|after| after.number == still.number) {
+                return Ok(());
+            }
+            let why = "it ran on before all of it was copied; pause it for as long as that takes";
+            Err(conflict(why))
+        })?;
     Ok(totals)
 }

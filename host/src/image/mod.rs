@@ -13,7 +13,7 @@ mod workers;
 
 pub use channel::Channel;
 pub use file::{Image, Totals, write};
-pub(crate) use transfer::{restore, save};
+pub(crate) use transfer::{clone, restore, save};
 pub use workers::{Begin, Workers};
 
 use serde::{Deserialize, Serialize};

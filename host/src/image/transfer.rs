@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use serde_json::{Value, json};
 use tmem_cli::chunked::{Decoder, Encoder};
 
-use super::{Totals, machine};
+use super::Totals;
+use super::machine::{self, Party};
 use crate::http::{Request, Response, Steady};
 use crate::registry::{Entry, Fill, Refusal};
 
@@ -90,6 +91,40 @@ pub(crate) fn restore(
     }
     if answer(restored).write(&mut steady).is_ok() {
         steady.end();
+    }
+}
+
+/// Has `clone` have the pages of `source`, and answers the client who asked for it.
+pub(crate) fn clone(
+    source: &Entry,
+    clone: &Entry,
+    stream: OwnedFd,
+    is_over: &AtomicBool,
+    answer: impl Fn(Result<Value, Refusal>) -> Response,
+) {
+    let goes_on = || !is_over.load(SeqCst) && !source.is_removed() && !clone.is_removed();
+    let mut steady = Steady::new(stream, goes_on);
+    let (from, to) = (
+        source.settings().personality(),
+        clone.settings().personality(),
+    );
+    let copied = machine::copy(party(source, from), party(clone, to), &goes_on);
+    let (source, clone) = (source.name(), clone.name());
+    match &copied {
+        Ok(Totals { pages, .. }) => log::info!("{clone}: is a clone of {source}: {pages} pages"),
+        Err(refusal) => log::warn!("{clone}: is no clone of {source}: {}", refusal.reason()),
+    }
+    // A client that left is told nothing.
+    if answer(copied.map(shown)).write(&mut steady).is_ok() {
+        steady.end();
+    }
+}
+
+fn party<'a>(entry: &'a Entry, personality: &'a str) -> Party<'a> {
+    Party {
+        name: entry.name().as_str(),
+        personality,
+        machine: &**entry.machine(),
     }
 }
 

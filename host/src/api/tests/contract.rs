@@ -75,6 +75,9 @@ const REQUESTS: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/vms/nobody/image", "", 404),
     ("PUT", "/v1/vms/web1/image", "", 409),
     ("PUT", "/v1/vms/nobody/image", "", 404),
+    ("POST", "/v1/vms/web1/clone", r#"{"to": "disk1"}"#, 409),
+    ("POST", "/v1/vms/web1/clone", r#"{"to": "web1"}"#, 400),
+    ("POST", "/v1/vms/web1/clone", r#"{"to": "nobody"}"#, 404),
     ("GET", "/v1/freeable", "", 200),
     ("GET", "/v1/tiers", "", 200),
     ("GET", "/v1/stats", "", 200),
@@ -113,6 +116,8 @@ fn every_answer_that_is_described_is_given() {
         ("PUT", "503"),
     ];
     given.extend(streams.map(image));
+    let clone = |status: &str| ("/v1/vms/{name}/clone".into(), "POST".into(), status.into());
+    given.extend(["200", "500", "503"].map(clone));
     let described: BTreeSet<_> = held.document.answers().into_iter().collect();
     assert_eq!(given, described);
 }
@@ -143,6 +148,7 @@ fn no_other_route_is_there() {
         "/v1/vms/web1/flush",
         "/v1/vms/web1/detach",
         "/v1/vms/web1/image",
+        "/v1/vms/web1/clone",
         "/v1/freeable",
         "/v1/tiers",
         "/v1/stats",
