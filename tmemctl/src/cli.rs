@@ -151,6 +151,23 @@ pub enum VmAction {
     /// Restore its memory next: its VMM is to connect within the grace period. A machine whose
     /// memory is not that of the same moment is given none of the pages.
     Restore(VmImage),
+    /// Host: give a virtual machine copies of another one's pages, and none of those it has
+    ///
+    /// The other's VMM has paused it, or has ended. Start the clone's VMM next, with a copy of its
+    /// memory, within the grace period.
+    Clone(VmClone),
+}
+
+/// What is cloned, and the clone.
+#[derive(Clone, Debug, Args)]
+pub struct VmClone {
+    /// Name of the virtual machine that is cloned
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// Name of the clone, which is served already
+    #[arg(value_name = "CLONE")]
+    pub clone: String,
 }
 
 /// A virtual machine and a file.

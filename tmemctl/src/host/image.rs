@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `tmemctl vm save` and `tmemctl vm restore`: files that hold the pages of a virtual machine.
+//! `tmemctl vm save` and `tmemctl vm restore`: files that hold the pages of a virtual machine; and
+//! `tmemctl vm clone`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
@@ -9,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use serde_json::json;
 use tmem_cli::size;
 
 use super::api::{Api, read};
-use crate::cli::VmImage;
+use crate::cli::{VmClone, VmImage};
 use crate::{progress, warn};
 
 /// What was in an image.
@@ -67,21 +69,32 @@ pub(super) fn restore(api: &Api, path: &str, wanted: &VmImage) -> Result<()> {
         let file = File::open(&wanted.file).with_context(what)?;
         api.send(path, &mut Shown::new(file)).with_context(what)?
     };
+    tell_of(&wanted.name, &read(said)?);
+    Ok(())
+}
+
+/// `tmemctl vm clone`.
+pub(super) fn clone(api: &Api, path: &str, wanted: &VmClone) -> Result<()> {
+    let body = json!({ "to": wanted.clone });
+    tell_of(&wanted.clone, &api.change("POST", path, Some(&body))?);
+    Ok(())
+}
+
+/// What a machine has now that is to be restored.
+fn tell_of(name: &str, totals: &Totals) {
     let Totals {
         pages,
         missing_pages,
         ..
-    } = read(said)?;
+    } = totals;
     eprintln!(
-        "{} has {pages} pages; restore its memory now: they are kept for its grace period",
-        wanted.name
+        "{name} has {pages} pages; restore its memory now: they are kept for its grace period"
     );
-    if missing_pages > 0 {
+    if *missing_pages > 0 {
         warn(&format!(
             "{missing_pages} ephemeral pages found no room: the guest reads them from its disk"
         ));
     }
-    Ok(())
 }
 
 fn fetch(api: &Api, path: &str, to: impl Write) -> Result<Totals> {

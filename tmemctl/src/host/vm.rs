@@ -66,6 +66,7 @@ pub(crate) fn run(wanted: &cli::Vm, out: &mut impl Write) -> Result<()> {
         }
         VmAction::Save(wanted) => image::save(&api, &path(&wanted.name, "/image"), wanted)?,
         VmAction::Restore(wanted) => image::restore(&api, &path(&wanted.name, "/image"), wanted)?,
+        VmAction::Clone(wanted) => image::clone(&api, &path(&wanted.name, "/clone"), wanted)?,
         VmAction::Detach(detach) => {
             let vm: Vm = api.change("POST", &path(&detach.name, "/detach"), None)?;
             writeln!(
