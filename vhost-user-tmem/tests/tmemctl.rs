@@ -326,3 +326,39 @@ fn only_ephemeral_pages_are_flushed_and_the_host_says_what_that_gives() {
         );
     }
 }
+
+#[test]
+fn pages_are_saved_restored_and_cloned() {
+    let host = Host::start();
+    for name in ["web1", "web2", "web3"] {
+        host.says(&format!("vm add {name}"));
+    }
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&host.socket("web1"), &mem, Ask::default()).unwrap();
+    let mut driver = front_end.driver(1);
+    driver.create_pool(0, PoolKind::Persistent);
+    driver.put(0, &OBJECT, 0, &[page_of(1), page_of(2), page_of(3)]);
+    let image = host.dir.path().join("web1.tmem");
+    let save = format!("vm save web1 {}", image.display());
+    for line in [save.as_str(), "vm clone web1 web3"] {
+        let said = host.refuses(line);
+        assert!(said.contains("it runs; have its VMM pause it"), "{said}");
+        assert!(!image.exists());
+    }
+    drop(driver);
+    drop(front_end);
+    until("the front end has left", || {
+        !host.says("vm list").contains("web1  connected")
+    });
+    host.says(&save);
+    host.says(&format!("vm restore web2 {}", image.display()));
+    host.says("vm clone web1 web3");
+    let vms = host.json("vm list --json");
+    for vm in vms["vms"].as_array().unwrap() {
+        assert_eq!(vm["persistent_pages"], 3, "{vms}");
+    }
+    let said = host.refuses("vm clone web1 web1");
+    assert!(said.contains("no clone of its own"), "{said}");
+    let said = host.refuses("vm clone web1 web4");
+    assert!(said.contains("web4"), "{said}");
+}

@@ -20,7 +20,7 @@ use crate::restart::host::{Host, Outside};
 use crate::restart::pages::noise;
 
 const P_CONFIG: u64 = 1 << 9;
-const MEMORY: u64 = 1 << 20;
+pub(crate) const MEMORY: u64 = 1 << 20;
 /// The pool is not there.
 const NO_POOL: u8 = 0x42;
 /// The queue that requests go to.

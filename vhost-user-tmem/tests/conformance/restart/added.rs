@@ -62,7 +62,7 @@ impl Places {
     }
 
     /// All that comes back; nothing if the daemon ends.
-    pub(super) fn answer(&self, method: &str, path: &str, body: &str) -> String {
+    pub(crate) fn answer(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = self.control();
         let length = body.len();
         let request = format!(
