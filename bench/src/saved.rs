@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! All pages of a client as they are saved, and restored to another store: on one thread, from memory
-//! to memory, beside a copy of the same bytes.
+//! All pages of a client as they are saved, restored to another store, and cloned: on one thread, from
+//! memory to memory, beside a copy of the same bytes.
 
 use std::time::Instant;
 
@@ -22,6 +22,10 @@ const ROUNDS: usize = 5;
 /// Bytes of pages in a second, that a restore is to make at least.
 const TARGET: f64 = 1e9;
 
+/// Pages for whose clone there is a limit, and that in milliseconds.
+const MILLION: f64 = 1e6;
+const CLONE: f64 = 1.0;
+
 /// Measures both sorts of pages.
 pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
     for (sort, pages) in [("process", &corpus.process), ("file", &corpus.file)] {
@@ -32,17 +36,18 @@ pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
 
 fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     let config = || StoreConfig::with_limit(4 * BYTES as u64).with_deferred_limit(0);
-    let (store, client, pool) = persistent(config())?;
+    let (store, origin, pool) = persistent(config())?;
     let count = (BYTES / PAGE_SIZE) as u64;
     for (index, page) in (0..count).zip(pages.iter().cycle()) {
         let put = pool.put(&OBJECT, index, page);
         ensure!(put.result.is_ok(), "page {index} was refused: {put:?}");
     }
     let (mut saves, mut restores, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    let mut clones = Vec::new();
     let mut sizes = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        let segments: Vec<_> = client.save().collect();
+        let segments: Vec<_> = origin.save().collect();
         saves.push(rate(start));
         sizes.push(segments.iter().map(Vec::len).sum::<usize>() as f64);
 
@@ -59,9 +64,18 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
         }
         restores.push(rate(start));
         ensure!(restored == count, "{restored} of {count} pages are there");
+
+        let (_other, clone, _pool) = persistent(config())?;
+        let start = Instant::now();
+        let mut cloned = 0;
+        for (segment, number) in origin.save().zip(1..) {
+            cloned += clone.restore(&segment, number)?.pages;
+        }
+        clones.push(start.elapsed().as_secs_f64() * 1e3 * MILLION / count as f64);
+        ensure!(cloned == count, "{cloned} of {count} pages are there");
     }
-    let [saves, restores, copies, size] =
-        [saves, restores, copies, sizes].map(|rounds| median(rounds).unwrap_or(f64::NAN));
+    let [saves, restores, copies, clones, size] =
+        [saves, restores, copies, clones, sizes].map(|rounds| median(rounds).unwrap_or(f64::NAN));
     let held = store.held_bytes() as f64;
     report.against(format!("{sort}: bytes saved"), size, "", "bytes held", held);
     let what = format!("{sort}: bytes of pages saved in a second");
@@ -70,6 +84,7 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     report.against(what, restores, "", "the image copied", copies);
     let what = format!("{sort}: bytes of pages restored in a second, on one CPU");
     report.target_at_least(&what, restores, TARGET);
+    report.limit(&format!("{sort}: a million pages cloned"), clones, "ms", CLONE);
     Ok(())
 }
 
