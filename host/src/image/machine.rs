@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 
 use serde_json::Value;
 use tmem_store::Client;
-use uuid::Uuid;
 
 use super::{About, Image, Totals, file};
 use crate::personality::VmDevice;
@@ -26,17 +25,13 @@ pub fn save(
 ) -> Result<Option<Totals>, Refusal> {
     let conflict = |why: &str| Refusal::Conflict(format!("{name}: {why}"));
     let still = stands_still().map_err(|why| conflict(&why))?;
-    let about = About {
-        personality: personality.to_owned(),
-        instance: Uuid::from_bytes(device.instance()),
-        pools: About::pools_of(device.client()),
-        driver: still.driver,
-    };
+    let number = still.number;
+    let about = About::of(personality, device, still);
     let Ok((totals, end)) = file::write(to, &about, device.client()) else {
         return Ok(None);
     };
     let is_same = device.instance() == about.instance.into_bytes();
-    if is_same && stands_still().is_ok_and(|after| after.number == still.number) {
+    if is_same && stands_still().is_ok_and(|after| after.number == number) {
         return Ok(to.write_all(&end).ok().map(|()| totals));
     }
     let why = "it ran on before all of it was saved; pause it for as long as that takes";
@@ -109,12 +104,8 @@ pub fn copy(
         .stands_still()
         .map_err(|why| conflict(&why))?;
     let from = source.machine.device();
-    let about = About {
-        personality: source.personality.to_owned(),
-        instance: Uuid::from_bytes(from.instance()),
-        pools: About::pools_of(from.client()),
-        driver: still.driver,
-    };
+    let number = still.number;
+    let about = About::of(source.personality, from, still);
     let mut totals = Totals::default();
     let (instance, client) = (about.instance.into_bytes(), clone.machine.device().client());
     clone
@@ -142,7 +133,7 @@ pub fn copy(
             }
             let is_same = from.instance() == instance;
             let after = source.machine.stands_still();
-            if is_same && after.is_ok_and(|after| after.number == still.number) {
+            if is_same && after.is_ok_and(|after| after.number == number) {
                 return Ok(());
             }
             let why = "it ran on before all of it was copied; pause it for as long as that takes";

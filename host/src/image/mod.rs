@@ -21,7 +21,8 @@ use serde_json::Value;
 use tmem_store::{Client, PoolConfig, PoolKind};
 use uuid::Uuid;
 
-use crate::registry::Refusal;
+use crate::personality::VmDevice;
+use crate::registry::{Refusal, Still};
 
 /// What an image says beside the pages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +49,18 @@ pub struct Pool {
 }
 
 impl About {
+    /// Of a device, and of its driver that stands still.
+    pub(crate) fn of(personality: &str, device: &dyn VmDevice, still: Still) -> Self {
+        Self {
+            personality: personality.to_owned(),
+            instance: Uuid::from_bytes(device.instance()),
+            pools: Self::pools_of(device.client()),
+            driver: still.driver,
+        }
+    }
+
     /// The pools that a client has.
-    pub(crate) fn pools_of(client: &Client) -> Vec<Pool> {
+    fn pools_of(client: &Client) -> Vec<Pool> {
         let pools = client.pools().into_iter();
         pools
             .map(|(id, kind)| Pool {
