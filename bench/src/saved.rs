@@ -84,7 +84,12 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     report.against(what, restores, "", "the image copied", copies);
     let what = format!("{sort}: bytes of pages restored in a second, on one CPU");
     report.target_at_least(&what, restores, TARGET);
-    report.limit(&format!("{sort}: a million pages cloned"), clones, "ms", CLONE);
+    report.limit(
+        &format!("{sort}: a million pages cloned"),
+        clones,
+        "ms",
+        CLONE,
+    );
     Ok(())
 }
 
