@@ -63,8 +63,8 @@ pub(crate) const WRITE_WAIT_MS: i64 = 1000;
 /// worker that brings the device back waits for one of them to end.
 pub(crate) const SWAP_OUT_MS: u32 = 2000;
 
-/// Pages kept for the return of a device that is gone: 1 MiB. A device that is plugged in again takes
-/// less than half of that: its PCI device and its bus's, its queues, and what else allocates meanwhile.
+/// Pages kept for the return of a device that is gone: 1 MiB, for its PCI device and its queues, and for
+/// those who allocate beside that.
 pub(crate) const RESERVE_PAGES: usize = 256;
 
 /// Pages of it that are freed before the kernel looks for memory again: some are left when others take
