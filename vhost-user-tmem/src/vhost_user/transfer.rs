@@ -14,6 +14,7 @@ use tmem_host::registry::{Disk, Refusal};
 
 use crate::trace::Trace;
 use crate::vm::Vm;
+use crate::{blame, faults};
 
 /// Bytes that are moved at a time.
 const PIECE: usize = 64 << 10;
@@ -92,6 +93,9 @@ impl Transfer {
         let signs = Arc::new(Signs::default());
         let (vm, told) = (vm.clone(), signs.clone());
         workers.begin(move |is_over| {
+            // What comes is hostile input.
+            blame::take(vm.note().as_ref());
+            faults::at("image", vm.name());
             let goes_on = || !is_over.load(SeqCst) && !told.is_over.load(SeqCst);
             let waits = || goes_on() && !told.is_through.load(SeqCst);
             let channel = Channel::new(end, &waits as &dyn Fn() -> bool).map_err(|error| {

@@ -3,24 +3,26 @@
 //! the system refuses it something (src/faults.rs). The machine `a` is there beside one
 //! that meets the fault.
 
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::added::Places;
 use super::connection::connect;
 use super::host::{Host, Outside, wait_for};
-use crate::front_end::{FrontEnd, GET_FEATURES};
+use crate::front_end::{FrontEnd, GET_FEATURES, SET_DEVICE_STATE_FD, pair};
 use crate::request::{ANSWER, OK, ask_limits, create_pool, get, put, wait};
 
 const MEMORY: u64 = 1 << 20;
 
 /// Threads that a fault may be on, and those that work for a machine.
 const PLACES: [&str; 3] = ["main", "control", "compressor"];
-const MACHINE_PLACES: [&str; 3] = ["queue", "relay", "messages"];
+const MACHINE_PLACES: [&str; 4] = ["queue", "relay", "messages", "image"];
 
 /// What a test is about.
 struct Bed {
@@ -69,6 +71,12 @@ impl Bed {
             assert_eq!(faulty.share_memory(MEMORY), Some(0));
             faulty.start();
             ask_limits(&mut faulty, ANSWER);
+            return Some(faulty);
+        }
+        if place == "image" {
+            let mut faulty = FrontEnd::connect(&self.socket(), MEMORY);
+            let (_, far) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+            faulty.send(SET_DEVICE_STATE_FD, 1, &pair(0, 0), &[far.as_fd()]);
             return Some(faulty);
         }
         MACHINE_PLACES.contains(&place).then(|| {
