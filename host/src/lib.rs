@@ -27,5 +27,7 @@ pub mod pressure;
 pub mod prometheus;
 pub mod registry;
 pub mod stats;
+mod steady;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod tmpfs;

@@ -54,8 +54,7 @@ pub(super) fn serve(api: &Api, request: &Request, workers: &Workers) -> http::An
 
 fn save(api: &Api, name: &str, workers: &Workers) -> Result<http::Answer, Refusal> {
     let entry = api.registry.get(name)?;
-    let still = entry.machine().stands_still();
-    still.map_err(|why| Refusal::Conflict(format!("{name}: {why}")))?;
+    stands_still(&entry)?;
     Ok(workers.answer(move |stream, _, is_over| image::save(&entry, stream, is_over)))
 }
 
@@ -91,14 +90,20 @@ fn clone(
     workers: &Workers,
 ) -> Result<http::Answer, Refusal> {
     let (source, clone) = cloned(api, name, request)?;
-    let still = source.machine().stands_still();
-    still.map_err(|why| Refusal::Conflict(format!("{name}: {why}")))?;
+    stands_still(&source)?;
     Ok(workers.answer(move |stream, _, is_over| {
         image::clone(&source, &clone, stream, is_over, |cloned| match cloned {
             Ok(totals) => Response::json(&totals),
             Err(refusal) => refused(&refusal),
         });
     }))
+}
+
+/// Refuses at once what would be refused later.
+fn stands_still(entry: &Entry) -> Result<(), Refusal> {
+    let still = entry.machine().stands_still();
+    still.map_err(|why| Refusal::Conflict(format!("{}: {why}", entry.name())))?;
+    Ok(())
 }
 
 /// What is to be cloned, and what is to be the clone.

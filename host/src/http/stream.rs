@@ -3,16 +3,16 @@
 //! own, and nobody else waits for that client.
 
 use std::fmt::{self, Debug, Formatter};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::PollFlags;
 
 use super::{Request, Response};
+use crate::steady::{STALLED, when};
 
 /// Goes on with a client's stream, which does not block, and its request.
 pub type TakeOver = Box<dyn FnOnce(OwnedFd, Request) + Send>;
@@ -39,12 +39,6 @@ impl From<Response> for Answer {
         Self::Said(response)
     }
 }
-
-/// How long a client may do nothing at all.
-const STALLED: Duration = Duration::from_secs(30);
-
-/// How often it is looked whether to go on.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// A client's stream that may take any time, as long as something moves, and somebody says that it
 /// is to go on.
@@ -79,26 +73,7 @@ impl<F: Fn() -> bool> Steady<F> {
         ready: PollFlags,
         mut act: impl FnMut(&UnixStream) -> io::Result<T>,
     ) -> io::Result<T> {
-        let since = Instant::now();
-        loop {
-            match act(&self.stream) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                done => return done,
-            }
-            if !(self.goes_on)() {
-                return Err(ErrorKind::ConnectionAborted.into());
-            }
-            if since.elapsed() >= STALLED {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            let mut fds = [PollFd::new(&self.stream, ready)];
-            let look = Timespec::try_from(LOOK).unwrap_or_default();
-            match poll(&mut fds, Some(&look)) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        when(&self.stream, ready, &self.goes_on, || act(&self.stream))
     }
 }
 
@@ -121,6 +96,8 @@ impl<F: Fn() -> bool> Write for Steady<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steady::LOOK;
+    use std::io::ErrorKind;
 
     #[test]
     fn a_client_that_does_nothing_is_left_when_it_is_to_end() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What a front end hands over to have an image go through: a pipe, a socket or a file.
+//! What a front end hands over to have an image go through: a pipe, a socket or a file in memory.
 //!
 //! The other end is somebody else's, and so is perhaps another descriptor of this end: whether it blocks is
 //! not for this program to say. So each call asks not to.
@@ -8,19 +8,14 @@ use std::fmt::{self, Debug, Formatter};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::fs::{FileType, fstat};
-use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
-/// How long the other end may do nothing at all.
-const STALLED: Duration = Duration::from_secs(30);
-
-/// How often it is looked whether to go on.
-const LOOK: Duration = Duration::from_millis(200);
+use crate::steady::when;
+use crate::tmpfs;
 
 /// Most bytes at a time through a pipe: what one holds, as a rule (pipe(7)).
 const PIPE: usize = 64 << 10;
@@ -41,7 +36,7 @@ enum End {
         held: usize,
     },
     Socket(OwnedFd),
-    /// Nobody else has to do anything for it.
+    /// In memory: nobody else has to do anything for it. A file of FUSE may never answer.
     File(File),
 }
 
@@ -64,9 +59,9 @@ impl<F: Fn() -> bool> Channel<F> {
                 held: 0,
             },
             FileType::Socket => End::Socket(end),
-            FileType::RegularFile => End::File(end.into()),
+            FileType::RegularFile if tmpfs::has(&end)? => End::File(end.into()),
             _ => {
-                let why = "it is no pipe, socket or regular file";
+                let why = "it is no pipe, socket or file in memory";
                 return Err(io::Error::new(ErrorKind::Unsupported, why));
             }
         };
@@ -74,36 +69,8 @@ impl<F: Fn() -> bool> Channel<F> {
     }
 }
 
-/// Repeats what would block, until it does not.
-fn when<T>(
-    fd: impl AsFd,
-    ready: PollFlags,
-    goes_on: &impl Fn() -> bool,
-    mut act: impl FnMut() -> Result<T, Errno>,
-) -> io::Result<T> {
-    let since = Instant::now();
-    loop {
-        match act() {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            done => return Ok(done?),
-        }
-        if !goes_on() {
-            return Err(ErrorKind::ConnectionAborted.into());
-        }
-        if since.elapsed() >= STALLED {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        let mut fds = [PollFd::new(&fd, ready)];
-        let look = Timespec::try_from(LOOK).unwrap_or_default();
-        match poll(&mut fds, Some(&look)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn moved(from: impl AsFd, to: impl AsFd, bytes: usize) -> Result<usize, Errno> {
-    splice(from, None, to, None, bytes, SpliceFlags::NONBLOCK)
+fn moved(from: impl AsFd, to: impl AsFd, bytes: usize) -> io::Result<usize> {
+    Ok(splice(from, None, to, None, bytes, SpliceFlags::NONBLOCK)?)
 }
 
 impl<F: Fn() -> bool> Read for Channel<F> {
@@ -123,8 +90,8 @@ impl<F: Fn() -> bool> Read for Channel<F> {
             }
             End::Socket(end) => {
                 let received = || {
-                    let received = recv(&*end, &mut *to, RecvFlags::DONTWAIT);
-                    received.map(|(bytes, _)| bytes)
+                    let (bytes, _) = recv(&*end, &mut *to, RecvFlags::DONTWAIT)?;
+                    Ok(bytes)
                 };
                 when(&*end, PollFlags::IN, &self.goes_on, received)
             }
@@ -148,7 +115,7 @@ impl<F: Fn() -> bool> Write for Channel<F> {
             }
             End::Socket(end) => {
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                let sent = || send(&*end, from, flags);
+                let sent = || Ok(send(&*end, from, flags)?);
                 when(&*end, PollFlags::OUT, &self.goes_on, sent)
             }
             End::File(file) => file.write(from),
@@ -226,8 +193,11 @@ mod tests {
 
     #[test]
     fn what_has_no_end_is_not_taken() {
-        let null = File::open("/dev/null").unwrap();
-        let error = Channel::new(null.into(), || true).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        // The latter is a regular file whose content somebody has to make.
+        for path in ["/dev/null", "/proc/self/maps"] {
+            let file = File::open(path).unwrap();
+            let error = Channel::new(file.into(), || true).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{path}");
+        }
     }
 }

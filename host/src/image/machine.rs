@@ -30,12 +30,22 @@ pub fn save(
     let Ok((totals, end)) = file::write(to, &about, device.client()) else {
         return Ok(None);
     };
-    let is_same = device.instance() == about.instance.into_bytes();
-    if is_same && stands_still().is_ok_and(|after| after.number == number) {
+    if is_as_it_was(device, &about, number, stands_still()) {
         return Ok(to.write_all(&end).ok().map(|()| totals));
     }
     let why = "it ran on before all of it was saved; pause it for as long as that takes";
     Err(conflict(why))
+}
+
+/// Whether the driver has stood still since it was known by `number`, and the device is still what the
+/// image says.
+fn is_as_it_was(
+    device: &dyn VmDevice,
+    about: &About,
+    number: u64,
+    now: Result<Still, String>,
+) -> bool {
+    device.instance() == about.instance.into_bytes() && now.is_ok_and(|now| now.number == number)
 }
 
 /// Reads an image for the machine `name`, and has `restore` have it: it is given the name of the pools,
@@ -131,9 +141,7 @@ pub fn copy(
                     clone.name
                 );
             }
-            let is_same = from.instance() == instance;
-            let after = source.machine.stands_still();
-            if is_same && after.is_ok_and(|after| after.number == number) {
+            if is_as_it_was(from, &about, number, source.machine.stands_still()) {
                 return Ok(());
             }
             let why = "it ran on before all of it was copied; pause it for as long as that takes";

@@ -11,9 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::files::lock;
-
-/// `f_type` of tmpfs (statfs(2)).
-const TMPFS_MAGIC: u64 = 0x0102_1994;
+use crate::tmpfs;
 
 /// A folder that belongs to this user alone.
 #[derive(Debug)]
@@ -47,10 +45,8 @@ impl Folder {
             stat.st_mode & 0o022 == 0,
             "others may write to the folder '{at}'; take that away with chmod go-w"
         );
-        let system =
-            rustix::fs::fstatfs(&folder).with_context(|| format!("cannot look at '{at}'"))?;
         ensure!(
-            u64::try_from(system.f_type) == Ok(TMPFS_MAGIC),
+            tmpfs::has(&folder).with_context(|| format!("cannot look at '{at}'"))?,
             "'{at}' is not on tmpfs, where memory can be given back in parts; give a folder below \
              /run or /dev/shm"
         );

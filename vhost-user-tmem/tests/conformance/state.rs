@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::Signal;
 
 use crate::daemon::Daemon;
@@ -39,16 +40,28 @@ fn pipe() -> (File, File) {
     (read.into(), write.into())
 }
 
+/// It holds a page.
+fn small_pipe() -> (File, File) {
+    let (read, write) = pipe();
+    fcntl_setpipe_size(&write, 4096).unwrap();
+    (read, write)
+}
+
 fn socket() -> (File, File) {
     let (one, other) = UnixStream::pair().unwrap();
     (OwnedFd::from(one).into(), OwnedFd::from(other).into())
 }
 
+/// Announces memory, and starts the queue.
+fn go_on(a: &mut FrontEnd) {
+    assert_eq!(a.share_memory(MEMORY), Some(0));
+    a.start();
+}
+
 /// A machine that begins.
 fn begin(daemon: &Daemon, name: &str) -> FrontEnd {
     let mut a = FrontEnd::connect(&daemon.socket(name), MEMORY);
-    assert_eq!(a.share_memory(MEMORY), Some(0));
-    a.start();
+    go_on(&mut a);
     a
 }
 
@@ -103,14 +116,13 @@ fn connect(daemon: &Daemon, name: &str, memory: &File) -> FrontEnd {
 #[test]
 fn a_machine_goes_on_elsewhere_with_the_state_that_was_saved() {
     let daemon = Daemon::start();
-    for channel in [pipe, socket] {
+    for channel in [pipe, small_pipe, socket] {
         let mut a = paused(&daemon);
         let memory = copy(&a.memory);
         let state = save(&mut a, channel());
         // The one that was saved goes on over the same connection, which Cloud Hypervisor sets up anew
         // for that.
-        assert_eq!(a.share_memory(MEMORY), Some(0));
-        a.start();
+        go_on(&mut a);
         assert_eq!(put(&mut a, 0, 3, 1), OK);
 
         // Memory may be announced before the state comes, or after.
@@ -131,8 +143,7 @@ fn a_machine_goes_on_elsewhere_with_the_state_that_was_saved() {
             assert_eq!(put(&mut b, 0, 9, 9), OK);
             drop(b);
             let mut b = connect(&other, "b", &memory);
-            assert_eq!(b.share_memory(MEMORY), Some(0));
-            b.start();
+            go_on(&mut b);
             assert_eq!(get(&mut b, 0, 9), (OK, OK, 9));
         }
         assert_eq!(get(&mut a, 0, 3), (OK, OK, 1));
@@ -144,7 +155,7 @@ fn a_state_may_lie_in_a_file() {
     let daemon = Daemon::start();
     let mut a = paused(&daemon);
     let memory = copy(&a.memory);
-    let mut file = tempfile::tempfile().unwrap();
+    let mut file = File::from(memfd_create("state", MemfdFlags::CLOEXEC).unwrap());
     assert_eq!(
         hand_over(&mut a, SAVE, STOPPED, &file),
         Some(NONE_COMES_BACK)
@@ -157,8 +168,7 @@ fn a_state_may_lie_in_a_file() {
         Some(NONE_COMES_BACK)
     );
     assert!(is_well(&mut b));
-    assert_eq!(b.share_memory(MEMORY), Some(0));
-    b.start();
+    go_on(&mut b);
     check(&mut b);
 }
 
@@ -183,8 +193,7 @@ fn a_state_is_an_image() {
     let other = saved::host();
     let mut b = FrontEnd::connect_with(&other.socket(), memory);
     assert!(load(&mut b, pipe(), &image));
-    assert_eq!(b.share_memory(MEMORY), Some(0));
-    b.start();
+    go_on(&mut b);
     check(&mut b);
 }
 
@@ -217,8 +226,7 @@ fn a_state_does_not_meet_memory_of_another_moment() {
     let memory = copy(&a.memory);
     let mut b = connect(&daemon, "b", &memory);
     assert!(load(&mut b, pipe(), &state));
-    assert_eq!(b.share_memory(MEMORY), Some(0));
-    b.start();
+    go_on(&mut b);
     assert_eq!(get(&mut b, 0, 3).0, NO_POOL);
 }
 
@@ -232,7 +240,7 @@ fn what_cannot_be_saved_is_refused() {
         .write(true)
         .open("/dev/null")
         .unwrap();
-    let (_near, far) = pipe();
+    let (near, far) = pipe();
     let wrong = [
         (false, SAVE, STOPPED, &far),
         (false, LOAD, STOPPED, &far),
@@ -260,6 +268,11 @@ fn what_cannot_be_saved_is_refused() {
         Some(NONE_COMES_BACK)
     );
     assert!(!is_well(&mut a), "it is no channel");
+    assert_eq!(
+        hand_over(&mut a, SAVE, STOPPED, &near),
+        Some(NONE_COMES_BACK)
+    );
+    assert!(!is_well(&mut a), "it is the end to read from");
     assert_eq!(
         hand_over(&mut a, SAVE, STOPPED, &far),
         Some(NONE_COMES_BACK)
@@ -290,8 +303,7 @@ fn a_damaged_state_is_found_out() {
     for damaged in states {
         let mut b = connect(&daemon, "b", &memory);
         assert!(!load(&mut b, pipe(), &damaged));
-        assert_eq!(b.share_memory(MEMORY), Some(0));
-        b.start();
+        go_on(&mut b);
         assert_eq!(get(&mut b, 0, 3).0, NO_POOL);
         drop(b);
         // Whole, it is loaded still.
@@ -315,8 +327,7 @@ fn a_machine_that_runs_meanwhile_has_nothing_of_the_state() {
     );
     let (first, rest) = state.split_at(state.len() / 2);
     near.write_all(first).unwrap();
-    assert_eq!(b.share_memory(MEMORY), Some(0));
-    b.start();
+    go_on(&mut b);
     // Its pools may be there already.
     get(&mut b, 0, 700);
     let _ = near.write_all(rest);
@@ -363,8 +374,7 @@ fn a_state_that_was_begun_by_another_daemon_is_not_well() {
         for direction in [SAVE, LOAD] {
             let mut host = Host::start(outside);
             let mut a = FrontEnd::connect(&host.socket(), MEMORY);
-            assert_eq!(a.share_memory(MEMORY), Some(0));
-            a.start();
+            go_on(&mut a);
             fill(&mut a);
             pause(&mut a);
             let (mut read, mut write) = pipe();
