@@ -35,7 +35,7 @@ use crate::faults;
 use crate::room::Room;
 use crate::takeover::Note;
 use crate::trace::{Found, Trace, Verdict};
-use crate::vm::{Memory, Resting, Vm};
+use crate::vm::{Memory, Vm};
 
 /// How soon to look again when others still work with earlier memory, or have to show
 /// which driver this is.
@@ -46,14 +46,11 @@ const SHOWS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The device towards one front end.
 pub(super) struct Backend {
-    /// The machine's, for the log.
-    name: String,
     device: Arc<dyn VmDevice>,
     mem: Served,
     room: Option<Arc<Room>>,
     /// For the next daemon.
     note: Option<Arc<Note>>,
-    resting: Arc<Resting>,
     /// By queue.
     handlers: Vec<Mutex<(Box<dyn Handler>, Poller)>>,
     /// Readable when there is an event for the driver.
@@ -106,11 +103,9 @@ impl Backend {
         let (device, earlier) = (vm.device().clone(), vm.trace());
         let queues = (0..).take(device.queue_sizes().len());
         Ok(Self {
-            name: vm.name().to_owned(),
             mem: Served::new(mem, device.memory_lost().clone()),
             room: vm.room(),
             note: vm.note(),
-            resting: vm.resting().clone(),
             handlers: queues
                 .map(|queue| (device.clone().handler(queue), Poller::new(vm.poll())))
                 .map(Mutex::new)
@@ -170,7 +165,7 @@ impl Backend {
             let _ = rustix::io::read(&*self.raised, &mut [0; 8]);
         }
         if ready.kick {
-            faults::at("queue", &self.name);
+            faults::at("queue", self.vm.name());
             // An error is trouble.
             let _ = vring.read_kick();
             taken();
@@ -359,7 +354,7 @@ impl Backend {
         if !is_woken {
             *unclear = None;
         }
-        self.resting.begins();
+        self.vm.resting().begins();
         trace.begin(at, Found::as_set(queue), epoch);
         if let Some(note) = &self.note {
             note.set_used(at, queue.next_used());
@@ -404,7 +399,7 @@ impl Backend {
                 log::warn!(
                     "{}: its driver goes on with a disk whose pages are gone: it gets errors \
                      where it reads what it has not written since",
-                    self.name
+                    self.vm.name()
                 );
             }
             trace.set_misses_pages(misses);
@@ -435,7 +430,7 @@ impl Backend {
             log::warn!(
                 "{}: this is another machine, or one that was restored; freed {pages} pages of the \
                  one before it",
-                self.name
+                self.vm.name()
             );
         }
         true
@@ -469,8 +464,7 @@ impl Backend {
         let transfer = match direction {
             VhostTransferStateDirection::SAVE => Transfer::save(&self.vm, end.into()),
             VhostTransferStateDirection::LOAD => {
-                let (past, resting, vm) =
-                    (self.past.clone(), self.resting.clone(), self.vm.clone());
+                let (past, vm) = (self.past.clone(), self.vm.clone());
                 // Whoever works on a queue notes that before, with this lock.
                 let keep = move |trace: Trace| {
                     let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
@@ -478,7 +472,7 @@ impl Backend {
                         .stands_still()
                         .is_ok_and(|now| now.number == still.number)
                     {
-                        resting.rests(trace.clone());
+                        vm.resting().rests(trace.clone());
                         *past = Past::of(trace);
                         return Ok(());
                     }
@@ -560,7 +554,7 @@ impl VhostUserBackend for Backend {
     fn features(&self) -> u64 {
         // The first thing that a front end asks for, on the thread of its messages.
         blame::take(self.note.as_ref());
-        faults::at("messages", &self.name);
+        faults::at("messages", self.vm.name());
         self.device.features()
             | 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_RING_F_INDIRECT_DESC
@@ -632,7 +626,7 @@ impl VhostUserBackend for Backend {
             trace.stopped(queue);
             self.take_note(trace);
             if !trace.runs() {
-                self.resting.rests(trace.clone());
+                self.vm.resting().rests(trace.clone());
             }
         }
         Ok(())
