@@ -5,6 +5,7 @@ use crate::bed;
 use anyhow::Result;
 use anyhow::bail;
 use tmem_e2e::DaemonOptions;
+use tmem_e2e::protocol;
 use tmem_e2e::protocol::Order;
 
 /// SIGBUS: the kernel's answer to a page that cannot be brought back.
@@ -32,24 +33,9 @@ fn a_device_that_comes_back_under_load_has_every_page() -> Result<()> {
     daemon.stop()
 }
 
-/// What the script below says once it has run through, and when there is no memory.
-const READY: &str = "ready to keep memory";
-const SHORT: &str = "memory is short";
-
 /// Once the device is gone, the kernel is to keep far more memory free than there is, until the reserve has
-/// been asked. The script starts no program for it and opens nothing, which would take memory.
-const SHORT_OF_MEMORY: &str = r#"(
-    exec 3>/dev/kmsg 4>/proc/sys/vm/min_free_kbytes 5>/proc/sys/vm/min_free_kbytes
-    usual=$(cat /proc/sys/vm/min_free_kbytes)
-    pages=/sys/kernel/debug/tmem/relief_pages
-    read freed <$pages
-    echo ready to keep memory >&3
-    while [ -e /sys/bus/virtio/devices/virtio0 ]; do read freed <$pages; done
-    echo 32768 >&4
-    echo memory is short >&3
-    while [ $freed = 0 ]; do read freed <$pages; done
-    echo $usual >&5
-) >/dev/null 2>&1 &"#;
+/// been asked.
+const MAKE_MEMORY_SHORT: &str = "workload shortage </dev/null >/dev/null 2>/dev/kmsg &";
 
 #[test]
 fn nobody_is_killed_because_the_device_that_comes_back_needs_memory() -> Result<()> {
@@ -57,13 +43,13 @@ fn nobody_is_killed_because_the_device_that_comes_back_needs_memory() -> Result<
     let mut guest = bed::guest("no-memory", 160, &daemon, "vm0")?;
     // The test decides how long the device is gone.
     guest.swap_on_with("reattach_timeout=1200")?;
-    let mut job = guest.workload(208, 1)?;
+    let mut job = guest.workload(160, 1)?;
     job.filled()?;
     assert_eq!(guest.counter("relief_pages")?, 0);
-    guest.sh(SHORT_OF_MEMORY)?;
-    guest.says(READY, bed::PROMPT)?;
+    guest.sh(MAKE_MEMORY_SHORT)?;
+    guest.says(protocol::SHORTAGE_READY, bed::PROMPT)?;
     guest.unplug()?;
-    guest.says(SHORT, bed::PROMPT)?;
+    guest.says(protocol::MEMORY_IS_SHORT, bed::PROMPT)?;
     guest.plug(&daemon.socket("vm0"))?;
     job.order(Order::Verify)?;
     job.end()?;

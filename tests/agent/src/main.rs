@@ -7,6 +7,7 @@ mod init;
 mod program;
 mod root;
 mod serve;
+mod shortage;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -24,8 +25,10 @@ const PORT: &str = "/dev/ttyS1";
 const PORT_VARIABLE: &str = "agent_port";
 
 fn main() -> Result<()> {
-    if std::env::args().nth(1).as_deref() == Some("workload") {
-        return workload();
+    match std::env::args().nth(1).as_deref() {
+        Some("workload") => return workload(),
+        Some("shortage") => return shortage::make(),
+        _ => (),
     }
     if rustix::process::getpid().is_init() {
         init::prepare()?;

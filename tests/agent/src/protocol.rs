@@ -8,6 +8,12 @@ use serde::Serialize;
 /// Sent once by the agent when it listens.
 pub const READY: &str = "tmem-agent ready";
 
+/// A line in the kernel's log, by the program that makes memory short: it waits for the device to go.
+pub const SHORTAGE_READY: &str = "ready to make memory short";
+
+/// And another: memory is short.
+pub const MEMORY_IS_SHORT: &str = "memory is short";
+
 /// A line from the host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Request {
