@@ -385,10 +385,7 @@ impl Request {
     pub(crate) fn set_control(&mut self, control: Control) {
         self.chain.clear_payload();
         if let Control::CreatePool(_, kind) = control {
-            let spec = PoolSpec {
-                kind: kind as u32,
-                flags: 0,
-            };
+            let spec = PoolSpec::own(kind);
             // Fits: the room is for this.
             let _ = self.chain.push_payload(&spec.encode());
         }

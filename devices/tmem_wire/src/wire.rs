@@ -144,6 +144,8 @@ impl Capabilities {
     pub const EVENTS: Self = Self(1 << 4);
     /// [`Op::Relinquish`].
     pub const RELINQUISH: Self = Self(1 << 5);
+    /// Ephemeral pools that several VMs have ([`PoolFlags::SHARED`]).
+    pub const SHARED_POOLS: Self = Self(1 << 6);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
@@ -281,25 +283,57 @@ impl PoolKind {
     }
 }
 
+/// Flags of a pool; a bit that the device does not know is refused, never ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolFlags(pub u32);
+
+impl PoolFlags {
+    /// The pool is that of a share, which other VMs have, too (spec section 6.9). Ephemeral pools only.
+    pub const SHARED: Self = Self(1 << 0);
+}
+
+/// Names a share: a UUID, which the device does not interpret.
+pub type ShareId = [u8; 16];
+
 /// Follows the header of a CREATE_POOL (spec section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
     /// A [`PoolKind`], or a number that this version does not know.
     pub kind: u32,
-    /// Reserved for shared pools: zero in version 1, anything else is refused
-    /// with [`Status::UNSUPPORTED`], never silently made private.
-    pub flags: u32,
+    /// Bits of [`PoolFlags`].
+    pub flags: PoolFlags,
+    /// The share whose pool it is, with [`PoolFlags::SHARED`]; zeros without.
+    pub share: ShareId,
 }
 
 impl PoolSpec {
-    /// Bytes of the structure; the last 24 are reserved.
+    /// Bytes of the structure; the last 8 are reserved.
     pub const SIZE: usize = 32;
+
+    /// A pool of the VM's own.
+    pub fn own(kind: PoolKind) -> Self {
+        Self {
+            kind: kind as u32,
+            flags: PoolFlags::default(),
+            share: [0; 16],
+        }
+    }
+
+    /// The pool of a share.
+    pub fn shared(share: ShareId) -> Self {
+        Self {
+            kind: PoolKind::Ephemeral as u32,
+            flags: PoolFlags::SHARED,
+            share,
+        }
+    }
 
     /// Writes the layout of spec section 6.1.
     pub fn encode(&self) -> [u8; Self::SIZE] {
         let mut to = [0; Self::SIZE];
         give(&mut to, 0, &self.kind.to_le_bytes());
-        give(&mut to, 4, &self.flags.to_le_bytes());
+        give(&mut to, 4, &self.flags.0.to_le_bytes());
+        give(&mut to, 8, &self.share);
         to
     }
 
@@ -307,7 +341,8 @@ impl PoolSpec {
     pub fn decode(from: &[u8; Self::SIZE]) -> Self {
         Self {
             kind: u32::from_le_bytes(take(from, 0)),
-            flags: u32::from_le_bytes(take(from, 4)),
+            flags: PoolFlags(u32::from_le_bytes(take(from, 4))),
+            share: take(from, 8),
         }
     }
 }
@@ -407,12 +442,14 @@ impl Status {
     pub const INVALID: Self = Self(0x41);
     /// Request: no pool with this id. PUT, page: it was destroyed meanwhile.
     pub const NO_POOL: Self = Self(0x42);
-    /// CREATE_POOL: the id is taken by a pool of the other kind.
+    /// CREATE_POOL: the id is taken by a pool of the other kind, or of another share or none.
     pub const POOL_CONFLICT: Self = Self(0x43);
     /// CREATE_POOL: the id is not below `max_pools`.
     pub const TOO_MANY_POOLS: Self = Self(0x44);
     /// Request: longer than `max_run`, `max_extents` or `max_ranges`.
     pub const TOO_LONG: Self = Self(0x45);
+    /// CREATE_POOL: there is no such share, or it is not for this VM.
+    pub const NO_SHARE: Self = Self(0x46);
 
     /// Flag beside the code: an older page under this handle is gone.
     pub const PRIOR_REMOVED: u8 = 0x80;

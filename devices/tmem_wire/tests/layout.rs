@@ -94,8 +94,15 @@ fn requests_are_laid_out_as_specified() {
     assert_eq!(bytes[40..], [9, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(RequestHeader::decode(&bytes), header);
 
-    let spec = PoolSpec { kind: 2, flags: 1 };
+    let spec = PoolSpec::shared([9; 16]);
     assert_eq!(spec.encode()[..8], [2, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(spec.encode()[8..24], [9; 16]);
+    assert_eq!(PoolSpec::decode(&spec.encode()), spec);
+    let spec = PoolSpec::own(PoolKind::Persistent);
+    assert_eq!(
+        spec.encode()[..24],
+        [[1, 0, 0, 0, 0, 0, 0, 0], [0; 8], [0; 8]].concat()
+    );
     assert_eq!(PoolSpec::decode(&spec.encode()), spec);
 
     let extent = Extent { index: 5, count: 6 };
@@ -160,10 +167,10 @@ fn reserved_bytes_are_written_as_zero_and_ignored() {
     bytes[44..].fill(0xff);
     assert_eq!(RequestHeader::decode(&bytes), header);
 
-    let spec = PoolSpec { kind: 1, flags: 0 };
+    let spec = PoolSpec::shared([7; 16]);
     let mut bytes = spec.encode();
-    assert_eq!(bytes[8..], [0; 24]);
-    bytes[8..].fill(0xff);
+    assert_eq!(bytes[24..], [0; 8]);
+    bytes[24..].fill(0xff);
     assert_eq!(PoolSpec::decode(&bytes), spec);
 
     let mut bytes = Limits::default().encode();

@@ -37,7 +37,7 @@
 //!     let op = op as u16;
 //!     RequestHeader { op, flags, pool: 0, object, index: 3, count }.encode()
 //! };
-//! let spec = PoolSpec { kind: PoolKind::Persistent as u32, flags: 0 }.encode();
+//! let spec = PoolSpec::own(PoolKind::Persistent).encode();
 //! let mut answer = [0; AnswerHeader::SIZE];
 //! run(&[&header(Op::CreatePool, 0)[..], &spec].concat(), &mut answer);
 //! assert_eq!(AnswerHeader::decode(&answer).status, Status::OK);

@@ -7,7 +7,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory};
 use super::guest::{header, request};
 use tmem_wire::{
     AnswerHeader, Extent, Limits, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec,
-    RequestFlags, Status,
+    RequestFlags, ShareId, Status,
 };
 use virtio_serve::testing::{DriverQueue, Layout, Span};
 
@@ -143,10 +143,15 @@ impl<'m, M: GuestMemory, T: Transport> Driver<'m, M, T> {
 
     /// CREATE_POOL.
     pub fn create_pool(&mut self, pool: u32, kind: PoolKind) -> Status {
-        let spec = PoolSpec {
-            kind: kind as u32,
-            flags: 0,
-        };
+        self.create_pool_as(pool, &PoolSpec::own(kind))
+    }
+
+    /// CREATE_POOL of a share's pool.
+    pub fn create_shared_pool(&mut self, pool: u32, share: ShareId) -> Status {
+        self.create_pool_as(pool, &PoolSpec::shared(share))
+    }
+
+    fn create_pool_as(&mut self, pool: u32, spec: &PoolSpec) -> Status {
         let bytes = request(
             &header(Op::CreatePool, pool, &[0; 24], 0, 0),
             &[&spec.encode()],

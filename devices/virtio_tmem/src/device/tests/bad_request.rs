@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::testing::{Answer, Layout, header, request};
-use tmem_wire::{AnswerHeader, Extent, Op, PoolSpec, RequestFlags, RequestHeader};
+use tmem_wire::{AnswerHeader, Extent, Op, PoolFlags, PoolSpec, RequestFlags, RequestHeader};
 
 const ROOM: usize = 16 + 256 * 4097;
 
@@ -37,7 +37,7 @@ fn a_truncated_header_is_invalid() {
 fn a_payload_that_is_one_byte_short_is_invalid_and_has_no_effect() {
     let mem = memory();
     let mut driver = rig(&mem);
-    let spec = PoolSpec { kind: 1, flags: 0 }.encode();
+    let spec = PoolSpec::own(PoolKind::Persistent).encode();
     let cases = [
         (header(Op::CreatePool, 9, &OBJECT, 0, 0), spec.to_vec()),
         (
@@ -222,7 +222,13 @@ fn an_unknown_pool_kind_or_flag_is_unsupported_and_makes_no_pool() {
     let mem = memory();
     let mut driver = rig(&mem);
     for (kind, flags) in [(0, 0), (3, 0), (u32::MAX, 0), (1, 1), (2, 1 << 31)] {
-        let spec = PoolSpec { kind, flags }.encode();
+        let flags = PoolFlags(flags);
+        let spec = PoolSpec {
+            kind,
+            flags,
+            ..PoolSpec::shared([7; 16])
+        }
+        .encode();
         let answer = one_fault(&mut driver, Fault::UnknownPoolSpec, |driver| {
             call(driver, &header(Op::CreatePool, 9, &OBJECT, 0, 0), &spec)
         });
