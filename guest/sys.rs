@@ -90,6 +90,16 @@ pub(crate) fn is_confidential() -> bool {
     unsafe { bindings::tmem_is_confidential() }
 }
 
+/// `ENOSYS`.
+pub(crate) fn not_there() -> Error {
+    Error::from_errno(-(kernel::bindings::ENOSYS as c_int))
+}
+
+/// `ENOTUNIQ`.
+pub(crate) fn not_unique() -> Error {
+    Error::from_errno(-(kernel::bindings::ENOTUNIQ as c_int))
+}
+
 /// `EOPNOTSUPP`, which the kernel crate has since 7.3.
 pub(crate) fn not_supported() -> Error {
     Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))

@@ -61,6 +61,14 @@ pub const KEEP: u32 = number(NONE, 6, 0);
 /// Reads the [`GivenBack`].
 pub const GET_GIVEN_BACK: u32 = number(READ, 7, GivenBack::SIZE);
 
+/// Attaches a filter of [`Kind::Shared`] to a block device: takes a [`SharedTarget`].
+///
+/// As [`ATTACH`]; and `ETXTBSY` when the device can be written to and nobody has said that it is not,
+/// `ENOSYS` when the host has no shares, `EACCES` when it has none of this name for this machine,
+/// `ENOTUNIQ` when there is a filter with this share, `ENOSPC` when as many shares are in use as can be,
+/// `EAGAIN` when the host does not answer.
+pub const ATTACH_SHARED: u32 = number(WRITE, 8, SharedTarget::SIZE);
+
 /// What the pages of a filter are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -72,6 +80,9 @@ pub enum Kind {
     /// As [`Self::Precache`], but they are put when the kernel evicts them, and removed when they are
     /// read again.
     Victim = 3,
+    /// Blocks of a disk that nobody writes to, in a share that other machines with the same disk have,
+    /// too. See [`ATTACH_SHARED`]; [`ATTACH`] does not take it.
+    Shared = 4,
 }
 
 impl Kind {
@@ -81,6 +92,7 @@ impl Kind {
             1 => Some(Self::Precache),
             2 => Some(Self::Preswap),
             3 => Some(Self::Victim),
+            4 => Some(Self::Shared),
             _ => None,
         }
     }
@@ -106,6 +118,29 @@ impl State {
         [Self::Waiting, Self::Active, Self::Detaching, Self::Gone]
             .into_iter()
             .find(|state| *state as u32 == number)
+    }
+}
+
+/// Whether a filter of [`Kind::Shared`] uses its share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ShareUse {
+    /// It does when the host gives it the share: it is asked now and then.
+    Waiting = 1,
+    /// It does.
+    Used = 2,
+    /// Not any more: the disk was written to.
+    Written = 3,
+    /// Not any more: the disk is another one, or has another size, or nobody has used it for a moment.
+    Unknown = 4,
+}
+
+impl ShareUse {
+    /// The use with this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Waiting, Self::Used, Self::Written, Self::Unknown]
+            .into_iter()
+            .find(|it| *it as u32 == number)
     }
 }
 
@@ -159,6 +194,47 @@ impl Target {
     }
 }
 
+/// A block device, and the share that its blocks are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedTarget {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Bits: [`SharedTarget::IMMUTABLE`]; others are refused.
+    pub flags: u32,
+    /// The share's UUID, in the order in which it is written.
+    pub share: [u8; 16],
+}
+
+impl SharedTarget {
+    /// Bytes of the structure; bytes 12 to 16 are reserved.
+    pub const SIZE: usize = 32;
+
+    /// In [`Self::flags`]: nobody writes to the device, though it can be written to.
+    pub const IMMUTABLE: u32 = 1;
+
+    /// Writes the structure.
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut to = [0; Self::SIZE];
+        give(&mut to, 0, &self.major.to_ne_bytes());
+        give(&mut to, 4, &self.minor.to_ne_bytes());
+        give(&mut to, 8, &self.flags.to_ne_bytes());
+        give(&mut to, 16, &self.share);
+        to
+    }
+
+    /// Reads the structure. Judges nothing.
+    pub fn decode(from: &[u8; Self::SIZE]) -> Self {
+        Self {
+            major: u32::from_ne_bytes(take(from, 0)),
+            minor: u32::from_ne_bytes(take(from, 4)),
+            flags: u32::from_ne_bytes(take(from, 8)),
+            share: take(from, 16),
+        }
+    }
+}
+
 /// An attached filter. All counts are of pages, and since it was attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -198,6 +274,10 @@ pub struct Filter {
     pub changed: u64,
     /// Bytes of memory that the module takes to know about the pages.
     pub known_bytes: u64,
+    /// The UUID of its share; zeros for a filter of another kind.
+    pub share: [u8; 16],
+    /// A [`ShareUse`]; 0 for a filter of another kind.
+    pub share_use: u32,
 }
 
 impl Filter {
@@ -214,6 +294,8 @@ impl Filter {
         for (i, count) in self.counts().into_iter().enumerate() {
             give(&mut to, 24 + i * 8, &count.to_ne_bytes());
         }
+        give(&mut to, Self::SHARE, &self.share);
+        give(&mut to, Self::SHARE + 16, &self.share_use.to_ne_bytes());
         to
     }
 
@@ -240,8 +322,13 @@ impl Filter {
             evicted: count(10),
             changed: count(11),
             known_bytes: count(12),
+            share: take(from, Self::SHARE),
+            share_use: u32::from_ne_bytes(take(from, Self::SHARE + 16)),
         }
     }
+
+    /// Where the share is: behind the counts.
+    const SHARE: usize = 24 + 13 * 8;
 
     fn counts(&self) -> [u64; 13] {
         [

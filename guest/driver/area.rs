@@ -45,7 +45,12 @@ pub(crate) const PRESWAP_POOL: u32 = 1;
 /// The pool of filters for filesystems: ephemeral.
 pub(crate) const PRECACHE_POOL: u32 = 2;
 
-/// The pools that filters use, and what they promise.
+/// The first of the pools for shares, one for each share that a filter has. Ephemeral.
+pub(crate) const SHARE_POOL: u32 = 8;
+/// Shares that filters may have at a time: there is a look at all of them now and then.
+pub(crate) const SHARES: usize = 8;
+
+/// The pools that filters use but for those of shares, and what they promise.
 pub(crate) const FILTER_POOLS: [(u32, PoolKind); 2] = [
     (PRESWAP_POOL, PoolKind::Persistent),
     (PRECACHE_POOL, PoolKind::Ephemeral),
@@ -63,7 +68,9 @@ impl PageState {
     /// Bytes of memory that it takes at most to know about `pages` pages of a filter of this kind.
     pub(crate) fn bytes(kind: Kind, pages: u64) -> u64 {
         match kind {
-            Kind::Precache | Kind::Victim => Blocks::most_bytes(pages, Self::limits(kind)),
+            Kind::Precache | Kind::Victim | Kind::Shared => {
+                Blocks::most_bytes(pages, Self::limits(kind))
+            }
             Kind::Preswap => Handles::bytes(pages),
         }
     }
@@ -75,7 +82,7 @@ impl PageState {
     /// `ENOMEM`.
     pub(crate) fn new(kind: Kind, pages: u64) -> Result<Self> {
         Ok(match kind {
-            Kind::Precache | Kind::Victim => {
+            Kind::Precache | Kind::Victim | Kind::Shared => {
                 let blocks = Blocks::new(pages, Self::limits(kind))?;
                 Self::Cache(KBox::new(blocks, GFP_KERNEL)?)
             }
@@ -94,12 +101,23 @@ impl PageState {
                 seen: 0,
                 present,
                 buckets: buckets.clamp(tuning::BUCKETS, tuning::MOST_BUCKETS),
+                is_shared: false,
+            };
+        }
+        if kind == Kind::Shared {
+            // What is read once is put, and the first write makes all tickets bad.
+            return Limits {
+                seen: 0,
+                present,
+                buckets: 1,
+                is_shared: true,
             };
         }
         Limits {
             seen: memory.saturating_mul(tuning::SEEN_MEMORIES),
             present,
             buckets: tuning::BUCKETS,
+            is_shared: false,
         }
     }
 }
@@ -175,6 +193,16 @@ impl Area {
     /// Whether this is the module's own swap disk.
     pub(crate) fn is_disk(&self) -> bool {
         self.pool == DISK_POOL
+    }
+
+    /// Whether the pages are copies of a disk's blocks.
+    pub(crate) fn is_cache(&self) -> bool {
+        self.pool == PRECACHE_POOL || self.is_shared()
+    }
+
+    /// Whether the pages are those of a share.
+    pub(crate) fn is_shared(&self) -> bool {
+        (SHARE_POOL..SHARE_POOL + SHARES as u32).contains(&self.pool)
     }
 
     /// Whether pages may be sent: the device has the pool.

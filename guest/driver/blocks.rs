@@ -25,6 +25,15 @@
 //!
 //! Writes are counted in *buckets*, which several pages share. A collision makes a ticket bad that
 //! could have been good.
+//!
+//! # Shares
+//!
+//! The pages of a *share* come from other guests, too, which have the same disk, and who administers
+//! them has said that nobody writes to it. So each page is asked for, and a page that is present is
+//! one that need not be put. The first write to any page ends this when it is submitted, before the
+//! disk sees it, and so does whatever makes the disk unknown: for good. No page is asked for any more, and
+//! all tickets are bad, so none is put but what was read before the disk changed. Nothing is flushed:
+//! the pages are the others', too, and are what their disks have.
 
 use super::{
     bits::{
@@ -58,6 +67,15 @@ impl Way {
             Self::Host(ticket) | Self::Disk(ticket) => ticket,
         }
     }
+}
+
+/// Why a share is not used any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShareEnd {
+    /// The disk was written to.
+    Written,
+    /// What the disk has is not known.
+    Unknown,
 }
 
 /// Writes to the pages of a bucket.
@@ -135,6 +153,19 @@ pub(crate) struct Limits {
     pub(crate) present: u64,
     /// Buckets. The more there are, the longer do tickets last.
     pub(crate) buckets: usize,
+    /// Whether the pages are those of a share.
+    pub(crate) is_shared: bool,
+}
+
+impl Limits {
+    /// Extents that the host may be yet to be told of: none of a share.
+    fn garbage(self) -> usize {
+        if self.is_shared {
+            0
+        } else {
+            tuning::GARBAGE
+        }
+    }
 }
 
 /// The states of all pages.
@@ -151,6 +182,9 @@ pub(crate) struct Blocks {
     /// What the disk has is not known: from this page on, pages are yet to become absent.
     unknown_from: Option<u64>,
     pages: u64,
+    is_shared: bool,
+    /// The share is not used any more.
+    share_end: Option<ShareEnd>,
 }
 
 impl Blocks {
@@ -167,26 +201,33 @@ impl Blocks {
             buckets: KVVec::from_elem(Bucket::default(), limits.buckets, GFP_KERNEL)?,
             writes: 0,
             puts: Puts::new(tuning::COPIES)?,
-            garbage: KVVec::with_capacity(tuning::GARBAGE, GFP_KERNEL)?,
+            garbage: KVVec::with_capacity(limits.garbage(), GFP_KERNEL)?,
             unknown_from: None,
             pages,
+            is_shared: limits.is_shared,
+            share_end: None,
         })
     }
 
     /// Bytes of memory that the states of so many pages take at most.
     pub(crate) fn most_bytes(pages: u64, limits: Limits) -> u64 {
-        Self::fixed_bytes(Seen::size(pages, limits.seen), limits.buckets)
-            .saturating_add(Sparse::most_bytes(pages, limits.present))
+        Self::fixed_bytes(
+            Seen::size(pages, limits.seen),
+            limits.buckets,
+            limits.garbage(),
+        )
+        .saturating_add(Sparse::most_bytes(pages, limits.present))
     }
 
     /// Bytes of memory that they take now.
     pub(crate) fn bytes(&self) -> u64 {
-        Self::fixed_bytes(self.seen.size, self.buckets.len()) + self.present.bytes()
+        let garbage = if self.is_shared { 0 } else { tuning::GARBAGE };
+        Self::fixed_bytes(self.seen.size, self.buckets.len(), garbage) + self.present.bytes()
     }
 
-    fn fixed_bytes(seen: u64, buckets: usize) -> u64 {
+    fn fixed_bytes(seen: u64, buckets: usize, garbage: usize) -> u64 {
         let buckets = buckets * size_of::<Bucket>();
-        let garbage = tuning::GARBAGE * size_of::<Extent>();
+        let garbage = garbage * size_of::<Extent>();
         Bits::bytes(seen) + Puts::bytes(tuning::COPIES) + (buckets + garbage) as u64
     }
 
@@ -217,13 +258,13 @@ impl Blocks {
 
     /// Where a read of `pages` goes.
     pub(crate) fn look(&self, pages: Pages) -> Way {
-        if self.unknown_from.is_some() {
+        if self.unknown_from.is_some() || self.share_end.is_some() {
             return Way::Disk(None);
         }
         let written = self.all(pages).any(|bucket| bucket.under_way > 0);
         let ticket = (!written).then_some(Ticket(self.writes));
         let end = pages.index + u64::from(pages.count);
-        if self.present.next(pages.index, end, false) == end {
+        if self.is_shared || self.present.next(pages.index, end, false) == end {
             Way::Host(ticket)
         } else {
             Way::Disk(ticket)
@@ -232,8 +273,11 @@ impl Blocks {
 
     /// How many of `pages`, from the first on, should go the same way: those that are present to the
     /// host. A few that are present between others that are not go to the disk with them, because
-    /// a disk reads what lies side by side at once.
+    /// a disk reads what lies side by side at once. All pages of a share go the same way.
     pub(crate) fn alike(&self, pages: Pages) -> u32 {
+        if self.is_shared {
+            return pages.count;
+        }
         let end = pages.index + u64::from(pages.count);
         let run = |from: u64| (self.present.next(from, end, false) - from) as u32;
         let first = run(pages.index);
@@ -256,8 +300,11 @@ impl Blocks {
     }
 
     /// A write to `pages` is being submitted: tickets for them are bad from here on. Then, before
-    /// the disk sees the write, [`Self::remove`] makes the pages absent.
+    /// the disk sees the write, [`Self::remove`] makes the pages absent. A share is not used any more.
     pub(crate) fn begin_write(&mut self, pages: Pages) {
+        if self.end_share(ShareEnd::Written) {
+            self.doubt_all();
+        }
         self.writes += 1;
         for i in self.buckets_of(pages) {
             if let Some(bucket) = self.buckets.get_mut(i) {
@@ -292,8 +339,27 @@ impl Blocks {
 
     /// What the disk has is not known any more: it may have been written to by others, or be another
     /// one. Or the host has no copies any more. All tickets are bad from here on, and no page is asked for. Then
-    /// [`Self::forget_some`] makes all pages absent.
+    /// [`Self::forget_some`] makes all pages absent. A share is not used any more.
     pub(crate) fn forget_all(&mut self) {
+        self.end_share(ShareEnd::Unknown);
+        self.doubt_all();
+    }
+
+    /// Ends the use of a share, if these are pages of one and it was used. Says so.
+    fn end_share(&mut self, why: ShareEnd) -> bool {
+        let ends = self.is_shared && self.share_end.is_none();
+        if ends {
+            self.share_end = Some(why);
+        }
+        ends
+    }
+
+    /// Why the share is not used any more, if it was.
+    pub(crate) fn share_end(&self) -> Option<ShareEnd> {
+        self.share_end
+    }
+
+    fn doubt_all(&mut self) {
         self.writes += 1;
         for bucket in self.buckets.iter_mut() {
             bucket.last = self.writes;
@@ -345,6 +411,7 @@ impl Blocks {
     /// read: see [`Self::begin_puts`].
     pub(crate) fn begin_put(&mut self, page: u64, ticket: Ticket) -> bool {
         self.unknown_from.is_none()
+            && self.share_end.is_none()
             && !self.present.has(page)
             && self.is_good(one(page), ticket)
             && self.puts.add(page, ticket)
@@ -403,6 +470,13 @@ impl Blocks {
         if !answered {
             self.vanish(page);
             discard(&mut self.garbage, page);
+        }
+    }
+
+    /// The host has delivered `page` of a share: it need not be put.
+    pub(crate) fn arrive(&mut self, page: u64) {
+        if self.is_shared && self.share_end.is_none() {
+            self.note_present(page);
         }
     }
 

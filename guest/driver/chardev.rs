@@ -12,6 +12,7 @@ use crate::{
         Filter,
         GivenBack,
         Kind,
+        SharedTarget,
         Status,
         Target, //
     },
@@ -34,6 +35,9 @@ const _: () = assert!(NAME.to_bytes().len() == uapi::DEVICE_NAME.len());
 pub(crate) trait Control: Send + Sync + 'static {
     /// Attaches a filter; the target's kind is a known one.
     fn attach(&self, target: &Target) -> Result;
+
+    /// Attaches a filter with a share; the target's flags are known ones.
+    fn attach_shared(&self, target: &SharedTarget) -> Result;
 
     /// Detaches a filter, whatever the target's kind. Takes as long as it takes, or until a signal
     /// arrives.
@@ -63,6 +67,7 @@ impl<T: Control> Backend for T {
                 Kind::from_number(target.kind).ok_or(EINVAL)?;
                 self.attach(&target)
             }
+            uapi::ATTACH_SHARED => self.attach_shared(&shared_target(argument)?),
             uapi::DETACH => self.detach(&target(argument)?),
             uapi::GET_FILTER => {
                 let (mut reader, mut writer) =
@@ -103,6 +108,19 @@ fn target(argument: UserPtr) -> Result<Target> {
         .read_slice(&mut bytes)?;
     let target = Target::decode(&bytes);
     if target.encode() != bytes {
+        return Err(EINVAL);
+    }
+    Ok(target)
+}
+
+/// Likewise for one with a share.
+fn shared_target(argument: UserPtr) -> Result<SharedTarget> {
+    let mut bytes = [0; SharedTarget::SIZE];
+    UserSlice::new(argument, SharedTarget::SIZE)
+        .reader()
+        .read_slice(&mut bytes)?;
+    let target = SharedTarget::decode(&bytes);
+    if target.encode() != bytes || target.flags & !SharedTarget::IMMUTABLE != 0 {
         return Err(EINVAL);
     }
     Ok(target)

@@ -11,6 +11,7 @@ use super::{
 use crate::uapi::{
     self,
     GivenBack,
+    SharedTarget,
     Target, //
 };
 use kernel::{
@@ -28,6 +29,10 @@ pub(crate) struct Commands {
 impl Control for Commands {
     fn attach(&self, target: &Target) -> Result {
         self.filters.attach(target)
+    }
+
+    fn attach_shared(&self, target: &SharedTarget) -> Result {
+        self.filters.attach_shared(target)
     }
 
     fn detach(&self, target: &Target) -> Result {

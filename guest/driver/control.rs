@@ -20,6 +20,8 @@ use crate::{
         Limits,
         ObjectId,
         PoolKind,
+        PoolSpec,
+        ShareId,
         Status, //
     }, //
 };
@@ -121,7 +123,11 @@ impl Engine {
         patience: i64,
     ) -> Result<bool> {
         match self
-            .control(set, Control::CreatePool(pool, kind), patience)?
+            .control(
+                set,
+                Control::CreatePool(pool, PoolSpec::own(kind)),
+                patience,
+            )?
             .0
         {
             Status::OK => Ok(false),
@@ -131,6 +137,28 @@ impl Engine {
                 Err(EIO)
             }
         }
+    }
+
+    /// Asks for the pool of a share. Gives the device's answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::control`].
+    pub(crate) fn ask_for_share(
+        self: &Arc<Self>,
+        set: &QueueSet,
+        pool: u32,
+        share: ShareId,
+    ) -> Result<Status> {
+        let create = Control::CreatePool(pool, PoolSpec::shared(share));
+        let ask = || self.control(set, create, tuning::CONTROL_MS).map(|it| it.0);
+        let status = ask()?;
+        if status != Status::POOL_CONFLICT {
+            return Ok(status);
+        }
+        // The id is that of a share that was used before, perhaps by a module before this one.
+        self.destroy_pool(set, pool)?;
+        ask()
     }
 
     /// Asks for the limits, and shows them.

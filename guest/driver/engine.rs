@@ -479,7 +479,11 @@ impl Engine {
                 self.fullness.hear(header.hints);
             }
             if request.lacks_pool() {
-                self.is_bereft.store(true, Release);
+                match request.area().filter(|area| area.is_shared()) {
+                    // The manager asks for it again.
+                    Some(area) => area.set_ready(false),
+                    None => self.is_bereft.store(true, Release),
+                }
             }
             match request.kind() {
                 Kind::Io(op) => {

@@ -10,6 +10,8 @@
 //! | | other read | to the disk; what it brings is put, see `blocks` |
 //! | victim | read | likewise; but what either brings is noted, and put when it is evicted: see `victims` |
 //! | both | write, discard, … | the pages become absent, then to the disk |
+//! | shared | read | to the host; what that does not have, to the disk, and it is put |
+//! | | write, discard, … | the share is not used any more, then to the disk: see `shared` |
 //! | preswap | swap-out | to the host; if that refuses it, to the disk |
 //! | | other write, discard, … | its pages are the disk's from here on; to the disk |
 //! | | read | each page from where its newest copy is |
@@ -26,11 +28,12 @@
 //! | a filter comes, the device is there | the pools are there, its object is new: it is ready at once, and is hooked in after that |
 //! | the device comes | `settle` makes the pools, brings the areas up to date, then they become ready, then bios are sent |
 //! | it comes with other pages | precache: nothing is present; preswap: what was there is lost. Then as above |
+//! | it does not give a share, or takes it away | the area is not ready; the host is asked again now and then |
 //! | it goes | areas are not ready. Gets of blocks and swap-outs go to the disk; swap-ins of stored pages wait, and fail after `reattach_timeout` |
-//! | a filter goes | what only the host has is written back; bios under way end; the hook is taken off; the object is flushed |
+//! | a filter goes | what only the host has is written back; bios under way end; the hook is taken off; the object is flushed, or the use of its share ends |
 //! | the disk goes | its bios fail at the disk; a worker notices and takes the filter off |
-//! | nobody uses the disk any more | what is known of it is forgotten at once; a worker takes the filter off |
-//! | the disk is another one, or has another size | what is known of it is forgotten; sectors beyond its old end are not the filter's |
+//! | nobody uses the disk any more | what is known of it is forgotten at once, and its share not used; a worker takes the filter off |
+//! | the disk is another one, or has another size | what is known of it is forgotten, and its share not used; sectors beyond its old end are not the filter's |
 //! | the module goes | it can't while there is a filter |
 //!
 //! # Locks
@@ -48,6 +51,7 @@ pub(crate) mod precache;
 pub(crate) mod preswap;
 pub(crate) mod purpose;
 pub(crate) mod route;
+pub(crate) mod shared;
 pub(crate) mod victims;
 pub(crate) mod writeback;
 
@@ -80,6 +84,7 @@ use crate::{
         work, //
     },
     uapi::Kind,
+    wire::ShareId,
 };
 use batch::Batch;
 use kernel::{
@@ -114,6 +119,8 @@ pub(crate) struct Filter {
     /// Major and minor number.
     pub(crate) number: (u32, u32),
     pub(super) area: Arc<Area>,
+    /// Whose pages those of its area are.
+    share: Option<ShareId>,
     pub(super) engine: Arc<Engine>,
     hook: Arc<Hook<Filter>>,
     /// First sector of the block device, and the one after the last, when the filter was attached.
@@ -213,8 +220,8 @@ impl hook::Filter for Filter {
             return this.pass(bio);
         }
         match (this.kind, bio.op()) {
-            (Kind::Precache | Kind::Victim, Op::Read) => this.read_block(bio),
-            (Kind::Precache | Kind::Victim, _) => this.write_block(bio),
+            (Kind::Precache | Kind::Victim | Kind::Shared, Op::Read) => this.read_block(bio),
+            (Kind::Precache | Kind::Victim | Kind::Shared, _) => this.write_block(bio),
             (Kind::Preswap, Op::Read) => this.swap_in(bio),
             (Kind::Preswap, Op::Write) if bio.is_swap_out() => this.swap_out(bio),
             (Kind::Preswap, _) => this.overwrite(bio),
@@ -255,7 +262,7 @@ impl Filter {
     /// Deals with a bio that the host could not serve.
     fn again(self: &Arc<Self>, bio: Bio) {
         match (self.kind, bio.op()) {
-            (Kind::Precache | Kind::Victim, _) => self.read_from_disk(bio),
+            (Kind::Precache | Kind::Victim | Kind::Shared, _) => self.read_from_disk(bio),
             (Kind::Preswap, Op::Read) => self.swap_in(bio),
             // As it was: put back by `release_homing`, or refused by the host.
             (Kind::Preswap, _) => self.write_to_disk(bio),

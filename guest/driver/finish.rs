@@ -3,10 +3,7 @@
 //! What answers mean for the pages and the bios of a request.
 
 use super::{
-    area::{
-        Area,
-        PRECACHE_POOL, //
-    },
+    area::Area,
     engine::Engine,
     request::Request, //
 };
@@ -34,8 +31,10 @@ impl Engine {
             // There is none without.
             return;
         };
-        // Without the pool the back end is another one: the manager resets the device.
-        if !status.is_ok() && status != Status::NO_POOL {
+        // Without the pool the back end is another one, and the manager resets the device; or a share
+        // is gone.
+        let lacks_pool = request.lacks_pool();
+        if !status.is_ok() && !lacks_pool {
             self.shared.counters.rejected.add(1);
             if self.errors.is_due() {
                 pr_err!(
@@ -52,13 +51,18 @@ impl Engine {
         while let Some(mut bio) = bios.pop() {
             let count = bio.pages().map_or(0, |pages| pages.count);
             if !status.is_ok() {
-                self.shared.counters.io_errors.add(u64::from(count));
                 request.end_accounting(&bio);
-                self.abandon(bio, Outcome::IoError);
+                if lacks_pool && area.is_shared() {
+                    // There is the disk.
+                    self.abandon(bio, Outcome::Again);
+                } else {
+                    self.shared.counters.io_errors.add(u64::from(count));
+                    self.abandon(bio, Outcome::IoError);
+                }
                 continue;
             }
             let outcome = match op {
-                _ if area.pool == PRECACHE_POOL => finish_cache(&area, request, op, offset, count),
+                _ if area.is_cache() => finish_cache(&area, request, op, offset, count),
                 Op::Put => self.finish_put(&area, request, offset, count),
                 Op::Get => self.finish_get(&area, request, offset, &mut bio, count),
                 _ => self.finish_discard(&area, request, count),
@@ -232,6 +236,8 @@ fn finish_cache(area: &Area, request: &Request, op: Op, offset: u32, count: u32)
             failed += 1;
         } else if request.removes() {
             area.cache(|blocks| blocks.vanish(page));
+        } else if area.is_shared() {
+            area.cache(|blocks| blocks.arrive(page));
         }
     }
     // Of a put, the answer for each page was noted; a read goes to the disk.

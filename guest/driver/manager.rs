@@ -5,11 +5,13 @@
 //! All changes of [`Link`] are made here, under one mutex; see `engine` for the states.
 
 mod settle;
+mod shares;
 
 use super::{
     area::{
         DISK_POOL,
-        FILTER_POOLS, //
+        FILTER_POOLS,
+        SHARES, //
     },
     engine::Engine,
     events::Events,
@@ -67,6 +69,7 @@ use kernel::{
         WorkItem, //
     },
 };
+use shares::Share;
 
 /// How the driver stands to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +112,8 @@ struct State {
     instance: [u8; 16],
     /// Whose pages the filters have.
     filters_instance: [u8; 16],
+    /// Shares that filters have, by their pools.
+    shares: [Option<Share>; SHARES],
     /// What the device showed when it was last asked.
     config: Option<Config>,
     /// Pages, and parts of memory, in a request when the disk was made.
@@ -423,6 +428,7 @@ impl Manager {
             disk: None,
             instance: [0; 16],
             filters_instance: [0; 16],
+            shares: [const { None }; SHARES],
             config: None,
             run: 0,
             segments: 0,
@@ -467,13 +473,13 @@ impl Manager {
         self.are_pools_ready.load(Acquire)
     }
 
-    /// Sets it, also for the areas that are there.
+    /// Sets it, also for the areas that are there; those of shares become ready one by one.
     fn set_pools_ready(&self, are_ready: bool) {
         self.are_pools_ready.store(are_ready, Release);
         // The first is the swap disk's.
         let mut at = 1;
         while let Some(area) = self.engine.area(at) {
-            area.set_ready(are_ready);
+            area.set_ready(are_ready && !area.is_shared());
             at += 1;
         }
     }
@@ -521,6 +527,7 @@ impl Manager {
             return;
         };
         self.set_pools_ready(false);
+        state.forget_shares();
         self.engine.detach(&session.queues);
         self.events.detach(&session.queues.reset());
         match state.link {

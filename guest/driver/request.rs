@@ -27,7 +27,6 @@ use crate::wire::{
     MemoryRange,
     ObjectId,
     Op,
-    PoolKind,
     PoolSpec,
     RequestFlags,
     RequestHeader,
@@ -60,7 +59,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
     /// Make a pool.
-    CreatePool(u32, PoolKind),
+    CreatePool(u32, PoolSpec),
     /// Remove a pool with all its pages.
     DestroyPool(u32),
     /// Remove the pages of an object.
@@ -384,8 +383,7 @@ impl Request {
     /// Makes the request one that is awaited.
     pub(crate) fn set_control(&mut self, control: Control) {
         self.chain.clear_payload();
-        if let Control::CreatePool(_, kind) = control {
-            let spec = PoolSpec::own(kind);
+        if let Control::CreatePool(_, spec) = control {
             // Fits: the room is for this.
             let _ = self.chain.push_payload(&spec.encode());
         }
@@ -409,14 +407,18 @@ impl Request {
         AnswerHeader::decode(&header)
     }
 
-    /// Whether the device says that it does not have a pool that the driver has made.
+    /// Whether the device says that it does not have a pool that the driver has made, or that a share
+    /// is not this machine's any more.
     pub(crate) fn lacks_pool(&self) -> bool {
         let status = self.answer().status;
+        let is_shared = self.area.as_ref().is_some_and(|area| area.is_shared());
+        let is_lack =
+            |status: Status| status == Status::NO_POOL || (is_shared && status == Status::NO_SHARE);
         match self.kind {
             Kind::Io(Op::Put) if status.is_ok() => {
-                (0..self.pages.count).any(|at| self.page_status(at).code() == Status::NO_POOL)
+                (0..self.pages.count).any(|at| is_lack(self.page_status(at).code()))
             }
-            Kind::Io(_) | Kind::Flush => status == Status::NO_POOL,
+            Kind::Io(_) | Kind::Flush => is_lack(status),
             // Of a pool that there need not be.
             Kind::Control(_) | Kind::Relinquish | Kind::Idle => false,
         }

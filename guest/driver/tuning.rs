@@ -204,6 +204,9 @@ pub(crate) const FORGET_PAGES: u64 = 1 << 16;
 /// How often it is looked, one after the other, that nobody uses a disk before its filter goes.
 pub(crate) const IDLE_LOOKS: u32 = 2;
 
+/// How often a host is asked for a share that it does not give, in milliseconds.
+pub(crate) const SHARE_MS: i64 = 10_000;
+
 /// How often it is looked whether the disks of filters are still there.
 pub(crate) fn disk_watch() -> Jiffies {
     msecs_to_jiffies(1000)

@@ -91,6 +91,12 @@ impl BlockDevice {
         unsafe { bindings::tmem_bdev_openers(self.as_ptr()) > 1 }
     }
 
+    /// Whether it can't be written to.
+    pub(crate) fn is_read_only(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::tmem_bdev_read_only(self.as_ptr()) }
+    }
+
     /// What is another one when the disk is no longer the same: its number, which is a new one for
     /// each medium or file that is put in, and the size of the device.
     pub(crate) fn identity(&self) -> Identity {

@@ -33,6 +33,11 @@ int tmem_bdev_openers(struct block_device *bdev)
 	return atomic_read(&bdev->bd_openers);
 }
 
+bool tmem_bdev_read_only(struct block_device *bdev)
+{
+	return bdev_read_only(bdev);
+}
+
 const char *tmem_bdev_unsuitable(struct block_device *bdev)
 {
 	struct gendisk *disk = bdev->bd_disk;

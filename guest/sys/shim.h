@@ -69,6 +69,7 @@ struct file *tmem_bdev_open(unsigned int major, unsigned int minor);
 void tmem_bdev_close(struct file *file);
 /* Those who have it open. */
 int tmem_bdev_openers(struct block_device *bdev);
+bool tmem_bdev_read_only(struct block_device *bdev);
 /* Why a block device whose disk has no hook can't have a filter; NULL if it can. */
 const char *tmem_bdev_unsuitable(struct block_device *bdev);
 /* Whether writes to a disk that is not blk-mq are under way. */

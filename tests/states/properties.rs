@@ -33,6 +33,7 @@ pub(super) const CACHE: Scene = Scene {
     is_disk: false,
     is_eager: true,
     is_victim: false,
+    is_shared: false,
     fault: None,
 };
 
@@ -43,6 +44,11 @@ const LAZY: Scene = Scene {
 
 const VICTIM: Scene = Scene {
     is_victim: true,
+    ..CACHE
+};
+
+const SHARED: Scene = Scene {
+    is_shared: true,
     ..CACHE
 };
 
@@ -72,6 +78,11 @@ proptest! {
     #[test]
     fn so_does_every_read_of_blocks_that_are_put_when_they_are_evicted(schedule in schedules(VICTIM, MOST)) {
         run(VICTIM, schedule).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn so_does_every_read_of_blocks_that_others_have_too_who_get_only_what_all_disks_have(schedule in schedules(SHARED, MOST)) {
+        run(SHARED, schedule).map_err(TestCaseError::fail)?;
     }
 
     #[test]
@@ -134,6 +145,9 @@ faults! {
     evictions_of_what_was_written_to_meanwhile_are_found: VICTIM, NoWrites;
     evictions_that_are_not_looked_at_again_are_found: VICTIM, NoRecheck;
     evictions_of_anything_at_all_are_found: VICTIM, NoFingerprint;
+    a_share_that_is_used_after_writes_is_found: SHARED, NoWrites;
+    a_share_whose_use_ends_when_writes_end_is_found: SHARED, LateWrites;
+    a_share_of_a_disk_that_is_not_looked_at_is_found: SHARED, NeverLooks;
     writes_that_are_not_held_back_are_found: SWAP, NothingHeld;
     writes_that_do_not_wait_for_flushes_are_found: SWAP, NothingDeferred;
     writes_that_are_flushed_are_found: SWAP, StaysPending;
@@ -170,6 +184,19 @@ fn schedules_lead_everywhere() {
         .flatten()
         .collect();
     let swap = worlds(SWAP);
+    let shared = worlds(SHARED);
+    let shared = shared.iter().fold([0; 4], |sum, world| {
+        let counts = &world.filter.area.counts;
+        let is_used = world.filter.area.cache(|cache| cache.share_end()) == Some(None);
+        let more = [
+            counts.hits.get(),
+            counts.puts.get(),
+            counts.vanished.get(),
+            u64::from(is_used),
+        ];
+        std::array::from_fn(|i| sum[i] + more[i])
+    });
+    assert!(shared.iter().all(|count| *count > 5), "{shared:?}");
     let sum = |counts: &dyn Fn(&World) -> [u64; 5], worlds: &[Rc<World>]| {
         worlds.iter().fold([0; 5], |sum, world| {
             let more = counts(world);

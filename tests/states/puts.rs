@@ -17,6 +17,7 @@ fn tickets() -> impl Iterator<Item = Ticket> {
         seen: 0,
         present: 0,
         buckets: 1,
+        is_shared: false,
     };
     let mut blocks = Blocks::new(1, limits).unwrap();
     let page = Pages { index: 0, count: 1 };

@@ -88,7 +88,7 @@ impl World {
             fault: scene.fault,
             now: Cell::new(0),
             disk: RefCell::new(Disk::default()),
-            host: RefCell::new(Host::default()),
+            host: RefCell::new(Host::new(scene.is_shared)),
             tasks: RefCell::new(Vec::new()),
             ops: RefCell::new(Vec::new()),
             slots: RefCell::new(BTreeMap::new()),

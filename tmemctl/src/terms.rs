@@ -12,5 +12,6 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Precache => "precache",
         Kind::Preswap => "preswap",
         Kind::Victim => "victim",
+        Kind::Shared => "shared",
     }
 }

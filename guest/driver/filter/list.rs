@@ -4,6 +4,7 @@
 
 use super::{
     batch::Batch,
+    shared::Shared,
     victims::Victims,
     Filter, //
 };
@@ -93,7 +94,7 @@ struct List {
 #[pin_data]
 pub(crate) struct Filters {
     engine: Arc<Engine>,
-    manager: Arc<Manager>,
+    pub(super) manager: Arc<Manager>,
     workqueue: WorkQueue,
     is_eager: bool,
     is_choosy: bool,
@@ -102,6 +103,15 @@ pub(crate) struct Filters {
     list: Mutex<List>,
     #[pin]
     watch: DelayedWork<Filters, WATCH>,
+}
+
+/// What is to be attached.
+pub(super) struct Wanted {
+    /// Major and minor number.
+    pub(super) number: (u32, u32),
+    pub(super) kind: Kind,
+    /// For [`Kind::Shared`].
+    pub(super) shared: Option<Shared>,
 }
 
 const WATCH: u64 = 1;
@@ -173,8 +183,24 @@ impl Filters {
     /// Those of [`uapi::ATTACH`].
     pub(crate) fn attach(self: &Arc<Self>, target: &Target) -> Result {
         let kind = Kind::from_number(target.kind).ok_or(EINVAL)?;
+        if kind == Kind::Shared {
+            return Err(EINVAL);
+        }
+        self.attach_wanted(&Wanted {
+            number: (target.major, target.minor),
+            kind,
+            shared: None,
+        })
+    }
+
+    /// Attaches a filter.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`uapi::ATTACH_SHARED`] that do not have to do with the host.
+    pub(super) fn attach_wanted(self: &Arc<Self>, wanted: &Wanted) -> Result {
+        let Wanted { number, kind, .. } = *wanted;
         let mut list = self.list.lock();
-        let number = (target.major, target.minor);
         if list
             .entries
             .iter()
@@ -182,7 +208,10 @@ impl Filters {
         {
             return Err(EEXIST);
         }
-        let device = BlockDevice::open(target.major, target.minor)?;
+        let device = BlockDevice::open(number.0, number.1)?;
+        if let Some(shared) = &wanted.shared {
+            shared.check(&device)?;
+        }
         let device = Arc::new(device, GFP_KERNEL)?;
         // A bio has one filter.
         let (from, to) = device.sectors();
@@ -200,8 +229,8 @@ impl Filters {
                 if let Some(reason) = device.unsuitable() {
                     pr_err!(
                         "{}:{} can't have a filter: {}\n",
-                        target.major,
-                        target.minor,
+                        number.0,
+                        number.1,
                         reason,
                     );
                     return Err(sys::not_supported());
@@ -214,12 +243,10 @@ impl Filters {
         let object = list.count;
         let victims = match kind {
             Kind::Victim => Some(self.victims(&mut list)?),
-            Kind::Precache | Kind::Preswap => None,
+            Kind::Precache | Kind::Preswap | Kind::Shared => None,
         };
-        let attached = self.attach_made(
-            &mut list,
-            self.make(kind, number, object, device, hook, victims),
-        );
+        let attached =
+            self.attach_made(&mut list, self.make(wanted, object, device, hook, victims));
         list.forget_victims();
         attached?;
         self.workqueue
@@ -243,7 +270,7 @@ impl Filters {
         let filter = filter?;
         self.engine.add_area(filter.area.clone())?;
         // In this order: see `Manager::pools_are_ready`.
-        if self.manager.pools_are_ready() {
+        if self.manager.pools_are_ready() && !filter.area.is_shared() {
             filter.area.set_ready(true);
         }
         let noted = filter.victims.as_ref().map_or(Ok(()), |it| it.add(&filter));
@@ -255,6 +282,7 @@ impl Filters {
             self.engine.remove_area(&filter.area);
             return Err(err);
         }
+        filter.look_for_writes();
         // If writes are under way that it has not seen, it is opened later: see `chore`.
         filter.try_settle();
         if !list
@@ -276,13 +304,17 @@ impl Filters {
 
     fn make(
         &self,
-        kind: Kind,
-        number: (u32, u32),
+        wanted: &Wanted,
         object: u64,
         device: Arc<BlockDevice>,
         hook: Arc<Hook<Filter>>,
         victims: Option<Arc<Victims>>,
     ) -> Result<Arc<Filter>> {
+        let Wanted {
+            number,
+            kind,
+            ref shared,
+        } = *wanted;
         if object >= frames::MOST_FILTERS {
             return Err(ENOSPC);
         }
@@ -291,12 +323,17 @@ impl Filters {
         if pages == 0 {
             return Err(EINVAL);
         }
-        let pool = match kind {
-            Kind::Precache | Kind::Victim => PRECACHE_POOL,
-            Kind::Preswap => PRESWAP_POOL,
+        let (pool, name) = match (kind, shared) {
+            // The same in all guests.
+            (_, Some(shared)) => (shared.pool, ObjectId::default()),
+            (Kind::Preswap, None) => (PRESWAP_POOL, name_of(object)),
+            (_, None) => (PRECACHE_POOL, name_of(object)),
         };
         let known = PageState::new(kind, pages)?;
-        let area = Area::new(pool, name_of(object), known, kind == Kind::Victim)?;
+        let area = Area::new(pool, name, known, kind == Kind::Victim)?;
+        let share = shared.as_ref().map(|shared| shared.share);
+        // Who reads a block of a share first reads it for the others.
+        let is_eager = self.is_eager || kind == Kind::Shared;
         let shadow = hook.shadow_of(&device)?;
         let (identity, was_used) = (device.identity(), device.is_in_use());
         let (gate, outs) = (Gate::new()?, Gate::new()?);
@@ -308,6 +345,7 @@ impl Filters {
                 id: object as u32,
                 number,
                 area,
+                share,
                 engine: self.engine.clone(),
                 hook,
                 origin: from,
@@ -329,7 +367,7 @@ impl Filters {
                 batch <- new_irq_lock!(batch, "tmem::batch"),
                 send <- new_delayed_work!("tmem::send"),
                 victims,
-                is_eager: self.is_eager,
+                is_eager,
                 shadow,
                 device,
                 _in_use: in_use,
@@ -414,9 +452,13 @@ impl Filters {
         drop(list);
         drop(entry);
         filter.cancel_work();
-        // What is left there is freed with the pool, if this fails.
-        self.manager
-            .flush_object(filter.area.pool, filter.area.object);
+        if filter.area.is_shared() {
+            self.manager.close_share(filter.area.pool);
+        } else {
+            // What is left there is freed with the pool, if this fails.
+            self.manager
+                .flush_object(filter.area.pool, filter.area.object);
+        }
         Ok(())
     }
 
@@ -454,6 +496,7 @@ impl Filters {
                 break;
             }
         }
+        self.manager.ask_again();
         if !self.list.lock().entries.is_empty() {
             self.workqueue
                 .schedule::<_, WATCH>(self, tuning::disk_watch());
@@ -483,8 +526,10 @@ impl Filters {
 
     /// Makes all pages absent of a disk that is not known any more.
     fn forget(&self, filter: &Filter) {
-        self.manager
-            .flush_object(filter.area.pool, filter.area.object);
+        if !filter.area.is_shared() {
+            self.manager
+                .flush_object(filter.area.pool, filter.area.object);
+        }
         filter.area.forget();
     }
 }
@@ -604,6 +649,8 @@ impl Entry {
             evicted: counts.evicted.get(),
             changed: counts.changed.get(),
             known_bytes: self.known_bytes(),
+            share: filter.share.unwrap_or_default(),
+            share_use: filter.share_use().map_or(0, |it| it as u32),
         }
     }
 }

@@ -143,6 +143,10 @@ impl Filter {
     /// The disk has served a read: notes what it brought, if that is put when it is evicted, or
     /// copies what is worth it. The reader waits for that only.
     pub(super) fn fill(self: &Arc<Self>, original: &Bio, pages: Pages, ticket: Ticket) {
+        if self.area.is_shared() {
+            // What came may be of another disk, which others do not have.
+            self.recognise_disk();
+        }
         if !self.is_serving() || !original.is_kernels() {
             self.area.counts.skipped.add(pages.count.into());
             return;

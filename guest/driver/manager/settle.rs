@@ -114,6 +114,7 @@ impl Manager {
             && state.link != Link::Lost;
         // Before any bio is sent.
         self.settle_filters(state)?;
+        self.settle_shares(state)?;
         let keeps_disk = state.disk.is_some() && (has_pages || state.is_disk_open());
         if !keeps_disk {
             self.start_fresh(state)?;

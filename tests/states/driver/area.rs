@@ -50,6 +50,8 @@ pub(crate) struct Area {
     is_ready: Cell<bool>,
     /// What is got is removed.
     pub(crate) is_exclusive: bool,
+    /// The pages are those of a share.
+    is_shared: bool,
     pub(crate) counts: Counts,
 }
 
@@ -59,14 +61,19 @@ impl Area {
         let known = if scene.is_swap {
             PageState::Swap(Box::new(Swap::new(pages, fault)))
         } else {
-            PageState::Cache(Box::new(Cache::new(pages, fault)))
+            PageState::Cache(Box::new(Cache::new(pages, scene.is_shared, fault)))
         };
         Arc::new(Self {
             known: IrqLock::new(known),
             is_ready: Cell::new(true),
             is_exclusive: scene.is_victim,
+            is_shared: scene.is_shared,
             counts: Counts::default(),
         })
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -92,6 +99,10 @@ impl Area {
     }
 
     pub(crate) fn lose_all(&self) {
+        if self.is_shared {
+            // Each page is asked for all the same.
+            return;
+        }
         if self.cache(Cache::lose_all).is_some() {
             while self.cache(|cache| {
                 cache.forget_some();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A guest with a file system: it reads and writes whatever it likes at any time.
 
+use super::disk;
 use super::guest;
 use super::Fault;
 use super::World;
@@ -43,6 +44,14 @@ impl World {
 
     /// Pages that are present are what the disk has, or are not on the host.
     pub(super) fn check_present(&self) {
+        if self.scene.is_shared {
+            let host = self.host.borrow();
+            let is_foreign = |page: &u64| host.get(*page) != Some(disk::first(*page));
+            if let Some(page) = host.pages().find(is_foreign) {
+                self.is_wrong(format!("the share has not what all disks have of {page}"));
+            }
+            return;
+        }
         if self.filter.is_other_disk() {
             // Whoever reads next looks.
             return;

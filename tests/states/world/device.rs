@@ -88,6 +88,10 @@ impl World {
     /// The device comes back, with its pages or without.
     pub(super) fn back(&self, is_lost: bool) {
         let is_there = self.filter.engine.mode.get() == Mode::Open;
+        if is_there && self.scene.is_shared {
+            // The host gives the share again.
+            self.filter.area.set_ready(true);
+        }
         if is_there || self.is_managing.replace(true) {
             return;
         }

@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 /// What pages have before anybody writes: no other version is as high.
 const FIRST: Version = 1 << 32;
 
+/// What a page has before anybody writes.
+pub(crate) fn first(page: u64) -> Version {
+    FIRST + page
+}
+
 #[derive(Default)]
 pub(crate) struct Disk {
     /// Of each page, what came to be there and when, latest last.
@@ -19,7 +24,7 @@ impl Disk {
     /// What is there now.
     pub(crate) fn read(&self, page: u64) -> Version {
         let last = self.pages.get(&page).and_then(|history| history.last());
-        last.map_or(FIRST + page, |(_, version)| *version)
+        last.map_or(first(page), |(_, version)| *version)
     }
 
     pub(crate) fn write(&mut self, page: u64, version: Version, now: u64) {
@@ -30,7 +35,7 @@ impl Disk {
     pub(crate) fn was(&self, page: u64, version: Version, since: u64) -> bool {
         let history = self.pages.get(&page).map_or(&[][..], Vec::as_slice);
         let end_of = |at: usize| history.get(at).map_or(u64::MAX, |(time, _)| *time);
-        let first = (version == FIRST + page).then(|| end_of(0));
+        let first = (version == first(page)).then(|| end_of(0));
         let mut ends = history
             .iter()
             .enumerate()

@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The host: what the device has under each handle.
 
+use super::disk;
 use crate::sys::bio::Bio;
 use crate::sys::bio::Op;
 use crate::sys::bio::Version;
 use crate::wire::Status;
 use std::collections::BTreeMap;
 
-#[derive(Default)]
 pub(crate) struct Host {
     pages: BTreeMap<u64, Version>,
+    /// Others put and get the pages, too.
+    is_shared: bool,
 }
 
 impl Host {
+    /// Without pages.
+    pub(crate) fn new(is_shared: bool) -> Self {
+        Self {
+            pages: BTreeMap::new(),
+            is_shared,
+        }
+    }
+
     pub(crate) fn get(&self, page: u64) -> Option<Version> {
         self.pages.get(&page).copied()
     }
@@ -57,6 +67,12 @@ impl Host {
                 status.with_prior_removed(before.is_some())
             }
             Op::Read if is_cache && how > 240 => Status::IO_ERROR,
+            Op::Read if self.is_shared && how % 2 == 1 => {
+                // Somebody else has put it.
+                self.pages.insert(page, disk::first(page));
+                *memory = disk::first(page);
+                Status::OK
+            }
             Op::Read => {
                 let found = if removes {
                     self.pages.remove(&page)

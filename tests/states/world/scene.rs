@@ -59,6 +59,8 @@ pub(crate) struct Scene {
     pub(crate) is_eager: bool,
     /// What was read is put when it is evicted.
     pub(crate) is_victim: bool,
+    /// Others have the same disk, and the same pages on the host.
+    pub(crate) is_shared: bool,
     /// Then only the guest judges.
     pub(crate) fault: Option<Fault>,
 }

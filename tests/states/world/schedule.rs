@@ -105,7 +105,8 @@ fn act(scene: Scene) -> impl Strategy<Value = Act> {
         16 => any::<u8>().prop_map(|which| Act::Finish { which }),
         4 => Just(Act::FinishAll),
         10 => (place(), any::<u8>()).prop_map(|((at, count), how)| Act::Read { at, count, how }),
-        5 => (place(), any::<u8>()).prop_map(|((at, count), how)| Act::Write { at, count, how }),
+        // The first ends the use of a share.
+        if scene.is_shared { 1 } else { 5 } => (place(), any::<u8>()).prop_map(|((at, count), how)| Act::Write { at, count, how }),
         1 => place().prop_map(|(at, count)| Act::Discard { at, count }),
         1 => rarely().prop_map(Act::Busy),
         1 => rarely().prop_map(Act::Short),

@@ -111,7 +111,7 @@ impl System {
                 "{name} is encrypted (dm-crypt), and the host gets its pages in the clear"
             ));
         }
-        if let (Kind::Precache | Kind::Victim, Some(size)) =
+        if let (Kind::Precache | Kind::Victim | Kind::Shared, Some(size)) =
             (kind, self.small_blocks(device, disks))
         {
             warnings.push(format!("the file system on {name} has {}", small(size)));

@@ -16,6 +16,14 @@ const LIMITS: Limits = Limits {
     seen: crate::MOST_SEEN,
     present: crate::MOST_PRESENT,
     buckets: tuning::BUCKETS,
+    is_shared: false,
+};
+
+const SHARED: Limits = Limits {
+    seen: 0,
+    buckets: 1,
+    is_shared: true,
+    ..LIMITS
 };
 
 pub(crate) struct Cache {
@@ -46,9 +54,10 @@ impl DerefMut for Cache {
 }
 
 impl Cache {
-    pub(super) fn new(pages: u64, fault: Option<Fault>) -> Self {
+    pub(super) fn new(pages: u64, is_shared: bool, fault: Option<Fault>) -> Self {
+        let limits = if is_shared { SHARED } else { LIMITS };
         Self {
-            blocks: Blocks::new(pages, LIMITS).unwrap(),
+            blocks: Blocks::new(pages, limits).unwrap(),
             fault,
             clock: Blocks::new(if fault.is_some() { 1 } else { 0 }, LIMITS).unwrap(),
             puts: Vec::new(),
@@ -206,6 +215,10 @@ impl Cache {
     pub(crate) fn vanish(&mut self, page: u64) {
         self.known.remove(&page);
         self.blocks.vanish(page);
+    }
+
+    pub(crate) fn arrive(&mut self, page: u64) {
+        self.blocks.arrive(page);
     }
 
     pub(super) fn lose_all(&mut self) {

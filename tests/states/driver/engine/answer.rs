@@ -14,6 +14,11 @@ impl Engine {
     /// Ends a bio. `statuses` has one for each page; none when the request was rejected.
     pub(crate) fn finish(&self, area: &Area, mut bio: Bio, statuses: Option<&[Status]>) {
         let Some(statuses) = statuses else {
+            if area.is_shared() {
+                // The host does not have the share any more.
+                area.set_ready(false);
+                return self.abandon(bio, Outcome::Again);
+            }
             return self.abandon(bio, Outcome::IoError);
         };
         let outcome = match bio.op() {
@@ -42,6 +47,8 @@ fn finish_cache(area: &Area, bio: &Bio, op: Op, statuses: &[Status]) -> Outcome 
             failed += 1;
         } else if area.is_exclusive {
             area.cache(|blocks| blocks.vanish(page));
+        } else if area.is_shared() {
+            area.cache(|blocks| blocks.arrive(page));
         }
     }
     if failed == 0 {

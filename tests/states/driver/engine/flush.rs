@@ -55,6 +55,7 @@ impl Engine {
         if extents.is_empty() {
             self.has_flusher.set(true);
         } else if self.is_open() {
+            assert!(!area.is_shared(), "flushes what others have, too");
             world::world().check_order_of_flush(&extents);
             world::push(Task::Flush(Flush::new(extents)));
         } else {
