@@ -11,6 +11,7 @@ use crate::cli::Attach;
 use crate::disk::{self, Number};
 use crate::failure;
 use crate::module::{Kernel, Module};
+use crate::share::ShareId;
 use crate::system::{self, CONFIDENTIAL, Candidate, System, Verdict};
 use crate::terms::kind_name;
 use crate::uapi::{Kind, State};
@@ -21,6 +22,8 @@ struct Named<'a> {
     name: &'a str,
     device: Number,
     kind: Kind,
+    /// For [`Kind::Shared`], and whether nobody writes to the disk though that is possible.
+    share: Option<(ShareId, bool)>,
     /// What is to be known of it.
     warnings: Vec<String>,
 }
@@ -44,7 +47,12 @@ fn named<'a>(wanted: &'a Attach, system: &System) -> Result<Vec<Named<'a>>> {
     let mut devices = Vec::new();
     for name in &wanted.devices {
         let device = disk::at(name)?;
-        let kind = wanted.kind.map_or_else(|| system.kind(device), Kind::from);
+        let share = wanted.shared.map(|share| (share, wanted.immutable));
+        let kind = match (share, wanted.kind) {
+            (Some(_), _) => Kind::Shared,
+            (None, Some(kind)) => kind.into(),
+            (None, None) => system.kind(device),
+        };
         // The name that the kernel knows, not a link to it.
         let known = disk::name(Path::new(disk::SYS), device);
         if let Some(objection) = system.objection(device, &known, kind) {
@@ -56,6 +64,7 @@ fn named<'a>(wanted: &'a Attach, system: &System) -> Result<Vec<Named<'a>>> {
             name,
             device,
             kind,
+            share,
             warnings,
         });
     }
@@ -71,18 +80,29 @@ fn each(module: &impl Module, devices: &[Named<'_>], out: &mut impl Write) -> Re
         name,
         device,
         kind,
+        share,
         warnings,
     } in devices
     {
-        match module.attach(device.target(*kind)) {
+        let attached = match share {
+            None => {
+                let attached = module.attach(device.target(*kind));
+                attached.map_err(|errno| failure::attach(name, errno))
+            }
+            Some((share, is_immutable)) => {
+                let attached = module.attach_shared(device.shared_target(*share, *is_immutable));
+                attached.map_err(|errno| failure::attach_shared(name, share, errno))
+            }
+        };
+        match attached {
             Ok(()) => {
                 say(out, "attached", name, kind_name(*kind))?;
                 for warning in warnings {
                     warn(warning);
                 }
             }
-            Err(errno) => {
-                complain(&failure::attach(name, errno));
+            Err(error) => {
+                complain(&error);
                 complete = false;
             }
         }
@@ -138,11 +158,13 @@ fn say(out: &mut impl Write, done: &str, name: &str, what: &str) -> Result<()> {
 
 /// Says so when filters have nothing to do yet.
 fn remark(module: &impl Module, out: &mut impl Write) -> Result<()> {
-    let waiting = State::Waiting as u32;
+    // One with a share may wait for that only: see the status.
+    let (waiting, shared) = (State::Waiting as u32, Kind::Shared as u32);
+    let is_away = module.status()?.is_attached == 0;
     if module
         .filters()?
         .iter()
-        .any(|filter| filter.state == waiting)
+        .any(|filter| filter.state == waiting && (is_away || filter.kind != shared))
     {
         writeln!(
             out,
@@ -245,6 +267,7 @@ mod tests {
             name: "/dev/vda1",
             device: number("254:1"),
             kind: Kind::Precache,
+            share: None,
             warnings: Vec::new(),
         };
         assert!(each(&module, &[named], &mut Vec::new()).unwrap());
@@ -258,11 +281,29 @@ mod tests {
             name: "/dev/vda1",
             device: number("254:1"),
             kind: Kind::Precache,
+            share: None,
             warnings: Vec::new(),
         };
         let mut out = Vec::new();
         assert!(!each(&module, &[device(), device()], &mut out).unwrap());
         assert_eq!(out, b"attached      /dev/vda1  precache\n");
+    }
+
+    #[test]
+    fn a_share_is_attached_by_its_own_call() {
+        let module = Fake::default();
+        let share = "6b1f0c1e-37d5-4a52-9c7e-0d8b2f5a4e11".parse().unwrap();
+        let named = Named {
+            name: "/dev/vdb",
+            device: number("254:16"),
+            kind: Kind::Shared,
+            share: Some((share, false)),
+            warnings: Vec::new(),
+        };
+        let mut out = Vec::new();
+        assert!(each(&module, &[named], &mut out).unwrap());
+        assert_eq!(out, b"attached      /dev/vdb  shared\n");
+        assert_eq!(module.filters().unwrap()[0].share, share.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::share::ShareId;
 use crate::uapi;
 
 /// Operate transcendent memory, in the guest and on the host
@@ -447,9 +448,18 @@ pub struct Attach {
     #[arg(long, value_name = "KIND")]
     pub kind: Option<Kind>,
 
+    /// Read from, and put to, the share with this UUID (`tmemctl share list` on the host).
+    /// Other machines have it, too: all of these disks must have the same content
+    #[arg(long, value_name = "UUID", conflicts_with = "kind")]
+    pub shared: Option<ShareId>,
+
+    /// Nobody writes to the disk, though it is not read-only
+    #[arg(long, requires = "shared")]
+    pub immutable: bool,
+
     /// Attach to everything suitable: the disks of mounted ext2, ext3, ext4,
     /// xfs, btrfs and f2fs, and active swap partitions. Says what is skipped
-    #[arg(long, conflicts_with_all = ["devices", "kind"])]
+    #[arg(long, conflicts_with_all = ["devices", "kind", "shared"])]
     pub all: bool,
 }
 
@@ -560,6 +570,27 @@ mod tests {
             assert!(parse(&format!("tmemctl {action} --all")).is_ok());
         }
         assert!(parse("tmemctl attach --all --kind preswap").is_err());
+    }
+
+    #[test]
+    fn a_share_is_for_devices_that_are_named() {
+        let share = "--shared 6b1f0c1e-37d5-4a52-9c7e-0d8b2f5a4e11";
+        for right in ["", " --immutable"] {
+            let line = format!("tmemctl attach {share}{right} /dev/vdb");
+            let Command::Attach(attach) = parse(&line).unwrap() else {
+                panic!("not attach");
+            };
+            assert!(attach.shared.is_some());
+            assert_eq!(attach.immutable, !right.is_empty());
+        }
+        for wrong in [
+            format!("{share} --all"),
+            format!("{share} --kind precache /dev/vdb"),
+            "--immutable /dev/vdb".into(),
+            "--shared golden /dev/vdb".into(),
+        ] {
+            assert!(parse(&format!("tmemctl attach {wrong}")).is_err());
+        }
     }
 
     #[test]

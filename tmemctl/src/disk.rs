@@ -10,7 +10,8 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, major, minor, stat};
 
-use crate::uapi::{Filter, Kind, Target};
+use crate::share::ShareId;
+use crate::uapi::{Filter, Kind, SharedTarget, Target};
 
 /// Where the kernel describes itself.
 pub(crate) const SYS: &str = "/sys";
@@ -31,6 +32,20 @@ impl Number {
             major: self.major,
             minor: self.minor,
             kind: kind as u32,
+        }
+    }
+
+    /// The same, with a share. With `is_immutable` nobody writes to it, even if that is possible.
+    pub(crate) fn shared_target(self, share: ShareId, is_immutable: bool) -> SharedTarget {
+        SharedTarget {
+            major: self.major,
+            minor: self.minor,
+            flags: if is_immutable {
+                SharedTarget::IMMUTABLE
+            } else {
+                0
+            },
+            share: share.0,
         }
     }
 

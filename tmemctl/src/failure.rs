@@ -4,6 +4,8 @@
 use anyhow::{Error, anyhow};
 use rustix::io::Errno;
 
+use crate::share::ShareId;
+
 /// Why `disk` could not be attached.
 pub(crate) fn attach(disk: &str, errno: Errno) -> Error {
     match errno {
@@ -36,6 +38,39 @@ pub(crate) fn attach(disk: &str, errno: Errno) -> Error {
         ),
         Errno::INTR => anyhow!("interrupted: {disk} is not attached"),
         other => anyhow!(other).context(format!("cannot attach {disk}")),
+    }
+}
+
+/// Why `disk` could not be attached with a share.
+pub(crate) fn attach_shared(disk: &str, share: &ShareId, errno: Errno) -> Error {
+    match errno {
+        Errno::TXTBSY => anyhow!(
+            "{disk} can be written to: attach it read-only to this machine, or say --immutable if \
+             nobody writes to it"
+        ),
+        Errno::NOSYS => anyhow!(
+            "the host has no shares, so {disk} is not attached: its daemon may be an older one, or \
+             have none made (`tmemctl share add` there)"
+        ),
+        Errno::ACCESS => anyhow!(
+            "the host has no share {share} for this machine, so {disk} is not attached: its operator \
+             names the machines that have one (`tmemctl share add` there)"
+        ),
+        Errno::NOTUNIQ => {
+            anyhow!("a disk has share {share} already: {disk} cannot have it, too")
+        }
+        Errno::NOSPC => anyhow!(
+            "{disk} is not attached: as many shares are in use as this machine may have; detach one"
+        ),
+        Errno::AGAIN => anyhow!(
+            "the host does not answer, so {disk} is not attached: try again when `tmemctl status` says \
+             that it is there"
+        ),
+        Errno::NOTTY => anyhow!(
+            "the loaded module virtio_tmem is older than tmemctl and has no shares, so {disk} is not \
+             attached: install the one that belongs to it"
+        ),
+        other => attach(disk, other),
     }
 }
 
@@ -104,6 +139,21 @@ mod tests {
             (Errno::PERM, "cannot attach"),
         ]
         .map(|(errno, words)| (attach("/dev/vda1", errno), words));
+        let share = "6b1f0c1e-37d5-4a52-9c7e-0d8b2f5a4e11";
+        let sharing = [
+            (Errno::TXTBSY, "--immutable"),
+            (Errno::NOSYS, "has no shares"),
+            (Errno::ACCESS, share),
+            (Errno::NOTUNIQ, share),
+            (Errno::NOSPC, "as many shares"),
+            (Errno::AGAIN, "does not answer"),
+            (Errno::NOTTY, "older than tmemctl"),
+            (Errno::EXIST, "attached already"),
+        ]
+        .map(|(errno, words)| {
+            let share = share.parse().unwrap();
+            (attach_shared("/dev/vda1", &share, errno), words)
+        });
         let detaching = [
             (Errno::NOENT, "not attached"),
             (Errno::BUSY, "already"),
@@ -124,7 +174,7 @@ mod tests {
             let sentence = format!("{:#}", give_back(errno));
             assert!(sentence.contains(words), "{sentence}");
         }
-        for (error, words) in attaching.into_iter().chain(detaching) {
+        for (error, words) in attaching.into_iter().chain(detaching).chain(sharing) {
             let sentence = format!("{error:#}");
             assert!(sentence.contains("/dev/vda1"), "{sentence}");
             assert!(sentence.contains(words), "{sentence}");

@@ -20,6 +20,7 @@ mod module;
 mod progress;
 mod pull;
 mod reclaim;
+mod share;
 mod status;
 mod swap_check;
 mod system;

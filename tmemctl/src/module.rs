@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, NoArg, Setter, Updater, ioctl};
 
-use crate::uapi::{self, Filter, GivenBack, Status, Target};
+use crate::uapi::{self, Filter, GivenBack, SharedTarget, Status, Target};
 
 /// Where the kernel says that the module is loaded.
 const LOADED: &str = "/sys/module/virtio_tmem";
@@ -18,6 +18,9 @@ const LOADED: &str = "/sys/module/virtio_tmem";
 pub(crate) trait Module: Send + Sync + 'static {
     /// Attaches a filter.
     fn attach(&self, target: Target) -> Result<(), Errno>;
+
+    /// Attaches a filter with a share.
+    fn attach_shared(&self, target: SharedTarget) -> Result<(), Errno>;
 
     /// Detaches a filter. May take long.
     fn detach(&self, target: Target) -> Result<(), Errno>;
@@ -123,6 +126,14 @@ impl Module for Kernel {
         unsafe { ioctl(&self.0, request) }
     }
 
+    fn attach_shared(&self, target: SharedTarget) -> Result<(), Errno> {
+        // SAFETY: ATTACH_SHARED reads as many bytes as its number says, which
+        // was made of the array's size.
+        let request = unsafe { Setter::<{ uapi::ATTACH_SHARED }, _>::new(target.encode()) };
+        // SAFETY: as above; the module keeps no pointer.
+        unsafe { ioctl(&self.0, request) }
+    }
+
     fn detach(&self, target: Target) -> Result<(), Errno> {
         // SAFETY: DETACH reads as many bytes as its number says, which was
         // made of the array's size.
@@ -193,10 +204,29 @@ mod tests {
     }
 
     #[test]
+    fn a_share_and_its_use_are_read_as_they_are_written() {
+        let target = SharedTarget {
+            major: 254,
+            minor: 16,
+            flags: SharedTarget::IMMUTABLE,
+            share: std::array::from_fn(|at| u8::try_from(at).unwrap()),
+        };
+        assert_eq!(SharedTarget::decode(&target.encode()), target);
+        let filter = Filter {
+            known_bytes: u64::MAX,
+            share: target.share,
+            share_use: 3,
+            ..Filter::default()
+        };
+        assert_eq!(Filter::decode(&filter.encode()), filter);
+    }
+
+    #[test]
     fn numbers_say_the_size_of_their_argument() {
         let size = |number: u32| usize::try_from(number >> 16 & 0x3fff).unwrap();
         assert_eq!(size(uapi::ATTACH), Target::SIZE);
         assert_eq!(size(uapi::DETACH), Target::SIZE);
+        assert_eq!(size(uapi::ATTACH_SHARED), SharedTarget::SIZE);
         assert_eq!(size(uapi::GET_FILTER), Filter::SIZE);
         assert_eq!(size(uapi::GET_STATUS), Status::SIZE);
         assert_eq!(size(uapi::GIVE_BACK), 0);

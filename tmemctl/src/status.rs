@@ -13,9 +13,10 @@ use anyhow::{Context, Result, bail};
 use crate::cli;
 use crate::disk::{self, Number};
 use crate::module::Module;
+use crate::share::ShareId;
 use crate::system::{self, Disks, System};
 use crate::terms::kind_name;
-use crate::uapi::{Filter, Kind, State, Status};
+use crate::uapi::{Filter, Kind, ShareUse, State, Status};
 
 /// What there is to show.
 struct Report {
@@ -99,9 +100,33 @@ fn kind(filter: &Filter) -> &'static str {
     Kind::from_number(filter.kind).map_or("unknown", kind_name)
 }
 
+/// The share of a filter, if it has one, and what becomes of it.
+fn share(filter: &Filter) -> Option<(ShareId, &'static str)> {
+    let word = match ShareUse::from_number(filter.share_use) {
+        Some(ShareUse::Waiting) => "waiting",
+        Some(ShareUse::Used) => "used",
+        Some(ShareUse::Written) => "written",
+        Some(ShareUse::Unknown) => "changed",
+        None if filter.share_use == 0 => return None,
+        None => "unknown",
+    };
+    Some((ShareId(filter.share), word))
+}
+
 /// The state of a filter, for people and programs.
 fn state(filter: &Filter) -> &'static str {
+    let is_over = matches!(
+        ShareUse::from_number(filter.share_use),
+        Some(ShareUse::Written | ShareUse::Unknown)
+    );
     match State::from_number(filter.state) {
+        Some(State::Waiting | State::Active) if is_over => "over",
+        other => known_state(other),
+    }
+}
+
+fn known_state(state: Option<State>) -> &'static str {
+    match state {
         Some(State::Waiting) => "waiting",
         Some(State::Active) => "active",
         Some(State::Detaching) => "detaching",

@@ -7,7 +7,9 @@ use rustix::io::Errno;
 
 use crate::disk::Number;
 use crate::module::Module;
-use crate::uapi::{Filter, GivenBack, State, Status, Target, VERSION};
+use crate::uapi::{
+    Filter, GivenBack, Kind, ShareUse, SharedTarget, State, Status, Target, VERSION,
+};
 
 /// A number as it is written.
 pub(crate) fn number(text: &str) -> Number {
@@ -78,6 +80,28 @@ impl Fake {
         }
     }
 
+    fn add(&self, filter: Filter) -> Result<(), Errno> {
+        let mut inner = self.inner.lock().unwrap();
+        let number = Number::of(&filter);
+        if let Some((_, errno)) = inner.failures.iter().find(|(other, _)| *other == number) {
+            return Err(*errno);
+        }
+        let is_there = |other: &Filter| Number::of(other) == number;
+        if inner.filters.iter().any(is_there) {
+            return Err(Errno::EXIST);
+        }
+        let state = if inner.is_away {
+            State::Waiting
+        } else {
+            State::Active
+        };
+        inner.filters.push(Filter {
+            state: state as u32,
+            ..filter
+        });
+        Ok(())
+    }
+
     /// Lets what was held be detached.
     pub(crate) fn release(&self) {
         self.inner.lock().unwrap().held = None;
@@ -87,31 +111,23 @@ impl Fake {
 
 impl Module for Fake {
     fn attach(&self, target: Target) -> Result<(), Errno> {
-        let mut inner = self.inner.lock().unwrap();
-        let number = device(target);
-        if let Some((_, errno)) = inner.failures.iter().find(|(other, _)| *other == number) {
-            return Err(*errno);
-        }
-        if inner
-            .filters
-            .iter()
-            .any(|filter| Number::of(filter) == number)
-        {
-            return Err(Errno::EXIST);
-        }
-        let state = if inner.is_away {
-            State::Waiting
-        } else {
-            State::Active
-        };
-        inner.filters.push(Filter {
+        self.add(Filter {
             major: target.major,
             minor: target.minor,
             kind: target.kind,
-            state: state as u32,
             ..Filter::default()
-        });
-        Ok(())
+        })
+    }
+
+    fn attach_shared(&self, target: SharedTarget) -> Result<(), Errno> {
+        self.add(Filter {
+            major: target.major,
+            minor: target.minor,
+            kind: Kind::Shared as u32,
+            share: target.share,
+            share_use: ShareUse::Used as u32,
+            ..Filter::default()
+        })
     }
 
     fn detach(&self, target: Target) -> Result<(), Errno> {

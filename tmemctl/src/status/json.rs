@@ -7,7 +7,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Report, kind, state};
+use super::{Report, kind, share, state};
 use crate::terms::PAGE_BYTES;
 
 #[derive(Serialize)]
@@ -56,6 +56,16 @@ struct Filter<'a> {
     evicted: u64,
     changed: u64,
     known_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share: Option<Share>,
+}
+
+/// What a filter of the kind `shared` has.
+#[derive(Serialize)]
+struct Share {
+    uuid: String,
+    #[serde(rename = "use")]
+    usage: &'static str,
 }
 
 /// Writes the report as a line of JSON.
@@ -98,6 +108,10 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
                 evicted: filter.evicted,
                 changed: filter.changed,
                 known_bytes: filter.known_bytes,
+                share: share(filter).map(|(share, usage)| Share {
+                    uuid: share.to_string(),
+                    usage,
+                }),
             })
             .collect(),
         warnings: &report.warnings,

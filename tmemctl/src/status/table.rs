@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use tmem_cli::size;
 
-use super::{Report, kind, state};
+use super::{Report, kind, share, state};
 use crate::terms::PAGE_BYTES;
 use crate::uapi::{Filter, Status};
 
@@ -37,6 +37,11 @@ pub(super) fn text(report: &Report) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "warning    {warning}");
     }
+    for (name, filter) in &report.filters {
+        if let Some((share, usage)) = share(filter) {
+            let _ = writeln!(text, "share      {share} on {name}: {}", explained(usage));
+        }
+    }
     if report.filters.is_empty() {
         text += "Nothing is attached; `tmemctl attach --all` does that.\n";
         return text;
@@ -52,6 +57,19 @@ pub(super) fn text(report: &Report) -> String {
         .collect();
     text += &aligned(&rows);
     text
+}
+
+/// What has become of a share, in a few words.
+fn explained(usage: &str) -> &str {
+    match usage {
+        "waiting" => "not used, because the host does not give it; it is asked now and then",
+        "used" => "used",
+        "written" => "not used any more, because the disk was written to",
+        "changed" => {
+            "not used any more, because the disk is another one, or was not used for a moment"
+        }
+        other => other,
+    }
 }
 
 /// What the host gives.

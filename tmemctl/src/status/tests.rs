@@ -23,6 +23,40 @@ fn filter(kind: Kind, state: State) -> Filter {
         evicted: 11,
         changed: 12,
         known_bytes: 13,
+        share: [0; 16],
+        share_use: 0,
+    }
+}
+
+#[test]
+fn a_share_is_shown_with_what_has_become_of_it() {
+    let with = |usage| {
+        let mut report = sample();
+        report.filters.truncate(1);
+        report.filters[0].1 = Filter {
+            share: [0x6b; 16],
+            share_use: usage,
+            ..filter(Kind::Shared, State::Active)
+        };
+        report
+    };
+    for (usage, state, word, words) in [
+        (1, "active", "waiting", "the host does not give it"),
+        (2, "active", "used", ": used\n"),
+        (3, "over", "written", "written to"),
+        (4, "over", "changed", "another one"),
+        (99, "active", "unknown", "unknown"),
+    ] {
+        let report = with(usage);
+        let text = table::text(&report);
+        assert!(text.contains("share      6b6b6b6b-6b6b-6b6b-6b6b-6b6b6b6b6b6b on /dev/vda1: "));
+        assert!(text.contains(words), "{text}");
+        assert!(text.contains(&format!("shared  {state}")), "{text}");
+        let mut out = Vec::new();
+        json::write(&report, &mut out).unwrap();
+        let found: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(found["filters"][0]["share"]["use"], word);
+        assert_eq!(found["filters"][0]["state"], state);
     }
 }
 
