@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tmem_store::Client;
 use virtio_blk_tmem::{Disk, DiskConfig, SwapHeader};
-use virtio_tmem::device::{Device, DeviceConfig, PoolLog, Quota};
+use virtio_tmem::device::{Device, DeviceConfig, PoolLog, Quota, Shares};
 
 use crate::personality::{Blk, VmDevice};
 use crate::registry::{self, Settings};
@@ -20,22 +20,31 @@ pub struct Ids {
     pub instance: [u8; 16],
 }
 
+/// What a device has that not every one has.
+#[derive(Debug, Default)]
+pub struct Has {
+    /// Told of its pools before its driver is.
+    pub log: Option<PoolLog>,
+    /// Pools that other machines have, too. A disk has none.
+    pub shares: Option<Arc<dyn Shares>>,
+}
+
 /// Makes the device of the machine `name` in front of `client`, which may have pages already.
-/// `log`, if there is one, is told of pools before the driver is.
+/// `has` says what else it has.
 ///
 /// # Errors
-/// When the store has no room, or `log` fails.
+/// When the store has no room, or the log fails.
 pub fn make(
     name: &str,
     settings: &Settings,
     client: Client,
     ids: Ids,
     request_queues: u32,
-    log: Option<PoolLog>,
+    has: Has,
 ) -> Result<Arc<dyn VmDevice>> {
     let device: Arc<dyn VmDevice> = match &settings.disk {
-        Some(disk) => Arc::new(blk(name, disk, client, ids, request_queues, log)?),
-        None => Arc::new(tmem(name, settings, client, ids, request_queues, log)),
+        Some(disk) => Arc::new(blk(name, disk, client, ids, request_queues, has.log)?),
+        None => Arc::new(tmem(name, settings, client, ids, request_queues, has)),
     };
     // The client has any other, and its driver need not be told.
     if let Quota::Credit { .. } = settings.quota {
@@ -50,7 +59,7 @@ fn tmem(
     client: Client,
     ids: Ids,
     request_queues: u32,
-    log: Option<PoolLog>,
+    has: Has,
 ) -> Device {
     let config = DeviceConfig::new(name, ids.instance)
         .with_swap_pages(settings.swap_pages())
@@ -59,8 +68,12 @@ fn tmem(
     let device = Device::new(client, config)
         .with_give_back(settings.give_back)
         .with_report(Box::new(|line| log::warn!("{line}")));
-    match log {
+    let device = match has.log {
         Some(log) => device.with_pool_log(log),
+        None => device,
+    };
+    match has.shares {
+        Some(shares) => device.with_shares(shares),
         None => device,
     }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The command line.
 
+mod share;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::share::ShareId;
 use crate::uapi;
+pub use share::{Share, ShareAction, ShareSettings};
 
 /// Operate transcendent memory, in the guest and on the host
 ///
@@ -27,6 +30,7 @@ use crate::uapi;
 ///
 ///   tmemctl vm add web1 --quota 8G --weight 200 --domain team-a
 ///   tmemctl vm list
+///   tmemctl share add golden --domain team-a --vms web1,web2
 ///   tmemctl freeable
 ///   tmemctl tiers
 ///   tmemctl top
@@ -70,6 +74,8 @@ pub enum Command {
     Pull(Pull),
     /// Host: add, list, change and remove virtual machines
     Vm(Box<Vm>),
+    /// Host: add, list, change and remove what virtual machines share
+    Share(Share),
     /// Host: show what the host has left to give
     Freeable(Freeable),
     /// Host: show what is in memory and what in the spill area

@@ -71,6 +71,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             host::vm(wanted, &mut out)?;
             true
         }
+        Command::Share(wanted) => {
+            host::share(wanted, &mut out)?;
+            true
+        }
         Command::Freeable(wanted) => {
             host::freeable(wanted, &mut out)?;
             true

@@ -19,7 +19,7 @@ use tmem_host::health::Health;
 use tmem_host::heap::{self, Trimmer};
 use tmem_host::image::{Begin, Workers};
 use tmem_host::keeper::holder;
-use tmem_host::registry::{Origin, Registry, Said, State, files};
+use tmem_host::registry::{Origin, Registry, Said, Shares, State, files};
 use tmem_store::StoreConfig;
 
 use crate::cli::Options;
@@ -51,7 +51,11 @@ pub fn run(options: &Options) -> Result<()> {
     // Before any socket is made, so that it is removed whenever a signal comes.
     let signals = signals().context("cannot listen for signals")?;
     let places = Places::of(options, |name| std::env::var(name).ok());
-    let config = places.config.as_deref().map(files::read).transpose()?;
+    let config = places
+        .config
+        .as_deref()
+        .map(files::read::<Said>)
+        .transpose()?;
     let config = config.unwrap_or_default();
     let memory_limit = settings::memory_limit(options)?;
     let access = Access::of(options.socket_group.as_deref(), options.socket_mode)?;
@@ -84,10 +88,14 @@ pub fn run(options: &Options) -> Result<()> {
     let workers = Arc::new(workers.context("cannot start a thread")?);
     let room = Arc::new(Room::new(store.clone()));
     let doors = Arc::new(Doors::start()?);
+    let shares = Arc::new(Shares::new(store.clone(), state.as_ref()));
+    // Before anybody is served who may ask for one.
+    shares.restore()?;
     let door = Door {
         takeover: takeover.clone(),
         doors: doors.clone(),
         room: room.clone(),
+        shares: shares.clone(),
         workers: workers.clone(),
         access,
         run: places.run,
@@ -97,7 +105,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let activated = door.inherited.clone();
     let registry = Registry::new(Box::new(door), defaults.clone(), state);
-    let registry = Arc::new(registry);
+    let registry = Arc::new(registry.with_shares(shares));
     for machine in machines {
         registry.open(machine.name, machine.settings, Origin::CommandLine)?;
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tmem_cli::socket::{Access, Socket};
 use tmem_host::image::Workers;
-use tmem_host::registry::{self, Machine, Name, Settings};
+use tmem_host::registry::{self, Machine, Name, Settings, Shares};
 
 use crate::doors::Doors;
 use crate::entry::Entry;
@@ -28,6 +28,8 @@ pub struct Door {
     pub doors: Arc<Doors>,
     /// The daemon's control group.
     pub room: Arc<Room>,
+    /// What machines have together.
+    pub shares: Arc<Shares>,
     /// Threads that save and restore machines.
     pub workers: Arc<Workers>,
     /// Who may connect to sockets.
@@ -50,6 +52,7 @@ impl Door {
             name.as_str(),
             settings,
             self.request_queues,
+            Some(self.shares.of(name)),
         )?;
         let vm = vm.within(self.room.clone()).polled(self.poll_max);
         let vm = Arc::new(vm.saved_by(self.workers.clone()));

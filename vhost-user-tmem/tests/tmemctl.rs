@@ -362,3 +362,47 @@ fn pages_are_saved_restored_and_cloned() {
     let said = host.refuses("vm clone web1 web4");
     assert!(said.contains("web4"), "{said}");
 }
+
+#[test]
+fn virtual_machines_of_a_domain_are_given_a_share() {
+    let host = Host::start();
+    assert!(host.says("share list").contains("There is no share"));
+    for name in ["web1", "web2"] {
+        host.says(&format!("vm add {name} --domain team-a"));
+    }
+    host.says("vm add db1 --domain team-b");
+    let uuid = host.says("share add golden --domain team-a --vms web1,web2 --quota 2G");
+    let share: [u8; 16] = uuid::Uuid::parse_str(uuid.trim()).unwrap().into_bytes();
+    let listed = host.says("share list");
+    assert!(
+        listed.contains(uuid.trim()) && listed.contains("web1,web2"),
+        "{listed}"
+    );
+
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&host.socket("web1"), &mem, Ask::default()).unwrap();
+    let mut driver = front_end.driver(1);
+    assert_eq!(driver.create_shared_pool(9, share), Status::OK);
+    driver.put(9, &OBJECT, 0, &[page_of(1)]);
+    let shown = host.json("share list --json");
+    let golden = &shown["shares"][0];
+    assert_eq!(
+        (&golden["pages"], &golden["quota_bytes"]),
+        (&1.into(), &(2_u64 << 30).into())
+    );
+
+    let said = host.refuses("share set golden --vms web1,db1");
+    assert!(
+        said.contains("tmemctl vm set db1 --domain team-a"),
+        "{said}"
+    );
+    let said = host.refuses("share add golden --domain team-a");
+    assert!(said.contains("already"), "{said}");
+    let said = host.refuses("share set golden");
+    assert!(said.contains("nothing is to be changed"), "{said}");
+    host.says("share set golden --vms web2");
+    assert_eq!(driver.get(9, &OBJECT, 0, 1).status(), Status::NO_SHARE);
+    host.says("share remove golden");
+    let said = host.refuses("share remove golden");
+    assert!(said.contains("there is no share"), "{said}");
+}

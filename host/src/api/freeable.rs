@@ -2,10 +2,13 @@
 //! What this host has left to give: what a scheduler asks before it places a virtual
 //! machine here.
 
+use std::sync::Arc;
+
 use tmem_store::ClientStats;
 
 use super::Api;
 use crate::metrics::freeable;
+use crate::registry::Share;
 
 /// Bytes of the store, in the order in which they can be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -28,9 +31,12 @@ impl Freeable {
     pub(super) fn of(api: &Api) -> Self {
         let store = api.store_stats();
         let machines = api.registry.list();
+        let shares = api.registry.shares().map(|shares| shares.list());
+        let shares = shares.unwrap_or_default();
         let clients = machines
             .iter()
-            .map(|it| it.machine().device().client().stats());
+            .map(|it| it.machine().device().client().stats())
+            .chain(shares.iter().map(unpromised));
         let spill = store.spill_size_bytes;
         Self::add_up(store.memory_limit_bytes, store.held_bytes, spill, clients)
     }
@@ -60,6 +66,13 @@ impl Freeable {
         all.promisable_bytes = room.saturating_sub(all.promised_bytes);
         all
     }
+}
+
+/// A share, which is promised nothing: it has what others leave.
+fn unpromised(share: &Arc<Share>) -> ClientStats {
+    let mut stats = share.stats();
+    stats.quota_bytes = 0;
+    stats
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The metrics for Prometheus.
 
+use tmem_store::ClientStats;
+
 use super::Api;
 use super::freeable::Freeable;
 use crate::metrics::Metric;
@@ -26,7 +28,45 @@ pub(super) fn render(api: &Api) -> Page {
             page.add("tmem_vm_", &metric, &[("vm", name)]);
         }
     }
+    if let Ok(shares) = api.registry.shares() {
+        for share in shares.list() {
+            for metric in of_share(&share.stats()) {
+                page.add("tmem_share_", &metric, &[("share", share.name().as_str())]);
+            }
+        }
+    }
     page
+}
+
+fn of_share(stats: &ClientStats) -> [Metric; 6] {
+    [
+        Metric::gauge(
+            "quota_bytes",
+            stats.quota_bytes,
+            "Most bytes held for the share.",
+        ),
+        Metric::gauge("held_bytes", stats.held_bytes, "Bytes held for the share."),
+        Metric::gauge(
+            "ephemeral_pages",
+            stats.ephemeral_pages,
+            "Pages in the share.",
+        ),
+        Metric::counter(
+            "gets",
+            stats.gets,
+            "Pages asked for by gets from the share.",
+        ),
+        Metric::counter(
+            "get_hits",
+            stats.get_hits,
+            "Gets that found the page there.",
+        ),
+        Metric::counter(
+            "evicted_pages",
+            stats.evicted_pages,
+            "Pages of the share evicted to make room.",
+        ),
+    ]
 }
 
 fn of_host(freeable: &Freeable) -> [Metric; 3] {

@@ -13,15 +13,20 @@
 //! | `POST /v1/vms/NAME/detach` | asks its driver to bring its pages back |
 //! | `GET /v1/vms/NAME/image` | its pages, to be kept: see [`crate::image`] |
 //! | `PUT /v1/vms/NAME/image` with that | has it have these pages |
+//! | `GET /v1/shares` | all pools that several virtual machines have |
+//! | `POST /v1/shares` with a name and settings | makes another one |
+//! | `GET`, `PATCH`, `DELETE /v1/shares/NAME` | as those of virtual machines |
 //! | `GET /v1/freeable` | what this host has left to give |
 //! | `GET /v1/tiers` | what is in memory and what in the spill area |
 //! | `GET /v1/stats` | every metric as JSON |
 //! | `GET /v1/openapi.json` | the description of all this |
 //! | `GET /metrics` | every metric as Prometheus text, or as OpenMetrics if that is asked for |
 
+mod body;
 mod freeable;
 mod metrics;
 mod routes;
+mod shares;
 mod stats;
 mod tiers;
 mod vm;

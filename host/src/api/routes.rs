@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::object;
 use super::freeable::Freeable;
 use super::tiers::Tiers;
-use super::{Api, OPENAPI, vm};
+use super::{Api, OPENAPI, shares, vm};
 use crate::http::{self, JSON, Request, Response};
 use crate::image::{self, Workers};
 use crate::registry::{Entry, Refusal, Said};
@@ -141,11 +142,16 @@ pub(super) fn answer(api: &Api, request: &Request) -> Response {
         (["v1", "vms", name, "clone"], "POST") => {
             cloned(api, name, request).and_then(|_| no_image(api, name))
         }
+        (["v1", "shares"], "GET") => Ok(shares::list(api)),
+        (["v1", "shares"], "POST") => shares::add(api, request),
+        (["v1", "shares", name], "GET") => shares::show(api, name),
+        (["v1", "shares", name], "PATCH") => shares::set(api, name, request),
+        (["v1", "shares", name], "DELETE") => shares::remove(api, name),
         (["metrics"] | ["v1", "openapi.json" | "stats" | "freeable" | "tiers"], _) => {
             return Response::not_allowed("GET");
         }
-        (["v1", "vms"], _) => return Response::not_allowed("GET, POST"),
-        (["v1", "vms", _], _) => return Response::not_allowed("GET, PATCH, DELETE"),
+        (["v1", "vms" | "shares"], _) => return Response::not_allowed("GET, POST"),
+        (["v1", "vms" | "shares", _], _) => return Response::not_allowed("GET, PATCH, DELETE"),
         (["v1", "vms", _, "image"], _) => return Response::not_allowed("GET, PUT"),
         (["v1", "vms", _, "flush" | "detach" | "clone"], _) => {
             return Response::not_allowed("POST");
@@ -240,23 +246,4 @@ fn no_image(api: &Api, name: &str) -> Answer {
 
 fn settings(said: Map) -> Result<Said, Refusal> {
     serde_json::from_value(said.into()).map_err(|error| Refusal::Invalid(error.to_string()))
-}
-
-fn object<T: serde::de::DeserializeOwned>(request: &Request, like: &str) -> Result<T, Refusal> {
-    let object = request.object::<Map>().and_then(|mut object| {
-        object.values_mut().for_each(whole);
-        serde_json::from_value(object.into())
-    });
-    object.map_err(|error| Refusal::Invalid(format!("send a body like {like}: {error}")))
-}
-
-/// Makes 3 of 3.0: both are integers in JSON Schema.
-fn whole(value: &mut Value) {
-    if let Some(number) = value
-        .as_f64()
-        .filter(|it| value.is_f64() && it.fract() == 0.0)
-        && let Ok(whole) = format!("{number:.0}").parse::<u64>()
-    {
-        *value = whole.into();
-    }
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Files of settings: one for each virtual machine, named after it.
+//! Files of settings: one for each virtual machine or share, named after it.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
 
 use super::name::Name;
-use super::settings::Said;
 
 /// What a file's name ends with.
 pub(super) const EXTENSION: &str = "toml";
@@ -21,7 +21,7 @@ const MOST: u64 = 64 << 10;
 ///
 /// # Errors
 /// A sentence about the first mistake, with its file.
-pub fn read(dir: &Path) -> Result<Vec<(Name, PathBuf, Said)>> {
+pub fn read<T: DeserializeOwned>(dir: &Path) -> Result<Vec<(Name, PathBuf, T)>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -44,9 +44,9 @@ pub fn read(dir: &Path) -> Result<Vec<(Name, PathBuf, Said)>> {
     Ok(found)
 }
 
-fn one(path: &Path) -> Result<(Name, Said)> {
+fn one<T: DeserializeOwned>(path: &Path) -> Result<(Name, T)> {
     let name = path.file_stem().and_then(|stem| stem.to_str());
-    let name = name.context("the file's name is not the name of a virtual machine")?;
+    let name = name.context("the file's name, without its end, is no name")?;
     let name = name.parse().map_err(anyhow::Error::msg)?;
     let mut text = String::new();
     let file = File::open(path).context("cannot open the file")?;
@@ -73,6 +73,7 @@ fn sentence(error: &toml::de::Error, text: &str) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::Said;
     use super::*;
 
     #[test]
@@ -83,11 +84,11 @@ mod tests {
         write("web1.toml", "");
         write("README", "not read");
         write("web3.toml~", "not read");
-        let found = read(dir.path()).unwrap();
+        let found = read::<Said>(dir.path()).unwrap();
         let names: Vec<_> = found.iter().map(|(name, ..)| name.as_str()).collect();
         assert_eq!(names, ["web1", "web2"]);
         assert_eq!(found[1].2.weight, Some(7));
-        assert!(read(&dir.path().join("none")).unwrap().is_empty());
+        assert!(read::<Said>(&dir.path().join("none")).unwrap().is_empty());
     }
 
     #[test]
@@ -96,7 +97,7 @@ mod tests {
         let refused = |name: &str, text: &[u8]| {
             let path = dir.path().join(name);
             fs::write(&path, text).unwrap();
-            let error = format!("{:#}", read(dir.path()).unwrap_err());
+            let error = format!("{:#}", read::<Said>(dir.path()).unwrap_err());
             fs::remove_file(path).unwrap();
             assert!(error.contains(name) && !error.contains('\n'), "{error}");
             error

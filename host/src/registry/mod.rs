@@ -11,11 +11,13 @@
 mod disk;
 mod entry;
 pub mod files;
+mod folder;
 mod judged;
 mod machine;
 mod name;
 mod refusal;
 mod settings;
+mod shares;
 mod state;
 pub mod values;
 
@@ -31,6 +33,7 @@ pub use machine::{Connection, Door, Fill, Machine, Still};
 pub use name::Name;
 pub use refusal::Refusal;
 pub use settings::{Amount, Defaults, MOST, Said, Settings};
+pub use shares::{Share, ShareSaid, ShareSettings, Shares};
 pub use state::State;
 
 /// Virtual machines by name.
@@ -39,6 +42,7 @@ pub struct Registry {
     door: Box<dyn Door>,
     defaults: Defaults,
     state: Option<State>,
+    shares: Option<Arc<Shares>>,
     machines: RwLock<BTreeMap<Name, Arc<Entry>>>,
     /// Held while something changes.
     changing: Mutex<()>,
@@ -52,9 +56,28 @@ impl Registry {
             door,
             defaults,
             state,
+            shares: None,
             machines: RwLock::default(),
             changing: Mutex::new(()),
         }
+    }
+
+    /// The same registry, whose machines may have these shares. Their door has them, too.
+    pub fn with_shares(self, shares: Arc<Shares>) -> Self {
+        Self {
+            shares: Some(shares),
+            ..self
+        }
+    }
+
+    /// What machines have together.
+    ///
+    /// # Errors
+    /// When that is not possible here.
+    pub fn shares(&self) -> Result<&Arc<Shares>, Refusal> {
+        let why = "the virtual machines of this program have no shares";
+        let shares = self.shares.as_ref();
+        shares.ok_or_else(|| Refusal::Conflict(why.into()))
     }
 
     /// All virtual machines, by name.
@@ -85,7 +108,7 @@ impl Registry {
     pub fn open(&self, name: Name, settings: Settings, origin: Origin) -> Result<()> {
         let _changing = self.change();
         self.ensure_new(&name)?;
-        let opened = self.door.open(&name, &settings);
+        let opened = self.open_door(&name, &settings);
         let machine = opened.with_context(|| format!("cannot serve '{name}'"))?;
         self.insert(name, settings, origin, machine);
         Ok(())
@@ -142,11 +165,12 @@ impl Registry {
             );
             return Err(Refusal::Conflict(reason));
         }
-        let machine = self.door.open(&name, &settings)?;
+        let machine = self.open_door(&name, &settings)?;
         if let Some(state) = &self.state
             && let Err(error) = state.write(&name, &settings)
         {
             machine.end();
+            self.left(&name);
             return Err(error.into());
         }
         log::info!("{name}: added");
@@ -185,6 +209,9 @@ impl Registry {
             state.write(entry.name(), &settings)?;
         }
         apply(&entry, &before, &settings);
+        if let Some(shares) = &self.shares {
+            shares.set_domain(entry.name(), settings.domain.as_ref());
+        }
         entry.set_settings(settings);
         Ok(entry)
     }
@@ -219,9 +246,13 @@ impl Registry {
                 return Err(Refusal::Conflict(reason));
             }
         }
+        if let Some(shares) = &self.shares {
+            shares.forget(entry.name())?;
+        }
         if let Some(state) = &self.state {
             state.remove(entry.name())?;
         }
+        self.left(entry.name());
         self.machines
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -229,6 +260,21 @@ impl Registry {
         entry.remove();
         log::info!("{name}: removed");
         Ok(())
+    }
+
+    /// Has the door open a machine, which may have what its domain has from the first request on.
+    fn open_door(&self, name: &Name, settings: &Settings) -> Result<Arc<dyn Machine>> {
+        if let Some(shares) = &self.shares {
+            shares.set_domain(name, settings.domain.as_ref());
+        }
+        let opened = self.door.open(name, settings);
+        opened.inspect_err(|_| self.left(name))
+    }
+
+    fn left(&self, name: &Name) {
+        if let Some(shares) = &self.shares {
+            shares.left(name);
+        }
     }
 
     fn insert(

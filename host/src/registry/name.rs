@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Names of virtual machines and of domains.
+//! Names of virtual machines, of domains and of shares.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;

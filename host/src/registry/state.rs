@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The directory in which the program keeps what the control API has made.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::files::{self, EXTENSION};
+use super::folder::Folder;
 use super::name::Name;
 use super::settings::{Said, Settings};
 
 /// A directory that only this program writes to.
 #[derive(Debug)]
 pub struct State {
-    /// Where the files are.
-    dir: PathBuf,
+    machines: Folder,
+    shares: Folder,
     /// Held until the end.
     _lock: File,
 }
@@ -30,12 +29,11 @@ impl State {
     /// When another program has it, or it cannot be used.
     pub fn open(dir: &Path) -> Result<Self> {
         let at = dir.display();
-        let machines = dir.join("vms");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&machines)
-            .with_context(|| format!("cannot make the state directory '{at}'"))?;
+        let folder = |name| {
+            let made = Folder::make(dir.join(name));
+            made.with_context(|| format!("cannot make the state directory '{at}'"))
+        };
+        let machines = folder("vms")?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let lock = options
@@ -52,64 +50,40 @@ impl State {
             }
         }
         Ok(Self {
-            dir: machines,
+            machines,
+            shares: folder("shares")?,
             _lock: lock,
         })
     }
 
-    /// What was kept.
+    /// The machines that were kept.
     ///
     /// # Errors
     /// When something there is damaged.
     pub fn read(&self) -> Result<Vec<(Name, PathBuf, Said)>> {
-        files::read(&self.dir)
+        self.machines.read()
     }
 
-    /// Keeps the settings of `name`. After a crash at any time the file has either all of
+    /// Keeps the settings of the machine `name`. After a crash at any time the file has either all of
     /// them or what it had before.
     ///
     /// # Errors
     /// When they are not on the disk.
     pub fn write(&self, name: &Name, settings: &Settings) -> Result<()> {
-        let text = toml::to_string(&Said::from(settings)).context("cannot write settings")?;
-        let path = self.path(name);
-        // No name of a machine begins with a dot.
-        let fresh = self.dir.join(format!(".{name}.new"));
-        let written = self.replace(&path, &fresh, &text);
-        written.with_context(|| format!("cannot keep the settings in '{}'", path.display()))
+        self.machines.write(name, &Said::from(settings))
     }
 
-    fn replace(&self, path: &Path, fresh: &Path, text: &str) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(fresh, path)?;
-        self.sync()
-    }
-
-    /// Forgets `name`.
+    /// Forgets the machine `name`.
     ///
     /// # Errors
     /// When it may still be there after a crash.
     pub fn remove(&self, name: &Name) -> Result<()> {
-        let path = self.path(name);
-        let removed = match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        };
-        removed
-            .and_then(|()| self.sync())
-            .with_context(|| format!("cannot remove '{}'", path.display()))
+        self.machines.remove(name)
     }
 
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
-    }
-
-    fn path(&self, name: &Name) -> PathBuf {
-        self.dir.join(format!("{name}.{EXTENSION}"))
+    /// Where shares are kept.
+    pub(super) fn shares(&self) -> &Folder {
+        &self.shares
     }
 }
 
@@ -117,6 +91,7 @@ impl State {
 mod tests {
     use super::super::settings::tests::defaults;
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_is_kept_is_found_by_the_next_program_and_by_one_at_a_time() {
@@ -128,7 +103,7 @@ mod tests {
         settings.weight = 300;
         state.write(&name, &settings).unwrap();
         // What a crash in the middle of a write leaves.
-        fs::write(state.dir.join(".web1.new"), "quo").unwrap();
+        fs::write(state.machines.path().join(".web1.new"), "quo").unwrap();
 
         let other = State::open(&dir.path().join("a/b")).unwrap_err();
         assert!(other.to_string().contains("--state"), "{other}");
@@ -149,7 +124,7 @@ mod tests {
         let state = State::open(dir.path()).unwrap();
         let name: Name = "web1".parse().unwrap();
         let settings = Said::default().over(&defaults()).unwrap();
-        fs::remove_dir_all(&state.dir).unwrap();
+        fs::remove_dir_all(state.machines.path()).unwrap();
         let error = state.write(&name, &settings).unwrap_err();
         assert!(error.to_string().contains("web1.toml"), "{error}");
     }

@@ -9,14 +9,15 @@ use std::time::Duration;
 use tmem_store::{ClientConfig, Store, StoreConfig};
 use virtio_tmem::device::MAX_POOLS;
 
-use crate::device::Ids;
+use crate::device::{Has, Ids};
 use crate::personality::VmDevice;
-use crate::registry::{Connection, Door, Machine, Name, Settings};
+use crate::registry::{Connection, Door, Machine, Name, Settings, Shares};
 
 /// Opens machines that nobody connects to.
 #[derive(Clone, Debug)]
 pub(crate) struct FakeDoor {
     pub(crate) store: Store,
+    pub(crate) shares: Option<Arc<Shares>>,
     served: Arc<Mutex<Vec<String>>>,
     refuses: Arc<AtomicBool>,
 }
@@ -25,6 +26,7 @@ impl Default for FakeDoor {
     fn default() -> Self {
         Self {
             store: Store::new(StoreConfig::with_limit(64 << 20)).unwrap(),
+            shares: None,
             served: Arc::default(),
             refuses: Arc::default(),
         }
@@ -55,7 +57,11 @@ impl Door for FakeDoor {
             identity: [6; 16],
             instance: [7; 16],
         };
-        let device = crate::device::make(name.as_str(), settings, client, ids, 2, None)?;
+        let has = Has {
+            shares: self.shares.as_ref().map(|shares| shares.of(name)),
+            ..Has::default()
+        };
+        let device = crate::device::make(name.as_str(), settings, client, ids, 2, has)?;
         self.served.lock().unwrap().push(name.to_string());
         Ok(Arc::new(FakeMachine {
             name: name.to_string(),

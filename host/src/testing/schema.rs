@@ -38,6 +38,11 @@ pub(super) fn check(document: &Value, schema: &Value, value: &Value) -> Result<(
                 let is_name = is.parse::<crate::registry::Name>().is_ok();
                 is_name || (is.is_empty() && rule.as_str().unwrap().ends_with("?$"))
             }),
+            "format" => {
+                assert_eq!(rule, "uuid");
+                let is_uuid = |is| uuid::Uuid::try_parse(is).is_ok();
+                value.as_str().is_none_or(is_uuid)
+            }
             "minProperties" => value.as_object().is_none_or(|is| !is.is_empty()),
             "required" => {
                 let mut names = rule.as_array().unwrap().iter();

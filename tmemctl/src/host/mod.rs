@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The host's side: virtual machines and their memory, by the daemon's control API.
+//! The host's side: virtual machines, their memory and what they share, by the daemon's control API.
 
 mod api;
 mod http;
 mod image;
+mod path;
+mod share;
 mod show;
 mod table;
 mod tiers;
@@ -18,6 +20,7 @@ use serde_json::Value;
 use crate::cli::{Control, Freeable, Tiers};
 use api::Api;
 
+pub(crate) use share::run as share;
 pub(crate) use top::run as top;
 pub(crate) use vm::run as vm;
 

@@ -99,15 +99,9 @@ fn change(api: &Api, name: &str, body: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The path of a machine. A name has nothing in it that means something there; what is not a
-/// name is refused by the daemon, and must not become another path.
+/// The path of a machine.
 fn path(name: &str, action: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let name: String = name
-        .chars()
-        .map(|c| if plain(c) { c } else { '~' })
-        .collect();
-    format!("/v1/vms/{name}{action}")
+    super::path::path("vms", name, action)
 }
 
 fn settings(said: &Settings) -> Map<String, Value> {

@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tmem_host::device::{self, Ids};
+use tmem_host::device::{self, Has, Ids};
 use tmem_host::image::Workers;
 use tmem_host::personality::VmDevice;
 use tmem_host::registry::Settings;
 use tmem_store::{Client, ClientConfig};
-use virtio_tmem::device::PoolLog;
+use virtio_tmem::device::{PoolLog, Shares};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::room::Room;
@@ -70,7 +70,7 @@ enum FrontEnd {
 
 impl Vm {
     /// Makes the device of one virtual machine: with the pools that it had, or a new
-    /// instance id.
+    /// instance id. `shares` are those that it may have.
     ///
     /// # Errors
     /// When the store has no room or the system no random numbers.
@@ -79,6 +79,7 @@ impl Vm {
         name: &str,
         settings: &Settings,
         request_queues: u32,
+        shares: Option<Arc<dyn Shares>>,
     ) -> Result<Self> {
         let personality = settings.personality();
         let config = ClientConfig::new(name, settings.quota.bytes(None))
@@ -102,7 +103,7 @@ impl Vm {
                 instance: taken.instance,
             },
             request_queues,
-            log,
+            Has { log, shares },
         )
         .with_context(|| format!("cannot serve '{name}'"))?;
         takeover.hold(name, device.clone());

@@ -18,7 +18,7 @@ const NO_POOL: u8 = 0x42;
 const MISS: u8 = 16;
 
 /// The status of an answer, and what it says.
-fn ask(places: &Places, method: &str, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn ask(places: &Places, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let answer = places.answer(method, path, &body.to_string());
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
     let (_, said) = answer.split_once("\r\n\r\n").unwrap();
@@ -26,7 +26,7 @@ fn ask(places: &Places, method: &str, path: &str, body: &Value) -> (u16, Value) 
 }
 
 /// Another machine of the host, and where it connects.
-fn add(places: &Places, name: &str, quota: &str) -> PathBuf {
+pub(crate) fn add(places: &Places, name: &str, quota: &str) -> PathBuf {
     let body = json!({ "name": name, "quota": quota });
     let (status, said) = ask(places, "POST", "/v1/vms", &body);
     assert_eq!(status, 201, "{said}");

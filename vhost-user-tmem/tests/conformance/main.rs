@@ -22,6 +22,7 @@ mod restart;
 mod restored;
 mod rings;
 mod saved;
+mod shares;
 mod signals;
 mod slots;
 mod state;

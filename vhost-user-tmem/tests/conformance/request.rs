@@ -71,9 +71,13 @@ pub(crate) fn create_pool(front_end: &mut FrontEnd, pool: u32) -> u8 {
 
 /// Makes a pool of a kind.
 pub(crate) fn create_pool_of(front_end: &mut FrontEnd, pool: u32, kind: u32) -> u8 {
-    let mut spec = kind.to_le_bytes().to_vec();
-    spec.resize(32, 0);
-    front_end.write(DATA, &spec);
+    create_pool_with(front_end, pool, &kind.to_le_bytes())
+}
+
+/// Makes a pool by the first bytes of a specification; the others are zeros.
+pub(crate) fn create_pool_with(front_end: &mut FrontEnd, pool: u32, spec: &[u8]) -> u8 {
+    front_end.write(DATA, &[0; 32]);
+    front_end.write(DATA, spec);
     let rest = [(DATA, 32, false), (ANSWER, 16, true)];
     run(front_end, &header(CREATE_POOL, pool, 0, 0), &rest)
 }

@@ -60,7 +60,7 @@ impl Host {
             grace: Duration::from_secs(3600),
         };
         let settings = said.over(&defaults).unwrap();
-        Arc::new(Vm::new(self.takeover.clone(), "vm", &settings, request_queues).unwrap())
+        Arc::new(Vm::new(self.takeover.clone(), "vm", &settings, request_queues, None).unwrap())
     }
 
     /// Starts a daemon that serves `pools`.

@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::frames::{Frames, Unreleased};
 use super::latency::{Served, Work};
 use super::parse::{Entries, Request, Run};
-use tmem_wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, Status};
+use tmem_wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, ShareId, Status};
 use virtio_serve::{GoOn, Sink, Source};
 
 /// Bytes of an answer header, as a used length.
@@ -172,7 +172,10 @@ impl Executor {
         go_on: GoOn<'_>,
     ) -> Result<Done, Undone> {
         match request {
-            Request::CreatePool { pool, kind } => Ok(create_pool(device, pool, kind)?),
+            Request::CreatePool { pool, kind, share } => Ok(match share {
+                Some(share) => open_share(device, pool, share)?,
+                None => create_pool(device, pool, kind)?,
+            }),
             Request::DestroyPool { pool } => destroy_pool(device, pool, go_on),
             Request::Put(run) => Ok(self.put(device, &run, source, sink)?),
             Request::Get { run, remove } => Ok(self.get(device, &run, remove, sink)?),
@@ -298,9 +301,12 @@ impl Executor {
             std::mem::replace(sink, status_sink)
         };
         room(&data, u64::from(run.count) * PAGE_SIZE as u64)?;
-        let pool = pool(device, run.pool)?;
-        if remove && pool.kind() == tmem_store::PoolKind::Persistent {
-            return Err(Fault::RemovePersistent);
+        let (pool, owner) = pool_of(device, run.pool)?;
+        match (owner, pool.kind()) {
+            _ if !remove => {}
+            (Owner::Share, _) => return Err(Fault::RemoveShared),
+            (_, tmem_store::PoolKind::Persistent) => return Err(Fault::RemovePersistent),
+            _ => {}
         }
         let mut tally = Tally::default();
         let statuses = &mut self.statuses;
@@ -434,11 +440,50 @@ impl Tally {
     }
 }
 
+/// Whose a pool is.
+#[derive(Clone, Copy)]
+enum Owner {
+    /// The VM.
+    Vm,
+    /// A share, which other VMs have, too.
+    Share,
+}
+
+fn pool_of(device: &Device, id: u32) -> Result<(Pool, Owner), Fault> {
+    if let Some(pool) = device.client.pool(id) {
+        return Ok((pool, Owner::Vm));
+    }
+    let share = device.shared.pool(id).ok_or(Fault::UnknownPool)?;
+    Ok((share?, Owner::Share))
+}
+
 fn pool(device: &Device, id: u32) -> Result<Pool, Fault> {
-    device.client.pool(id).ok_or(Fault::UnknownPool)
+    Ok(pool_of(device, id)?.0)
+}
+
+/// Has a pool id stand for a share.
+fn open_share(device: &Device, id: u32, share: ShareId) -> Result<Done, Fault> {
+    let mut ids = device.shared.change();
+    if id >= device.config().max_pools {
+        return Err(Fault::PoolRange);
+    }
+    if device.client.pool(id).is_some() {
+        return Err(Fault::PoolConflict);
+    }
+    let status = match ids.add(id, share)? {
+        true => Status::OK,
+        false => Status::EXISTS,
+    };
+    Ok(Done {
+        status,
+        ..Done::ok(0)
+    })
 }
 
 fn destroy_pool(device: &Device, id: u32, go_on: GoOn<'_>) -> Result<Done, Undone> {
+    if device.shared.change().remove(id) {
+        return Ok(Done::ok(0));
+    }
     let drained = pool(device, id)?.drain_while(go_on);
     let drained = drained.ok_or(Undone::Stopped)?;
     // Another queue may have destroyed it meanwhile.
@@ -477,6 +522,10 @@ fn create_pool(device: &Device, id: u32, kind: PoolKind) -> Result<Done, Fault> 
         PoolKind::Persistent => tmem_store::PoolKind::Persistent,
         PoolKind::Ephemeral => tmem_store::PoolKind::Ephemeral,
     });
+    let ids = device.shared.change();
+    if ids.has(id) {
+        return Err(Fault::PoolConflict);
+    }
     let (created, is_noted) = device.change_pools(|client| client.create_pool(id, config));
     let status = match created {
         Ok(Created::New) if !is_noted => {
@@ -490,6 +539,7 @@ fn create_pool(device: &Device, id: u32, kind: PoolKind) -> Result<Done, Fault> 
         // Not the driver's fault: a refusal, but nobody's mistake.
         Err(_) => Status::NO_MEMORY,
     };
+    drop(ids);
     Ok(Done {
         status,
         ..Done::ok(0)

@@ -89,9 +89,13 @@ faults! {
     RangeForeign = "range_foreign", None;
     /// A GET that removes, from a persistent pool.
     RemovePersistent = "remove_persistent", Some(Status::INVALID);
+    /// A GET that removes, from a share.
+    RemoveShared = "remove_shared", Some(Status::INVALID);
+    /// A share that does not exist, or is not for this VM, or not any more.
+    NoShare = "no_share", Some(Status::NO_SHARE);
     /// No pool with this id.
     UnknownPool = "unknown_pool", Some(Status::NO_POOL);
-    /// CREATE_POOL: the pool exists and is of the other kind.
+    /// CREATE_POOL: the pool exists and is of the other kind, or of another share or none.
     PoolConflict = "pool_conflict", Some(Status::POOL_CONFLICT);
     /// CREATE_POOL: the id is not below `max_pools`.
     PoolRange = "pool_range", Some(Status::TOO_MANY_POOLS);

@@ -25,7 +25,7 @@ pub(super) const fn op_name(op: Op) -> &'static str {
 }
 
 /// The statuses that can be counted, with their stable names.
-const STATUSES: [(Status, &str); 14] = [
+const STATUSES: [(Status, &str); 15] = [
     (Status::OK, "ok"),
     (Status::EXISTS, "exists"),
     (Status::MISS, "miss"),
@@ -40,6 +40,7 @@ const STATUSES: [(Status, &str); 14] = [
     (Status::POOL_CONFLICT, "pool_conflict"),
     (Status::TOO_MANY_POOLS, "too_many_pools"),
     (Status::TOO_LONG, "too_long"),
+    (Status::NO_SHARE, "no_share"),
 ];
 
 /// A counter per status code.

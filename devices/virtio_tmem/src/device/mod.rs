@@ -2,8 +2,8 @@
 //! The device side: a request's way from a virtqueue to the store and back.
 //!
 //! `queue` has chains taken from a virtqueue as byte streams ([`Source`], [`Sink`]), [`parse`] makes a typed request of the readable bytes, [`execute`]
-//! runs it against the store and writes the answer, [`frames`] gives guest
-//! memory back to the host. [`config`] is the
+//! runs it against the store and writes the answer, [`shares`] knows the pools that
+//! other VMs have as well, [`frames`] gives guest memory back to the host. [`config`] is the
 //! configuration space, [`events`] what the driver is told of, [`metrics`] what is
 //! counted, [`latency`] how long requests take, [`fault`] what a driver can do wrong.
 
@@ -22,6 +22,7 @@ mod metrics;
 mod parse;
 #[cfg(feature = "virtqueue")]
 mod queue;
+mod shares;
 
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
 pub use credit::{Account, Quota};
@@ -36,16 +37,18 @@ pub use metrics::Metrics;
 pub use parse::{Request, Run};
 #[cfg(feature = "virtqueue")]
 pub use queue::RequestQueue;
+pub use shares::Shares;
 pub use virtio_serve::{GoOn, Latency, Recorded, Report, Sample, Sink, Source, Unmapped};
 #[cfg(feature = "virtqueue")]
 pub use virtio_serve::{Lost, Step, Watch, wants_notification};
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tmem_store::Client;
 
-use tmem_wire::{Config, EventKind, Hints, Limits};
+use shares::Shared;
+use tmem_wire::{Capabilities, Config, EventKind, Hints, Limits};
 
 /// One VM's device. Shared by all its queues.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ pub struct Device {
     watched_hints: AtomicU8,
     /// Told of the pools that there are, while they do not change.
     pool_log: Mutex<Option<PoolLog>>,
+    shared: Shared,
 }
 
 /// Notes which pools there are, after each change and before it is answered; whether it
@@ -94,6 +98,18 @@ impl Device {
             memory_lost: Lost::default(),
             watched_hints: AtomicU8::new(0),
             pool_log: Mutex::new(None),
+            shared: Shared::default(),
+        }
+    }
+
+    /// The same device, whose driver may have these shares.
+    pub fn with_shares(self, shares: Arc<dyn Shares>) -> Self {
+        let mut config = self.config();
+        config.capabilities = config.capabilities.union(Capabilities::SHARED_POOLS);
+        Self {
+            config: Mutex::new(config),
+            shared: Shared::new(shares),
+            ..self
         }
     }
 
@@ -143,6 +159,7 @@ impl Device {
             .filter_map(|id| self.client.destroy_pool(id))
             .sum();
         self.metrics.destroyed(removed);
+        self.shared.change().clear();
         self.config
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -10,7 +10,8 @@ use std::marker::PhantomData;
 use super::config::{MAX_EXTENTS, MAX_RANGES, MAX_RUN};
 use super::fault::Fault;
 use tmem_wire::{
-    Extent, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolKind, PoolSpec, RequestFlags, RequestHeader,
+    Extent, MemoryRange, ObjectId, Op, PAGE_SIZE, PoolFlags, PoolKind, PoolSpec, RequestFlags,
+    RequestHeader, ShareId,
 };
 use virtio_serve::Source;
 
@@ -36,6 +37,8 @@ pub enum Request {
         pool: u32,
         /// What it promises.
         kind: PoolKind,
+        /// The share whose pool it is; `None`: the VM's own.
+        share: Option<ShareId>,
     },
     /// Remove a pool with its pages.
     DestroyPool {
@@ -101,10 +104,10 @@ impl Request {
         }
         let (pool, object, count) = (header.pool, header.object, header.count);
         match op {
-            Op::CreatePool => Ok(Self::CreatePool {
-                pool,
-                kind: pool_kind(from)?,
-            }),
+            Op::CreatePool => {
+                let (kind, share) = pool_spec(from)?;
+                Ok(Self::CreatePool { pool, kind, share })
+            }
             Op::DestroyPool => Ok(Self::DestroyPool { pool }),
             Op::Put => {
                 let run = run(&header, Some(MAX_RUN))?;
@@ -228,15 +231,17 @@ impl<'a, T: Entry> Entries<'a, T> {
     }
 }
 
-fn pool_kind(from: &mut impl Source) -> Result<PoolKind, Fault> {
+fn pool_spec(from: &mut impl Source) -> Result<(PoolKind, Option<ShareId>), Fault> {
     need(from, PoolSpec::SIZE as u64)?;
     let mut bytes = [0; PoolSpec::SIZE];
     from.read(&mut bytes).map_err(|_| Fault::RequestUnmapped)?;
     let spec = PoolSpec::decode(&bytes);
-    if spec.flags != 0 {
-        return Err(Fault::UnknownPoolSpec);
+    let kind = PoolKind::from_wire(spec.kind).ok_or(Fault::UnknownPoolSpec)?;
+    match (spec.flags, kind) {
+        (flags, _) if flags == PoolFlags::default() => Ok((kind, None)),
+        (PoolFlags::SHARED, PoolKind::Ephemeral) => Ok((kind, Some(spec.share))),
+        _ => Err(Fault::UnknownPoolSpec),
     }
-    PoolKind::from_wire(spec.kind).ok_or(Fault::UnknownPoolSpec)
 }
 
 fn run(header: &RequestHeader, most: Option<u32>) -> Result<Run, Fault> {

@@ -151,7 +151,8 @@ impl<'m, M: GuestMemory, T: Transport> Driver<'m, M, T> {
         self.create_pool_as(pool, &PoolSpec::shared(share))
     }
 
-    fn create_pool_as(&mut self, pool: u32, spec: &PoolSpec) -> Status {
+    /// CREATE_POOL with this specification.
+    pub fn create_pool_as(&mut self, pool: u32, spec: &PoolSpec) -> Status {
         let bytes = request(
             &header(Op::CreatePool, pool, &[0; 24], 0, 0),
             &[&spec.encode()],

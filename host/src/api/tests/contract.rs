@@ -63,6 +63,50 @@ const REQUESTS: &[(&str, &str, &str, u16)] = &[
     ("PATCH", "/v1/vms/web1", "{}", 400),
     ("PATCH", "/v1/vms/web1", r#"{"max_pools": 3}"#, 400),
     ("PATCH", "/v1/vms/nobody", r#"{"weight": 300}"#, 404),
+    ("GET", "/v1/shares", "", 200),
+    (
+        "POST",
+        "/v1/shares",
+        r#"{"name": "golden", "domain": "team-a", "vms": ["web2"], "quota": "16M", "uuid": "6b1fbd2c-6ff4-4f0b-8f7a-3c1f0f6a2b11"}"#,
+        201,
+    ),
+    (
+        "POST",
+        "/v1/shares",
+        r#"{"name": "golden", "domain": "team-a"}"#,
+        409,
+    ),
+    (
+        "POST",
+        "/v1/shares",
+        r#"{"name": "copper", "domain": "team-a", "uuid": "6b1fbd2c-6ff4-4f0b-8f7a-3c1f0f6a2b11"}"#,
+        409,
+    ),
+    (
+        "POST",
+        "/v1/shares",
+        r#"{"name": "copper", "domain": "team-a", "vms": ["web1"]}"#,
+        409,
+    ),
+    ("POST", "/v1/shares", r#"{"name": "copper"}"#, 400),
+    (
+        "POST",
+        "/v1/shares",
+        r#"{"name": "../copper", "domain": "team-a"}"#,
+        400,
+    ),
+    ("GET", "/v1/shares/golden", "", 200),
+    ("GET", "/v1/shares/copper", "", 404),
+    ("PATCH", "/v1/shares/golden", r#"{"quota": "2M"}"#, 200),
+    ("PATCH", "/v1/shares/golden", r#"{"vms": []}"#, 200),
+    ("PATCH", "/v1/shares/golden", r#"{"vms": ["fixed"]}"#, 409),
+    ("PATCH", "/v1/shares/golden", r#"{"domain": "team-b"}"#, 400),
+    ("PATCH", "/v1/shares/golden", "{}", 400),
+    ("PATCH", "/v1/shares/copper", r#"{"quota": "2M"}"#, 404),
+    ("GET", "/v1/shares", "", 200),
+    ("GET", "/metrics", "", 200),
+    ("DELETE", "/v1/shares/golden", "", 204),
+    ("DELETE", "/v1/shares/golden", "", 404),
     ("DELETE", "/v1/vms/web2", "", 204),
     ("DELETE", "/v1/vms/web2", "", 404),
     ("DELETE", "/v1/vms/fixed", "", 409),
@@ -103,6 +147,15 @@ fn every_answer_that_is_described_is_given() {
     // What the state directory refuses is tested with the registry, which has one.
     let failing = |method: &str| ("/v1/vms/{name}".into(), method.into(), "500".into());
     given.extend([failing("PATCH"), failing("DELETE")]);
+    let failing = |(path, method): (&str, &str)| (path.into(), method.into(), "500".into());
+    given.extend(
+        [
+            ("/v1/shares", "POST"),
+            ("/v1/shares/{name}", "PATCH"),
+            ("/v1/shares/{name}", "DELETE"),
+        ]
+        .map(failing),
+    );
     // Images are streams: the conformance tests of the daemon have them.
     let image = |(method, status): (&str, &str)| {
         ("/v1/vms/{name}/image".into(), method.into(), status.into())

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Api, OPENAPI};
 use crate::http::{Request, Response};
-use crate::registry::{Origin, Registry, Said};
+use crate::registry::{Origin, Registry, Said, Shares};
 use crate::testing::{Document, FakeDoor};
 
 /// An API, and what keeps its answers to the description.
@@ -23,13 +23,16 @@ struct Held {
 impl Held {
     /// With a machine `web1` of the API, and `fixed` of the command line.
     fn new() -> Self {
-        let door = FakeDoor::default();
+        let mut door = FakeDoor::default();
+        let shares = Arc::new(Shares::new(door.store.clone(), None));
+        door.shares = Some(shares.clone());
         let defaults = crate::registry::Defaults {
             quota: virtio_tmem::device::Quota::Fixed(1 << 20),
             swap_size: None,
             grace: std::time::Duration::from_secs(60),
         };
         let registry = Registry::new(Box::new(door.clone()), defaults.clone(), None);
+        let registry = registry.with_shares(shares);
         let settings = Said::default().over(&defaults).unwrap();
         let fixed = "fixed".parse().unwrap();
         registry.open(fixed, settings, Origin::CommandLine).unwrap();

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tmem_cli::size;
 use tmem_host::api::Api;
-use tmem_host::device::{self, Ids};
+use tmem_host::device::{self, Has, Ids};
 use tmem_host::personality::VmDevice;
 use tmem_store::{ClientConfig, Compressor, Store, StoreConfig};
 use virtio_tmem::device::MAX_POOLS;
@@ -62,7 +62,7 @@ impl TmemInProcess {
             instance,
         };
         let queues = options.queues.into();
-        let device = device::make(name, &settings, client, ids, queues, None)?;
+        let device = device::make(name, &settings, client, ids, queues, Has::default())?;
         let registry =
             registered::registry(options, settings, device.clone(), memory.clone(), limit)?;
         let registry = Arc::new(registry);

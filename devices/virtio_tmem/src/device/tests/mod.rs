@@ -16,6 +16,7 @@ mod notification;
 mod races;
 mod relinquish;
 mod requests;
+mod shares;
 mod splits;
 mod stopped;
 

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The bodies of requests.
+
+use serde_json::{Map, Value};
+
+use crate::http::Request;
+use crate::registry::Refusal;
+
+/// What the body says, which is to be an object like `like`.
+///
+/// # Errors
+/// A sentence, if it is not.
+pub(super) fn object<T: serde::de::DeserializeOwned>(
+    request: &Request,
+    like: &str,
+) -> Result<T, Refusal> {
+    let object = request
+        .object::<Map<String, Value>>()
+        .and_then(|mut object| {
+            object.values_mut().for_each(whole);
+            serde_json::from_value(object.into())
+        });
+    object.map_err(|error| Refusal::Invalid(format!("send a body like {like}: {error}")))
+}
+
+/// Makes 3 of 3.0: both are integers in JSON Schema.
+fn whole(value: &mut Value) {
+    if let Some(number) = value
+        .as_f64()
+        .filter(|it| value.is_f64() && it.fract() == 0.0)
+        && let Ok(whole) = format!("{number:.0}").parse::<u64>()
+    {
+        *value = whole.into();
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Shares: what is answered to requests for them, and how they are shown.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Api;
+use super::body::object;
+use crate::http::{Request, Response};
+use crate::registry::{Refusal, Share, ShareSaid, Shares};
+
+/// A new share.
+#[derive(Debug, Deserialize)]
+struct New {
+    name: String,
+    /// `deny_unknown_fields` is that of the settings.
+    #[serde(flatten)]
+    said: Map<String, Value>,
+}
+
+type Answer = Result<Response, Refusal>;
+
+pub(super) fn list(api: &Api) -> Response {
+    let shares = api.registry.shares();
+    // A program without any has none.
+    let shown: Vec<_> = shares
+        .map(|shares| shares.list().iter().map(|it| of(shares, it)).collect())
+        .unwrap_or_default();
+    Response::json(&json!({ "shares": shown }))
+}
+
+pub(super) fn show(api: &Api, name: &str) -> Answer {
+    let shares = api.registry.shares()?;
+    Ok(Response::json(&of(shares, &*shares.get(name)?)))
+}
+
+pub(super) fn add(api: &Api, request: &Request) -> Answer {
+    let shares = api.registry.shares()?;
+    let like = r#"{"name": "golden", "domain": "team-a", "vms": ["web1", "web2"]}"#;
+    let new: New = object(request, like)?;
+    let share = shares.add(&new.name, &said(new.said)?)?;
+    let place = format!("/v1/shares/{}", new.name);
+    Ok(Response::json(&of(shares, &share)).created(place))
+}
+
+pub(super) fn set(api: &Api, name: &str, request: &Request) -> Answer {
+    let shares = api.registry.shares()?;
+    shares.get(name)?;
+    let like = r#"{"vms": ["web1", "web2"]}"#;
+    let said = said(object(request, like)?)?;
+    if said == ShareSaid::default() {
+        let reason = format!("nothing is to be changed: send a body like {like}");
+        return Err(Refusal::Invalid(reason));
+    }
+    Ok(Response::json(&of(shares, &*shares.set(name, &said)?)))
+}
+
+pub(super) fn remove(api: &Api, name: &str) -> Answer {
+    api.registry.shares()?.remove(name)?;
+    Ok(Response::no_content())
+}
+
+fn said(said: Map<String, Value>) -> Result<ShareSaid, Refusal> {
+    serde_json::from_value(said.into()).map_err(|error| Refusal::Invalid(error.to_string()))
+}
+
+fn of(shares: &Shares, share: &Share) -> Value {
+    let settings = share.settings();
+    let stats = share.stats();
+    let vms: Vec<_> = settings.vms.iter().map(|name| name.as_str()).collect();
+    json!({
+        "name": share.name().as_str(),
+        "uuid": settings.uuid,
+        "domain": settings.domain.as_str(),
+        "vms": vms,
+        "kept": shares.are_kept(),
+        "quota_bytes": stats.quota_bytes,
+        "held_bytes": stats.held_bytes,
+        "pages": stats.ephemeral_pages,
+        "gets": stats.gets,
+        "get_hits": stats.get_hits,
+        "evicted_pages": stats.evicted_pages,
+    })
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use tmem_store::{Client, ClientConfig, ClientStats, Pool, PoolConfig, PoolKind, Store};
+
+use super::super::name::Name;
+use super::settings::ShareSettings;
+
+/// The one pool of a share.
+const POOL: u32 = 0;
+
+/// An ephemeral pool that several virtual machines have. What it holds is nobody's but its own.
+#[derive(Debug)]
+pub struct Share {
+    name: Name,
+    client: Client,
+    settings: Mutex<ShareSettings>,
+}
+
+impl Share {
+    pub(super) fn new(store: &Store, name: Name, settings: ShareSettings) -> Result<Self> {
+        let config = ClientConfig::new(name.as_str(), settings.quota).with_max_pools(POOL + 1);
+        let client = store.add_client(config);
+        let client = client.with_context(|| format!("cannot make the share '{name}'"))?;
+        client
+            .create_pool(POOL, PoolConfig::new(PoolKind::Ephemeral))
+            .with_context(|| format!("cannot make the pool of the share '{name}'"))?;
+        Ok(Self {
+            name,
+            client,
+            settings: Mutex::new(settings),
+        })
+    }
+
+    /// Its name, which operators use.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Who may have it, and what it may hold.
+    pub fn settings(&self) -> ShareSettings {
+        self.lock().clone()
+    }
+
+    /// What it holds and what was done with it.
+    pub fn stats(&self) -> ClientStats {
+        self.client.stats()
+    }
+
+    pub(super) fn set(&self, settings: ShareSettings) {
+        if settings.quota != self.lock().quota {
+            self.client.set_quota(settings.quota);
+        }
+        *self.lock() = settings;
+    }
+
+    /// Its pool, if the machine `vm` of the trust domain `domain` may have it.
+    pub(super) fn pool(&self, vm: &Name, domain: &Name) -> Option<Pool> {
+        let is_allowed = {
+            let settings = self.lock();
+            settings.domain == *domain && settings.vms.contains(vm)
+        };
+        is_allowed.then(|| self.client.pool(POOL)).flatten()
+    }
+
+    /// Destroys it; who still refers to it finds nothing.
+    pub(super) fn end(&self) {
+        self.client.leave();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ShareSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
