@@ -192,14 +192,31 @@ impl Daemon {
     /// # Errors
     /// It does not answer, or refuses.
     pub fn set_quota(&self, name: &str, bytes: u64) -> Result<()> {
+        let body = serde_json::json!({ "quota": bytes });
+        self.ask("PATCH", &format!("/v1/vms/{name}"), &body)
+            .map(|_| ())
+    }
+
+    /// Asks its control socket for something, with a body unless that is null. Gives what is answered;
+    /// null for nothing.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let socket = self.place.dir.join("control.sock");
-        let body = serde_json::json!({ "quota": bytes }).to_string();
-        let path = format!("/v1/vms/{name}");
-        let response = self.place.host.http(&socket, "PATCH", &path, &body)?;
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        let response = self.place.host.http(&socket, method, path, &body)?;
         if !(200..300).contains(&response.status) {
-            bail!("PATCH {path}: {response:?}");
+            bail!("{method} {path}: {response:?}");
         }
-        Ok(())
+        if response.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&response.body)
+            .with_context(|| format!("{method} {path}: the answer is no JSON"))
     }
 
     /// Halts it (SIGSTOP): it keeps its connections and answers nothing.

@@ -20,6 +20,7 @@ mod places;
 mod power_cut;
 mod scribble;
 mod session;
+mod shared;
 mod soak;
 mod split;
 mod stacked;
