@@ -53,6 +53,7 @@ pub(crate) mod purpose;
 pub(crate) mod route;
 pub(crate) mod shared;
 pub(crate) mod victims;
+pub(crate) mod wanted;
 pub(crate) mod writeback;
 
 use super::{

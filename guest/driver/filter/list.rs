@@ -4,8 +4,8 @@
 
 use super::{
     batch::Batch,
-    shared::Shared,
     victims::Victims,
+    wanted::Wanted,
     Filter, //
 };
 use crate::{
@@ -103,15 +103,6 @@ pub(crate) struct Filters {
     list: Mutex<List>,
     #[pin]
     watch: DelayedWork<Filters, WATCH>,
-}
-
-/// What is to be attached.
-pub(super) struct Wanted {
-    /// Major and minor number.
-    pub(super) number: (u32, u32),
-    pub(super) kind: Kind,
-    /// For [`Kind::Shared`].
-    pub(super) shared: Option<Shared>,
 }
 
 const WATCH: u64 = 1;

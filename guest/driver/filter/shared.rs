@@ -18,49 +18,25 @@
 //! device that they are attached to.
 
 use super::{
-    list::{
-        Filters,
+    list::Filters,
+    wanted::{
+        Shared,
         Wanted, //
     },
     Filter, //
 };
 use crate::{
     driver::blocks::ShareEnd,
-    sys::blockdev::BlockDevice,
     uapi::{
         Kind,
         ShareUse,
         SharedTarget, //
     },
-    wire::ShareId,
 };
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
-
-/// What a filter of [`Kind::Shared`] has beside its disk.
-pub(super) struct Shared {
-    pub(super) share: ShareId,
-    pub(super) pool: u32,
-    /// Nobody writes to the disk, even if that is possible.
-    is_immutable: bool,
-}
-
-impl Shared {
-    /// Whether the device may have the filter.
-    ///
-    /// # Errors
-    ///
-    /// `ETXTBSY` when it may be written to.
-    pub(super) fn check(&self, device: &BlockDevice) -> Result {
-        if self.is_immutable || device.is_read_only() {
-            Ok(())
-        } else {
-            Err(ETXTBSY)
-        }
-    }
-}
 
 impl Filters {
     /// Attaches a filter with a share.
