@@ -22,6 +22,7 @@ mod restart;
 mod samples;
 mod saved;
 mod scale;
+mod shared;
 mod spill;
 mod store;
 mod vhost;
@@ -92,6 +93,8 @@ enum What {
     Spill,
     /// All pages of a client, saved and restored; only if named.
     Saved,
+    /// Guests that read copies of one image; only if named.
+    Shared,
     /// A store with thousands of clients; only if named.
     Scale,
     /// What a page costs as the store ages, beside zram; only if named.
@@ -142,8 +145,11 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
     if args.only.is_none_or(|only| {
-        use What::{Costs, Noisy, Overwrites, Saved, Scale, Spill, Store, Vhost};
-        [Store, Overwrites, Spill, Saved, Scale, Vhost, Costs, Noisy].contains(&only)
+        use What::{Costs, Noisy, Overwrites, Saved, Scale, Shared, Spill, Store, Vhost};
+        [
+            Store, Overwrites, Spill, Saved, Shared, Scale, Vhost, Costs, Noisy,
+        ]
+        .contains(&only)
     }) {
         let corpus = Corpus::collect(usize::try_from(args.pages.unwrap_or(PAGES))?)?;
         println!("{}", corpus.describe());
@@ -158,6 +164,9 @@ fn main() -> Result<()> {
         }
         if args.only == Some(What::Saved) {
             saved::run(&corpus, &mut report)?;
+        }
+        if args.only == Some(What::Shared) {
+            shared::run(&corpus, &mut report)?;
         }
         if args.only == Some(What::Scale) {
             scale::run(&corpus, &mut report)?;

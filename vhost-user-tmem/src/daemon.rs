@@ -36,7 +36,7 @@ use crate::settings::{self, Places};
 use crate::spill::Watch;
 use crate::takeover::Takeover;
 
-/// Machines that are saved or restored at a time.
+/// Machines that are saved or restored at a time, for operators; and as many for front ends.
 const IMAGES: usize = 4;
 
 /// Runs the daemon until SIGTERM or SIGINT, unless these were ignored when it started.
@@ -78,14 +78,9 @@ pub fn run(options: &Options) -> Result<()> {
     });
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
-    let workers = Workers::start(
-        IMAGES,
-        Begin {
-            starter: || confine::enter(Role::Images),
-            worker: || confine::enter(Role::Image),
-        },
-    );
-    let workers = Arc::new(workers.context("cannot start a thread")?);
+    let workers = workers()?;
+    // Apart: front ends that do nothing do not keep the operator from it.
+    let of_front_ends = self::workers()?;
     let room = Arc::new(Room::new(store.clone()));
     let doors = Arc::new(Doors::start()?);
     let shares = Arc::new(Shares::new(store.clone(), state.as_ref()));
@@ -96,7 +91,7 @@ pub fn run(options: &Options) -> Result<()> {
         doors: doors.clone(),
         room: room.clone(),
         shares: shares.clone(),
-        workers: workers.clone(),
+        workers: of_front_ends.clone(),
         access,
         run: places.run,
         request_queues: options.request_queues,
@@ -165,9 +160,23 @@ pub fn run(options: &Options) -> Result<()> {
         let _ = store.unmap();
     }
     doors.end();
-    workers.end();
+    for workers in [workers, of_front_ends] {
+        workers.end();
+    }
     drop((control, scrape));
     Ok(())
+}
+
+/// Threads for machines that are saved and restored.
+fn workers() -> Result<Arc<Workers>> {
+    let workers = Workers::start(
+        IMAGES,
+        Begin {
+            starter: || confine::enter(Role::Images),
+            worker: || confine::enter(Role::Image),
+        },
+    );
+    Ok(Arc::new(workers.context("cannot start a thread")?))
 }
 
 /// Keeps for daemons what they leave, until SIGTERM or SIGINT.

@@ -30,7 +30,7 @@ pub struct Door {
     pub room: Arc<Room>,
     /// What machines have together.
     pub shares: Arc<Shares>,
-    /// Threads that save and restore machines.
+    /// Threads that save and restore machines for their front ends.
     pub workers: Arc<Workers>,
     /// Who may connect to sockets.
     pub access: Access,

@@ -25,10 +25,7 @@ impl Neighbour {
         } else {
             (1, POOLS[1])
         };
-        let spec = PoolSpec {
-            kind: kind as u32,
-            flags: 0,
-        };
+        let spec = PoolSpec::own(kind);
         let mut header = header(Op::CreatePool, pool, 0, (0, 0));
         header.extend(spec.encode());
         without_page(header)

@@ -32,10 +32,7 @@ impl Protocol for Tmem {
     }
 
     fn setup(&self) -> Option<Request> {
-        let spec = PoolSpec {
-            kind: PoolKind::Persistent as u32,
-            flags: 0,
-        };
+        let spec = PoolSpec::own(PoolKind::Persistent);
         let mut bytes = header(Op::CreatePool, 0, 0).encode().to_vec();
         bytes.extend(spec.encode());
         Some(Request {

@@ -85,10 +85,7 @@ impl Requests {
             index: 0,
             count,
         };
-        let spec = PoolSpec {
-            kind: PoolKind::Persistent as u32,
-            flags: 0,
-        };
+        let spec = PoolSpec::own(PoolKind::Persistent);
         let create = [&header(Op::CreatePool, 0).encode()[..], &spec.encode()].concat();
         for (at, bytes) in [
             (CREATE, create),

@@ -13,9 +13,11 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::Signal;
 
+use crate::cloned::add;
 use crate::daemon::Daemon;
 use crate::front_end::{CHECK_DEVICE_STATE, FrontEnd, P_DEVICE_STATE, SET_DEVICE_STATE_FD, pair};
 use crate::request::{EXISTS, OK, create_pool, get, put};
+use crate::restart::added::Places;
 use crate::restart::host::{Host, Outside};
 use crate::saved::{self, check, connect_with, copy, fill, pause};
 
@@ -365,6 +367,33 @@ fn a_front_end_that_does_nothing_is_not_waited_for() {
         let mut a = begin(&daemon, "a");
         assert!([OK, EXISTS].contains(&create_pool(&mut a, 1)));
     }
+}
+
+/// Front ends may have as many states under way as there are threads for them, and do nothing.
+#[test]
+fn front_ends_that_do_nothing_do_not_keep_the_operator_from_saving() {
+    let places = Places::new();
+    let _host = places.host(Outside::Store);
+    let mut waiting = Vec::new();
+    for number in 0..5 {
+        let socket = add(&places, &format!("vm{number}"), "16M");
+        let mut a = FrontEnd::connect(&socket, MEMORY);
+        go_on(&mut a);
+        fill(&mut a);
+        pause(&mut a);
+        // One page has room in it, so that a state does not.
+        let (read, write) = small_pipe();
+        let answer = hand_over(&mut a, SAVE, STOPPED, &write);
+        let is_begun = answer == Some(NONE_COMES_BACK);
+        assert_eq!(is_begun, number < 4, "{answer:?}");
+        waiting.push((a, read, write));
+    }
+    let mut control = places.control();
+    let request = b"GET /v1/vms/vm4/image HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    control.write_all(request).unwrap();
+    let mut status = [0; 12];
+    control.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
 }
 
 /// The daemon ends meanwhile, and the next one goes on with the front end.

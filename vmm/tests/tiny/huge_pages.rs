@@ -141,10 +141,7 @@ fn a_vcpu_that_takes_the_same_fault_for_ever_ends_the_machine() {
 #[test]
 fn a_device_that_copies_to_a_page_which_is_gone_ends_the_machine() {
     ends(&[], Device(1), |guest, queue| {
-        let spec = PoolSpec {
-            kind: PoolKind::Persistent as u32,
-            flags: 0,
-        };
+        let spec = PoolSpec::own(PoolKind::Persistent);
         let request = ask_for(Op::CreatePool, 0, &spec.encode());
         let request = (guest.put(&request, 16), request.len(), false);
         queue.add_chain(guest, &[request, (GIVEN.address, 16, true)]);

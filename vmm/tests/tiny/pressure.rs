@@ -27,10 +27,7 @@ fn fill_store(guest: &mut Guest, device: Device) {
         device.enable(guest, queue);
     }
     device.run(guest);
-    let spec = PoolSpec {
-        kind: PoolKind::Persistent as u32,
-        flags: 0,
-    };
+    let spec = PoolSpec::own(PoolKind::Persistent);
     let [create, put, get] = &mut queues;
     create.add(guest, &[&ask_for(Op::CreatePool, 0, &spec.encode())], 16);
     device.request(guest, create);

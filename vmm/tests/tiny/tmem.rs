@@ -64,10 +64,7 @@ pub(crate) fn use_store(guest: &mut Guest, device: Device, store: Store) {
     let mut queue = Queue::new(guest, 1);
     device.enable(guest, &queue);
     device.run(guest);
-    let spec = PoolSpec {
-        kind: PoolKind::Persistent as u32,
-        flags: 0,
-    };
+    let spec = PoolSpec::own(PoolKind::Persistent);
     let page = page_of(7);
     let ok = |pages, statuses: &[Status]| answer(Status::OK, pages, statuses);
     let found = [ok(1, &[Status::OK]), page.to_vec()].concat();

@@ -43,10 +43,11 @@ pub(crate) struct Options {
     /// the store keeps for guests that use them no more, which takes minutes, `native`: what
     /// the module costs in a guest that is not emulated, which builds a kernel first,
     /// `instructions`: what a guest executes for a page, which takes some minutes, `spill`: a store
-    /// that has memory for a tenth of its pages, `saved`: all pages of a VM, saved and restored, and `scale`: a store with thousands of VMs.
+    /// that has memory for a tenth of its pages, `saved`: all pages of a VM, saved and restored, `shared`: guests that
+    /// read copies of one image, and `scale`: a store with thousands of VMs.
     #[arg(value_parser = [
         "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead", "native",
-        "instructions", "spill", "saved", "scale",
+        "instructions", "spill", "saved", "shared", "scale",
     ])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
@@ -84,7 +85,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     if options.only.as_deref() == Some("aging") {
         return aging::run(options);
     }
-    if let Some(part @ ("costs" | "noisy" | "spill" | "saved" | "scale")) = options.only.as_deref()
+    if let Some(part @ ("costs" | "noisy" | "spill" | "saved" | "shared" | "scale")) =
+        options.only.as_deref()
     {
         return parts::run(part, options);
     }

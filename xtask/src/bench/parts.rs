@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `cargo xtask bench costs` and `noisy`: the daemon beside itself; and `spill`, `saved` and `scale`: the store.
+//! `cargo xtask bench costs` and `noisy`: the daemon beside itself; and `spill`, `saved`, `shared` and `scale`: the store.
 
 use crate::bench;
 use crate::exec;

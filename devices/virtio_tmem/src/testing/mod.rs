@@ -19,8 +19,10 @@ mod driver;
 pub mod fuzz;
 mod guest;
 mod in_process;
+mod shares;
 
 pub use driver::{Answer, Driver, Transport};
 pub use guest::{header, page_of, request};
 pub use in_process::{InProcess, client, device};
+pub use shares::{Allowed, HostShares, host_shares};
 pub use virtio_serve::testing::{DriverQueue, Layout, Span, Used};

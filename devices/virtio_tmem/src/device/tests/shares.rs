@@ -1,56 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Pools that several VMs have.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-
-use tmem_store::{Client, ClientConfig, Pool, PoolConfig};
 use tmem_wire::{Capabilities, PoolFlags, PoolSpec, ShareId};
 
 use super::*;
-use crate::device::{DeviceConfig, Shares};
-use crate::testing::{Layout, client};
+use crate::device::DeviceConfig;
+use crate::testing::{Allowed, HostShares, Layout, client, host_shares};
 
 const GOLDEN: ShareId = [0x60; 16];
 const OTHER: ShareId = [0x61; 16];
 /// The pool id of a share in most tests.
 const SHARE: u32 = 9;
 
-/// The shares of a host.
-type Host = Arc<BTreeMap<ShareId, Client>>;
-
-fn host(store: &Store) -> Host {
-    let share = |id: ShareId| {
-        let config = ClientConfig::new("share", 8 * MIB).with_max_pools(1);
-        let client = store.add_client(config).unwrap();
-        let config = PoolConfig::new(tmem_store::PoolKind::Ephemeral);
-        client.create_pool(0, config).unwrap();
-        (id, client)
-    };
-    Arc::new([share(GOLDEN), share(OTHER)].into())
-}
-
-/// Those that one VM may have.
-#[derive(Debug)]
-struct Allowed {
-    host: Host,
-    ids: Mutex<BTreeSet<ShareId>>,
-}
-
-impl Allowed {
-    fn new(host: &Host, ids: &[ShareId]) -> Arc<Self> {
-        Arc::new(Self {
-            host: host.clone(),
-            ids: Mutex::new(ids.iter().copied().collect()),
-        })
-    }
-}
-
-impl Shares for Allowed {
-    fn pool(&self, id: &ShareId) -> Option<Pool> {
-        let is_allowed = self.ids.lock().unwrap().contains(id);
-        self.host.get(id).filter(|_| is_allowed)?.pool(0)
-    }
+fn host(store: &Store) -> HostShares {
+    host_shares(store, &[GOLDEN, OTHER], 8 * MIB)
 }
 
 fn device_with(store: &Store, shares: &Arc<Allowed>) -> Arc<Device> {
@@ -175,7 +138,7 @@ fn what_is_taken_away_is_gone_at_once_and_may_be_asked_for_again() {
     let mut driver = vm(&mem, &store, &allowed);
     assert_eq!(driver.create_shared_pool(SHARE, GOLDEN), Status::OK);
     put(&mut driver, SHARE, &OBJECT, 1, 7);
-    allowed.ids.lock().unwrap().clear();
+    assert!(allowed.take(&GOLDEN));
     let page = [page_of(9)];
     let requests: [&dyn Fn(&mut TestDriver<'_>) -> Status; 5] = [
         &|driver| driver.get(SHARE, &OBJECT, 1, 1).status(),
@@ -188,7 +151,7 @@ fn what_is_taken_away_is_gone_at_once_and_may_be_asked_for_again() {
         let answered = one_fault(&mut driver, Fault::NoShare, |driver| request(driver));
         assert_eq!(answered, Status::NO_SHARE);
     }
-    allowed.ids.lock().unwrap().insert(GOLDEN);
+    allowed.give(GOLDEN);
     assert_eq!(driver.create_shared_pool(SHARE, GOLDEN), Status::EXISTS);
     assert_eq!(got(&mut driver, SHARE, &OBJECT, 1), Some(7));
 }

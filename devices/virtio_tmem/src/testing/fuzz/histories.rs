@@ -9,8 +9,9 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::Bytes;
 use super::model::ModelPool;
-use crate::device::Device;
-use crate::testing::{Driver, DriverQueue, InProcess, Layout, device, page_of};
+use super::share::{GOLDEN, NONE, POOL, Part, Share};
+use crate::device::{Device, DeviceConfig};
+use crate::testing::{Answer, Driver, DriverQueue, InProcess, Layout, client, page_of};
 use tmem_wire::{Extent, PoolKind, Status};
 
 type Memory = GuestMemoryMmap<()>;
@@ -26,18 +27,22 @@ struct Vm<'m> {
     device: Arc<Device>,
     driver: Driver<'m, Memory, InProcess<'m, Memory>>,
     pools: BTreeMap<u32, ModelPool>,
+    part: Part,
     frozen: bool,
 }
 
 impl<'m> Vm<'m> {
-    fn new(mem: &'m Memory, store: &Store, name: &str) -> Self {
-        let device = device(store, name, QUOTA);
+    fn new(mem: &'m Memory, store: &Store, name: &str, part: Part) -> Self {
+        let config = DeviceConfig::new(name, [7; 16]);
+        let device = Device::new(client(store, name, QUOTA), config);
+        let device = Arc::new(device.with_shares(part.allowed.clone()));
         let queue = DriverQueue::new(mem, 0, 64, true);
         let transport = InProcess::new(mem, device.clone(), queue.device_side());
         Self {
             device,
             driver: Driver::new(mem, queue, 0x1_0000, transport),
             pools: BTreeMap::new(),
+            part,
             frozen: false,
         }
     }
@@ -50,16 +55,18 @@ pub fn histories(data: &[u8]) {
     let store = Store::new(StoreConfig::with_limit(LIMIT)).unwrap();
     let memory = || Memory::from_ranges(&[(GuestAddress(0), 7 << 20)]).unwrap();
     let (mem_one, mem_two) = (memory(), memory());
+    let mut share = Share::new(&store);
     let mut vms = [
-        Vm::new(&mem_one, &store, "one"),
-        Vm::new(&mem_two, &store, "two"),
+        Vm::new(&mem_one, &store, "one", share.part()),
+        Vm::new(&mem_two, &store, "two", share.part()),
     ];
     for _ in 0..MOST_STEPS {
         if data.is_empty() {
             break;
         }
         let first = data.u8();
-        step(&mut vms[usize::from(first >> 7)], first & 0x7F, &mut data);
+        let vm = &mut vms[usize::from(first >> 7)];
+        step(vm, first & 0x7F, &mut data, &mut share);
     }
     for vm in &mut vms {
         let pools = std::mem::take(&mut vm.pools);
@@ -69,10 +76,11 @@ pub fn histories(data: &[u8]) {
         }
         assert_eq!(vm.device.client().stats().held_bytes, 0, "bytes leaked");
     }
+    share.end();
 }
 
-fn step(vm: &mut Vm<'_>, op: u8, data: &mut Bytes<'_>) {
-    let id = u32::from(data.u8() % 4);
+fn step(vm: &mut Vm<'_>, op: u8, data: &mut Bytes<'_>, share: &mut Share) {
+    let id = u32::from(data.u8() % (POOL as u8 + 1));
     let object = data.u8() % 3;
     let place = data.u16();
     // Both ends of the range of indexes, and few of them, so that they meet.
@@ -85,6 +93,9 @@ fn step(vm: &mut Vm<'_>, op: u8, data: &mut Bytes<'_>) {
     let name = [object; 24];
     let room = u64::MAX - index;
     let count = count.min(u32::try_from(room).unwrap_or(u32::MAX).saturating_add(1));
+    if id == POOL {
+        return share_step(vm, op, share, (object, index, count, seed));
+    }
     let Some(pool) = vm.pools.get_mut(&id) else {
         let kind = KINDS[usize::from(op) % 2];
         match vm.driver.create_pool(id, kind) {
@@ -141,6 +152,65 @@ fn step(vm: &mut Vm<'_>, op: u8, data: &mut Bytes<'_>) {
             vm.device.set_frozen(vm.frozen);
         }
         _ => vm.device.set_quota(seed * QUOTA / 128),
+    }
+}
+
+/// A step that goes to the share.
+fn share_step(
+    vm: &mut Vm<'_>,
+    op: u8,
+    share: &mut Share,
+    (object, index, count, seed): (u8, u64, u32, u64),
+) {
+    let name = [object; 24];
+    let refusal = vm.part.refusal();
+    let served = |answer: &Answer| {
+        assert_eq!(answer.status(), refusal.unwrap_or(Status::OK));
+        refusal.is_none()
+    };
+    let handles = (0..u64::from(count)).map(|nth| (object, index + nth));
+    match op % 16 {
+        0..=4 => {
+            let seeds = (0..u64::from(count)).map(|nth| seed + nth);
+            let pages: Vec<_> = seeds.clone().map(content).collect();
+            let put = vm.driver.put(POOL, &name, index, &pages);
+            if served(&put) {
+                share.put(handles.zip(seeds), &put.pages(count));
+            }
+        }
+        5..=8 => {
+            let got = vm.driver.get(POOL, &name, index, count);
+            if served(&got) {
+                share.get(handles, &got, count, content);
+            }
+        }
+        9 => {
+            let layout = Layout::default();
+            let got = vm.driver.get_as(POOL, &name, index, count, true, &layout);
+            assert_eq!(got.status(), refusal.unwrap_or(Status::INVALID));
+        }
+        10 => {
+            let answer = vm.driver.flush(POOL, &name, index, count);
+            if served(&answer) {
+                share.flush(object, index, last(index, count), answer.header().pages);
+            }
+        }
+        11 => {
+            let answer = vm.driver.flush_object(POOL, &name);
+            if served(&answer) {
+                share.flush(object, 0, u64::MAX, answer.header().pages);
+            }
+        }
+        12 => {
+            let answer = vm.driver.destroy_pool(POOL);
+            vm.part.closed(&answer);
+        }
+        13 => vm.part.turn(),
+        14 => {
+            let status = vm.driver.create_shared_pool(POOL, NONE);
+            assert_eq!(status, Status::NO_SHARE);
+        }
+        _ => vm.part.opened(vm.driver.create_shared_pool(POOL, GOLDEN)),
     }
 }
 
