@@ -60,7 +60,8 @@ pub(crate) fn attach_shared(disk: &str, share: &ShareId, errno: Errno) -> Error 
             anyhow!("a disk has share {share} already: {disk} cannot have it, too")
         }
         Errno::NOSPC => anyhow!(
-            "{disk} is not attached: as many shares are in use as this machine may have; detach one"
+            "{disk} is not attached: as many shares are in use as this machine may have; detach one, \
+             or have its operator give it more pools (`--max-pools`)"
         ),
         Errno::AGAIN => anyhow!(
             "the host does not answer, so {disk} is not attached: try again when `tmemctl status` says \
