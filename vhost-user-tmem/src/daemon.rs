@@ -78,9 +78,14 @@ pub fn run(options: &Options) -> Result<()> {
     });
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
-    let workers = workers()?;
-    // Apart: front ends that do nothing do not keep the operator from it.
-    let of_front_ends = self::workers()?;
+    let workers = Workers::start(
+        IMAGES,
+        Begin {
+            starter: || confine::enter(Role::Images),
+            worker: || confine::enter(Role::Image),
+        },
+    );
+    let workers = Arc::new(workers.context("cannot start a thread")?);
     let room = Arc::new(Room::new(store.clone()));
     let doors = Arc::new(Doors::start()?);
     let shares = Arc::new(Shares::new(store.clone(), state.as_ref()));
@@ -91,7 +96,8 @@ pub fn run(options: &Options) -> Result<()> {
         doors: doors.clone(),
         room: room.clone(),
         shares: shares.clone(),
-        workers: of_front_ends.clone(),
+        // Front ends that do nothing do not keep the operator from saving.
+        workers: Arc::new(workers.apart()),
         access,
         run: places.run,
         request_queues: options.request_queues,
@@ -160,23 +166,9 @@ pub fn run(options: &Options) -> Result<()> {
         let _ = store.unmap();
     }
     doors.end();
-    for workers in [workers, of_front_ends] {
-        workers.end();
-    }
+    workers.end();
     drop((control, scrape));
     Ok(())
-}
-
-/// Threads for machines that are saved and restored.
-fn workers() -> Result<Arc<Workers>> {
-    let workers = Workers::start(
-        IMAGES,
-        Begin {
-            starter: || confine::enter(Role::Images),
-            worker: || confine::enter(Role::Image),
-        },
-    );
-    Ok(Arc::new(workers.context("cannot start a thread")?))
 }
 
 /// Keeps for daemons what they leave, until SIGTERM or SIGINT.

@@ -167,6 +167,9 @@ fn everything() -> Exposition {
         .control("PATCH", "/v1/vms/vm", r#"{"frozen": true}"#)
         .unwrap();
     assert_eq!(status, 200);
+    let share = r#"{"name": "golden", "domain": "team-a"}"#;
+    let (status, _) = daemon.control("POST", "/v1/shares", share).unwrap();
+    assert_eq!(status, 201);
     let mem = guest_memory(64 << 20);
     let mut front_end = FrontEnd::connect(&daemon.socket("vm"), &mem, Ask::default()).unwrap();
     let mut driver = front_end.driver(1);

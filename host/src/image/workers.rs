@@ -5,8 +5,8 @@ use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use crate::http::{Answer, Request, Response};
@@ -16,16 +16,20 @@ type Task = Box<dyn FnOnce() + Send>;
 /// Threads that save and restore, one machine each. They are there only while they have something to
 /// do; one more makes them.
 pub struct Workers {
-    /// None once this has ended.
-    running: Mutex<Option<Running>>,
+    threads: Arc<Threads>,
     most: usize,
     /// Threads that have something to do, or are promised.
     taken: Arc<AtomicUsize>,
+}
+
+struct Threads {
+    /// None once this has ended.
+    running: Mutex<Option<Running>>,
     is_over: Arc<AtomicBool>,
 }
 
 struct Running {
-    tasks: SyncSender<Task>,
+    tasks: Sender<Task>,
     starter: JoinHandle<()>,
 }
 
@@ -50,7 +54,8 @@ impl Workers {
     /// # Errors
     /// When the system has no thread.
     pub fn start(most: usize, begin: Begin) -> io::Result<Self> {
-        let (tasks, all) = sync_channel::<Task>(most);
+        // As many as can be taken.
+        let (tasks, all) = channel::<Task>();
         let starter = Builder::new().name("images".into()).spawn(move || {
             (begin.starter)();
             let mut threads = Vec::<JoinHandle<()>>::new();
@@ -70,12 +75,24 @@ impl Workers {
                 let _ = thread.join();
             }
         })?;
-        Ok(Self {
+        let threads = Threads {
             running: Mutex::new(Some(Running { tasks, starter })),
+            is_over: Arc::default(),
+        };
+        Ok(Self {
+            threads: Arc::new(threads),
             most,
             taken: Arc::default(),
-            is_over: Arc::default(),
         })
+    }
+
+    /// As many threads for somebody else, whose tasks do not take any of these. They end together.
+    pub fn apart(&self) -> Self {
+        Self {
+            threads: self.threads.clone(),
+            most: self.most,
+            taken: Arc::default(),
+        }
     }
 
     /// Has one of the threads answer, if one is free; it is told by a flag when that is to end.
@@ -104,27 +121,17 @@ impl Workers {
     }
 
     fn free(&self) -> Option<Free> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let tasks = running.as_ref()?.tasks.clone();
+        let tasks = self.threads.lock().as_ref()?.tasks.clone();
         Some(Free {
             tasks,
             taken: self.take()?,
-            is_over: self.is_over.clone(),
+            is_over: self.threads.is_over.clone(),
         })
     }
 
     /// Has all of them end soon, and waits for that.
     pub fn end(&self) {
-        self.is_over.store(true, SeqCst);
-        let running = {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            running.take()
-        };
-        if let Some(Running { tasks, starter }) = running {
-            drop(tasks);
-            // A panic was reported when it happened.
-            let _ = starter.join();
-        }
+        self.threads.end();
     }
 
     fn take(&self) -> Option<Taken> {
@@ -135,13 +142,30 @@ impl Workers {
     }
 }
 
+impl Threads {
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.is_over.store(true, SeqCst);
+        // By itself: nobody waits for the lock meanwhile.
+        let running = self.lock().take();
+        if let Some(Running { tasks, starter }) = running {
+            drop(tasks);
+            // A panic was reported when it happened.
+            let _ = starter.join();
+        }
+    }
+}
+
 /// What is said when none of them is free.
 const BUSY: &str =
     "other virtual machines are being saved or restored; try again when that is done";
 
 /// A thread that is free for a task.
 struct Free {
-    tasks: SyncSender<Task>,
+    tasks: Sender<Task>,
     taken: Taken,
     is_over: Arc<AtomicBool>,
 }
@@ -157,8 +181,8 @@ impl Free {
             let _taken = taken;
             task(&is_over);
         };
-        // There is room for as many tasks as can be taken, and nobody waits at the end.
-        let _ = tasks.try_send(Box::new(task));
+        // Nobody waits at the end.
+        let _ = tasks.send(Box::new(task));
     }
 }
 
@@ -171,7 +195,7 @@ impl Drop for Taken {
     }
 }
 
-impl Drop for Workers {
+impl Drop for Threads {
     fn drop(&mut self) {
         self.end();
     }
@@ -213,6 +237,13 @@ mod tests {
         };
         assert!(begin(answer()) && begin(answer()));
         assert!(!begin(answer()));
+        let (apart, others) = (workers.apart(), channel::<()>());
+        for is_free in [true, true, false] {
+            let sender = others.0.clone();
+            let begun = apart.begin(move |_| sender.send(()).unwrap());
+            assert!(begun.is_ok() || !is_free);
+        }
+        assert!(others.1.recv().is_ok() && others.1.recv().is_ok());
         end.send(()).unwrap();
         dones.recv().unwrap();
         // The thread is free a moment after it has said so.
