@@ -17,7 +17,7 @@ use crate::registry::Registry;
 /// In percent of the time: when tasks wait longer, memory is short.
 const SHORT: u64 = 10;
 
-/// The part of its ephemeral pages that each virtual machine gives up at a time.
+/// The part of its ephemeral pages that each virtual machine and each share gives up at a time.
 const PART: u64 = 8;
 
 /// Most bytes that all give up at a time: it takes a fraction of a second.
@@ -72,6 +72,11 @@ impl Pressure {
             left -= bytes;
             pages = pages.saturating_add(client.evict(bytes));
         }
+        for share in registry.shares().map(|it| it.list()).unwrap_or_default() {
+            let bytes = (freeable(&share.stats()) / PART).min(left);
+            left -= bytes;
+            pages = pages.saturating_add(share.evict(bytes));
+        }
         if pages > 0 && self.line.is_none_or(|line| now - line >= QUIET) {
             self.line = Some(now);
             log::warn!(
@@ -118,9 +123,11 @@ mod tests {
     use super::*;
     use std::fs;
 
-    use crate::registry::Said;
+    use std::sync::Arc;
+
+    use crate::registry::{Said, ShareSaid, Shares};
     use crate::testing::FakeDoor;
-    use tmem_store::{PAGE_SIZE, PoolConfig, PoolKind};
+    use tmem_store::{PAGE_SIZE, Pool, PoolConfig, PoolKind};
 
     fn text(total: u64) -> String {
         format!(
@@ -134,6 +141,56 @@ mod tests {
         for nonsense in ["", "some", "full total=1", "some total=x", "some avg10=1"] {
             assert_eq!(total(nonsense), None, "{nonsense}");
         }
+    }
+
+    /// Puts pages that are kept raw, for no two words of them are the same.
+    fn fill(pool: &Pool, pages: u64) {
+        for index in 0..pages {
+            let mut page = [0; PAGE_SIZE];
+            let bytes = u64::wrapping_mul(index + 1, 0x9E37_79B9_7F4A_7C15);
+            for (nth, word) in (1..).zip(page.chunks_mut(8)) {
+                let mixed = bytes.wrapping_mul(nth).rotate_left(29) ^ bytes;
+                word.copy_from_slice(&mixed.wrapping_mul(nth | 1).to_le_bytes());
+            }
+            let put = pool.put(&[3; 24], index, &page);
+            assert_eq!(put.result, Ok(()));
+        }
+    }
+
+    /// Pages go of a share, too, which is no machine's.
+    #[test]
+    fn under_pressure_pages_of_shares_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("memory");
+        let door = FakeDoor::default();
+        let shares = Arc::new(Shares::new(door.store.clone(), None));
+        let defaults = crate::registry::Defaults {
+            quota: virtio_tmem::device::Quota::Fixed(32 << 20),
+            swap_size: None,
+            grace: Duration::ZERO,
+        };
+        let registry = Registry::new(Box::new(door), defaults, None).with_shares(shares.clone());
+        let web1 = Said {
+            domain: Some("team-a".into()),
+            ..Said::default()
+        };
+        registry.add("web1", &web1).unwrap();
+        let said = ShareSaid {
+            domain: Some("team-a".into()),
+            vms: Some(vec!["web1".into()]),
+            ..ShareSaid::default()
+        };
+        let golden = shares.add("golden", &said).unwrap();
+        let web1 = shares.of(&"web1".parse().unwrap());
+        fill(&web1.pool(golden.settings().uuid.as_bytes()).unwrap(), 2000);
+        fs::write(&file, text(0)).unwrap();
+        let mut pressure = Pressure::of([Some(file.clone()), None]);
+        let start = Instant::now();
+        pressure.look_at(&registry, start);
+        fs::write(&file, text(500_000)).unwrap();
+        let gone = pressure.look_at(&registry, start + Duration::from_secs(1));
+        assert!(gone > 100 && gone < 600, "{gone}");
+        assert_eq!(golden.stats().ephemeral_pages, 2000 - gone);
     }
 
     #[test]
@@ -152,17 +209,7 @@ mod tests {
         for (id, kind) in [(0, PoolKind::Persistent), (1, PoolKind::Ephemeral)] {
             client.create_pool(id, PoolConfig::new(kind)).unwrap();
             let pool = client.pool(id).unwrap();
-            for index in 0..2000 {
-                let mut page = [0; PAGE_SIZE];
-                let bytes = u64::wrapping_mul(index + 1, 0x9E37_79B9_7F4A_7C15);
-                // No two words are the same, so that it is kept raw.
-                for (nth, word) in (1..).zip(page.chunks_mut(8)) {
-                    let mixed = bytes.wrapping_mul(nth).rotate_left(29) ^ bytes;
-                    word.copy_from_slice(&mixed.wrapping_mul(nth | 1).to_le_bytes());
-                }
-                let put = pool.put(&[3; 24], index, &page);
-                assert_eq!(put.result, Ok(()));
-            }
+            fill(&pool, 2000);
         }
         fs::write(&file, text(0)).unwrap();
         let mut pressure = Pressure::of([Some(file.clone()), Some(dir.path().join("none"))]);

@@ -50,6 +50,11 @@ impl Share {
         self.client.stats()
     }
 
+    /// Evicts pages, the oldest first, until `bytes` have come back or none is left. Returns how many went.
+    pub fn evict(&self, bytes: u64) -> u64 {
+        self.client.evict(bytes)
+    }
+
     pub(super) fn set(&self, settings: ShareSettings) {
         if settings.quota != self.lock().quota {
             self.client.set_quota(settings.quota);
