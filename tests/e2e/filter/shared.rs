@@ -17,9 +17,11 @@ use std::process::Command;
 use tempfile::TempDir;
 use tmem_e2e::Daemon;
 use tmem_e2e::DaemonOptions;
+use tmem_e2e::DaemonPlace;
 use tmem_e2e::Drive;
 use tmem_e2e::Filesystem;
 use tmem_e2e::Guest;
+use tmem_e2e::Host;
 use tmem_e2e::Image;
 use tmem_e2e::until;
 
@@ -38,12 +40,18 @@ const VMS: [&str; 2] = ["vm0", "vm1"];
 
 /// A share that the operator has given to both machines, and its UUID.
 fn share(daemon: &Daemon) -> Result<String> {
+    share_as(
+        daemon,
+        &json!({ "name": "golden", "domain": "team-a", "vms": VMS }),
+    )
+}
+
+fn share_as(daemon: &Daemon, wanted: &Value) -> Result<String> {
     for vm in VMS {
         let domain = json!({ "domain": "team-a" });
         daemon.ask("PATCH", &format!("/v1/vms/{vm}"), &domain)?;
     }
-    let wanted = json!({ "name": "golden", "domain": "team-a", "vms": VMS });
-    let made = daemon.ask("POST", "/v1/shares", &wanted)?;
+    let made = daemon.ask("POST", "/v1/shares", wanted)?;
     let uuid = made.get("uuid").and_then(Value::as_str);
     Ok(uuid.context("the share has no UUID")?.to_owned())
 }
@@ -276,5 +284,57 @@ fn a_write_ends_the_use_of_a_share_and_others_never_read_it() -> Result<()> {
         guest.run("rmmod virtio_tmem")?;
         guest.power_off()?;
     }
+    daemon.stop()
+}
+
+/// The daemon keeps neither the share nor who may have it: there is no state directory. So the guest is
+/// without it at first, and has it again when the operator has made it anew.
+#[test]
+fn a_share_comes_back_after_the_daemon_was_killed() -> Result<()> {
+    let (dir, image) = tree()?;
+    let wanted = sums_here(dir.path(), "part*/*")?;
+    let all = FILES * (FILE as u64) * bed::MIB;
+    let place = DaemonPlace::new(
+        &Host::here(&bed::assets()?)?,
+        DaemonOptions {
+            vms: VMS.into(),
+            kept: true,
+            ..DaemonOptions::default()
+        },
+    )?;
+    let daemon = place.start()?;
+    let uuid = share(&daemon)?;
+    let drive = Drive {
+        read_only: true,
+        ..Drive::new(image.path())
+    };
+    let guest = guest(&daemon, VMS[0], drive)?;
+    guest.sh("mkdir /tree; busybox mount -t ext4 -o ro,noload /dev/vda /tree")?;
+    guest.run(&format!("tmemctl attach --shared {uuid} /dev/vda"))?;
+    let read = || -> Result<u64> {
+        let before = served(&guest)?;
+        let found = sums(&guest, "/tree", "part*/*")?;
+        ensure!(found == wanted, "the guest has read:\n{found}");
+        Ok(served(&guest)? - before)
+    };
+    for _ in 0..2 {
+        read()?;
+    }
+    ensure!(read()? < all / 4, "nothing comes from the share");
+    daemon.kill()?;
+    let daemon = place.start()?;
+    ensure!(read()? >= all, "pages of a share that is gone");
+    comes_to(&guest, "waiting")?;
+
+    let again = json!({ "name": "golden", "domain": "team-a", "vms": VMS, "uuid": uuid });
+    share_as(&daemon, &again)?;
+    comes_to(&guest, "used")?;
+    for _ in 0..2 {
+        read()?;
+    }
+    ensure!(read()? < all / 4, "nothing comes from the new share");
+    ensure!(guest.counter("reattaches")? == 0, "the device was reset");
+    bed::nothing_lost(&guest)?;
+    guest.power_off()?;
     daemon.stop()
 }
