@@ -38,37 +38,17 @@ pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
     ensure!(!image.is_empty(), "there are no pages of files");
     let shared = guests(&image, true)?;
     let own = guests(&image, false)?;
-    for (name, what) in [
-        (
-            "host memory of the first guest",
-            first as fn(&[Cost]) -> Cost,
-        ),
-        ("host memory of each further guest", further),
-    ] {
-        let [shared, own] = [&shared, &own].map(|costs| what(costs).held as f64 / PAGE_SIZE as f64);
-        report.against(
-            format!("{name}, shared"),
-            shared,
-            "pages",
-            "pools of their own",
-            own,
-        );
-    }
-    for (name, what) in [
-        (
-            "disk reads of the first guest",
-            first as fn(&[Cost]) -> Cost,
-        ),
-        ("disk reads of each further guest", further),
-    ] {
-        let [shared, own] = [&shared, &own].map(|costs| what(costs).disk_reads as f64);
-        report.against(
-            format!("{name}, shared"),
-            shared,
-            "pages",
-            "pools of their own",
-            own,
-        );
+    let held: fn(Cost) -> f64 = |cost| cost.held as f64 / PAGE_SIZE as f64;
+    let read: fn(Cost) -> f64 = |cost| cost.disk_reads as f64;
+    for (what, number) in [("host memory", held), ("disk reads", read)] {
+        for (of, which) in [
+            ("the first guest", first as fn(&[Cost]) -> Cost),
+            ("each further guest", further),
+        ] {
+            let [shared, own] = [&shared, &own].map(|costs| number(which(costs)));
+            let name = format!("{what} of {of}, shared");
+            report.against(name, shared, "pages", "pools of their own", own);
+        }
     }
     let [shared, own] = [&shared, &own].map(|costs| total(costs).held as f64);
     report.against(
