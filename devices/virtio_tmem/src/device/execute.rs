@@ -539,7 +539,6 @@ fn create_pool(device: &Device, id: u32, kind: PoolKind) -> Result<Done, Fault> 
         // Not the driver's fault: a refusal, but nobody's mistake.
         Err(_) => Status::NO_MEMORY,
     };
-    drop(ids);
     Ok(Done {
         status,
         ..Done::ok(0)

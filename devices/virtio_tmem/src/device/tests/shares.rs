@@ -254,3 +254,34 @@ fn neither_quota_nor_freezing_of_a_vm_is_the_shares() {
     assert_eq!(got(&mut driver, SHARE, &OBJECT, 1), Some(7));
     assert_eq!(device.client().stats().held_bytes, held);
 }
+
+/// The queues of a device run at the same time: a pool id is one thing or the other, for all of them.
+#[test]
+fn a_pool_id_that_two_queues_ask_for_is_one_thing() {
+    let (store, mems) = (store(), [memory(), memory()]);
+    let device = device_with(&store, &Allowed::new(&host(&store), &[GOLDEN, OTHER]));
+    let [mut one, mut two] = mems.each_ref().map(|mem| driver(mem, &device));
+    for round in 0..200 {
+        let start = std::sync::Barrier::new(2);
+        let (own, shared) = std::thread::scope(|scope| {
+            let own = scope.spawn(|| {
+                start.wait();
+                match round % 2 {
+                    0 => one.create_pool(SHARE, PoolKind::Ephemeral),
+                    _ => one.create_shared_pool(SHARE, OTHER),
+                }
+            });
+            start.wait();
+            (two.create_shared_pool(SHARE, GOLDEN), own.join().unwrap())
+        });
+        let one_has_it = (own, shared) == (Status::OK, Status::POOL_CONFLICT);
+        assert!(
+            one_has_it || (own, shared) == (Status::POOL_CONFLICT, Status::OK),
+            "{own:?} {shared:?}"
+        );
+        put(&mut two, SHARE, &OBJECT, 1, 7);
+        assert_eq!(got(&mut one, SHARE, &OBJECT, 1), Some(7));
+        assert_eq!(two.destroy_pool(SHARE).status(), Status::OK);
+        assert_eq!(one.destroy_pool(SHARE).status(), Status::NO_POOL);
+    }
+}
