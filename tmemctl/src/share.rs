@@ -4,41 +4,26 @@
 use std::fmt;
 use std::str::FromStr;
 
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
 /// A UUID, in the order in which it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShareId(pub [u8; 16]);
-
-/// Where the hyphens are.
-const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 impl FromStr for ShareId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is not a UUID, as 6b1f0c1e-37d5-4a52-9c7e-0d8b2f5a4e11");
-        let is_hyphen = |(at, byte): (usize, u8)| (byte == b'-') == HYPHENS.contains(&at);
-        if text.len() != 36 || !text.bytes().enumerate().all(is_hyphen) {
-            return Err(wrong());
-        }
-        let digits = text.replace('-', "");
-        let is_digit = |byte: u8| byte.is_ascii_hexdigit();
-        if !digits.bytes().all(is_digit) {
-            return Err(wrong());
-        }
-        let number = u128::from_str_radix(&digits, 16).map_err(|_| wrong())?;
-        Ok(Self(number.to_be_bytes()))
+        let wrong = |_| format!("'{text}' is not a UUID, as 6b1f0c1e-37d5-4a52-9c7e-0d8b2f5a4e11");
+        let read: Hyphenated = text.parse().map_err(wrong)?;
+        Ok(Self(read.into_uuid().into_bytes()))
     }
 }
 
 impl fmt::Display for ShareId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, byte) in self.0.iter().enumerate() {
-            if matches!(at, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        Uuid::from_bytes(self.0).fmt(f)
     }
 }
 
