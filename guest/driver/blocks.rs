@@ -157,14 +157,12 @@ pub(crate) struct Limits {
     pub(crate) is_shared: bool,
 }
 
-impl Limits {
-    /// Extents that the host may be yet to be told of: none of a share.
-    fn garbage(self) -> usize {
-        if self.is_shared {
-            0
-        } else {
-            tuning::GARBAGE
-        }
+/// Extents that the host may be yet to be told of: none of a share.
+fn garbage(is_shared: bool) -> usize {
+    if is_shared {
+        0
+    } else {
+        tuning::GARBAGE
     }
 }
 
@@ -201,7 +199,7 @@ impl Blocks {
             buckets: KVVec::from_elem(Bucket::default(), limits.buckets, GFP_KERNEL)?,
             writes: 0,
             puts: Puts::new(tuning::COPIES)?,
-            garbage: KVVec::with_capacity(limits.garbage(), GFP_KERNEL)?,
+            garbage: KVVec::with_capacity(garbage(limits.is_shared), GFP_KERNEL)?,
             unknown_from: None,
             pages,
             is_shared: limits.is_shared,
@@ -214,14 +212,14 @@ impl Blocks {
         Self::fixed_bytes(
             Seen::size(pages, limits.seen),
             limits.buckets,
-            limits.garbage(),
+            garbage(limits.is_shared),
         )
         .saturating_add(Sparse::most_bytes(pages, limits.present))
     }
 
     /// Bytes of memory that they take now.
     pub(crate) fn bytes(&self) -> u64 {
-        let garbage = if self.is_shared { 0 } else { tuning::GARBAGE };
+        let garbage = garbage(self.is_shared);
         Self::fixed_bytes(self.seen.size, self.buckets.len(), garbage) + self.present.bytes()
     }
 

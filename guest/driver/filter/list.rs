@@ -487,8 +487,16 @@ impl Filters {
                 break;
             }
         }
-        self.manager.ask_again();
-        if !self.list.lock().entries.is_empty() {
+        let (is_empty, has_shares) = {
+            let list = self.list.lock();
+            let is_shared = |entry: &Entry| entry.filter.area.is_shared();
+            (list.entries.is_empty(), list.entries.iter().any(is_shared))
+        };
+        // Its mutex is taken for nothing else here, and may be held for long.
+        if has_shares {
+            self.manager.ask_again();
+        }
+        if !is_empty {
             self.workqueue
                 .schedule::<_, WATCH>(self, tuning::disk_watch());
         }
