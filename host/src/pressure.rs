@@ -72,7 +72,7 @@ impl Pressure {
             left -= bytes;
             pages = pages.saturating_add(client.evict(bytes));
         }
-        for share in registry.shares().map(|it| it.list()).unwrap_or_default() {
+        for share in registry.all_shares() {
             let bytes = (freeable(&share.stats()) / PART).min(left);
             left -= bytes;
             pages = pages.saturating_add(share.evict(bytes));

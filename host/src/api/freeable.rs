@@ -31,8 +31,7 @@ impl Freeable {
     pub(super) fn of(api: &Api) -> Self {
         let store = api.store_stats();
         let machines = api.registry.list();
-        let shares = api.registry.shares().map(|shares| shares.list());
-        let shares = shares.unwrap_or_default();
+        let shares = api.registry.all_shares();
         let clients = machines
             .iter()
             .map(|it| it.machine().device().client().stats())

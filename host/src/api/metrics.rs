@@ -28,11 +28,10 @@ pub(super) fn render(api: &Api) -> Page {
             page.add("tmem_vm_", &metric, &[("vm", name)]);
         }
     }
-    if let Ok(shares) = api.registry.shares() {
-        for share in shares.list() {
-            for metric in of_share(&share.stats()) {
-                page.add("tmem_share_", &metric, &[("share", share.name().as_str())]);
-            }
+    for share in api.registry.all_shares() {
+        let name = share.name().as_str();
+        for metric in of_share(&share.stats()) {
+            page.add("tmem_share_", &metric, &[("share", name)]);
         }
     }
     page

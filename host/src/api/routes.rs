@@ -4,26 +4,15 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::body::object;
+use super::body::{Answer, New, object, settings};
 use super::freeable::Freeable;
 use super::tiers::Tiers;
 use super::{Api, OPENAPI, shares, vm};
 use crate::http::{self, JSON, Request, Response};
 use crate::image::{self, Workers};
 use crate::registry::{Entry, Refusal, Said};
-
-/// A new virtual machine.
-#[derive(Debug, Deserialize)]
-struct New {
-    name: String,
-    /// `deny_unknown_fields` is that of the settings.
-    #[serde(flatten)]
-    said: Map,
-}
-
-type Map = serde_json::Map<String, Value>;
 
 /// How much is to be flushed.
 #[derive(Debug, Deserialize)]
@@ -38,9 +27,6 @@ struct Flush {
 struct Cloned {
     to: String,
 }
-
-/// A request's answer, or why there is none.
-type Answer = Result<Response, Refusal>;
 
 pub(super) fn serve(api: &Api, request: &Request, workers: &Workers) -> http::Answer {
     let parts: Vec<_> = request.path.split('/').skip(1).collect();
@@ -242,8 +228,4 @@ fn no_image(api: &Api, name: &str) -> Answer {
     api.registry.get(name)?;
     let why = "the pages of this program's virtual machines can be neither saved nor restored";
     Err(Refusal::Conflict(why.into()))
-}
-
-fn settings(said: Map) -> Result<Said, Refusal> {
-    serde_json::from_value(said.into()).map_err(|error| Refusal::Invalid(error.to_string()))
 }

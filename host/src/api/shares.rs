@@ -1,24 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Shares: what is answered to requests for them, and how they are shown.
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Api;
-use super::body::object;
+use super::body::{Answer, New, object, settings};
 use crate::http::{Request, Response};
 use crate::registry::{Refusal, Share, ShareSaid, Shares};
-
-/// A new share.
-#[derive(Debug, Deserialize)]
-struct New {
-    name: String,
-    /// `deny_unknown_fields` is that of the settings.
-    #[serde(flatten)]
-    said: Map<String, Value>,
-}
-
-type Answer = Result<Response, Refusal>;
 
 pub(super) fn list(api: &Api) -> Response {
     let shares = api.registry.shares();
@@ -38,7 +26,7 @@ pub(super) fn add(api: &Api, request: &Request) -> Answer {
     let shares = api.registry.shares()?;
     let like = r#"{"name": "golden", "domain": "team-a", "vms": ["web1", "web2"]}"#;
     let new: New = object(request, like)?;
-    let share = shares.add(&new.name, &said(new.said)?)?;
+    let share = shares.add(&new.name, &settings(new.said)?)?;
     let place = format!("/v1/shares/{}", new.name);
     Ok(Response::json(&of(shares, &share)).created(place))
 }
@@ -47,7 +35,7 @@ pub(super) fn set(api: &Api, name: &str, request: &Request) -> Answer {
     let shares = api.registry.shares()?;
     shares.get(name)?;
     let like = r#"{"vms": ["web1", "web2"]}"#;
-    let said = said(object(request, like)?)?;
+    let said: ShareSaid = settings(object(request, like)?)?;
     if said == ShareSaid::default() {
         let reason = format!("nothing is to be changed: send a body like {like}");
         return Err(Refusal::Invalid(reason));
@@ -58,10 +46,6 @@ pub(super) fn set(api: &Api, name: &str, request: &Request) -> Answer {
 pub(super) fn remove(api: &Api, name: &str) -> Answer {
     api.registry.shares()?.remove(name)?;
     Ok(Response::no_content())
-}
-
-fn said(said: Map<String, Value>) -> Result<ShareSaid, Refusal> {
-    serde_json::from_value(said.into()).map_err(|error| Refusal::Invalid(error.to_string()))
 }
 
 fn of(shares: &Shares, share: &Share) -> Value {

@@ -80,6 +80,12 @@ impl Registry {
         shares.ok_or_else(|| Refusal::Conflict(why.into()))
     }
 
+    /// All shares, by name.
+    pub fn all_shares(&self) -> Vec<Arc<Share>> {
+        let shares = self.shares.as_ref();
+        shares.map(|shares| shares.list()).unwrap_or_default()
+    }
+
     /// All virtual machines, by name.
     pub fn list(&self) -> Vec<Arc<Entry>> {
         self.machines().values().cloned().collect()

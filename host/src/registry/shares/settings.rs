@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use tmem_store::Store;
+use tmem_store::{Identity, Store};
 use uuid::Uuid;
 
 use super::super::name::Name;
@@ -120,15 +120,9 @@ impl From<&ShareSettings> for ShareSaid {
 
 /// A UUID that nobody else has.
 fn random() -> Result<Uuid, String> {
-    let mut bytes = [0; 16];
-    getrandom(&mut bytes)?;
-    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
-}
-
-fn getrandom(bytes: &mut [u8]) -> Result<(), String> {
-    let got = rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty());
-    got.map(drop)
-        .map_err(|error| format!("the system has no random numbers: {error}"))
+    let random = Identity::random();
+    let random = random.map_err(|error| format!("the system has no random numbers: {error}"))?;
+    Ok(uuid::Builder::from_random_bytes(random.bytes()).into_uuid())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::{Context, Result};
 use tmem_store::{Client, ClientConfig, ClientStats, Pool, PoolConfig, PoolKind, Store};
@@ -17,7 +17,8 @@ const POOL: u32 = 0;
 pub struct Share {
     name: Name,
     client: Client,
-    settings: Mutex<ShareSettings>,
+    /// Read at each request of each machine.
+    settings: RwLock<ShareSettings>,
 }
 
 impl Share {
@@ -31,7 +32,7 @@ impl Share {
         Ok(Self {
             name,
             client,
-            settings: Mutex::new(settings),
+            settings: RwLock::new(settings),
         })
     }
 
@@ -42,7 +43,7 @@ impl Share {
 
     /// Who may have it, and what it may hold.
     pub fn settings(&self) -> ShareSettings {
-        self.lock().clone()
+        self.read().clone()
     }
 
     /// What it holds and what was done with it.
@@ -56,16 +57,20 @@ impl Share {
     }
 
     pub(super) fn set(&self, settings: ShareSettings) {
-        if settings.quota != self.lock().quota {
+        if settings.quota != self.read().quota {
             self.client.set_quota(settings.quota);
         }
-        *self.lock() = settings;
+        let mut ours = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *ours = settings;
     }
 
     /// Its pool, if the machine `vm` of the trust domain `domain` may have it.
     pub(super) fn pool(&self, vm: &Name, domain: &Name) -> Option<Pool> {
         let is_allowed = {
-            let settings = self.lock();
+            let settings = self.read();
             settings.domain == *domain && settings.vms.contains(vm)
         };
         is_allowed.then(|| self.client.pool(POOL)).flatten()
@@ -76,7 +81,7 @@ impl Share {
         self.client.leave();
     }
 
-    fn lock(&self) -> MutexGuard<'_, ShareSettings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, ShareSettings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
