@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::area::SpillArea;
+use crate::area::Area;
 use crate::types::{Identity, PoolKind};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct StoreConfig {
     /// compressed in the background; 0: each page is compressed when it is put.
     pub deferred_limit: u64,
     /// Where persistent pages go that memory has no room for; `None`: their puts are refused then.
-    pub spill: Option<Arc<SpillArea>>,
+    pub spill: Option<Arc<dyn Area>>,
 }
 
 impl StoreConfig {
@@ -37,7 +37,7 @@ impl StoreConfig {
 
     /// The same settings with a [`StoreConfig::spill`].
     #[must_use]
-    pub fn with_spill(mut self, area: SpillArea) -> Self {
+    pub fn with_spill(mut self, area: impl Area + 'static) -> Self {
         self.spill = Some(Arc::new(area));
         self
     }

@@ -117,7 +117,20 @@ impl Pool {
         count: u32,
         sink: &mut dyn FnMut(u32, Found<'_>),
     ) {
-        self.pages.get_run(object, index, count, sink);
+        self.get_run_while(object, index, count, &mut || true, sink);
+    }
+
+    /// As [`Pool::get_run`]; a page that takes long to bring back asks `go_on` now and then whether it
+    /// may. `false` if it was stopped: the pages from there on were not looked at.
+    pub fn get_run_while(
+        &self,
+        object: &ObjectId,
+        index: u64,
+        count: u32,
+        go_on: &mut dyn FnMut() -> bool,
+        sink: &mut dyn FnMut(u32, Found<'_>),
+    ) -> bool {
+        self.pages.get_run_while(object, index, count, go_on, sink)
     }
 
     /// Removes the pages `index..index + count` and returns how many were

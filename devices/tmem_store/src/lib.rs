@@ -30,9 +30,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Layers, each knowing only those before it: `types`, `words`, `area` (a file or
-//! device to spill to), `config`, `stats`; `tier` (page memory, and what is spilled) and `codec`; `index` and `budget` (who may hold how much); `pool`;
-//! `reclaim` (who gives up); `handle`, `client`, `store`, `compressor` and `image`. The lock
+//! Layers, each knowing only those before it: `types`, `words`, `area` (where
+//! pages go that memory has no room for), `config`, `stats`; `tier` (page memory, and what is spilled) and `codec`; `index` and `budget` (who may hold how much); `pool`;
+//! `reclaim` (who gives up); `handle`, `client`, `store`, `compressor`, `demoter` and `image`. The lock
 //! order stands in `store`.
 
 mod area;
@@ -42,6 +42,7 @@ mod codec;
 mod compressor;
 mod config;
 mod counters;
+mod demoter;
 mod handle;
 mod image;
 mod index;
@@ -56,10 +57,11 @@ mod tier;
 mod types;
 mod words;
 
-pub use area::{SpillArea, SpillError};
+pub use area::{Area, SEGMENT_BYTES, SegmentKey, SpillArea, SpillError};
 pub use client::Client;
 pub use compressor::Compressor;
 pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConfig};
+pub use demoter::Demoter;
 pub use handle::Pool;
 pub use image::{Recovery, RestoreError, Restored, SAVED_SEGMENT, Save};
 pub use stats::{ClientStats, Metric, MetricKind, StoreStats, Unit};

@@ -20,16 +20,15 @@
 //! compressed without a lock in the background ([`crate::compressor`]), and
 //! under their shard's lock by a put that needs their memory at once.
 
-use std::path::Path;
-
 use crate::budget::{Budget, StoreBudget};
 use crate::client::Client;
 use crate::compressor::Compressor;
 use crate::config::{ClientConfig, Recompression, StoreConfig};
+use crate::demoter::Demoter;
 use crate::reclaim::{Member, Reclaimer};
 use crate::stats::StoreStats;
 use crate::sync::Arc;
-use crate::tier::{Arena, Left, PageMemory, Spill};
+use crate::tier::{Arena, Left, PageMemory};
 use crate::types::{Error, Identity, PAGE_SIZE};
 
 /// A store of pages for many clients. Cloning gives another handle to it.
@@ -215,9 +214,24 @@ impl Store {
         Compressor::start(self.reclaimer.clone(), prepare)
     }
 
-    /// Where persistent pages go that memory has no room for, if there is such a place.
-    pub fn spill_path(&self) -> Option<&Path> {
-        self.arena().spill.as_ref().map(Spill::path)
+    /// Starts a thread that moves pages to the spill area while little memory is left, until its handle is
+    /// dropped; it calls `prepare` before it does anything else. Without one, who puts does it and the
+    /// compressor.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_demoter_with(
+        &self,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Demoter> {
+        Demoter::start(self.reclaimer.clone(), prepare)
+    }
+
+    /// What the place is called where persistent pages go that memory has no room for, if there is one,
+    /// and whether others have to answer for it ([`Area::is_remote`](crate::Area::is_remote)).
+    pub fn spill_area(&self) -> Option<(String, bool)> {
+        let spill = self.arena().spill.as_ref()?;
+        Some((spill.name(), spill.is_remote()))
     }
 
     #[cfg(test)]

@@ -8,6 +8,7 @@
 //! credited after it was given back.
 
 mod deferred;
+mod demotion;
 mod ledger;
 mod memory;
 mod part;

@@ -2,6 +2,7 @@
 //! What all clients of a store share: its memory, and how much of it may be held.
 
 use super::WakeUp;
+use super::demotion::Demotion;
 use super::ledger::Ledger;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::tier::{Arena, PIECE, SEGMENT};
@@ -32,6 +33,7 @@ pub(crate) struct StoreBudget {
     pub(super) deferred_pages: AtomicU64,
     pub(super) most_deferred: u64,
     pub(crate) wake_up: WakeUp,
+    pub(crate) demotion: Demotion,
     /// Threads that do in the background what operations leave undone.
     pub(crate) helpers: AtomicUsize,
     pub(crate) arena: Arena,
@@ -46,6 +48,7 @@ impl StoreBudget {
             deferred_pages: AtomicU64::new(0),
             most_deferred,
             wake_up: WakeUp::default(),
+            demotion: Demotion::default(),
             helpers: AtomicUsize::new(0),
             arena,
         }

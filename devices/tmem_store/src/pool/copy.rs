@@ -65,7 +65,7 @@ impl Pages {
                 index,
             };
             let payload = if arena.is_spilled(pin.location()) {
-                arena.read_spilled(&pin, &mut window).ok()
+                arena.read_spilled(&pin, &mut window, &mut || true).ok()
             } else {
                 self.budget.pinned(&pin)
             };

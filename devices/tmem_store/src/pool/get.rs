@@ -6,14 +6,17 @@ use crate::codec;
 use crate::index::{Key, split};
 use crate::tier::{Codec, Owner, Payload, Pin, Temperature, Window};
 use crate::types::{Get, Lost, ObjectId, Page};
+use std::io::ErrorKind;
 use std::time::Instant;
 
 impl Pages {
     /// See [`crate::Pool::get`].
     pub(crate) fn get(&self, object: &ObjectId, index: u64, page: &mut Page) -> Get {
         let (block, nth) = split(index);
-        let get = self.get_at(&Key::new(&self.seed, object, block), nth, page);
-        self.budget.counters.get(get)
+        let key = Key::new(&self.seed, object, block);
+        // Nobody stops it.
+        let get = self.get_at(&key, nth, page, &mut || true);
+        self.budget.counters.get(get.unwrap_or(Get::Lost))
     }
 
     /// See [`crate::Pool::take`].
@@ -34,23 +37,29 @@ impl Pages {
         self.budget.counters.get(get)
     }
 
-    /// A get that is not yet counted.
-    pub(super) fn get_at(&self, key: &Key<'_>, nth: usize, page: &mut Page) -> Get {
+    /// A get that is not yet counted; `None` if `go_on` stopped it.
+    pub(super) fn get_at(
+        &self,
+        key: &Key<'_>,
+        nth: usize,
+        page: &mut Page,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Option<Get> {
         let shard = self.shard(key.shard());
         let Some((entry, again)) = shard.view(key, nth) else {
-            return Get::Miss;
+            return Some(Get::Miss);
         };
         // Decoding takes longer than a lock should be held.
         let pin = self.budget.log.pin(&self.budget.store.arena, entry);
         drop(shard);
         let is_spilled = self.budget.store.arena.is_spilled(pin.location());
         let get = if is_spilled {
-            self.read_spilled(&pin, page)
+            self.read_spilled(&pin, page, go_on)
         } else {
-            decode(self.budget.pinned(&pin), page)
+            Some(decode(self.budget.pinned(&pin), page))
         };
         let is_slow = is_spilled || pin.location().codec() == Some(Codec::Zstd);
-        if again && get == Get::Hit && is_slow {
+        if again && get == Some(Get::Hit) && is_slow {
             // Whoever got it twice may get it again.
             let is_warm = self.warm(&self.owner(key, nth), &pin, page);
             if is_warm && is_spilled {
@@ -61,20 +70,29 @@ impl Pages {
         get
     }
 
-    /// Reads a page from the spill area. It stays there: pages that are used once are better not
-    /// moved.
+    /// Reads a page from the spill area; `None` if `go_on` stopped it. It stays there: pages that are
+    /// used once are better not moved.
     #[inline(never)]
-    fn read_spilled(&self, pin: &Pin, page: &mut Page) -> Get {
+    fn read_spilled(
+        &self,
+        pin: &Pin,
+        page: &mut Page,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Option<Get> {
         let (start, counters) = (Instant::now(), &self.budget.counters);
         let mut window = Window::new();
-        let payload = self.budget.store.arena.read_spilled(pin, &mut window);
+        let arena = &self.budget.store.arena;
+        let payload = arena.read_spilled(pin, &mut window, go_on);
+        if matches!(&payload, Err(error) if error.kind() == ErrorKind::Interrupted) {
+            return None;
+        }
         counters.spill_read_pages.add(1);
         counters.spill_read_microseconds.add_time(start);
         let get = decode(payload.ok(), page);
         if get == Get::Lost {
             counters.spill_read_errors.add(1);
         }
-        get
+        Some(get)
     }
 
     /// Keeps a page in what is fast to decode, if there is room; whether it does. As long as its

@@ -36,17 +36,28 @@ impl Pages {
         });
     }
 
-    /// See [`crate::Pool::get_run`].
-    pub(crate) fn get_run(
+    /// See [`crate::Pool::get_run_while`].
+    pub(crate) fn get_run_while(
         &self,
         object: &ObjectId,
         index: u64,
         count: u32,
+        go_on: &mut dyn FnMut() -> bool,
         sink: &mut dyn FnMut(u32, Found<'_>),
-    ) {
+    ) -> bool {
         let mut page = [0; PAGE_SIZE];
+        let mut is_stopped = false;
         self.each(object, index, count, &mut |at, place| {
-            let get = place.map_or(Get::Miss, |(key, nth)| self.get_at(&key, nth, &mut page));
+            if is_stopped {
+                return;
+            }
+            let get = place.map_or(Some(Get::Miss), |(key, nth)| {
+                self.get_at(&key, nth, &mut page, go_on)
+            });
+            let Some(get) = get else {
+                is_stopped = true;
+                return;
+            };
             let found = match self.budget.counters.get(get) {
                 Get::Hit => Ok(Some(&page)),
                 Get::Miss => Ok(None),
@@ -54,6 +65,7 @@ impl Pages {
             };
             sink(at, found);
         });
+        !is_stopped
     }
 
     /// Names each page of a run, hashing once per block.

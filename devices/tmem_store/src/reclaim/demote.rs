@@ -7,17 +7,19 @@
 //!
 //! Ephemeral pages are evicted instead, and pages of one repeated word stay: they take next to nothing.
 
-use super::cleaner::{Cleaned, Cleaner};
+use super::cleaner::{Cleaned, Names};
 use super::{Effort, Member, Reclaimer};
 use crate::budget::Shortage;
 use crate::pool::Pages;
 use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{
-    Codec, Location, Owner, PackedAt, Packer, Payload, SEGMENT, Spilled, Stub, Temperature, Victim,
+    Codec, Location, Owner, PackedAt, Packer, Payload, SEGMENT, Spill, Spilled, Stub, Temperature,
+    Victim,
 };
 use crate::types::{ObjectId, PoolKind};
 use std::io::ErrorKind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Segments that are looked through for one in the area at most, and those of which some entries go
 /// there: more would be held for little.
@@ -86,7 +88,8 @@ impl Member {
             return Cleaned::Busy;
         };
         let arena = self.budget.arena();
-        let draft = cleaner.demotion.draft.take();
+        let mut demotion = std::mem::take(&mut cleaner.demotion);
+        let draft = demotion.draft.take();
         let mut draft = draft.unwrap_or_else(Packer::new);
         draft.begin(arena.next_sequence());
         let before = self.budget.spent();
@@ -95,9 +98,10 @@ impl Member {
             let Some(victim) = self.source(source) else {
                 break;
             };
-            let gathered = cleaner.demotion.pending.len();
-            let found = self.gather(&mut cleaner, &victim, &mut draft, patient);
-            if cleaner.demotion.pending.len() > gathered {
+            let gathered = demotion.pending.len();
+            let into = (&mut demotion.pending, &mut draft);
+            let found = self.gather(&mut cleaner.names, &victim, into, patient);
+            if demotion.pending.len() > gathered {
                 victims.push((victim, found));
             } else {
                 // What was in it is gone, or elsewhere in memory.
@@ -107,10 +111,15 @@ impl Member {
                 break;
             }
         }
+        // Others may clean while this waits for a disk or another host. What was gathered from is held.
+        drop(cleaner);
         let cleans = source != Source::Memory;
-        let spilled = self.write(&mut cleaner, &mut draft, cleans, patient);
-        cleaner.demotion.pending.clear();
-        cleaner.demotion.draft = Some(draft);
+        let spilled = self.write(&mut demotion.pending, &mut draft, cleans, patient);
+        demotion.pending.clear();
+        demotion.draft = Some(draft);
+        if let Some(mut cleaner) = self.try_cleaner(false) {
+            cleaner.demotion = demotion;
+        }
         for (victim, found) in victims {
             self.give_back(victim, found);
         }
@@ -128,6 +137,10 @@ impl Member {
     pub(super) fn clean_spilled(&self, effort: &mut Effort) -> bool {
         if self.budget.log.spilled_dead() < SEGMENT as u64 || !effort.write() {
             return false;
+        }
+        if self.reclaimer.is_for_demoter() {
+            self.wants_area_cleaned.store(true, Relaxed);
+            return self.reclaimer.wait_for_demoter();
         }
         match self.demote(Source::Area(LEAST), true) {
             Cleaned::Memory => true,
@@ -172,13 +185,12 @@ impl Member {
     /// Copies the entries of a victim.
     fn gather(
         &self,
-        cleaner: &mut Cleaner,
+        names: &mut Names,
         victim: &Victim,
-        draft: &mut Packer,
+        (pending, draft): (&mut Vec<Pending>, &mut Packer),
         patient: bool,
     ) -> Gathered {
         let arena = self.budget.arena();
-        let Cleaner { names, demotion } = cleaner;
         let mut has_room = true;
         let is_whole = self.each_page(names, victim, |location, owner| {
             let Some(pool) = self.pool_of(owner.pool) else {
@@ -199,7 +211,7 @@ impl Member {
                 has_room = false;
                 return false;
             };
-            demotion.pending.push(Pending {
+            pending.push(Pending {
                 pool,
                 object: *owner.object,
                 index: owner.index,
@@ -232,7 +244,7 @@ impl Member {
     /// Writes what was gathered, and has it kept instead of what it was copied from.
     fn write(
         &self,
-        cleaner: &mut Cleaner,
+        pending: &mut Vec<Pending>,
         draft: &mut Packer,
         cleans: bool,
         patient: bool,
@@ -258,7 +270,7 @@ impl Member {
         counters.spill_written_segments.add(1);
         counters.spill_write_microseconds.add_time(start);
         self.budget.charge_anyway(Stub::MEMORY as u64);
-        for page in cleaner.demotion.pending.drain(..) {
+        for page in pending.drain(..) {
             let Pending {
                 pool,
                 object,
@@ -320,6 +332,9 @@ impl Reclaimer {
         if !self.can_demote() || !effort.write() {
             return false;
         }
+        if self.is_for_demoter() {
+            return self.wait_for_demoter();
+        }
         let Some(other) = self.to_demote() else {
             return false;
         };
@@ -332,12 +347,41 @@ impl Reclaimer {
         }
     }
 
+    /// Whether only the demoter writes to the area, since nobody else should have to wait for it.
+    fn is_for_demoter(&self) -> bool {
+        let spill = self.budget.arena.spill.as_ref();
+        self.budget.demotion.has_thread() && spill.is_some_and(Spill::is_remote)
+    }
+
+    /// Waits a while for pages to leave memory; whether it is worth trying again.
+    fn wait_for_demoter(&self) -> bool {
+        /// As long as some segments may take. An operation waits for as many of these as it may write
+        /// segments.
+        const WAIT: Duration = Duration::from_millis(10);
+        let demotion = &self.budget.demotion;
+        let seen = demotion.progress.count();
+        demotion.want();
+        demotion.wait(seen, WAIT);
+        true
+    }
+
+    /// As [`Reclaimer::demote_some`], unless there is a thread for it, which is told then.
+    pub(super) fn demote_unless_others_do(&self) -> bool {
+        if !self.budget.demotion.has_thread() {
+            return self.demote_some();
+        }
+        if self.budget.is_tight() {
+            self.budget.demotion.want();
+        }
+        false
+    }
+
     /// Demotes pages while little memory is left; whether there is more to do.
     pub(crate) fn demote_some(&self) -> bool {
         if self.budget.arena.spill.is_none() {
             return false;
         }
-        let cleaned = self.clean_area(|_| true);
+        let cleaned = self.clean_full() || self.clean_area(|_| true);
         if !self.budget.is_tight() || !self.can_demote() {
             return cleaned;
         }
@@ -353,6 +397,15 @@ impl Reclaimer {
         self.each_member().fold(false, |any, member| {
             let demoted = sources.map(|source| member.demote(source, true) == Cleaned::Memory);
             demoted.contains(&true) || any
+        })
+    }
+
+    /// Moves entries of sparse segments in the area together for a client whose quota is used up;
+    /// whether there were any.
+    fn clean_full(&self) -> bool {
+        self.each_member().any(|member| {
+            member.wants_area_cleaned.swap(false, Relaxed)
+                && member.demote(Source::Area(LEAST), true) == Cleaned::Memory
         })
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Member {
     pub(super) seen: Mutex<(u64, u64)>,
     /// The quota was changed, and what is held was not yet brought within it.
     shrinks: AtomicBool,
+    /// The quota is used up, and sparse segments of the spill area are to be moved together.
+    pub(super) wants_area_cleaned: AtomicBool,
 }
 
 impl Member {
@@ -38,6 +40,7 @@ impl Member {
             cleaner: Mutex::default(),
             seen: Mutex::default(),
             shrinks: AtomicBool::new(false),
+            wants_area_cleaned: AtomicBool::new(false),
         }
     }
 

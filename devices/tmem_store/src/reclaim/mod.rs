@@ -252,7 +252,7 @@ impl Reclaimer {
             }
         }
         if !self.wants_room.load(Relaxed) {
-            return self.demote_some();
+            return self.demote_unless_others_do();
         }
         let is_unfinished = self.evict_some(&mut effort);
         self.wants_room.store(is_unfinished, Relaxed);

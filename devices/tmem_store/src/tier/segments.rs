@@ -7,12 +7,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use super::format::{Damaged, SegmentHeader};
+use super::format::{ALIGN, Damaged, SegmentHeader};
 use super::mapping::{Mapping, PageMemory};
 use super::spill::{Spill, slots_of};
 use super::stub::{Slot, Stub};
 use super::{MAX_SEGMENTS, PIECE, SEGMENT};
-use crate::area::SpillArea;
+use crate::area::{Area, SegmentKey};
 use crate::types::{Error, Identity};
 
 /// What is known of a segment in use.
@@ -239,7 +239,7 @@ impl Arena {
     /// # Errors
     /// When the limit is too large, the system has no memfd or address space, or the area cannot be
     /// written.
-    pub(crate) fn new(limit: u64, area: Option<Arc<SpillArea>>) -> Result<Self, Error> {
+    pub(crate) fn new(limit: u64, area: Option<Arc<dyn Area>>) -> Result<Self, Error> {
         if let Some(area) = &area {
             area.renew().map_err(|source| Error::Spill { source })?;
         }
@@ -256,7 +256,7 @@ impl Arena {
     pub(crate) fn recover(
         file: PageMemory,
         limit: u64,
-        area: Option<Arc<SpillArea>>,
+        area: Option<Arc<dyn Area>>,
     ) -> Result<(Self, Vec<Left>), Error> {
         let failed = |action| move |source| Error::PageMemory { action, source };
         let arena = Self::over(Some(file), limit, area.as_ref())?;
@@ -280,7 +280,10 @@ impl Arena {
             read.map_err(failed("read a file of page memory"))?;
             if let Some(stub) = Stub::from_bytes(&bytes).map_err(|Damaged| Error::Damaged)? {
                 let is_there = area.as_ref().is_some_and(|area| {
-                    area.identity() == stub.area && stub.slot.number() < slots_of(area)
+                    let is_it = area.identity() == stub.area
+                        // All pages have to be in one.
+                        || (slots.is_empty() && area.take_over(stub.area));
+                    is_it && stub.slot.number() < slots_of(&**area)
                 });
                 if !is_there {
                     return Err(Error::OtherSpillArea);
@@ -336,7 +339,7 @@ impl Arena {
     }
 
     /// The same with a spill area, of which `used` slots hold something.
-    fn spilling_to(self, area: Option<Arc<SpillArea>>, used: Vec<Slot>) -> Self {
+    fn spilling_to(self, area: Option<Arc<dyn Area>>, used: Vec<Slot>) -> Self {
         Self {
             spill: area.map(|area| Spill::new(area, used)),
             ..self
@@ -346,7 +349,7 @@ impl Arena {
     fn over(
         file: Option<PageMemory>,
         limit: u64,
-        area: Option<&Arc<SpillArea>>,
+        area: Option<&Arc<dyn Area>>,
     ) -> Result<Self, Error> {
         let most = u64::from(MAX_SEGMENTS) * SEGMENT as u64;
         if limit > most {
@@ -362,7 +365,7 @@ impl Arena {
         }
         let pieces = limit
             .div_ceil(PIECE as u64)
-            .saturating_add(area.map_or(0, |area| slots_of(area).into()))
+            .saturating_add(area.map_or(0, |area| slots_of(&**area).into()))
             .max(len.div_ceil(SEGMENT as u64));
         let total = u32::try_from(pieces).map_or(MAX_SEGMENTS, |pieces| pieces.min(MAX_SEGMENTS));
         let bytes = total as usize * SEGMENT;
@@ -437,13 +440,14 @@ impl Arena {
     /// Gives a segment to which nobody refers back to the system: as many bytes of it
     /// as are backed, and its slot if it has one.
     pub(super) fn release(&self, segment: u32, backed: usize) {
-        let slot = self.segment(segment).and_then(Segment::slot);
+        // As long as its stub is there.
+        let spilled = self.spilled_key(segment);
         if self.mapping.punch(segment, 0).is_err() {
             // The memory stays, to be reused, and has to look like what is new.
             let _ = self.mapping.clear(segment, backed);
         }
-        if let Some(slot) = slot {
-            self.free_slot(segment, slot);
+        if let Some(key) = spilled {
+            self.free_spilled(segment, key);
         }
         self.free().punched.push(segment);
     }
@@ -453,13 +457,20 @@ impl Arena {
         &self.mapping.journal
     }
 
-    /// What a segment had in a slot is needed no longer, as memory says by now.
-    fn free_slot(&self, segment: u32, slot: Slot) {
+    /// What a segment has in the spill area, as its stub says.
+    pub(super) fn spilled_key(&self, segment: u32) -> Option<SegmentKey> {
+        let slot = self.segment(segment).and_then(Segment::slot)?;
+        let word = |nth| Some(self.mapping.word(segment, nth * ALIGN)?.load(Relaxed));
+        Stub::key(slot, word)
+    }
+
+    /// What a segment had in the spill area is needed no longer, as memory says by now.
+    fn free_spilled(&self, segment: u32, key: SegmentKey) {
         if let Some(segment) = self.segment(segment) {
             segment.set_slot(None);
         }
         if let Some(spill) = &self.spill {
-            spill.free(slot);
+            spill.free(key);
         }
     }
 

@@ -8,6 +8,7 @@
 
 use super::SEGMENT;
 use super::format::{ALIGN, Damaged, SegmentHeader};
+use crate::area::SegmentKey;
 use crate::types::Identity;
 use crate::words;
 
@@ -25,9 +26,13 @@ impl Slot {
         self.0
     }
 
-    /// Bytes from the start of the area.
-    pub(crate) fn start(self) -> u64 {
-        u64::from(self.0) * SEGMENT as u64
+    /// What is in it, of the segment with this header.
+    pub(crate) fn key(self, header: &SegmentHeader) -> SegmentKey {
+        SegmentKey {
+            slot: self.0,
+            client: header.identity,
+            sequence: header.sequence,
+        }
     }
 }
 
@@ -98,6 +103,13 @@ impl Stub {
             used,
             area,
         }))
+    }
+
+    /// What a stub in memory says of the segment in a slot; `word` reads the stub's words.
+    pub(crate) fn key(slot: Slot, word: impl Fn(usize) -> Option<u64>) -> Option<SegmentKey> {
+        let identity = Identity::from_words([word(2)?, word(3)?]);
+        let sequence = word(1)?;
+        Some(slot.key(&SegmentHeader { identity, sequence }))
     }
 
     /// Bytes from the start of the segment to the word of the bitmap for an entry that begins at

@@ -161,7 +161,7 @@ impl Arena {
             None => self.mapping.read(left.number(), segment),
             Some((slot, used)) => self.spill.as_ref().map_or_else(
                 || Err(std::io::ErrorKind::NotFound.into()),
-                |spill| spill.read_segment(slot, used, segment),
+                |spill| spill.read_segment(slot.key(left.header()), used, segment),
             ),
         };
         // That of a spilled segment is what its stub is for.

@@ -49,24 +49,26 @@ impl Arena {
         word.is_some_and(|word| word.load(Acquire) & bit != 0)
     }
 
-    /// Reads the payload of an entry that is or was in the spill area.
+    /// Reads the payload of an entry that is or was in the spill area, for as long as `go_on` says so.
     ///
     /// # Errors
-    /// What the system says; or the bytes are not as they were written.
+    /// What the system says; [`io::ErrorKind::Interrupted`] if `go_on` stopped it; or the bytes are
+    /// not as they were written.
     pub(crate) fn read_spilled<'a>(
         &self,
         pin: &Pin,
         window: &'a mut Window,
+        go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<Payload<'a>> {
         let location = pin.location();
         let (len, offset) = (location.len(), location.offset());
         let damaged = || io::Error::from(io::ErrorKind::InvalidData);
-        let (spill, segment) = (self.spill.as_ref(), self.segment(location.segment()));
-        let (Some(spill), Some(slot)) = (spill, segment.and_then(|it| it.slot())) else {
+        let key = self.spilled_key(location.segment());
+        let (Some(spill), Some(key)) = (self.spill.as_ref(), key) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let place = self.place(location).ok_or_else(damaged)?;
-        let bytes = spill.read(slot, offset, HEADER + len, window)?;
+        let bytes = spill.read(key, offset, HEADER + len, window, go_on)?;
         checked(bytes, place, location).ok_or_else(damaged)
     }
 }
@@ -119,7 +121,10 @@ impl Log {
             arena.release(number, Stub::MEMORY);
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let written = spill.write(draft.blocks(), draft.used(), cleans);
+        let written = spill.take(cleans).and_then(|slot| {
+            spill.write(slot.key(&header), draft.blocks(), draft.used())?;
+            Ok(slot)
+        });
         let slot = written.inspect_err(|_| arena.release(number, Stub::MEMORY))?;
         let stub = Stub {
             header,
@@ -242,10 +247,9 @@ impl Log {
         let Some(victim) = self.take(arena, number, segments) else {
             return Ok(None);
         };
-        let (spill, segment) = (arena.spill.as_ref(), arena.segment(number));
         let mut blocks = Box::new(SegmentBlocks::new());
-        let read = match (spill, segment.and_then(|segment| segment.slot())) {
-            (Some(spill), Some(slot)) => spill.read_segment(slot, victim.used(), &mut blocks),
+        let read = match (arena.spill.as_ref(), arena.spilled_key(number)) {
+            (Some(spill), Some(key)) => spill.read_segment(key, victim.used(), &mut blocks),
             _ => Err(io::ErrorKind::NotFound.into()),
         };
         // Also if they are not what was written.

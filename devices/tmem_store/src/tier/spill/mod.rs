@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A spill area: a file or a block device with segments that memory has no room for.
+//! The area in use that has segments which memory has no room for.
 //!
 //! It is cut into slots of the size of a segment. What is in use is known in memory alone: a stub
-//! ([`super::stub`]) names its slot. Bytes are read and written past the page cache where the system
-//! can do that, so that no memory of the host is used for them a second time.
+//! ([`super::stub`]) names its slot.
 //!
-//! [`SpillArea`] is the file, [`blocks`] has the memory for its bytes, [`slots`] says which slots are free.
+//! [`Area`] is the place, [`blocks`] has the memory for its bytes, [`slots`] says which slots are free.
 
 mod blocks;
 mod slots;
@@ -14,43 +13,51 @@ pub(crate) use blocks::{SegmentBlocks, Window};
 
 use super::stub::Slot;
 use super::{MAX_SEGMENTS, SEGMENT};
-use crate::area::SpillArea;
+use crate::area::{Area, SEGMENT_BYTES, SegmentKey};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::types::PAGE_SIZE;
 use slots::Slots;
 use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long nothing is written after a write has failed.
+/// How long nothing is written after a write has failed, and at most if the next ones fail, too.
 const REST: Duration = Duration::from_secs(1);
+const MOST_REST: Duration = Duration::from_secs(16);
 
 /// A spill area in use.
 #[derive(Debug)]
 pub(crate) struct Spill {
-    area: Arc<SpillArea>,
+    area: Arc<dyn Area>,
     slots: Slots,
     started: Instant,
     /// Until when nothing is written, in milliseconds after `started`.
     rests_until: AtomicU64,
+    /// For how many milliseconds it rests after the next write that fails.
+    next_rest: AtomicU64,
 }
 
 impl Spill {
     /// Uses an area, of which the slots in `used` hold something.
-    pub(crate) fn new(area: Arc<SpillArea>, used: impl IntoIterator<Item = Slot>) -> Self {
-        let slots = Slots::new(slots_of(&area), used);
+    pub(crate) fn new(area: Arc<dyn Area>, used: impl IntoIterator<Item = Slot>) -> Self {
+        let slots = Slots::new(slots_of(&*area), used);
         Self {
             area,
             slots,
             started: Instant::now(),
             rests_until: AtomicU64::new(0),
+            next_rest: AtomicU64::new(millis(REST)),
         }
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        self.area.path()
+    /// What operators call it.
+    pub(crate) fn name(&self) -> String {
+        self.area.name()
+    }
+
+    /// Whether others have to answer before a read or write has ended.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.area.is_remote()
     }
 
     /// What tells the area from others.
@@ -75,7 +82,7 @@ impl Spill {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
 
     /// Whether a write has failed a moment ago.
@@ -83,76 +90,98 @@ impl Spill {
         self.now() < self.rests_until.load(Relaxed)
     }
 
-    /// Writes a segment of which `used` bytes count. The last free slots are for who cleans.
+    /// A slot for a segment. The last free ones are for who cleans.
     ///
     /// # Errors
-    /// No slot is free, or what the system says. Nothing is written for a second then, and the slot
-    /// is the last to be used again.
-    pub(crate) fn write(
-        &self,
-        blocks: &SegmentBlocks,
-        used: usize,
-        cleans: bool,
-    ) -> io::Result<Slot> {
+    /// None is free.
+    pub(crate) fn take(&self, cleans: bool) -> io::Result<Slot> {
         let slot = self.slots.take(cleans);
-        let slot = slot.ok_or(io::ErrorKind::StorageFull)?;
-        let bytes = blocks.get(..used.next_multiple_of(PAGE_SIZE));
-        let written = self.area.write(slot.start(), bytes.unwrap_or_default());
-        written.map(|()| slot).inspect_err(|_| {
-            let rest = u64::try_from(REST.as_millis()).unwrap_or(0);
-            self.rests_until.store(self.now() + rest, Relaxed);
-            self.slots.give_back_bad(slot);
-        })
+        slot.ok_or_else(|| io::ErrorKind::StorageFull.into())
     }
 
-    /// Reads `len` bytes of a slot from `offset` on, no more than the largest entry has.
+    /// Writes a segment of which `used` bytes count.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says. Nothing is written for a second then, or for longer if the one before
+    /// has failed, too; the slot is free, and the last to be used again.
+    pub(crate) fn write(
+        &self,
+        segment: SegmentKey,
+        blocks: &SegmentBlocks,
+        used: usize,
+    ) -> io::Result<()> {
+        let bytes = blocks.get(..used.next_multiple_of(PAGE_SIZE));
+        let written = self.area.write(segment, bytes.unwrap_or_default());
+        match &written {
+            Ok(()) => self.next_rest.store(millis(REST), Relaxed),
+            Err(_) => {
+                let rest = self.next_rest.load(Relaxed);
+                let next = (2 * rest).min(millis(MOST_REST));
+                self.next_rest.store(next, Relaxed);
+                self.rests_until.store(self.now() + rest, Relaxed);
+                if let Some(slot) = Slot::new(segment.slot) {
+                    self.slots.give_back_bad(slot);
+                }
+            }
+        }
+        written
+    }
+
+    /// Reads `len` bytes of a segment from `offset` on, no more than the largest entry has, for as long
+    /// as `go_on` says so.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::Interrupted`] if `go_on` stopped it.
     pub(crate) fn read<'a>(
         &self,
-        slot: Slot,
+        segment: SegmentKey,
         offset: usize,
         len: usize,
         window: &'a mut Window,
+        go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<&'a [u8]> {
         let align = self.area.align();
         let skipped = offset % align;
         let blocks = (skipped + len).next_multiple_of(align);
-        let start = slot.start() + (offset - skipped) as u64;
         let bytes = window.get_mut(..blocks);
         let bytes = bytes.ok_or(io::ErrorKind::InvalidInput)?;
-        self.area.read(start, bytes)?;
+        self.area.read(segment, offset - skipped, bytes, go_on)?;
         let bytes = window.get(skipped..skipped + len);
         Ok(bytes.unwrap_or_default())
     }
 
-    /// Reads the segment in a slot, of which `used` bytes count; the others are zeros.
+    /// Reads a segment of which `used` bytes count; the others are zeros.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) fn read_segment(
         &self,
-        slot: Slot,
+        segment: SegmentKey,
         used: usize,
         blocks: &mut SegmentBlocks,
     ) -> io::Result<()> {
         let end = used.next_multiple_of(PAGE_SIZE).min(SEGMENT);
         let bytes = blocks.get_mut(..end).unwrap_or_default();
-        self.area.read(slot.start(), bytes)?;
+        self.area.read(segment, 0, bytes, &mut || true)?;
         blocks.get_mut(used..).unwrap_or_default().fill(0);
         Ok(())
     }
 
-    /// What is in a slot is needed no longer.
-    pub(crate) fn free(&self, slot: Slot) {
-        self.slots.give_back(slot);
+    /// A segment is needed no longer.
+    pub(crate) fn free(&self, segment: SegmentKey) {
+        self.area.forget(segment);
+        if let Some(slot) = Slot::new(segment.slot) {
+            self.slots.give_back(slot);
+        }
     }
 }
 
-/// Slots of an area, its own included.
-pub(crate) fn slots_of(area: &SpillArea) -> u32 {
-    const { assert!(SpillArea::UNIT == SEGMENT as u64) };
-    let slots = area.bytes() / SEGMENT as u64;
-    u32::try_from(slots).map_or(MAX_SEGMENTS, |slots| slots.min(MAX_SEGMENTS))
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Slots of an area, the first included, which is the area's own.
+pub(crate) fn slots_of(area: &dyn Area) -> u32 {
+    const { assert!(SEGMENT_BYTES == SEGMENT) };
+    area.segments().saturating_add(1).min(MAX_SEGMENTS)
 }

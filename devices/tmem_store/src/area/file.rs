@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A file or block device for pages that memory has no room for. What is in it is for others to say.
+//! A file or block device as a place for segments. The first 128 KiB of it are its own.
 
+use super::{Area, SEGMENT_BYTES, SegmentKey};
 use crate::types::PAGE_SIZE;
 use crate::words;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
@@ -105,7 +106,7 @@ const VERSION: u64 = 1;
 
 impl SpillArea {
     /// Bytes that an area is a multiple of. The first of them are its own.
-    pub(crate) const UNIT: u64 = 128 << 10;
+    const UNIT: u64 = SEGMENT_BYTES as u64;
 
     /// Least bytes of an area.
     pub const LEAST: u64 = 8 * Self::UNIT;
@@ -191,27 +192,12 @@ impl SpillArea {
         &self.path
     }
 
-    /// Bytes of it, a multiple of [`SpillArea::UNIT`].
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Reads begin and end at multiples of so many bytes: a power of two, at most a page.
-    pub(crate) fn align(&self) -> usize {
-        self.align
-    }
-
-    /// What tells it from others.
-    pub(crate) fn identity(&self) -> u64 {
-        self.identity.load(Relaxed)
-    }
-
     /// The identity of an area that is there; `None` if there are zeros.
     fn known(&self) -> Result<Option<u64>, SpillError> {
         let mut block = Aligned::<PAGE_SIZE>::new();
         let mut is_empty = true;
         for start in (0..Self::UNIT).step_by(PAGE_SIZE) {
-            let read = self.read(start, &mut block);
+            let read = self.file.read_exact_at(&mut block, start);
             read.map_err(|source| SpillError::System {
                 action: "read",
                 path: self.path.clone(),
@@ -232,15 +218,6 @@ impl SpillArea {
         })
     }
 
-    /// Makes it another area: what was in it does not count any more.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(crate) fn renew(&self) -> io::Result<()> {
-        self.identity.store(self.mark()?, Relaxed);
-        Ok(())
-    }
-
     fn mark(&self) -> io::Result<u64> {
         let mut random = [0; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
@@ -248,19 +225,53 @@ impl SpillArea {
         let sum = words::crc(&[MAGIC, layout(), identity]);
         let mut block = Aligned::<PAGE_SIZE>::new();
         words::put(&mut block, &[MAGIC, layout(), identity, sum]);
-        self.write(0, &block)?;
+        self.file.write_all_at(&block, 0)?;
         Ok(identity)
     }
+}
 
-    /// Reads bytes from `start` on.
-    pub(crate) fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
+impl Area for SpillArea {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn identity(&self) -> u64 {
+        self.identity.load(Relaxed)
+    }
+
+    fn segments(&self) -> u32 {
+        let own = 1;
+        u32::try_from(self.bytes / Self::UNIT - own).unwrap_or(u32::MAX)
+    }
+
+    fn align(&self) -> usize {
+        self.align
+    }
+
+    fn renew(&self) -> io::Result<()> {
+        self.identity.store(self.mark()?, Relaxed);
+        Ok(())
+    }
+
+    fn read(
+        &self,
+        segment: SegmentKey,
+        offset: usize,
+        bytes: &mut [u8],
+        _go_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        let start = start(segment) + offset as u64;
         self.file.read_exact_at(bytes, start)
     }
 
-    /// Writes bytes from `start` on.
-    pub(crate) fn write(&self, start: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, start)
+    fn write(&self, segment: SegmentKey, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, start(segment))
     }
+}
+
+/// Bytes before a segment.
+fn start(segment: SegmentKey) -> u64 {
+    u64::from(segment.slot) * SpillArea::UNIT
 }
 
 /// Opens or makes a file, past the page cache if its file system can do that; whether it was made.
