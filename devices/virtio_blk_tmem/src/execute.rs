@@ -209,7 +209,10 @@ impl Executor {
             if part.is_whole() {
                 blocks.write(part.block, &self.page)?;
             } else {
-                blocks.write_part(part.block, part.range.start, bytes, &mut self.scratch)?;
+                let at = part.range.start;
+                if !blocks.write_part(part.block, at, bytes, &mut self.scratch, go_on)? {
+                    return Err(Undone::Stopped);
+                }
             }
         }
         Ok(())
@@ -224,7 +227,10 @@ impl Executor {
         let whole = whole_blocks(&bytes);
         for part in edges(&bytes) {
             let zeros = ZEROS.get(part.range.clone()).ok_or(Failed)?;
-            blocks.write_part(part.block, part.range.start, zeros, &mut self.scratch)?;
+            let at = part.range.start;
+            if !blocks.write_part(part.block, at, zeros, &mut self.scratch, go_on)? {
+                return Err(Undone::Stopped);
+            }
         }
         if let Some((first, last)) = whole {
             let removed = blocks.zero(first, last, go_on)?;
@@ -250,7 +256,7 @@ fn read(
         let next = bytes.end.min((first + AT_ONCE) * BLOCK);
         let count = next.div_ceil(BLOCK) - first;
         let count = u32::try_from(count).map_err(|_| Fault::TooLong)?;
-        blocks.read(first, count, &mut |block, page| {
+        let whole = blocks.read(first, count, go_on, &mut |block, page| {
             let part = Part::of(block, &(at..next));
             let written = match page.map(|page| page.get(part.range.clone())) {
                 Ok(Some(some)) => data.write(some).map_err(|_| Fault::DataUnmapped.into()),
@@ -266,7 +272,7 @@ fn read(
             }
         });
         at = next;
-        if at < bytes.end && !go_on() {
+        if !whole || (at < bytes.end && !go_on()) {
             return Err(Undone::Stopped);
         }
     }

@@ -7,7 +7,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tmem_store::{Get, ObjectId, PAGE_SIZE, Page, Pool};
+use tmem_store::{ObjectId, PAGE_SIZE, Page, Pool};
 
 use crate::metrics::{Metrics, Read, Written};
 
@@ -61,13 +61,14 @@ impl Blocks<'_> {
     }
 
     /// Hands the blocks from `first` on to `sink`, in order; [`Failed`] for one that cannot be
-    /// brought back.
+    /// brought back. `false`: `go_on` stopped it.
     pub(crate) fn read(
         &self,
         first: u64,
         count: u32,
+        go_on: virtio_serve::GoOn<'_>,
         sink: &mut dyn FnMut(u64, Result<&Page, Failed>),
-    ) {
+    ) -> bool {
         let deliver = &mut |nth: u32, found: tmem_store::Found<'_>| {
             let block = first.saturating_add(u64::from(nth));
             let (page, from) = match found {
@@ -78,7 +79,8 @@ impl Blocks<'_> {
             self.metrics.read(from);
             sink(block, page);
         };
-        self.pool.get_run(&OBJECT, first, count, deliver);
+        let pool = &self.pool;
+        pool.get_run_while(&OBJECT, first, count, go_on, deliver)
     }
 
     /// Writes a block.
@@ -87,19 +89,30 @@ impl Blocks<'_> {
         self.put(block, page)
     }
 
-    /// Writes `bytes` to a block, from its byte `at` on; `scratch` is for the rest of it.
+    /// Writes `bytes` to a block, from its byte `at` on; `scratch` is for the rest of it. `false`:
+    /// `go_on` stopped it, and nothing was written.
     pub(crate) fn write_part(
         &self,
         block: u64,
         at: usize,
         bytes: &[u8],
         scratch: &mut Page,
-    ) -> Result<(), Failed> {
+        go_on: virtio_serve::GoOn<'_>,
+    ) -> Result<bool, Failed> {
         let _part = self.changes.part();
-        match self.pool.get(&OBJECT, block, scratch) {
-            Get::Hit => {}
-            Get::Miss if !self.incomplete => *scratch = *self.unwritten(block).0?,
-            Get::Miss | Get::Lost => {
+        let mut found = Ok(None);
+        let whole = self
+            .pool
+            .get_run_while(&OBJECT, block, 1, go_on, &mut |_, page| {
+                found = page.map(|page| page.map(|page| *scratch = *page));
+            });
+        if !whole {
+            return Ok(false);
+        }
+        match found {
+            Ok(Some(())) => {}
+            Ok(None) if !self.incomplete => *scratch = *self.unwritten(block).0?,
+            Ok(None) | Err(_) => {
                 self.metrics.written(Written::Lost);
                 return Err(Failed);
             }
@@ -107,7 +120,7 @@ impl Blocks<'_> {
         let place = scratch.get_mut(at..at.saturating_add(bytes.len()));
         place.ok_or(Failed)?.copy_from_slice(bytes);
         self.metrics.partial_write();
-        self.put(block, scratch)
+        self.put(block, scratch).map(|()| true)
     }
 
     /// Puts a page in the place of a block. If it is refused, the block is what it was.

@@ -2,7 +2,7 @@
 //! From a chain's bytes to its answer: parse, run against the store, answer.
 
 use tmem_store::{
-    Created, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, Put, Refused,
+    Created, Found, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, Put, Refused,
 };
 
 use super::Device;
@@ -178,7 +178,7 @@ impl Executor {
             }),
             Request::DestroyPool { pool } => destroy_pool(device, pool, go_on),
             Request::Put(run) => Ok(self.put(device, &run, source, sink)?),
-            Request::Get { run, remove } => Ok(self.get(device, &run, remove, sink)?),
+            Request::Get { run, remove } => self.get(device, &run, remove, sink, go_on),
             Request::Flush(run) => {
                 let more = u64::from(run.count.saturating_sub(1));
                 let ranges = &mut [(run.index, run.index.saturating_add(more))];
@@ -294,7 +294,8 @@ impl Executor {
         run: &Run,
         remove: bool,
         sink: &mut S,
-    ) -> Result<Done, Fault> {
+        go_on: GoOn<'_>,
+    ) -> Result<Done, Undone> {
         status_room(sink, run.count)?;
         let mut data = {
             let status_sink = sink.split_off_front(u64::from(run.count));
@@ -304,8 +305,8 @@ impl Executor {
         let (pool, owner) = pool_of(device, run.pool)?;
         match (owner, pool.kind()) {
             _ if !remove => {}
-            (Owner::Share, _) => return Err(Fault::RemoveShared),
-            (_, tmem_store::PoolKind::Persistent) => return Err(Fault::RemovePersistent),
+            (Owner::Share, _) => return Err(Fault::RemoveShared.into()),
+            (_, tmem_store::PoolKind::Persistent) => return Err(Fault::RemovePersistent.into()),
             _ => {}
         }
         let mut tally = Tally::default();
@@ -340,9 +341,11 @@ impl Executor {
                 deliver(nth, found);
             }
         } else {
-            pool.get_run(&run.object, run.index, run.count, &mut |nth, found| {
-                deliver(nth, found.map_err(|_| ()));
-            });
+            let (object, first) = (&run.object, run.index);
+            let sink = &mut |nth, found: Found<'_>| deliver(nth, found.map_err(|_| ()));
+            if !pool.get_run_while(object, first, run.count, go_on, sink) {
+                return Err(Undone::Stopped);
+            }
         }
         self.write_statuses(sink, run.count)?;
         let work = match tally.delivered {
