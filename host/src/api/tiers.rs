@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Where pages are: in memory, or in the spill area; of the store and of each virtual machine.
+//! Where pages are: in memory, or in the spill area or remote memory; of the store and of each
+//! virtual machine.
 
 use serde::Serialize;
 use tmem_store::{ClientStats, StoreStats};
@@ -12,6 +13,8 @@ pub(super) struct Tiers {
     memory: Memory,
     /// `None` without a spill area.
     spill: Option<Spill>,
+    /// `None` without remote memory.
+    remote: Option<Spill>,
     vms: Vec<Vm>,
 }
 
@@ -23,7 +26,7 @@ struct Memory {
     pages: u64,
 }
 
-/// The spill area.
+/// The spill area, or remote memory.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Spill {
     path: String,
@@ -56,7 +59,13 @@ struct Vm {
 impl Tiers {
     pub(super) fn of(api: &Api) -> Self {
         let store = api.store_stats();
-        let path = api.store.as_ref().and_then(|store| store.spill_path());
+        let area = api.store.as_ref().and_then(|store| store.spill_area());
+        let area = area.map(|(path, is_remote)| (Spill::of(path, &store), is_remote));
+        let (spill, remote) = match area {
+            Some((area, true)) => (None, Some(area)),
+            Some((area, false)) => (Some(area), None),
+            None => (None, None),
+        };
         let machines = api.registry.list();
         let vms = machines.iter().map(|entry| {
             let stats = entry.machine().device().client().stats();
@@ -64,7 +73,8 @@ impl Tiers {
         });
         Self {
             memory: Memory::of(&store),
-            spill: path.map(|path| Spill::of(path.display().to_string(), &store)),
+            spill,
+            remote,
             vms: vms.collect(),
         }
     }

@@ -10,6 +10,7 @@ use super::table::{aligned, brief};
 pub(super) struct Tiers {
     memory: Memory,
     spill: Option<Spill>,
+    remote: Option<Spill>,
     vms: Vec<Vm>,
 }
 
@@ -49,7 +50,12 @@ struct Vm {
 
 /// A line for each tier, and one for each virtual machine.
 pub(super) fn shown(tiers: Tiers) -> String {
-    let Tiers { memory, spill, vms } = tiers;
+    let Tiers {
+        memory,
+        spill,
+        remote,
+        vms,
+    } = tiers;
     let heading = [
         "TIER", "WHERE", "SIZE", "HELD", "PAGES", "READS", "READ", "WRITES", "WRITE", "ERRORS",
     ];
@@ -63,23 +69,12 @@ pub(super) fn shown(tiers: Tiers) -> String {
     ];
     in_memory.resize(rows.first().map_or(0, Vec::len), "-".to_owned());
     rows.push(in_memory);
-    if let Some(spill) = &spill {
-        rows.push(vec![
-            "spill".to_owned(),
-            spill.path.clone(),
-            brief(spill.size_bytes),
-            brief(spill.held_bytes),
-            spill.pages.to_string(),
-            spill.reads.to_string(),
-            mean(spill.read_microseconds, spill.reads),
-            spill.writes.to_string(),
-            mean(spill.write_microseconds, spill.writes),
-            (spill.read_errors.saturating_add(spill.write_errors)).to_string(),
-        ]);
-    }
+    let areas = [("spill", &spill), ("remote", &remote)];
+    let areas = areas.map(|(tier, area)| area.as_ref().map(|area| row(tier, area)));
+    rows.extend(areas.into_iter().flatten());
     let mut text = aligned(&rows, 2);
-    if spill.is_none() {
-        text += "There is no spill area; `vhost-user-tmem --spill PATH` has one.\n";
+    if spill.is_none() && remote.is_none() {
+        text += "There is no spill area; `vhost-user-tmem --spill PATH` has one, and --remote URL remote memory.\n";
     }
     if vms.is_empty() {
         return text;
@@ -103,6 +98,21 @@ pub(super) fn shown(tiers: Tiers) -> String {
     }));
     text.push('\n');
     text + &aligned(&rows, 1)
+}
+
+fn row(tier: &str, area: &Spill) -> Vec<String> {
+    vec![
+        tier.to_owned(),
+        area.path.clone(),
+        brief(area.size_bytes),
+        brief(area.held_bytes),
+        area.pages.to_string(),
+        area.reads.to_string(),
+        mean(area.read_microseconds, area.reads),
+        area.writes.to_string(),
+        mean(area.write_microseconds, area.writes),
+        (area.read_errors.saturating_add(area.write_errors)).to_string(),
+    ]
 }
 
 /// What one of them took on average, in microseconds.
