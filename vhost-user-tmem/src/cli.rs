@@ -12,6 +12,7 @@ use tmem_cli::args::Exit;
 use tmem_cli::size;
 use virtio_tmem::device::Quota;
 
+use crate::remote;
 use crate::spill::{self, Spill};
 use tmem_host::confine::Level;
 use tmem_host::registry::values;
@@ -112,6 +113,17 @@ pub struct Options {
     /// and the memory together
     #[arg(long, value_name = "PATH[,size=SIZE]", value_parser = spill::parse)]
     pub spill: Option<Spill>,
+
+    /// Valkey cluster for persistent pages that the memory has no room for, instead of a spill
+    /// area: valkey://[USER@]HOST[:PORT][,HOST[:PORT]...][?KEY=VALUE[&KEY=VALUE...]]
+    ///   replicas=N      replicas that have pages before they leave memory [1]
+    ///   size=SIZE       most that pages take there [four times the memory limit]
+    ///   namespace=NAME  what the daemon's keys begin with [the host's name]
+    ///   timeout=SECONDS how long a guest waits for a page before it gets an error [30]
+    ///   password-file=PATH  file with the password of USER, or of the default user
+    ///   tls=on|PATH     encrypt, with the system's authorities or those of a PEM file [off]
+    #[arg(long, value_name = "URL", value_parser = remote::parse, conflicts_with = "spill", verbatim_doc_comment)]
+    pub remote: Option<tmem_remote::Settings>,
 
     /// Request queues of each device; with the event queue it has one
     /// virtqueue more

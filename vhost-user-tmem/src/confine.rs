@@ -49,8 +49,10 @@ pub enum Role {
     Watcher,
     /// Works on a queue.
     Queue,
-    /// Compresses and tidies pages.
+    /// Compresses and tidies pages, or moves them to a spill area.
     Store,
+    /// Speaks to the cluster that has remote memory, and moves pages there.
+    Remote,
     /// Writes the log.
     Log,
     /// Keeps what daemons leave.
@@ -60,6 +62,9 @@ pub enum Role {
 /// AF_UNIX, AF_INET and AF_INET6 (linux/socket.h).
 const UNIX: u32 = 1;
 const NETWORK: [u32; 2] = [2, 10];
+
+/// What the C library makes sockets of to connect to a host by its name: besides, AF_NETLINK.
+const RESOLVING: [u32; 4] = [UNIX, NETWORK[0], NETWORK[1], 16];
 
 /// TCGETS, FIONREAD and FIONBIO (asm-generic/ioctls.h).
 const IOCTLS: &[u32] = &[0x5401, 0x541b, 0x5421];
@@ -207,6 +212,25 @@ const FILES: &[c_long] = &[
     libc::SYS_rename,
 ];
 
+/// Nodes of a cluster, by their names: the C library asks name servers, and the kernel for addresses
+/// of this host.
+const REMOTE: &[c_long] = &[
+    SYS_bind,
+    SYS_connect,
+    SYS_getpeername,
+    SYS_getsockname,
+    SYS_getsockopt,
+    SYS_lseek,
+    SYS_recvfrom,
+    SYS_recvmsg,
+    SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    SYS_sendto,
+    SYS_setsockopt,
+    SYS_shutdown,
+    SYS_uname,
+];
+
 /// What is only done while the process starts.
 const START: &[c_long] = &[
     SYS_epoll_create1,
@@ -271,6 +295,7 @@ fn allowed(role: Role) -> Allowed {
             Role::Watcher,
             Role::Log,
             Role::Holder,
+            Role::Remote,
         ]
         .into_iter()
         .fold(all, |all, role| all.and(allowed(role)))
@@ -313,6 +338,11 @@ fn allowed(role: Role) -> Allowed {
             .ioctls(IOCTLS),
         Role::Queue => all.calls(STORE).calls(QUEUE),
         Role::Store => all.calls(STORE),
+        Role::Remote => reading(all)
+            .calls(STORE)
+            .calls(REMOTE)
+            .with(SYS_socket, 0, &RESOLVING)
+            .ioctls(IOCTLS),
         Role::Log => all,
         Role::Holder => all.calls(KEEPING).calls(ENDING).calls(&[
             SYS_accept4,
@@ -377,6 +407,7 @@ fn privileges(role: Role) -> io::Result<()> {
         | Role::Doors
         | Role::Watcher
         | Role::Store
+        | Role::Remote
         | Role::Log
         | Role::Holder => confine::drop_privileges(),
     }
@@ -386,7 +417,7 @@ fn privileges(role: Role) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const ROLES: [Role; 13] = [
+    const ROLES: [Role; 14] = [
         Role::Start,
         Role::Main,
         Role::Control,
@@ -398,6 +429,7 @@ mod tests {
         Role::Watcher,
         Role::Queue,
         Role::Store,
+        Role::Remote,
         Role::Log,
         Role::Holder,
     ];

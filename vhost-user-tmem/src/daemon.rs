@@ -30,6 +30,7 @@ use crate::doors::Doors;
 use crate::faults;
 use crate::inherited::Inherited;
 use crate::locked;
+use crate::remote;
 use crate::room::Room;
 use crate::scrape::Scrape;
 use crate::settings::{self, Places};
@@ -65,6 +66,9 @@ pub fn run(options: &Options) -> Result<()> {
         let area = spill.open().context("cannot spill")?;
         limit = limit.with_spill(area);
     }
+    if let Some(settings) = &options.remote {
+        limit = limit.with_spill(remote::open(settings, memory_limit)?);
+    }
     let takeover = Takeover::begin(options.store.as_deref(), options.keep_in.as_deref(), limit)?;
     let takeover = Arc::new(takeover);
     let store = takeover.store().clone();
@@ -78,6 +82,13 @@ pub fn run(options: &Options) -> Result<()> {
     });
     // Until the end: it is stopped when this is dropped.
     let _compressor = compressor.context("cannot start a thread")?;
+    let is_remote = options.remote.is_some();
+    let demoter = (options.spill.is_some() || is_remote).then(|| {
+        store.start_demoter_with(move || {
+            confine::enter(if is_remote { Role::Remote } else { Role::Store });
+        })
+    });
+    let _demoter = demoter.transpose().context("cannot start a thread")?;
     let workers = Workers::start(
         IMAGES,
         Begin {
@@ -143,11 +154,15 @@ pub fn run(options: &Options) -> Result<()> {
     let scrape = Scrape::open(options, inherited.metrics, api.clone())?;
     let control = Control::open(options, inherited.control, api)?;
     raise_file_limit(served, options.request_queues);
-    if let Some(spill) = &options.spill {
+    if let Some((name, is_remote)) = store.spill_area() {
         let stats = store.stats();
         log::info!(
-            "the spill area {} has {}, of which {} are in use",
-            spill.path.display(),
+            "{} {name} has {}, of which {} are in use",
+            if is_remote {
+                "remote memory in"
+            } else {
+                "the spill area"
+            },
             size::show(stats.spill_size_bytes),
             size::show(stats.spilled_bytes)
         );

@@ -24,6 +24,7 @@ pub mod inherited;
 mod instance;
 pub mod locked;
 pub mod panics;
+pub mod remote;
 pub mod room;
 pub mod scrape;
 pub mod settings;
