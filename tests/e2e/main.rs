@@ -16,6 +16,7 @@ mod packages;
 mod queues;
 mod quota;
 mod relay;
+mod remote;
 mod replug;
 mod restart;
 mod spill;

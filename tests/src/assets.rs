@@ -41,9 +41,9 @@ pub struct Assets {
     /// `debian13`, `musl`, whose programs are linked with that, and `debian13-system`, which has
     /// systemd.
     pub stock: BTreeMap<String, StockAssets>,
-    /// Prometheus and promtool, where they were made: by name, the program and the arguments that
-    /// come before all others.
-    pub prometheus: Option<BTreeMap<String, Vec<PathBuf>>>,
+    /// Prometheus, promtool, valkey-server and valkey-cli, where they were made: by name, the program
+    /// and the arguments that come before all others.
+    pub services: BTreeMap<String, Vec<PathBuf>>,
     /// Where console logs of failed guests are kept.
     pub logs: PathBuf,
 }
@@ -146,13 +146,12 @@ impl Assets {
         made.with_context(|| format!("no guest {name} was made"))
     }
 
-    /// A program of Prometheus's.
+    /// A program of [`Assets::services`].
     ///
     /// # Errors
     /// It was not made.
-    pub fn watcher(&self, name: &str) -> Result<Command> {
-        let made = self.prometheus.as_ref();
-        let words = made.and_then(|made| made.get(name)).map(Vec::as_slice);
+    pub fn service(&self, name: &str) -> Result<Command> {
+        let words = self.services.get(name).map(Vec::as_slice);
         let [program, arguments @ ..] = words.unwrap_or_default() else {
             bail!("{name} was not made");
         };

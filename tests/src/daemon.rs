@@ -42,6 +42,8 @@ pub struct DaemonOptions {
     pub kept: bool,
     /// Bytes of the spill area, as `--spill` has them.
     pub spill: Option<&'static str>,
+    /// `--remote`.
+    pub remote: Option<String>,
 }
 
 impl Default for DaemonOptions {
@@ -57,6 +59,7 @@ impl Default for DaemonOptions {
             listens: false,
             kept: false,
             spill: None,
+            remote: None,
         }
     }
 }
@@ -319,6 +322,9 @@ fn command(program: &Path, dir: &Path, options: &DaemonOptions) -> Vec<String> {
     }
     if let Some(size) = options.spill {
         add("--spill", format!("{},size={size}", at("spill")));
+    }
+    if let Some(url) = &options.remote {
+        add("--remote", url.clone());
     }
     add("--log-level", "info".to_string());
     if options.listens {

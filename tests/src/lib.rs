@@ -5,6 +5,7 @@
 //! was waited for. Everything that is started is ended when its handle goes.
 
 mod assets;
+mod cluster;
 mod console;
 mod daemon;
 mod disk;
@@ -30,6 +31,7 @@ pub use assets::PackageAssets;
 pub use assets::StockAssets;
 pub use assets::StorageAssets;
 pub use assets::VmmAssets;
+pub use cluster::Cluster;
 pub use daemon::Daemon;
 pub use daemon::DaemonOptions;
 pub use daemon::DaemonPlace;

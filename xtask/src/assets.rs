@@ -63,6 +63,9 @@ const TOOLS: &[&str] = &[
 /// What scrapes the daemon and judges rules, in Prometheus's root.
 const WATCHERS: &[&str] = &["usr/bin/prometheus", "usr/bin/promtool"];
 
+/// Remote memory, and what makes a cluster of it, in Valkey's root.
+const ENGINES: &[&str] = &["usr/bin/valkey-server", "usr/bin/valkey-cli"];
+
 /// Builds daemon, module, agent and initramfs, and what else `guests` need.
 pub(crate) fn make(profile: Profile, guests: Guests) -> Result<Assets> {
     make_from(&setup::ensure(false)?, profile, guests)
@@ -119,12 +122,14 @@ pub(crate) fn make_beside(
         }
         _ => (None, None),
     };
-    let prometheus = match guests {
-        Guests::All { .. } => Some(runnable(
-            &roots::prometheus(&setup.cache, &setup.versions)?,
-            WATCHERS,
-        )),
-        _ => None,
+    let services = match guests {
+        Guests::All { .. } => {
+            let (cache, versions) = (&setup.cache, &setup.versions);
+            let mut services = runnable(&roots::prometheus(cache, versions)?, WATCHERS);
+            services.extend(runnable(&roots::valkey(cache, versions)?, ENGINES));
+            services
+        }
+        _ => BTreeMap::new(),
     };
     let (debian, storage) = match guests {
         Guests::Small | Guests::Vmm | Guests::Stock { .. } => (None, None),
@@ -173,7 +178,7 @@ pub(crate) fn make_beside(
         vmm,
         storage,
         stock,
-        prometheus,
+        services,
         logs: made.join("failed-guests"),
     })
 }

@@ -23,6 +23,7 @@ const CHECKERS_REVISION: u32 = 1;
 const PYTHON_REVISION: u32 = 1;
 const PACKAGER_REVISION: u32 = 1;
 const PROMETHEUS_REVISION: u32 = 1;
+const VALKEY_REVISION: u32 = 1;
 const RECIPES_REVISION: u32 = 1;
 const STOCK_REVISION: u32 = 1;
 
@@ -35,6 +36,7 @@ const TOOLS_SIZE: &str = "0.1 GB on disk, 20 MB download";
 const PYTHON_SIZE: &str = "40 MB on disk, 10 MB download";
 const PACKAGER_SIZE: &str = "0.4 GB on disk, 90 MB download";
 const PROMETHEUS_SIZE: &str = "0.3 GB on disk, 80 MB download";
+const VALKEY_SIZE: &str = "40 MB on disk, 10 MB download";
 const RECIPES_SIZE: &str = "0.3 GB on disk, 80 MB download";
 const STOCK_SIZE: &str = "0.2 GB on disk, 40 MB download";
 const CHECKERS_SIZE: &str = "1.6 GB on disk, 450 MB download";
@@ -76,6 +78,9 @@ const PACKAGER_PACKAGES: &[&str] = &["debhelper", "dh-dkms", "dpkg-dev"];
 
 /// What scrapes metrics, and judges rules.
 const PROMETHEUS_PACKAGES: &[&str] = &["prometheus"];
+
+/// Remote memory, and what makes clusters of it.
+const VALKEY_PACKAGES: &[&str] = &["valkey-server", "valkey-tools"];
 
 /// What starts machines, and what looks at the daemon's answers.
 const RECIPES_PACKAGES: &[&str] = &[
@@ -244,6 +249,19 @@ pub(crate) fn prometheus(cache: &Cache, versions: &Versions) -> Result<Root> {
         UNPACKED,
         &packages,
     )
+}
+
+/// The cache's name of the root with Valkey.
+pub(crate) fn valkey_name() -> String {
+    format!("valkey-trixie-{VALKEY_REVISION}")
+}
+
+/// The root that Valkey runs out of, made if it is not there.
+pub(crate) fn valkey(cache: &Cache, versions: &Versions) -> Result<Root> {
+    let name = valkey_name();
+    announce(cache, &name, "Valkey", VALKEY_SIZE);
+    let packages = owned(VALKEY_PACKAGES);
+    make(cache, versions, &name, "Valkey root", UNPACKED, &packages)
 }
 
 /// The cache's name of the root to try recipes in.

@@ -77,6 +77,7 @@ fn prune(setup: &Setup) -> Result<()> {
         roots::python_name(),
         roots::packager_name(),
         roots::prometheus_name(),
+        roots::valkey_name(),
         roots::recipes_name(versions),
         roots::checkers_name(versions),
         kernel::name(versions),

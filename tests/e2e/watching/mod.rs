@@ -35,7 +35,7 @@ fn rules() -> PathBuf {
 
 /// Runs promtool, which must be content.
 fn promtool(arguments: &[&str], input: &str) -> Result<()> {
-    let mut command = bed::assets()?.watcher("promtool")?;
+    let mut command = bed::assets()?.service("promtool")?;
     command
         .args(arguments)
         .stdin(Stdio::piped())

@@ -42,7 +42,7 @@ impl Prometheus {
         fs::write(path("prometheus.yml"), config).context("cannot write a file")?;
         let log = File::create(path("log")).context("cannot make a log")?;
         let child = assets
-            .watcher("prometheus")?
+            .service("prometheus")?
             .arg(format!(
                 "--config.file={}",
                 path("prometheus.yml").display()

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A guest that swaps to a daemon with remote memory, while a node dies, and then the daemon.
+
+use crate::bed;
+use crate::bed::MIB;
+use anyhow::Result;
+use anyhow::ensure;
+use tmem_e2e::Cluster;
+use tmem_e2e::DaemonOptions;
+use tmem_e2e::DaemonPlace;
+use tmem_e2e::Host;
+use tmem_e2e::protocol::Order;
+
+/// Memory of the guest, and what the program in it needs beyond that, in MiB.
+const MEMORY: u64 = 160;
+const OVER: u64 = 32;
+
+#[test]
+fn what_a_guest_swaps_out_outlives_a_node_and_the_daemon() -> Result<()> {
+    let assets = bed::assets()?;
+    let mut cluster = Cluster::start(&assets)?;
+    let place = DaemonPlace::new(
+        &Host::here(&assets)?,
+        DaemonOptions {
+            memory_limit: "12M",
+            remote: Some(cluster.url("namespace=guest&size=256M")),
+            kept: true,
+            ..DaemonOptions::default()
+        },
+    )?;
+    let daemon = place.start()?;
+    let guest = bed::guest("remote", MEMORY, &daemon, "vm0")?;
+    guest.swap_on()?;
+    let mut job = guest.workload(MEMORY + OVER, 1)?;
+    job.filled()?;
+    let stats = daemon.stats()?;
+    let (pages, remote) = (
+        stats.number("/vms/vm0/persistent_pages")?,
+        stats.number("/vms/vm0/spilled_pages")?,
+    );
+    println!("{remote} of {pages} pages are remote");
+    ensure!(pages >= OVER * MIB, "the daemon has only {pages} pages");
+    ensure!(remote > pages / 2, "only {remote} of {pages} are remote");
+    ensure!(stats.number("/store/held_bytes")? <= 12 << 20);
+
+    let dead = cluster.primary()?;
+    cluster.kill(dead)?;
+    job.order(Order::Verify)?;
+    cluster.start_again(dead)?;
+    cluster.is_whole()?;
+
+    // The next daemon has them, too.
+    job.tell(Order::Churn)?;
+    job.moves()?;
+    daemon.kill()?;
+    let daemon = place.start()?;
+    job.checked()?;
+    job.order(Order::Verify)?;
+    ensure!(daemon.stats()?.number("/vms/vm0/spill_read_pages")? > 0);
+    job.end()?;
+    bed::nothing_lost(&guest)?;
+    guest.run("swapoff /dev/tmem0")?;
+    guest.run("rmmod virtio_tmem")?;
+    bed::settles(&daemon, "/vms/vm0/spilled_bytes", |bytes| bytes == 0)?;
+    guest.power_off()?;
+    daemon.stop()
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A Valkey cluster on this machine, as Debian's packages have it: three nodes with keys of their own,
+//! and a replica of each.
+
+use crate::assets::Assets;
+use crate::wait::until;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::ensure;
+use std::fs;
+use std::fs::File;
+use std::net::TcpListener;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const PROMPT: Duration = Duration::from_secs(60);
+
+/// After so many milliseconds without an answer a node is dead to the others.
+const NODE_TIMEOUT: u32 = 1000;
+
+/// Nodes that have keys; as many replicas.
+const PRIMARIES: usize = 3;
+
+/// Its nodes run until this is dropped.
+pub struct Cluster {
+    assets: Assets,
+    dir: TempDir,
+    /// What each node is started with beside.
+    options: Vec<String>,
+    /// What the command line client is told beside.
+    client: Vec<String>,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    port: u16,
+    child: Child,
+}
+
+impl Cluster {
+    /// Starts one, and waits until it is whole.
+    ///
+    /// # Errors
+    /// The programs were not made, or a node does not start.
+    pub fn start(assets: &Assets) -> Result<Self> {
+        Self::start_with(assets, &[], &[])
+    }
+
+    /// Starts one whose nodes have these options, and who speaks to them those.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_with(assets: &Assets, options: &[&str], client: &[&str]) -> Result<Self> {
+        let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        let mut cluster = Self {
+            assets: assets.clone(),
+            dir: tempfile::tempdir().context("cannot make a directory")?,
+            options: owned(options),
+            client: owned(client),
+            nodes: Vec::new(),
+        };
+        for _ in 0..2 * PRIMARIES {
+            let port = free_port()?;
+            let child = cluster.spawn(port)?;
+            cluster.nodes.push(Node { port, child });
+        }
+        for nth in 0..cluster.nodes.len() {
+            cluster.answers(nth)?;
+        }
+        let mut words = vec!["--cluster".to_owned(), "create".to_owned()];
+        words.extend(
+            cluster
+                .nodes
+                .iter()
+                .map(|node| format!("127.0.0.1:{}", node.port)),
+        );
+        words.extend(["--cluster-replicas", "1", "--cluster-yes"].map(Into::into));
+        cluster.run(None, &words)?;
+        cluster.is_whole()?;
+        Ok(cluster)
+    }
+
+    fn spawn(&self, port: u16) -> Result<Child> {
+        let dir = self.dir.path().join(port.to_string());
+        fs::create_dir_all(&dir).context("cannot make a directory")?;
+        let log = File::create(dir.join("log")).context("cannot make a log")?;
+        let mut command = self.assets.service("valkey-server")?;
+        // One of them is enough, and says which.
+        let port = port.to_string();
+        command.args(["--bind", "127.0.0.1", "--cluster-enabled", "yes"]);
+        if self.options.iter().any(|option| option == "--tls-port") {
+            command.args(["--port", "0"]);
+        } else {
+            command.args(["--port", &port]);
+        }
+        command
+            .args(["--cluster-node-timeout", &NODE_TIMEOUT.to_string()])
+            .args([
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
+            .args(self.options.iter().map(|option| match option.as_str() {
+                "PORT" => port.as_str(),
+                other => other,
+            }))
+            .arg("--dir")
+            .arg(&dir)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start Valkey")
+    }
+
+    /// Runs the command line client, on a node if one is given.
+    fn run(&self, node: Option<usize>, words: &[impl AsRef<str>]) -> Result<String> {
+        let mut command = self.assets.service("valkey-cli")?;
+        command.args(&self.client);
+        if let Some(node) = node.and_then(|nth| self.nodes.get(nth)) {
+            command.args(["-h", "127.0.0.1", "-p", &node.port.to_string()]);
+        }
+        output(command.args(words.iter().map(AsRef::as_ref)))
+    }
+
+    fn answers(&self, nth: usize) -> Result<()> {
+        until("a node to answer", PROMPT, || {
+            Ok(self
+                .run(Some(nth), &["PING"])
+                .ok()
+                .filter(|pong| pong.contains("PONG")))
+        })
+        .map(|_| ())
+    }
+
+    /// Waits until all slots are served and every node with keys has a replica.
+    ///
+    /// # Errors
+    /// It does not become so.
+    pub fn is_whole(&self) -> Result<()> {
+        until("the cluster to be whole", PROMPT, || {
+            for nth in 0..self.nodes.len() {
+                let Ok(info) = self.run(Some(nth), &["CLUSTER", "INFO"]) else {
+                    return Ok(None);
+                };
+                let replication = self.run(Some(nth), &["INFO", "replication"])?;
+                let is_linked = replication.contains("master_link_status:up")
+                    || replication.contains("state=online");
+                if !info.contains("cluster_state:ok") || !is_linked {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+    }
+
+    /// The cluster as `--remote` names it.
+    pub fn url(&self, settings: &str) -> String {
+        let nodes: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port))
+            .collect();
+        format!("valkey://{}?{settings}", nodes.join(","))
+    }
+
+    /// A node that has keys now.
+    ///
+    /// # Errors
+    /// None has.
+    pub fn primary(&self) -> Result<usize> {
+        let is_primary = |nth: &usize| {
+            let role = self.run(Some(*nth), &["ROLE"]);
+            role.is_ok_and(|role| role.starts_with("master"))
+        };
+        let mut all = 0..self.nodes.len();
+        all.find(is_primary).context("no node has keys")
+    }
+
+    /// Keys that all nodes have, those of replicas counted as well.
+    ///
+    /// # Errors
+    /// A node does not answer.
+    pub fn keys(&self) -> Result<u64> {
+        let mut all = 0;
+        for nth in 0..self.nodes.len() {
+            let size = self.run(Some(nth), &["DBSIZE"])?;
+            all += size.trim().parse::<u64>().context("it is no number")?;
+        }
+        Ok(all)
+    }
+
+    /// Ends a node as a crash would.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn kill(&mut self, nth: usize) -> Result<()> {
+        let node = self.nodes.get_mut(nth).context("there is no such node")?;
+        node.child.kill().context("cannot end it")?;
+        node.child.wait().context("it is lost")?;
+        Ok(())
+    }
+
+    /// Starts a node again that was ended. It has nothing but its place in the cluster.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_again(&mut self, nth: usize) -> Result<()> {
+        let port = self.nodes.get(nth).context("there is no such node")?.port;
+        let child = self.spawn(port)?;
+        if let Some(node) = self.nodes.get_mut(nth) {
+            node.child = child;
+        }
+        self.answers(nth)
+    }
+
+    /// Removes all keys, as when all nodes have lost power.
+    ///
+    /// # Errors
+    /// Some stay.
+    pub fn empty(&self) -> Result<()> {
+        for nth in 0..self.nodes.len() {
+            // Replicas follow, and refuse.
+            let _ = self.run(Some(nth), &["FLUSHALL"]);
+        }
+        until("the cluster to be empty", PROMPT, || {
+            Ok((self.keys()? == 0).then_some(()))
+        })
+    }
+
+    /// Has no node answer any more, with all connections as they are, or all of them again.
+    ///
+    /// # Errors
+    /// A node is gone.
+    pub fn set_silent(&self, silent: bool) -> Result<()> {
+        for node in &self.nodes {
+            let pid = i32::try_from(node.child.id()).context("it has no number")?;
+            let pid = rustix::process::Pid::from_raw(pid).context("it has no number")?;
+            let signal = match silent {
+                true => rustix::process::Signal::STOP,
+                false => rustix::process::Signal::CONT,
+            };
+            rustix::process::kill_process(pid, signal).context("cannot signal it")?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            let _ = node.child.kill();
+            let _ = node.child.wait();
+        }
+    }
+}
+
+/// A port, and the one for the cluster's own messages, that nobody listens on.
+fn free_port() -> Result<u16> {
+    /// What nodes add to their port for these.
+    const BUS: u16 = 10_000;
+    until("free ports", PROMPT, || {
+        let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen")?;
+        let port = listener.local_addr().context("it has no address")?.port();
+        let bus = port.checked_add(BUS);
+        let is_free = bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok());
+        Ok(is_free.then_some(port))
+    })
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start valkey-cli")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "valkey-cli failed: {text}{errors}");
+    Ok(text)
+}
