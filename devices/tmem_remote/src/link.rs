@@ -2,7 +2,7 @@
 //! A connection to the cluster that is made anew whenever something is wrong with it.
 
 use crate::settings::{Settings, Tls};
-use redis::cluster::{ClusterClient, ClusterConnection};
+use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
     Cmd, ConnectionAddr, ConnectionLike, Pipeline, RedisError, TlsCertificates, TlsMode, Value,
@@ -109,6 +109,14 @@ impl std::fmt::Debug for Link {
     }
 }
 
+/// A part of a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -206,21 +214,22 @@ impl Link {
         }
     }
 
-    /// Bytes of a value; `None` if there are fewer, or no value.
-    pub(crate) fn get(
-        &mut self,
-        key: &str,
-        offset: usize,
-        len: usize,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        let mut command = redis::cmd("GETRANGE");
-        let last = (offset + len).saturating_sub(1);
-        command.arg(key).arg(offset).arg(last);
-        match self.command(&command)? {
-            Value::BulkString(bytes) if bytes.len() == len => Ok(Some(bytes)),
-            Value::BulkString(_) | Value::Nil => Ok(None),
-            other => Err(self.odd(&other)),
+    /// Bytes of some values, each `None` if there are fewer, or no value. All are asked for before the
+    /// first is waited for.
+    pub(crate) fn get(&mut self, ranges: &[Range<'_>]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
+        let mut commands = cluster_pipe();
+        for Range { key, offset, len } in ranges {
+            let last = (offset + len).saturating_sub(1);
+            commands.cmd("GETRANGE").arg(key).arg(offset).arg(last);
         }
+        let found: Vec<Vec<u8>> = self.ask(|connection| commands.query(connection))?;
+        if found.len() != ranges.len() {
+            return Err(self.odd(&Value::Nil));
+        }
+        let whole = found.into_iter().zip(ranges);
+        Ok(whole
+            .map(|(bytes, range)| (bytes.len() == range.len).then_some(bytes))
+            .collect())
     }
 
     pub(crate) fn odd(&mut self, value: &Value) -> Failure {

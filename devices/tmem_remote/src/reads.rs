@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Reads, and the threads that do them for others.
 
-use crate::link::{Failure, Link};
+use crate::link::{Failure, Link, Range};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tmem_store::Reading;
 
 /// How often who waits for a read looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(5);
@@ -26,7 +27,12 @@ struct Read {
     answered: Condvar,
     /// Nobody waits any more.
     is_abandoned: AtomicBool,
+    /// It is not to be done together with others, which may be on a node that answers.
+    is_alone: AtomicBool,
 }
+
+/// Reads that are done together.
+const TOGETHER: usize = 16;
 
 /// Reads that are to be done.
 #[derive(Debug, Default)]
@@ -41,63 +47,42 @@ impl Reads {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads `bytes` of a value from `offset` on: waits for a thread to do it, for `most`, and for as
-    /// long as `go_on` says so.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Interrupted`] if `go_on` stopped it, [`ErrorKind::TimedOut`], or
-    /// [`ErrorKind::NotFound`] if the cluster does not have so many bytes.
-    pub(crate) fn read(
-        &self,
-        key: String,
-        offset: usize,
-        bytes: &mut [u8],
-        most: Duration,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> io::Result<()> {
+    /// Has a thread read `len` bytes of a value from `offset` on, for who waits for `most`.
+    pub(crate) fn begin(&self, key: String, offset: usize, len: usize, most: Duration) -> Begun {
         let read = Arc::new(Read {
             key,
             offset,
-            len: bytes.len(),
+            len,
             answer: Mutex::default(),
             answered: Condvar::new(),
             is_abandoned: AtomicBool::new(false),
+            is_alone: AtomicBool::new(false),
         });
         self.queue().push_back(read.clone());
         self.queued.notify_one();
-        let begin = Instant::now();
-        let mut answer = read.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(answer) = answer.take() {
-                return answer.map(|found| bytes.copy_from_slice(&found));
-            }
-            let waited = read.answered.wait_timeout(answer, LOOK);
-            answer = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if answer.is_none() {
-                let why = match (go_on(), begin.elapsed() < most) {
-                    (true, true) => continue,
-                    (false, _) => ErrorKind::Interrupted,
-                    (true, false) => ErrorKind::TimedOut,
-                };
-                read.is_abandoned.store(true, Relaxed);
-                return Err(why.into());
-            }
-        }
+        Begun { read, most }
     }
 
     /// Does reads until they end. `failed` is told what goes wrong.
     pub(crate) fn work(&self, link: &mut Link, failed: impl Fn(&Failure)) {
         let mut rest = REST;
-        while let Some(read) = self.next() {
-            match link.get(&read.key, read.offset, read.len) {
+        while let Some(reads) = self.next() {
+            let ranges: Vec<Range<'_>> = reads.iter().map(|read| read.range()).collect();
+            match link.get(&ranges) {
                 Ok(found) => {
                     rest = REST;
-                    read.answer(found.ok_or_else(|| ErrorKind::NotFound.into()));
+                    for (read, found) in reads.iter().zip(found) {
+                        read.answer(found.ok_or_else(|| ErrorKind::NotFound.into()));
+                    }
                 }
                 Err(failure) => {
                     failed(&failure);
+                    for read in &reads {
+                        read.is_alone.store(true, Relaxed);
+                    }
                     // Others come first: theirs may be on a node that answers.
-                    self.queue().push_back(read);
+                    self.queue().extend(reads);
+                    self.queued.notify_all();
                     self.pause(rest);
                     rest = (2 * rest).min(MOST_REST);
                 }
@@ -105,21 +90,29 @@ impl Reads {
         }
     }
 
-    /// The next read that somebody waits for; `None` at the end.
-    fn next(&self) -> Option<Arc<Read>> {
+    /// The next reads that somebody waits for; `None` at the end.
+    fn next(&self) -> Option<Vec<Arc<Read>>> {
         let mut queue = self.queue();
         loop {
             if self.ends.load(Relaxed) {
                 return None;
             }
-            match queue.pop_front() {
-                Some(read) if read.is_abandoned.load(Relaxed) => {}
-                Some(read) => return Some(read),
+            queue.retain(|read| !read.is_abandoned.load(Relaxed));
+            let alone = |read: &Arc<Read>| read.is_alone.load(Relaxed);
+            let most = match queue.front() {
+                Some(first) if alone(first) => 1,
+                Some(_) => queue
+                    .iter()
+                    .take(TOGETHER)
+                    .take_while(|it| !alone(it))
+                    .count(),
                 None => {
                     let queued = self.queued.wait(queue);
                     queue = queued.unwrap_or_else(PoisonError::into_inner);
+                    continue;
                 }
-            }
+            };
+            return Some(queue.drain(..most).collect());
         }
     }
 
@@ -138,7 +131,68 @@ impl Reads {
     }
 }
 
+/// A read that somebody wants.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    read: Arc<Read>,
+    most: Duration,
+}
+
+impl Begun {
+    /// Waits for the answer, for as long as `go_on` says so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Interrupted`] if `go_on` stopped it, [`ErrorKind::TimedOut`], or
+    /// [`ErrorKind::NotFound`] if the cluster does not have so many bytes.
+    pub(crate) fn wait(self, bytes: &mut [u8], go_on: &mut dyn FnMut() -> bool) -> io::Result<()> {
+        let (read, begin) = (&self.read, Instant::now());
+        let mut answer = read.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(answer) = answer.take() {
+                let found = answer?;
+                let wrong = io::Error::from(ErrorKind::InvalidInput);
+                let whole = (found.len() == bytes.len()).then_some(()).ok_or(wrong);
+                return whole.map(|()| bytes.copy_from_slice(&found));
+            }
+            let waited = read.answered.wait_timeout(answer, LOOK);
+            answer = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if answer.is_none() {
+                if !go_on() {
+                    return Err(ErrorKind::Interrupted.into());
+                }
+                if begin.elapsed() >= self.most {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.read.is_abandoned.store(true, Relaxed);
+    }
+}
+
+impl Reading for Begun {
+    fn finish(
+        self: Box<Self>,
+        bytes: &mut [u8],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        self.wait(bytes, go_on)
+    }
+}
+
 impl Read {
+    fn range(&self) -> Range<'_> {
+        Range {
+            key: &self.key,
+            offset: self.offset,
+            len: self.len,
+        }
+    }
+
     fn answer(&self, answer: io::Result<Vec<u8>>) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
         self.answered.notify_one();
@@ -150,7 +204,9 @@ mod tests {
     use super::*;
 
     fn read(reads: &Reads, most: Duration, go_on: &mut dyn FnMut() -> bool) -> io::Result<()> {
-        reads.read("key".into(), 0, &mut [0; 8], most, go_on)
+        reads
+            .begin("key".into(), 0, 8, most)
+            .wait(&mut [0; 8], go_on)
     }
 
     #[test]
@@ -165,16 +221,29 @@ mod tests {
         assert_eq!(asked, 3);
         let late = read(&reads, Duration::from_millis(20), &mut || true);
         assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
-        // Nobody does these any more.
-        reads.queue().push_back(Arc::new(Read {
-            key: "last".into(),
-            offset: 0,
-            len: 8,
-            answer: Mutex::default(),
-            answered: Condvar::new(),
-            is_abandoned: AtomicBool::new(false),
-        }));
-        assert_eq!(reads.next().unwrap().key, "last");
+        assert!(
+            reads
+                .queue()
+                .iter()
+                .all(|read| read.is_abandoned.load(Relaxed))
+        );
+    }
+
+    #[test]
+    fn reads_that_somebody_wants_are_done_together_unless_one_has_failed() {
+        let reads = Reads::default();
+        let begin = |key: &str| reads.begin(key.into(), 0, 8, Duration::MAX);
+        drop(begin("unwanted"));
+        let _wanted = ["one", "two", "three"].map(begin);
+        let keys =
+            |some: Vec<Arc<Read>>| some.iter().map(|read| read.key.clone()).collect::<Vec<_>>();
+        let together = reads.next().unwrap();
+        together[1].is_alone.store(true, Relaxed);
+        assert_eq!(keys(together.clone()), ["one", "two", "three"]);
+        reads.queue().extend(together);
+        for expected in ["one", "two", "three"] {
+            assert_eq!(keys(reads.next().unwrap()), [expected]);
+        }
     }
 
     #[test]

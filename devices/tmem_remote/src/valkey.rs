@@ -4,7 +4,7 @@
 use crate::key::Keys;
 use crate::leftovers::Leftovers;
 use crate::link::{Cluster, Failure, Link};
-use crate::reads::Reads;
+use crate::reads::{Begun, Reads};
 use crate::settings::{Settings, namespace};
 use redis::Value;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tmem_store::{Area, SEGMENT_BYTES, SegmentKey};
+use tmem_store::{Area, Reading, SEGMENT_BYTES, SegmentKey};
 
 /// Threads that read: so many nodes may be dead while others answer.
 const READERS: usize = 4;
@@ -182,6 +182,11 @@ impl Valkey {
             .map_err(|source| RemoteError::System { action, source })
     }
 
+    fn reading(&self, segment: SegmentKey, offset: usize, len: usize) -> Begun {
+        let (key, reads) = (self.key(segment), &self.shared.reads);
+        reads.begin(key, offset, len, self.timeout)
+    }
+
     fn key(&self, segment: SegmentKey) -> String {
         self.keys.segment(self.identity(), segment)
     }
@@ -235,8 +240,12 @@ impl Area for Valkey {
         bytes: &mut [u8],
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
-        let (key, reads) = (self.key(segment), &self.shared.reads);
-        reads.read(key, offset, bytes, self.timeout, go_on)
+        let begun = self.reading(segment, offset, bytes.len());
+        begun.wait(bytes, go_on)
+    }
+
+    fn begin(&self, segment: SegmentKey, offset: usize, len: usize) -> Option<Box<dyn Reading>> {
+        Some(Box::new(self.reading(segment, offset, len)))
     }
 
     fn write(&self, segment: SegmentKey, bytes: &[u8]) -> io::Result<()> {

@@ -57,7 +57,7 @@ mod tier;
 mod types;
 mod words;
 
-pub use area::{Area, SEGMENT_BYTES, SegmentKey, SpillArea, SpillError};
+pub use area::{Area, Reading, SEGMENT_BYTES, SegmentKey, SpillArea, SpillError};
 pub use client::Client;
 pub use compressor::Compressor;
 pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConfig};

@@ -27,6 +27,16 @@ pub struct SegmentKey {
     pub sequence: u64,
 }
 
+/// A read that was begun. Who drops it does not want it any more.
+pub trait Reading: Debug {
+    /// Waits for as many bytes as were asked for, as [`Area::read`] does.
+    ///
+    /// # Errors
+    /// As [`Area::read`].
+    fn finish(self: Box<Self>, bytes: &mut [u8], go_on: &mut dyn FnMut() -> bool)
+    -> io::Result<()>;
+}
+
 /// A place outside memory that a store moves segments of pages to.
 ///
 /// It need not tell whether what it gives is what was written: the store has checksums. Nor does it
@@ -77,6 +87,12 @@ pub trait Area: Debug + Send + Sync {
         bytes: &mut [u8],
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<()>;
+
+    /// Begins to read `len` bytes of a segment, from `offset` on, without waiting for them. `None`: that
+    /// is not worth anything here.
+    fn begin(&self, _segment: SegmentKey, _offset: usize, _len: usize) -> Option<Box<dyn Reading>> {
+        None
+    }
 
     /// Writes the first bytes of a segment; the others do not count.
     ///

@@ -37,8 +37,21 @@ impl Shard {
 
     /// What is kept of page `nth` of a block that is got, and whether it was got before.
     pub(crate) fn view(&self, key: &Key<'_>, nth: usize) -> Option<(EntryRef<'_>, bool)> {
+        self.view_if(key, nth, |_| true)
+    }
+
+    /// As [`Shard::view`], if the entry is where it is `wanted`; else it counts as not used.
+    pub(crate) fn view_if(
+        &self,
+        key: &Key<'_>,
+        nth: usize,
+        wanted: impl FnOnce(Location) -> bool,
+    ) -> Option<(EntryRef<'_>, bool)> {
         let block = self.maps.blocks.get(self.maps.find(key)?)?;
         let view = block.cells.view(nth)?;
+        if !wanted(view.location()) {
+            return None;
+        }
         if self.maps.has_ages && !block.referenced.load(Relaxed) {
             block.referenced.store(true, Relaxed);
         }

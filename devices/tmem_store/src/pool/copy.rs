@@ -65,7 +65,9 @@ impl Pages {
                 index,
             };
             let payload = if arena.is_spilled(pin.location()) {
-                arena.read_spilled(&pin, &mut window, &mut || true).ok()
+                arena
+                    .read_spilled(&pin, None, &mut window, &mut || true)
+                    .ok()
             } else {
                 self.budget.pinned(&pin)
             };

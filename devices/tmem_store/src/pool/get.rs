@@ -2,6 +2,8 @@
 //! Gets.
 
 use super::Pages;
+use super::ahead::{Asked, Found};
+use crate::area::Reading;
 use crate::codec;
 use crate::index::{Key, split};
 use crate::tier::{Codec, Owner, Payload, Pin, Temperature, Window};
@@ -52,19 +54,46 @@ impl Pages {
         // Decoding takes longer than a lock should be held.
         let pin = self.budget.log.pin(&self.budget.store.arena, entry);
         drop(shard);
-        let is_spilled = self.budget.store.arena.is_spilled(pin.location());
-        let get = if is_spilled {
-            self.read_spilled(&pin, page, go_on)
-        } else {
-            Some(decode(self.budget.pinned(&pin), page))
-        };
-        let is_slow = is_spilled || pin.location().codec() == Some(Codec::Zstd);
-        if again && get == Some(Get::Hit) && is_slow {
+        let found = Found { pin, again };
+        if self.budget.store.arena.is_spilled(found.pin.location()) {
+            let get = self.read_spilled(&found.pin, None, page, go_on);
+            return self.promoted(key, nth, found, page, get);
+        }
+        let get = decode(self.budget.pinned(&found.pin), page);
+        let is_slow = found.pin.location().codec() == Some(Codec::Zstd);
+        if again && get == Get::Hit && is_slow {
             // Whoever got it twice may get it again.
-            let is_warm = self.warm(&self.owner(key, nth), &pin, page);
-            if is_warm && is_spilled {
-                self.budget.counters.promoted_pages.add(1);
-            }
+            self.warm(&self.owner(key, nth), &found.pin, page);
+        }
+        self.budget.unpin(found.pin);
+        Some(get)
+    }
+
+    /// A get of a page that was asked for; not yet counted. `None` if `go_on` stopped it.
+    pub(super) fn get_asked(
+        &self,
+        key: &Key<'_>,
+        nth: usize,
+        asked: Asked,
+        page: &mut Page,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Option<Get> {
+        let Asked { found, reading, .. } = asked;
+        let get = self.read_spilled(&found.pin, Some(reading), page, go_on);
+        self.promoted(key, nth, found, page, get)
+    }
+
+    /// Moves a page that was read to memory if that is worth it.
+    fn promoted(
+        &self,
+        key: &Key<'_>,
+        nth: usize,
+        Found { pin, again }: Found,
+        page: &Page,
+        get: Option<Get>,
+    ) -> Option<Get> {
+        if again && get == Some(Get::Hit) && self.warm(&self.owner(key, nth), &pin, page) {
+            self.budget.counters.promoted_pages.add(1);
         }
         self.budget.unpin(pin);
         get
@@ -76,13 +105,14 @@ impl Pages {
     fn read_spilled(
         &self,
         pin: &Pin,
+        begun: Option<Box<dyn Reading>>,
         page: &mut Page,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Option<Get> {
         let (start, counters) = (Instant::now(), &self.budget.counters);
         let mut window = Window::new();
         let arena = &self.budget.store.arena;
-        let payload = arena.read_spilled(pin, &mut window, go_on);
+        let payload = arena.read_spilled(pin, begun, &mut window, go_on);
         if matches!(&payload, Err(error) if error.kind() == ErrorKind::Interrupted) {
             return None;
         }

@@ -2,6 +2,7 @@
 //! Pools: put, get and flush. A put says what it is short of; who makes room is above.
 
 mod adopt;
+mod ahead;
 mod copy;
 mod deferred;
 mod flush;

@@ -47,12 +47,22 @@ impl Pages {
     ) -> bool {
         let mut page = [0; PAGE_SIZE];
         let mut is_stopped = false;
+        let mut ahead = self.ask_ahead(|ask| {
+            if count > 1 {
+                self.each(object, index, count, &mut |at, place| {
+                    if let Some((key, nth)) = place {
+                        ask(at, &key, nth);
+                    }
+                });
+            }
+        });
         self.each(object, index, count, &mut |at, place| {
             if is_stopped {
                 return;
             }
-            let get = place.map_or(Some(Get::Miss), |(key, nth)| {
-                self.get_at(&key, nth, &mut page, go_on)
+            let get = place.map_or(Some(Get::Miss), |(key, nth)| match ahead.take(at) {
+                Some(asked) => self.get_asked(&key, nth, asked, &mut page, go_on),
+                None => self.get_at(&key, nth, &mut page, go_on),
             });
             let Some(get) = get else {
                 is_stopped = true;

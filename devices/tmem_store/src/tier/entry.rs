@@ -140,7 +140,7 @@ impl<'a> EntryRef<'a> {
         }
     }
 
-    pub(super) fn location(self) -> Location {
+    pub(crate) fn location(self) -> Location {
         self.location
     }
 

@@ -8,10 +8,11 @@ use super::super::format::{HEADER, NAME, Place, footprint, live_entry};
 use super::super::owner::Payload;
 use super::super::pack::{PackedAt, Packer};
 use super::super::segments::Arena;
-use super::super::spill::{SegmentBlocks, Window};
+use super::super::spill::{SegmentBlocks, Spill, Window};
 use super::super::stub::Stub;
 use super::head::to_u32;
 use super::{Log, Segments};
+use crate::area::Reading;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{MutexGuard, PoisonError};
 use std::cmp::Reverse;
@@ -49,7 +50,21 @@ impl Arena {
         word.is_some_and(|word| word.load(Acquire) & bit != 0)
     }
 
-    /// Reads the payload of an entry that is or was in the spill area, for as long as `go_on` says so.
+    /// Asks for an entry in the spill area that others have to answer for, if it can be asked for
+    /// ahead.
+    pub(crate) fn begin_spilled(&self, pin: &Pin) -> Option<Box<dyn Reading>> {
+        let location = pin.location();
+        let key = self.spilled_key(location.segment())?;
+        let len = HEADER + location.len();
+        self.spill.as_ref()?.begin(key, location.offset(), len)
+    }
+
+    /// Whether others have to answer for what is in the spill area.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.spill.as_ref().is_some_and(Spill::is_remote)
+    }
+
+    /// Reads the payload of an entry that is or was in the spill area, or was asked for, for as long as `go_on` says so.
     ///
     /// # Errors
     /// What the system says; [`io::ErrorKind::Interrupted`] if `go_on` stopped it; or the bytes are
@@ -57,6 +72,7 @@ impl Arena {
     pub(crate) fn read_spilled<'a>(
         &self,
         pin: &Pin,
+        begun: Option<Box<dyn Reading>>,
         window: &'a mut Window,
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<Payload<'a>> {
@@ -68,7 +84,15 @@ impl Arena {
             return Err(io::ErrorKind::NotFound.into());
         };
         let place = self.place(location).ok_or_else(damaged)?;
-        let bytes = spill.read(key, offset, HEADER + len, window, go_on)?;
+        let len_all = HEADER + len;
+        let bytes = match begun {
+            Some(reading) => {
+                let bytes = window.get_mut(..len_all).ok_or_else(damaged)?;
+                reading.finish(bytes, go_on)?;
+                &*bytes
+            }
+            None => spill.read(key, offset, len_all, window, go_on)?,
+        };
         checked(bytes, place, location).ok_or_else(damaged)
     }
 }

@@ -13,7 +13,7 @@ pub(crate) use blocks::{SegmentBlocks, Window};
 
 use super::stub::Slot;
 use super::{MAX_SEGMENTS, SEGMENT};
-use crate::area::{Area, SEGMENT_BYTES, SegmentKey};
+use crate::area::{Area, Reading, SEGMENT_BYTES, SegmentKey};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::types::PAGE_SIZE;
@@ -125,6 +125,16 @@ impl Spill {
             }
         }
         written
+    }
+
+    /// Asks for `len` bytes of a segment from `offset` on, if the area can be asked ahead.
+    pub(crate) fn begin(
+        &self,
+        segment: SegmentKey,
+        offset: usize,
+        len: usize,
+    ) -> Option<Box<dyn Reading>> {
+        self.area.begin(segment, offset, len)
     }
 
     /// Reads `len` bytes of a segment from `offset` on, no more than the largest entry has, for as long
