@@ -17,6 +17,7 @@ mod native;
 mod noisy;
 mod overwrites;
 mod process;
+mod remote;
 mod report;
 mod restart;
 mod samples;
@@ -80,6 +81,8 @@ struct Args {
     #[command(flatten)]
     instructions: instructions::Args,
     #[command(flatten)]
+    remote: remote::Args,
+    #[command(flatten)]
     spill: spill::Args,
 }
 
@@ -91,6 +94,8 @@ enum What {
     Overwrites,
     /// A store that spills to a file, beside one that has memory; only if named.
     Spill,
+    /// A store with a Valkey cluster, beside one that has memory; only if named.
+    Remote,
     /// All pages of a client, saved and restored; only if named.
     Saved,
     /// Guests that read copies of one image; only if named.
@@ -145,9 +150,9 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     let wants = |what| args.only.is_none_or(|only| only == what);
     if args.only.is_none_or(|only| {
-        use What::{Costs, Noisy, Overwrites, Saved, Scale, Shared, Spill, Store, Vhost};
+        use What::{Costs, Noisy, Overwrites, Remote, Saved, Scale, Shared, Spill, Store, Vhost};
         [
-            Store, Overwrites, Spill, Saved, Shared, Scale, Vhost, Costs, Noisy,
+            Store, Overwrites, Spill, Remote, Saved, Shared, Scale, Vhost, Costs, Noisy,
         ]
         .contains(&only)
     }) {
@@ -161,6 +166,9 @@ fn main() -> Result<()> {
         }
         if args.only == Some(What::Spill) {
             spill::run(&args.spill, &corpus, &mut report)?;
+        }
+        if args.only == Some(What::Remote) {
+            remote::run(&args.remote, &corpus, &mut report)?;
         }
         if args.only == Some(What::Saved) {
             saved::run(&corpus, &mut report)?;

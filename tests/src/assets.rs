@@ -41,9 +41,8 @@ pub struct Assets {
     /// `debian13`, `musl`, whose programs are linked with that, and `debian13-system`, which has
     /// systemd.
     pub stock: BTreeMap<String, StockAssets>,
-    /// Prometheus, promtool, valkey-server and valkey-cli, where they were made: by name, the program
-    /// and the arguments that come before all others.
-    pub services: BTreeMap<String, Vec<PathBuf>>,
+    /// Prometheus, promtool, valkey-server and valkey-cli, where they were made.
+    pub services: Services,
     /// Where console logs of failed guests are kept.
     pub logs: PathBuf,
 }
@@ -90,6 +89,27 @@ pub struct StockAssets {
     pub release: String,
     /// The initramfs; that of a small Debian guest with `load`, `mke2fs` and `e2fsck`.
     pub initramfs: PathBuf,
+}
+
+/// Programs that serve: by name, the program and the arguments that come before all others.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Services(pub BTreeMap<String, Vec<PathBuf>>);
+
+impl Services {
+    /// What starts one of them.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn command(&self, name: &str) -> Result<Command> {
+        let words = self.0.get(name).map(Vec::as_slice);
+        let [program, arguments @ ..] = words.unwrap_or_default() else {
+            bail!("{name} was not made");
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Ok(command)
+    }
 }
 
 impl Assets {
@@ -144,20 +164,6 @@ impl Assets {
     pub fn stock(&self, name: &str) -> Result<&StockAssets> {
         let made = self.stock.get(name);
         made.with_context(|| format!("no guest {name} was made"))
-    }
-
-    /// A program of [`Assets::services`].
-    ///
-    /// # Errors
-    /// It was not made.
-    pub fn service(&self, name: &str) -> Result<Command> {
-        let words = self.services.get(name).map(Vec::as_slice);
-        let [program, arguments @ ..] = words.unwrap_or_default() else {
-            bail!("{name} was not made");
-        };
-        let mut command = Command::new(program);
-        command.args(arguments);
-        Ok(command)
     }
 
     /// What guests with disks need.

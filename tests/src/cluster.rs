@@ -2,7 +2,7 @@
 //! A Valkey cluster on this machine, as Debian's packages have it: three nodes with keys of their own,
 //! and a replica of each.
 
-use crate::assets::Assets;
+use crate::assets::Services;
 use crate::wait::until;
 use anyhow::Context;
 use anyhow::Result;
@@ -26,7 +26,7 @@ const PRIMARIES: usize = 3;
 
 /// Its nodes run until this is dropped.
 pub struct Cluster {
-    assets: Assets,
+    services: Services,
     dir: TempDir,
     /// What each node is started with beside.
     options: Vec<String>,
@@ -45,18 +45,18 @@ impl Cluster {
     ///
     /// # Errors
     /// The programs were not made, or a node does not start.
-    pub fn start(assets: &Assets) -> Result<Self> {
-        Self::start_with(assets, &[], &[])
+    pub fn start(services: &Services) -> Result<Self> {
+        Self::start_with(services, &[], &[])
     }
 
     /// Starts one whose nodes have these options, and who speaks to them those.
     ///
     /// # Errors
     /// As [`Cluster::start`].
-    pub fn start_with(assets: &Assets, options: &[&str], client: &[&str]) -> Result<Self> {
+    pub fn start_with(services: &Services, options: &[&str], client: &[&str]) -> Result<Self> {
         let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         let mut cluster = Self {
-            assets: assets.clone(),
+            services: services.clone(),
             dir: tempfile::tempdir().context("cannot make a directory")?,
             options: owned(options),
             client: owned(client),
@@ -87,7 +87,7 @@ impl Cluster {
         let dir = self.dir.path().join(port.to_string());
         fs::create_dir_all(&dir).context("cannot make a directory")?;
         let log = File::create(dir.join("log")).context("cannot make a log")?;
-        let mut command = self.assets.service("valkey-server")?;
+        let mut command = self.services.command("valkey-server")?;
         // One of them is enough, and says which.
         let port = port.to_string();
         command.args(["--bind", "127.0.0.1", "--cluster-enabled", "yes"]);
@@ -121,7 +121,7 @@ impl Cluster {
 
     /// Runs the command line client, on a node if one is given.
     fn run(&self, node: Option<usize>, words: &[impl AsRef<str>]) -> Result<String> {
-        let mut command = self.assets.service("valkey-cli")?;
+        let mut command = self.services.command("valkey-cli")?;
         command.args(&self.client);
         if let Some(node) = node.and_then(|nth| self.nodes.get(nth)) {
             command.args(["-h", "127.0.0.1", "-p", &node.port.to_string()]);

@@ -28,6 +28,7 @@ mod write_log;
 
 pub use assets::Assets;
 pub use assets::PackageAssets;
+pub use assets::Services;
 pub use assets::StockAssets;
 pub use assets::StorageAssets;
 pub use assets::VmmAssets;

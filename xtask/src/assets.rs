@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Everything that a guest and the daemon are started from, made up to date.
 
+use crate::cache::Cache;
 use crate::guest;
 use crate::guest::Module;
 use crate::initramfs;
@@ -17,11 +18,13 @@ use crate::roots::Root;
 use crate::setup;
 use crate::setup::Setup;
 use crate::stock;
+use crate::versions::Versions;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tmem_e2e::Assets;
 use tmem_e2e::PackageAssets;
+use tmem_e2e::Services;
 use tmem_e2e::StorageAssets;
 
 /// Which guests are wanted.
@@ -125,11 +128,12 @@ pub(crate) fn make_beside(
     let services = match guests {
         Guests::All { .. } => {
             let (cache, versions) = (&setup.cache, &setup.versions);
-            let mut services = runnable(&roots::prometheus(cache, versions)?, WATCHERS);
-            services.extend(runnable(&roots::valkey(cache, versions)?, ENGINES));
+            let mut services = valkey(cache, versions)?;
+            let watchers = runnable(&roots::prometheus(cache, versions)?, WATCHERS);
+            services.0.extend(watchers);
             services
         }
-        _ => BTreeMap::new(),
+        _ => Services::default(),
     };
     let (debian, storage) = match guests {
         Guests::Small | Guests::Vmm | Guests::Stock { .. } => (None, None),
@@ -181,6 +185,14 @@ pub(crate) fn make_beside(
         services,
         logs: made.join("failed-guests"),
     })
+}
+
+/// Valkey, made if it is not there.
+pub(crate) fn valkey(cache: &Cache, versions: &Versions) -> Result<Services> {
+    Ok(Services(runnable(
+        &roots::valkey(cache, versions)?,
+        ENGINES,
+    )))
 }
 
 /// Makes what guests with disks need.

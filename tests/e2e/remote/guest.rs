@@ -18,7 +18,7 @@ const OVER: u64 = 32;
 #[test]
 fn what_a_guest_swaps_out_outlives_a_node_and_the_daemon() -> Result<()> {
     let assets = bed::assets()?;
-    let mut cluster = Cluster::start(&assets)?;
+    let mut cluster = Cluster::start(&assets.services)?;
     let place = DaemonPlace::new(
         &Host::here(&assets)?,
         DaemonOptions {

@@ -26,7 +26,7 @@ fn becomes(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
 
 #[test]
 fn a_node_that_dies_under_load_costs_no_page() -> Result<()> {
-    let mut cluster = Cluster::start(&bed::assets()?)?;
+    let mut cluster = Cluster::start(&bed::assets()?.services)?;
     let mut pages = Pages::open(&cluster.url("namespace=dies&size=1G"), MEMORY)?;
     pages.put_new(PAGES)?;
     ensure!(
@@ -54,7 +54,7 @@ fn a_node_that_dies_under_load_costs_no_page() -> Result<()> {
 
 #[test]
 fn nobody_who_needs_no_remote_page_waits_for_a_cluster_that_is_silent() -> Result<()> {
-    let cluster = Cluster::start(&bed::assets()?)?;
+    let cluster = Cluster::start(&bed::assets()?.services)?;
     let mut pages = Pages::open(&cluster.url("namespace=silent&size=1G&timeout=600"), MEMORY)?;
     pages.put_new(PAGES)?;
     cluster.set_silent(true)?;
@@ -76,7 +76,7 @@ fn nobody_who_needs_no_remote_page_waits_for_a_cluster_that_is_silent() -> Resul
 
 #[test]
 fn a_cluster_that_has_lost_all_costs_what_was_there_and_nothing_else() -> Result<()> {
-    let cluster = Cluster::start(&bed::assets()?)?;
+    let cluster = Cluster::start(&bed::assets()?.services)?;
     let mut pages = Pages::open(&cluster.url("namespace=empty&size=1G"), MEMORY)?;
     pages.put_new(PAGES)?;
     pages.rest();
@@ -92,7 +92,7 @@ fn a_cluster_that_has_lost_all_costs_what_was_there_and_nothing_else() -> Result
 
 #[test]
 fn a_namespace_is_one_daemon_s() -> Result<()> {
-    let cluster = Cluster::start(&bed::assets()?)?;
+    let cluster = Cluster::start(&bed::assets()?.services)?;
     let url = cluster.url("namespace=mine&size=1G");
     let mut pages = Pages::open(&url, MEMORY)?;
     let other = Pages::open(&url, MEMORY)

@@ -41,7 +41,7 @@ fn passwords_and_certificates_are_asked_for_and_given() -> Result<()> {
         "-a",
         PASSWORD,
     ];
-    let cluster = Cluster::start_with(&bed::assets()?, &options, &client)?;
+    let cluster = Cluster::start_with(&bed::assets()?.services, &options, &client)?;
 
     fs::write(at("password"), format!("{PASSWORD}\n")).context("cannot write a file")?;
     fs::write(at("wrong"), "wrong\n").context("cannot write a file")?;

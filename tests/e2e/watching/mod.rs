@@ -35,7 +35,7 @@ fn rules() -> PathBuf {
 
 /// Runs promtool, which must be content.
 fn promtool(arguments: &[&str], input: &str) -> Result<()> {
-    let mut command = bed::assets()?.service("promtool")?;
+    let mut command = bed::assets()?.services.command("promtool")?;
     command
         .args(arguments)
         .stdin(Stdio::piped())

@@ -42,7 +42,8 @@ impl Prometheus {
         fs::write(path("prometheus.yml"), config).context("cannot write a file")?;
         let log = File::create(path("log")).context("cannot make a log")?;
         let child = assets
-            .service("prometheus")?
+            .services
+            .command("prometheus")?
             .arg(format!(
                 "--config.file={}",
                 path("prometheus.yml").display()

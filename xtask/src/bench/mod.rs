@@ -43,11 +43,11 @@ pub(crate) struct Options {
     /// the store keeps for guests that use them no more, which takes minutes, `native`: what
     /// the module costs in a guest that is not emulated, which builds a kernel first,
     /// `instructions`: what a guest executes for a page, which takes some minutes, `spill`: a store
-    /// that has memory for a tenth of its pages, `saved`: all pages of a VM, saved and restored, `shared`: guests that
+    /// that has memory for a tenth of its pages, `remote`: the same, with a Valkey cluster, `saved`: all pages of a VM, saved and restored, `shared`: guests that
     /// read copies of one image, and `scale`: a store with thousands of VMs.
     #[arg(value_parser = [
         "store", "aging", "vhost", "costs", "noisy", "vmm", "restart", "guest", "density", "dead", "native",
-        "instructions", "spill", "saved", "shared", "scale",
+        "instructions", "spill", "remote", "saved", "shared", "scale",
     ])]
     only: Option<String>,
     /// Also write the metrics to this file, as a JSON list.
@@ -85,7 +85,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     if options.only.as_deref() == Some("aging") {
         return aging::run(options);
     }
-    if let Some(part @ ("costs" | "noisy" | "spill" | "saved" | "shared" | "scale")) =
+    if let Some(part @ ("costs" | "noisy" | "spill" | "remote" | "saved" | "shared" | "scale")) =
         options.only.as_deref()
     {
         return parts::run(part, options);

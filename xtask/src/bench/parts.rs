@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `cargo xtask bench costs` and `noisy`: the daemon beside itself; and `spill`, `saved`, `shared` and `scale`: the store.
+//! `cargo xtask bench costs` and `noisy`: the daemon beside itself; and `spill`, `remote`, `saved`, `shared` and `scale`: the store.
 
+use crate::assets;
 use crate::bench;
 use crate::exec;
 use crate::programs;
 use crate::programs::Profile;
 use crate::project;
+use crate::setup;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
+use tmem_e2e::Cluster;
 
 /// Measures one of them.
 pub(super) fn run(part: &str, options: &bench::Options) -> Result<()> {
@@ -26,6 +29,18 @@ pub(super) fn run(part: &str, options: &bench::Options) -> Result<()> {
     }
     if let Some(pages) = options.pages {
         bench.args(["--pages", &pages.to_string()]);
+    }
+    // Until the end.
+    let cluster = match part {
+        "remote" => {
+            let setup = setup::ensure(false)?;
+            let valkey = assets::valkey(&setup.cache, &setup.versions)?;
+            Some(Cluster::start(&valkey)?)
+        }
+        _ => None,
+    };
+    if let Some(cluster) = &cluster {
+        bench.arg("--remote").arg(cluster.url("namespace=bench"));
     }
     if options.quick {
         bench.arg("--quick");
