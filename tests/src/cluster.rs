@@ -7,6 +7,7 @@ use crate::wait::until;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
 use std::net::TcpListener;
@@ -194,6 +195,29 @@ impl Cluster {
             all += size.trim().parse::<u64>().context("it is no number")?;
         }
         Ok(all)
+    }
+
+    /// Sets a key to some value.
+    ///
+    /// # Errors
+    /// The cluster refuses.
+    pub fn set(&self, key: &str) -> Result<()> {
+        let answer = self.run(Some(0), &["-c", "SET", key, "x"])?;
+        ensure!(answer.contains("OK"), "{answer}");
+        Ok(())
+    }
+
+    /// The keys that there are, in order.
+    ///
+    /// # Errors
+    /// A node does not answer.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let mut names = BTreeSet::new();
+        for nth in 0..self.nodes.len() {
+            let found = self.run(Some(nth), &["KEYS", "*"])?;
+            names.extend(found.split_whitespace().map(str::to_owned));
+        }
+        Ok(names.into_iter().collect())
     }
 
     /// Ends a node as a crash would.

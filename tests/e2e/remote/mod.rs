@@ -13,6 +13,8 @@ use pages::Pages;
 use std::time::Duration;
 use std::time::Instant;
 use tmem_e2e::Cluster;
+use tmem_e2e::Daemon;
+use tmem_e2e::DaemonOptions;
 use tmem_e2e::until;
 
 /// Memory of the store: about a tenth of what is put.
@@ -92,22 +94,35 @@ fn a_cluster_that_has_lost_all_costs_what_was_there_and_nothing_else() -> Result
 
 #[test]
 fn a_namespace_is_one_daemon_s() -> Result<()> {
-    let cluster = Cluster::start(&bed::assets()?.services)?;
+    let assets = bed::assets()?;
+    let cluster = Cluster::start(&assets.services)?;
     let url = cluster.url("namespace=mine&size=1G");
-    let mut pages = Pages::open(&url, MEMORY)?;
-    let other = Pages::open(&url, MEMORY)
-        .err()
-        .map(|error| format!("{error:#}"));
+    let options = DaemonOptions {
+        remote: Some(url.clone()),
+        ..DaemonOptions::default()
+    };
+    let daemon = Daemon::start(&assets, &options)?;
+    let other = Pages::open(&url, MEMORY);
+    let other = other.err().map(|error| format!("{error:#}"));
     let other = other.unwrap_or_default();
     ensure!(other.contains("another daemon of this host"), "{other}");
-    pages.put_new(PAGES)?;
-    // As one that was killed.
-    pages.forget_nothing();
-    drop(pages);
-    ensure!(cluster.keys()? > 2);
-    // One that begins anew removes what nobody needs.
+    // Of a daemon that was killed, and somebody else's.
+    cluster.set("tmem:mine:0123456789abcdef:0:1")?;
+    cluster.set("others")?;
+    daemon.kill()?;
     let pages = Pages::open(&url, MEMORY)?;
-    becomes("the other's keys to go", || Ok(cluster.keys()? <= 2))?;
+    becomes("what nobody needs to go", || {
+        Ok(cluster.names()? == ["others", "tmem:mine:owner"])
+    })?;
     drop(pages);
+    // Another host's stays another's.
+    cluster.set("tmem:theirs:owner")?;
+    let theirs = Pages::open(&cluster.url("namespace=theirs&size=1G"), MEMORY);
+    let theirs = theirs.err().map(|error| format!("{error:#}"));
+    let theirs = theirs.unwrap_or_default();
+    ensure!(
+        theirs.contains("remove the key tmem:theirs:owner"),
+        "{theirs}"
+    );
     Ok(())
 }

@@ -191,11 +191,6 @@ impl Pages {
         self.client = None;
         self.content.clear();
     }
-
-    /// Ends without telling the cluster that its segments are needed no longer.
-    pub(super) fn forget_nothing(&mut self) {
-        std::mem::forget(self.client.take());
-    }
 }
 
 /// A page that compresses by half.
