@@ -3,13 +3,18 @@
 
 use crate::bed;
 use crate::bed::MIB;
+use crate::bed::PROMPT;
 use anyhow::Result;
 use anyhow::ensure;
+use serde_json::json;
+use std::time::Duration;
+use std::time::Instant;
 use tmem_e2e::Cluster;
 use tmem_e2e::DaemonOptions;
 use tmem_e2e::DaemonPlace;
 use tmem_e2e::Host;
 use tmem_e2e::protocol::Order;
+use tmem_e2e::until;
 
 /// Memory of the guest, and what the program in it needs beyond that, in MiB.
 const MEMORY: u64 = 160;
@@ -23,7 +28,7 @@ fn what_a_guest_swaps_out_outlives_a_node_and_the_daemon() -> Result<()> {
         &Host::here(&assets)?,
         DaemonOptions {
             memory_limit: "12M",
-            remote: Some(cluster.url("namespace=guest&size=256M")),
+            remote: Some(cluster.url("namespace=guest&size=256M&timeout=600")),
             kept: true,
             ..DaemonOptions::default()
         },
@@ -47,6 +52,25 @@ fn what_a_guest_swaps_out_outlives_a_node_and_the_daemon() -> Result<()> {
     cluster.kill(dead)?;
     job.order(Order::Verify)?;
     cluster.start_again(dead)?;
+    cluster.is_whole()?;
+
+    // It can be paused while it waits for a cluster that is silent.
+    cluster.set_silent(true)?;
+    job.tell(Order::Verify)?;
+    let reads = || daemon.stats()?.number("/vms/vm0/spill_read_pages");
+    let mut before = reads()?;
+    until("the guest to wait", PROMPT, || {
+        let now = reads()?;
+        std::thread::sleep(Duration::from_millis(300));
+        Ok((std::mem::replace(&mut before, now) == now).then_some(()))
+    })?;
+    let begin = Instant::now();
+    guest.qmp("stop", json!({}))?;
+    println!("paused after {:?}", begin.elapsed());
+    ensure!(begin.elapsed() < PROMPT, "it took {:?}", begin.elapsed());
+    cluster.set_silent(false)?;
+    guest.qmp("cont", json!({}))?;
+    job.checked()?;
     cluster.is_whole()?;
 
     // The next daemon has them, too.
