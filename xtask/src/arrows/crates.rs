@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 const ARROWS: &[(&str, &[&str])] = &[
     ("tmem-wire", &[]),
     ("tmem-store", &[]),
+    ("tmem-remote", &["tmem-store"]),
     ("virtio-serve", &[]),
     ("virtio-tmem", &["tmem-wire", "tmem-store", "virtio-serve"]),
     ("virtio-blk-tmem", &["tmem-store", "virtio-serve"]),
@@ -26,7 +27,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "vhost-user-tmem",
-        &["tmem-cli", "tmem-host", "tmem-store", "virtio-tmem"],
+        &[
+            "tmem-cli",
+            "tmem-host",
+            "tmem-remote",
+            "tmem-store",
+            "virtio-tmem",
+        ],
     ),
     (
         "tmem-vmm",
@@ -56,6 +63,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tmem-e2e",
             "tmem-host",
             "tmem-probe",
+            "tmem-remote",
             "tmem-store",
             "tmem-work",
             "virtio-serve",
