@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use tempfile::TempDir;
 use tmem_store::{
     Client, ClientConfig, Error, Get, Identity, ObjectId, PAGE_SIZE, Page, PageMemory, Pool,
@@ -448,9 +449,63 @@ fn a_flipped_bit_is_never_read_as_a_page() {
     assert_eq!(pool.put(&OBJECT, 0, &page(5)).result, Ok(()));
     holds(&pool, 0, 5);
     drop(pool);
+    let in_memory = MANY - world.store.stats().spilled_pages;
     let (_dir, recovery) = world.restart(|config, _| config);
-    let client = recovery.unwrap().client(WHO, client_config());
-    assert!(matches!(client, Err(Error::Damaged)), "{client:?}");
+    let mut recovery = recovery.unwrap();
+    let client = recovery.client(WHO, client_config()).unwrap();
+    assert_eq!(found_of(&client, 5), (in_memory, MANY - in_memory));
+}
+
+/// Pages that are there, and that are missing; page 0 is of this seed, others are as they were filled.
+fn found_of(client: &Client, seed: u64) -> (u64, u64) {
+    let pool = client.pool(0).unwrap();
+    let (mut hits, mut misses) = (0, 0);
+    for index in 0..MANY {
+        let mut found = [0; PAGE_SIZE];
+        match pool.get(&OBJECT, index, &mut found) {
+            Get::Hit => {
+                let seed = if index == 0 { seed } else { index };
+                assert!(found == page(seed), "page {index} is another one");
+                hits += 1;
+            }
+            Get::Miss => misses += 1,
+            Get::Lost => panic!("page {index} is there and cannot be read"),
+        }
+    }
+    (hits, misses)
+}
+
+#[test]
+fn a_restart_loses_what_it_cannot_read_and_nothing_else() {
+    let world = world(64 * MIB);
+    fill(&world.pool(), MANY);
+    let segments = world.store.stats().spilled_bytes / (128 << 10);
+    let (_dir, recovery) = world.restart(|config, path| {
+        // The later part of the area is gone.
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(20 * MIB).unwrap();
+        config
+    });
+    let mut recovery = recovery.unwrap();
+    let client = recovery.client(WHO, client_config()).unwrap();
+    let lost = client.stats().spill_read_errors;
+    assert!(
+        (segments / 4..segments).contains(&lost),
+        "{lost} of {segments}"
+    );
+    let (hits, misses) = found_of(&client, 0);
+    assert_eq!(hits + misses, MANY);
+    assert_eq!(client.stats().persistent_pages, hits);
+    // 31 pages in each at most.
+    assert!(
+        (lost * 20..=lost * 31).contains(&misses),
+        "{misses} in {lost}"
+    );
+    // What is lost can be put anew, and no slot is.
+    let pool = client.pool(0).unwrap();
+    pool.flush(&OBJECT, 0, u64::MAX);
+    let stats = recovery.store().stats();
+    assert_eq!(stats.spill_free_bytes, stats.spill_size_bytes);
 }
 
 /// With a file that is opened by its descriptor's path.
@@ -514,28 +569,52 @@ fn an_area_that_cannot_be_read_any_more_loses_what_is_there_and_nothing_else() {
     assert_eq!(world.store.stats().spilled_bytes, 0);
 }
 
+/// Time after which what could not be read is tried again, in seconds.
+const AGAIN: u64 = 2;
+
 #[test]
-fn what_cannot_be_read_is_cleaned_once_at_most() {
+fn what_cannot_be_read_is_cleaned_when_it_can() {
     let file = tempfile::tempfile().unwrap();
     let world = with_file(&file);
     let pool = world.pool();
     fill(&pool, MANY);
-    // All slots are gone.
+    let mut content = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+    file.read_exact_at(&mut content, 0).unwrap();
+    // All slots are gone. Nothing is written meanwhile: memory is not short.
     file.set_len(128 << 10).unwrap();
+    pool.flush(&OBJECT, MANY - 1000, u64::MAX);
     for index in (0..MANY).filter(|index| !index.is_multiple_of(3)) {
         pool.flush(&OBJECT, index, 1);
     }
-    let errors = || {
-        while world.store.demote_some() {}
-        world.store.stats().spill_read_errors
-    };
-    let segments = world.store.stats().spilled_bytes / (128 << 10);
+    let clean = || while world.store.demote_some() {};
+    let stats = || world.store.stats();
+    let written = stats().spill_written_segments;
+    let segments = stats().spilled_bytes / (128 << 10);
+    let start = Instant::now();
     for _ in 0..2 * segments {
-        errors();
+        clean();
     }
-    let tried = errors();
-    assert!((1..=segments).contains(&tried), "{tried} of {segments}");
-    assert_eq!(errors(), tried);
+    // Not again and again.
+    let (tried, times) = (
+        stats().spill_read_errors,
+        1 + start.elapsed().as_secs() / AGAIN,
+    );
+    assert!(
+        (1..=segments * times).contains(&tried),
+        "{tried} of {segments}"
+    );
+    assert_eq!(stats().spill_written_segments, written);
+    assert!(stats().spilled_bytes >= segments * (128 << 10));
+    // They are back.
+    file.write_all_at(&content, 0).unwrap();
+    while stats().spilled_bytes > segments * (128 << 10) / 2 {
+        assert!(start.elapsed().as_secs() < 60, "{:?}", stats());
+        clean();
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    for index in (0..MANY - 1000).step_by(3) {
+        holds(&pool, index, index);
+    }
 }
 
 #[test]

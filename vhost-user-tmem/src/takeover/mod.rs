@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use tmem_host::keeper::Outside;
 use tmem_host::personality::VmDevice;
+use tmem_host::registry::Disk;
 use tmem_store::{Client, ClientConfig, Error, Identity, PageMemory, Recovery, Store, StoreConfig};
 use uuid::Uuid;
 use virtio_tmem::device::MAX_POOLS;
@@ -241,14 +242,19 @@ impl Takeover {
         }
         let is_other = other.is_some();
         let earlier = earlier.filter(|_| !is_other);
-        let (client, is_whole) = self.client(name, identity, config)?;
+        // What is missing on a disk would be read as zeros.
+        let may_miss_pages = personality == Disk::NOT_ONE;
+        let (client, is_whole) = self.client(name, identity, config, may_miss_pages)?;
         let earlier = earlier.filter(|_| is_whole);
         let begun = match &earlier {
             Some(state) => go_on(name, &client, &note, state),
             None => {
                 let stats = client.stats();
                 // Without a note of whose they are.
-                if !is_other && stats.persistent_pages.saturating_add(stats.ephemeral_pages) > 0 {
+                if !is_other
+                    && is_whole
+                    && stats.persistent_pages.saturating_add(stats.ephemeral_pages) > 0
+                {
                     self.failures.fetch_add(1, Relaxed);
                 }
                 let state = State::new(self.pages, identity, personality);
@@ -276,6 +282,7 @@ impl Takeover {
         name: &str,
         identity: Identity,
         config: ClientConfig,
+        may_miss_pages: bool,
     ) -> Result<(Client, bool)> {
         let mut left = self.left();
         let Some(recovery) = left.as_mut() else {
@@ -283,7 +290,21 @@ impl Takeover {
             return Ok((client, false));
         };
         match recovery.client(identity, config.clone()) {
-            Ok(client) => Ok((client, true)),
+            Ok(client) => {
+                let lost = client.stats().spill_read_errors;
+                if lost == 0 {
+                    return Ok((client, true));
+                }
+                let what = match may_miss_pages {
+                    true => "the pages in them are lost, and no others",
+                    false => "a disk that lacks some of its blocks is lost as a whole",
+                };
+                self.failures.fetch_add(1, Relaxed);
+                log::error!(
+                    "{name}: {lost} segments of 128 KiB in the spill area cannot be read: {what}"
+                );
+                Ok((client, may_miss_pages))
+            }
             Err(Error::Damaged) => {
                 self.failures.fetch_add(1, Relaxed);
                 log::error!("{name}: its pages are damaged: all of them are lost");

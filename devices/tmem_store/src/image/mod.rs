@@ -73,9 +73,12 @@ impl Recovery {
     ///
     /// Reads all memory of the client, with a thread for each CPU that this process may use.
     ///
+    /// What cannot be read in the spill area is lost, a segment at a time:
+    /// [`ClientStats::spill_read_errors`](crate::ClientStats::spill_read_errors) says how many.
+    ///
     /// # Errors
     /// As [`Store::add_client`]; and [`Error::Damaged`] when anything that the client
-    /// had is not as it was written. All of it is freed then.
+    /// had in memory is not as it was written. All of it is freed then.
     pub fn client(&mut self, identity: Identity, config: ClientConfig) -> Result<Client, Error> {
         let quota = config.quota;
         let config = ClientConfig {

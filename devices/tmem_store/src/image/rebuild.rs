@@ -47,8 +47,11 @@ impl Plan {
     }
 }
 
-/// Has a client take over segments; whether they could be believed. What it has not
+/// Has a client take over segments; whether those in memory could be believed. What it has not
 /// taken over is freed.
+///
+/// A segment in the spill area that cannot be read, or is not as it was written, is freed alone: a
+/// device fails in parts.
 pub(super) fn rebuild(client: &Client, mut segments: Vec<Left>, plan: Plan) -> bool {
     // What was appended later replaces what was there before.
     segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.sequence()));
@@ -79,6 +82,8 @@ fn free(client: &Client, segments: impl IntoIterator<Item = Left>) {
 enum Look {
     Right(Box<Scanned<SHARDS>>),
     Damaged(Left),
+    /// As damaged, in the spill area.
+    Lost(Left),
     /// Enough was found before.
     NotYet(Left),
 }
@@ -87,7 +92,7 @@ impl Look {
     fn into_left(self) -> Left {
         match self {
             Self::Right(scanned) => scanned.into_left(),
-            Self::Damaged(left) | Self::NotYet(left) => left,
+            Self::Damaged(left) | Self::Lost(left) | Self::NotYet(left) => left,
         }
     }
 }
@@ -118,6 +123,7 @@ fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> Result<Vec<Left>,
                     found.fetch_add(scanned.pages(), Relaxed);
                     Look::Right(Box::new(scanned))
                 }
+                Err(lost) if lost.spilled().is_some() => Look::Lost(lost),
                 Err(damaged) => Look::Damaged(damaged),
             }
         },
@@ -134,6 +140,13 @@ fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> Result<Vec<Left>,
     let rest = rest.into_iter().map(Look::into_left).collect();
     let scanned = looks.into_iter().filter_map(|look| match look {
         Look::Right(scanned) => Some(*scanned),
+        Look::Lost(left) => {
+            // Its pages go, and no others: an older page with the handle of one of them was marked
+            // as dead, in memory, before the newer one came to the area.
+            budget.counters.spill_read_errors.add(1);
+            arena.discard(left);
+            None
+        }
         Look::Damaged(_) | Look::NotYet(_) => None,
     });
 

@@ -177,6 +177,8 @@ pub(crate) struct Victim {
     is_recompressed: bool,
     /// What is in it, if that is not in memory.
     blocks: Option<Box<SegmentBlocks>>,
+    /// It was to be read, and could not be.
+    is_unread: bool,
 }
 
 impl Victim {
@@ -187,6 +189,7 @@ impl Victim {
             used,
             is_recompressed,
             blocks: None,
+            is_unread: false,
         }
     }
 
@@ -196,6 +199,19 @@ impl Victim {
             blocks: Some(blocks),
             ..self
         }
+    }
+
+    /// The same, whose entries could not be read.
+    pub(super) fn unread(self) -> Self {
+        Self {
+            is_unread: true,
+            ..self
+        }
+    }
+
+    /// Whether its entries could not be read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     /// Whether its entries are in memory.

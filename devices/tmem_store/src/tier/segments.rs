@@ -37,6 +37,8 @@ pub(super) struct Segment {
     pub(super) place: AtomicU32,
     /// When it was sealed or last looked through, by the arena's clock.
     pub(super) unused_since: AtomicU64,
+    /// Until when it is not cleaned because it could not be read, by the arena's clock.
+    pub(super) unread_until: AtomicU64,
     /// The number of the slot of the spill area that its entries are in; 0: they are in memory.
     /// It does not change while the segment is referred to.
     slot: AtomicU32,
@@ -202,7 +204,7 @@ impl Left {
         &self.header
     }
 
-    pub(super) fn spilled(&self) -> Option<(Slot, usize)> {
+    pub(crate) fn spilled(&self) -> Option<(Slot, usize)> {
         self.spilled
     }
 

@@ -18,6 +18,10 @@ use crate::sync::{MutexGuard, PoisonError};
 use std::cmp::Reverse;
 use std::io;
 
+/// Milliseconds after which a segment that could not be read is cleaned after all. A device that was away
+/// may be back, and what is bad for good is not read all the time.
+const UNREAD: u64 = 2_000;
+
 /// A segment in a spill area whose entries are about to be kept. To be ended by
 /// [`Log::seal_spilled`].
 #[derive(Debug)]
@@ -187,6 +191,7 @@ impl Log {
         segment.used.store(to_u32(used), Relaxed);
         segment.names.store(to_u32(names * NAME), Relaxed);
         segment.backed.store(to_u32(Stub::MEMORY), Relaxed);
+        segment.unread_until.store(0, Relaxed);
         segment.is_deferred.store(false, Relaxed);
         segment.is_recompressed.store(true, Relaxed);
         segment.first_ref();
@@ -255,6 +260,7 @@ impl Log {
         arena: &Arena,
         least: u32,
     ) -> Result<Option<Victim>, Victim> {
+        let now = arena.now();
         let mut segments = self.spilled();
         let sparsest = segments.best(
             arena,
@@ -262,7 +268,8 @@ impl Log {
             Segments::LOOKS,
             |segment| {
                 let dead = segment.dead();
-                (dead >= least && segment.can_be_cleaned()).then_some(dead)
+                let can_be_read = segment.unread_until.load(Relaxed) <= now;
+                (dead >= least && can_be_read && segment.can_be_cleaned()).then_some(dead)
             },
         );
         let Some(number) = sparsest else {
@@ -280,15 +287,20 @@ impl Log {
         let victim = victim.with_blocks(blocks);
         match read {
             Ok(()) => Ok(Some(victim)),
-            Err(_) => Err(victim),
+            Err(_) => Err(victim.unread()),
         }
     }
 
-    /// Gives a victim back that is not as it was written: it is not cleaned again. What can be read of
-    /// it is still there. Bytes of memory given back.
+    /// Gives a victim back that could not be read, or is not as it was written: it is not cleaned for a
+    /// while, or not again. What can be read of it is still there. Bytes of memory given back.
     pub(crate) fn leave(&self, arena: &Arena, victim: Victim) -> u64 {
         if let Some(segment) = arena.segment(victim.segment()) {
-            segment.is_sealed.store(false, Relaxed);
+            if victim.is_unread() {
+                let until = arena.now().saturating_add(UNREAD);
+                segment.unread_until.store(until, Relaxed);
+            } else {
+                segment.is_sealed.store(false, Relaxed);
+            }
         }
         self.done(arena, victim)
     }
