@@ -164,7 +164,7 @@ impl SpillArea {
         let area = Self {
             path: path.into(),
             bytes,
-            align: align(&file),
+            align: align(&file, is_file),
             file: file.into(),
             identity: AtomicU64::new(0),
         };
@@ -297,11 +297,12 @@ fn open(path: &Path) -> rustix::io::Result<(OwnedFd, bool)> {
 }
 
 /// The bytes that a read has to begin and end at multiples of.
-fn align(file: &OwnedFd) -> usize {
-    /// In memory there is nothing to go past (linux/magic.h).
+fn align(file: &OwnedFd, is_file: bool) -> usize {
+    /// In memory there is nothing to go past (linux/magic.h). A device's node is in such a file system,
+    /// too, which says nothing of the device.
     const TMPFS: i128 = 0x0102_1994;
     let is_memory = |stat: rustix::fs::StatFs| i128::from(stat.f_type) == TMPFS;
-    if rustix::fs::fstatfs(file).is_ok_and(is_memory) {
+    if is_file && rustix::fs::fstatfs(file).is_ok_and(is_memory) {
         return 1;
     }
     let wanted = StatxFlags::DIOALIGN;
@@ -319,4 +320,16 @@ fn align(file: &OwnedFd) -> usize {
 /// The version, and what slots are large.
 fn layout() -> u64 {
     VERSION | SpillArea::UNIT << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_not_taken_for_memory_because_its_node_is_there() {
+        // Any node in /dev does.
+        let node = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
+        assert_eq!(align(&node, false), PAGE_SIZE);
+    }
 }
