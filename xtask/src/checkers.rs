@@ -99,6 +99,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         .arg(format!("initrd={}", initramfs.display()))
         // KASAN sees what the slab allocator would look for.
         .arg("slab_debug=-")
+        // Free pages are filled, and looked at when they are used again.
+        .arg("page_poison=on")
         // A tickless guest with several CPUs may oversleep.
         .arg("nohz=off")
         .arg(format!("kmemleak={}", if options.kmemleak { "on" } else { "off" }))

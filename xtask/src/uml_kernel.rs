@@ -45,8 +45,26 @@ const ZEROES: &str = r"
     sed -i 's/^  __bss_start = \.;/  . = ALIGN(0x10000);\n&/' uml.lds.S
     grep -q 'ALIGN(0x10000)' uml.lds.S";
 
+/// A thread that becomes a CPU begins on a stack of the C library's, whose end is not where traces look
+/// for it: they would read on into what lies behind. So traces are of the kernel's stacks only.
+const STACKS: &str = r"
+    cd /mnt/source/arch/um/kernel
+    sed -i -e 's/^#include <asm.stacktrace.h>/&\n#include <linux\/sched\/task_stack.h>\n#include <linux\/smp-internal.h>/' \
+        -e 's/^void dump_trace(/static bool is_known_stack(unsigned long sp)\n{\n\tunsigned long irq = (unsigned long)cpu_irqstacks;\n\n\treturn object_is_on_stack((void *)sp) || sp - irq < sizeof(cpu_irqstacks);\n}\n\n&/' \
+        -e 's/^\tframe = (struct stack_frame \*)bp;/\tif (tsk == current \&\& !is_known_stack((unsigned long)sp))\n\t\treturn;\n&/' \
+        stacktrace.c
+    test $(grep -c 'is_known_stack\|smp-internal' stacktrace.c) -eq 3";
+
+/// What a signal handler in a program's process returns to must find nothing but the signal's frame on the
+/// stack. Where functions have frame pointers, as lockdep wants them, clang has it push one: with
+/// `seccomp=on`, without which there is one CPU only, each program dies as it starts.
+const RESTORER: &str = r"
+    cd /mnt/source/arch/um/kernel/skas
+    sed -i 's/^CFLAGS_stub.o := .*/& -fomit-frame-pointer/' Makefile
+    grep -q '^CFLAGS_stub.o.* -fomit-frame-pointer' Makefile";
+
 /// What is mended in the kernel's source.
-const MENDED: [&str; 3] = [ONE_CPU, LARGE_DATA, ZEROES];
+const MENDED: [&str; 5] = [ONE_CPU, LARGE_DATA, ZEROES, STACKS, RESTORER];
 
 /// What the module is built with, of the kernel's source.
 const KEPT: &str = "arch include rust scripts Makefile Kbuild Kconfig";
