@@ -6,6 +6,7 @@ mod bed;
 mod blk;
 mod boot;
 mod debian;
+mod failing_area;
 mod filter;
 mod give_back;
 mod hibernation;

@@ -37,6 +37,8 @@ pub struct Assets {
     pub vmm: Option<VmmAssets>,
     /// What guests with disks need, where it was made.
     pub storage: Option<StorageAssets>,
+    /// What spills to a disk in a guest, where it was made.
+    pub area: Option<AreaAssets>,
     /// Guests of stable Debian kernels, where they were made: by name, `debian12` and
     /// `debian13`, `musl`, whose programs are linked with that, and `debian13-system`, which has
     /// systemd.
@@ -78,6 +80,15 @@ pub struct StorageAssets {
     /// What makes and checks file systems on this machine: by name, the
     /// program and the arguments that come before all others.
     pub tools: BTreeMap<String, Vec<PathBuf>>,
+}
+
+/// What a guest with disks runs to have an area fail.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct AreaAssets {
+    /// The daemon's program, linked statically.
+    pub daemon: PathBuf,
+    /// What starts it and has the area fail, linked statically.
+    pub program: PathBuf,
 }
 
 /// What a guest with a stable release's kernel is started from, without the module.
@@ -164,6 +175,16 @@ impl Assets {
     pub fn stock(&self, name: &str) -> Result<&StockAssets> {
         let made = self.stock.get(name);
         made.with_context(|| format!("no guest {name} was made"))
+    }
+
+    /// What spills to a disk in a guest.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn area(&self) -> Result<&AreaAssets> {
+        self.area
+            .as_ref()
+            .context("what spills to a disk in a guest was not made")
     }
 
     /// What guests with disks need.

@@ -26,6 +26,7 @@ mod vmm;
 mod wait;
 mod write_log;
 
+pub use assets::AreaAssets;
 pub use assets::Assets;
 pub use assets::PackageAssets;
 pub use assets::Services;

@@ -22,6 +22,7 @@ use crate::versions::Versions;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tmem_e2e::AreaAssets;
 use tmem_e2e::Assets;
 use tmem_e2e::PackageAssets;
 use tmem_e2e::Services;
@@ -39,6 +40,8 @@ pub(crate) enum Guests {
         /// And what is installed on a host, built as it is shipped.
         packages: bool,
     },
+    /// The agent's, and one with disks and a daemon that spills to one.
+    FailingArea,
     /// The agent's, and those with disks that are measured.
     Measured,
     /// The agent's, and those whose memory is measured.
@@ -93,7 +96,11 @@ pub(crate) fn make_beside(
     let initramfs = made.join("initramfs.cpio");
     initramfs::write(setup, &module, &programs, &initramfs)?;
     let vmm = match guests {
-        Guests::Small | Guests::Measured | Guests::Dense | Guests::Stock { .. } => None,
+        Guests::Small
+        | Guests::FailingArea
+        | Guests::Measured
+        | Guests::Dense
+        | Guests::Stock { .. } => None,
         Guests::Vmm | Guests::All { .. } => Some(outer::make(
             setup,
             &programs::outer_programs(profile)?,
@@ -135,12 +142,18 @@ pub(crate) fn make_beside(
         }
         _ => Services::default(),
     };
-    let (debian, storage) = match guests {
-        Guests::Small | Guests::Vmm | Guests::Stock { .. } => (None, None),
+    let debian = match guests {
         Guests::All { .. } => {
             let root = roots::guest(&setup.cache, &setup.versions)?;
             let debian = made.join("debian.cpio");
             initramfs::write_debian(setup, &module, &root, &programs, &debian)?;
+            Some(debian)
+        }
+        _ => None,
+    };
+    let storage = match guests {
+        Guests::Small | Guests::Vmm | Guests::Stock { .. } => None,
+        Guests::All { .. } | Guests::FailingArea => {
             let user = User {
                 name: "load",
                 program: programs::load()?,
@@ -149,18 +162,20 @@ pub(crate) fn make_beside(
                 modules: modules::STORAGE,
             };
             let to = made.join("storage.cpio");
-            let storage = storage(setup, &module, &programs, &user, to)?;
-            (Some(debian), Some(storage))
+            Some(storage(setup, &module, &programs, &user, to)?)
         }
-        Guests::Measured => {
-            let storage = with_work("measured.cpio", modules::STORAGE, None)?;
-            (None, Some(storage))
-        }
+        Guests::Measured => Some(with_work("measured.cpio", modules::STORAGE, None)?),
         Guests::Dense => {
             let python = roots::python(&setup.cache, &setup.versions)?;
-            let storage = with_work("dense.cpio", modules::MEMORY, Some(python))?;
-            (None, Some(storage))
+            Some(with_work("dense.cpio", modules::MEMORY, Some(python))?)
         }
+    };
+    let area = match guests {
+        Guests::All { .. } | Guests::FailingArea => {
+            let [daemon, program] = programs::failing_area()?;
+            Some(AreaAssets { daemon, program })
+        }
+        _ => None,
     };
     let stock = match guests {
         Guests::All {
@@ -181,6 +196,7 @@ pub(crate) fn make_beside(
         daemon,
         vmm,
         storage,
+        area,
         stock,
         services,
         logs: made.join("failed-guests"),

@@ -21,6 +21,9 @@ const STOCK: &str = "blk::";
 /// How the names of tests begin that need guests of VMMs only.
 const NESTED: &str = "nested::";
 
+/// How the names of tests begin that need a guest with disks, and a daemon in it.
+const FAILING_AREA: &str = "failing_area::";
+
 /// How the names of tests begin that install packages: those of programs, which take minutes to
 /// build, and the one for guests with stable kernels.
 const INSTALLING: &str = "packages::";
@@ -110,6 +113,9 @@ fn guests_for(listed: &str) -> Guests {
     if begin(NESTED) && names().all(|name| name.starts_with(NESTED)) {
         return Guests::Vmm;
     }
+    if begin(FAILING_AREA) && names().all(|name| name.starts_with(FAILING_AREA)) {
+        return Guests::FailingArea;
+    }
     Guests::All {
         packages: installed || begin(INSTALLING),
     }
@@ -126,6 +132,7 @@ mod tests {
         let stock = "blk::swap: test\n";
         let nested = "nested::disk: test\n";
         let system = "blk::installed::it_swaps: test\n";
+        let area = "failing_area::it_fails: test\n";
         let end = "\n1 tests, 0 benchmarks\n";
         for (listed, guests) in [
             (vec![swap, end], Guests::All { packages: false }),
@@ -134,6 +141,8 @@ mod tests {
             (vec![stock, system, end], Guests::Stock { installed: true }),
             (vec![nested, nested, end], Guests::Vmm),
             (vec![nested, swap, end], Guests::All { packages: false }),
+            (vec![area, end], Guests::FailingArea),
+            (vec![area, swap, end], Guests::All { packages: false }),
             (vec![swap, system, end], Guests::All { packages: true }),
             (vec![stock, swap, end], Guests::All { packages: false }),
             (vec![end], Guests::All { packages: false }),

@@ -26,10 +26,11 @@ const GUEST: &str = "guest";
 /// That of what is shipped.
 const RELEASE: &str = "release";
 
-/// Programs, which are called as their packages are.
+/// Programs, which are called as their packages are, but for one more of the driver's.
 const AGENT: &str = "tmem-agent";
 const DAEMON: &str = "vhost-user-tmem";
 const DRIVER: &str = "tmem-driver";
+const FAILING_AREA: &str = "tmem-failing-area";
 const LOAD: &str = "tmem-load";
 const TMEMCTL: &str = "tmemctl";
 const VMM: &str = "tmem-vmm";
@@ -50,7 +51,7 @@ pub(crate) struct Programs {
 
 /// Builds all that runs in guests, at once: later it is only found.
 pub(crate) fn for_guests() -> Result<()> {
-    let all = [AGENT, DAEMON, DRIVER, LOAD, TMEMCTL, VMM];
+    let all = [AGENT, DAEMON, DRIVER, FAILING_AREA, LOAD, TMEMCTL, VMM];
     linked_statically(GUEST, &all).map(drop)
 }
 
@@ -62,6 +63,13 @@ pub(crate) fn load() -> Result<PathBuf> {
 /// Builds the driver in user space.
 pub(crate) fn driver() -> Result<PathBuf> {
     Ok(linked_statically(GUEST, &[DRIVER])?.join(DRIVER))
+}
+
+/// Builds the daemon for a guest, and what has its spill area fail there.
+pub(crate) fn failing_area() -> Result<[PathBuf; 2]> {
+    let both = [DAEMON, FAILING_AREA];
+    let dir = linked_statically(GUEST, &both)?;
+    Ok(both.map(|program| dir.join(program)))
 }
 
 /// Builds the daemon.

@@ -48,7 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tmemctl", &["tmem-cli"]),
     // What follows is not shipped.
     ("tmem-agent", &[]),
-    ("tmem-driver", &[]),
+    ("tmem-driver", &["tmem-agent"]),
     ("tmem-load", &[]),
     ("tmem-work", &[]),
     ("tmem-counter", &[]),
