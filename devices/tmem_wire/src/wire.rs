@@ -146,6 +146,8 @@ impl Capabilities {
     pub const RELINQUISH: Self = Self(1 << 5);
     /// Ephemeral pools that several VMs have ([`PoolFlags::SHARED`]).
     pub const SHARED_POOLS: Self = Self(1 << 6);
+    /// Shares whose handles are hashes of their pages ([`PoolFlags::VERIFIED`]).
+    pub const VERIFIED_SHARES: Self = Self(1 << 7);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
@@ -215,6 +217,33 @@ impl RequestFlags {
 
 /// Names an object inside a pool: 192 bits that the device does not interpret.
 pub type ObjectId = [u8; 24];
+
+/// The SHA-256 by which a page is named in a verified share (spec section 6.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageHash(pub [u8; Self::SIZE]);
+
+impl PageHash {
+    /// Bytes of the hash.
+    pub const SIZE: usize = 32;
+
+    /// The object of the page with this hash: its first 24 bytes.
+    pub fn object(&self) -> ObjectId {
+        take(&self.0, 0)
+    }
+
+    /// The index of the page with this hash: the other bytes, as a little-endian number.
+    pub fn index(&self) -> u64 {
+        u64::from_le_bytes(take(&self.0, 24))
+    }
+
+    /// The hash that a page must have to be put under this handle.
+    pub fn of_handle(object: &ObjectId, index: u64) -> Self {
+        let mut hash = [0; Self::SIZE];
+        give(&mut hash, 0, object);
+        give(&mut hash, 24, &index.to_le_bytes());
+        Self(hash)
+    }
+}
 
 /// The first device-readable bytes of every request (spec section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,6 +319,14 @@ pub struct PoolFlags(pub u32);
 impl PoolFlags {
     /// The pool is that of a share, which other VMs have, too (spec section 6.9). Ephemeral pools only.
     pub const SHARED: Self = Self(1 << 0);
+    /// The share is a verified one, whose pages are named by [`PageHash`] (spec section 6.10). Only with
+    /// [`Self::SHARED`].
+    pub const VERIFIED: Self = Self(1 << 1);
+
+    /// The bits of both.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// Names a share: a UUID, which the device does not interpret.
@@ -325,6 +362,14 @@ impl PoolSpec {
             kind: PoolKind::Ephemeral as u32,
             flags: PoolFlags::SHARED,
             share,
+        }
+    }
+
+    /// The pool of a verified share.
+    pub fn verified(share: ShareId) -> Self {
+        Self {
+            flags: PoolFlags::SHARED.union(PoolFlags::VERIFIED),
+            ..Self::shared(share)
         }
     }
 
@@ -430,6 +475,8 @@ impl Status {
     pub const NO_MEMORY: Self = Self(0x21);
     /// PUT, page: the VM is frozen and the page is not a duplicate.
     pub const FROZEN: Self = Self(0x22);
+    /// PUT, page: in a verified share, the page's hash is not its handle.
+    pub const MISMATCH: Self = Self(0x23);
     /// GET, page: the page is there but could not be brought back. RELINQUISH,
     /// range: the host could not take the memory back.
     pub const IO_ERROR: Self = Self(0x30);
@@ -448,7 +495,8 @@ impl Status {
     pub const TOO_MANY_POOLS: Self = Self(0x44);
     /// Request: longer than `max_run`, `max_extents` or `max_ranges`.
     pub const TOO_LONG: Self = Self(0x45);
-    /// CREATE_POOL: there is no such share, or it is not for this VM.
+    /// CREATE_POOL: there is no such share, or it is not for this VM, or is verified and was asked for
+    /// as one that is not, or the other way round.
     pub const NO_SHARE: Self = Self(0x46);
 
     /// Flag beside the code: an older page under this handle is gone.

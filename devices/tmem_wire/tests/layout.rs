@@ -98,6 +98,9 @@ fn requests_are_laid_out_as_specified() {
     assert_eq!(spec.encode()[..8], [2, 0, 0, 0, 1, 0, 0, 0]);
     assert_eq!(spec.encode()[8..24], [9; 16]);
     assert_eq!(PoolSpec::decode(&spec.encode()), spec);
+    let spec = PoolSpec::verified([9; 16]);
+    assert_eq!(spec.encode()[..8], [2, 0, 0, 0, 3, 0, 0, 0]);
+    assert_eq!(PoolSpec::decode(&spec.encode()), spec);
     let spec = PoolSpec::own(PoolKind::Persistent);
     assert_eq!(
         spec.encode()[..24],
@@ -183,6 +186,15 @@ fn reserved_bytes_are_written_as_zero_and_ignored() {
     assert_eq!(bytes[4..], [0; 28]);
     bytes[4..].fill(0xff);
     assert_eq!(Event::decode(&bytes), event);
+}
+
+#[test]
+fn a_handle_is_a_hash_in_two_parts() {
+    let bytes: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    let hash = PageHash(bytes);
+    assert_eq!(hash.object()[..], bytes[..24]);
+    assert_eq!(hash.index(), 0x1f1e_1d1c_1b1a_1918);
+    assert_eq!(PageHash::of_handle(&hash.object(), hash.index()), hash);
 }
 
 #[test]
