@@ -182,7 +182,8 @@ mod tests {
         };
         let golden = shares.add("golden", &said).unwrap();
         let web1 = shares.of(&"web1".parse().unwrap());
-        fill(&web1.pool(golden.settings().uuid.as_bytes()).unwrap(), 2000);
+        let shared = web1.pool(golden.settings().uuid.as_bytes()).unwrap();
+        fill(&shared.pool, 2000);
         fs::write(&file, text(0)).unwrap();
         let mut pressure = Pressure::of([Some(file.clone()), None]);
         let start = Instant::now();

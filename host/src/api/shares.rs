@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::body::{Answer, New, object, settings};
 use crate::http::{Request, Response};
-use crate::registry::{Refusal, Share, ShareSaid, Shares};
+use crate::registry::{Refusal, Share, ShareSaid, Shares, Trust, VeritySaid};
 
 pub(super) fn list(api: &Api) -> Response {
     let shares = api.registry.shares();
@@ -51,11 +51,16 @@ pub(super) fn remove(api: &Api, name: &str) -> Answer {
 fn of(shares: &Shares, share: &Share) -> Value {
     let settings = share.settings();
     let stats = share.stats();
+    let (domain, verified) = match &settings.trust {
+        Trust::Domain(domain) => (Some(domain.as_str()), None),
+        Trust::Verified(image) => (None, Some(VeritySaid::from(image))),
+    };
     let vms: Vec<_> = settings.vms.iter().map(|name| name.as_str()).collect();
     json!({
         "name": share.name().as_str(),
         "uuid": settings.uuid,
-        "domain": settings.domain.as_str(),
+        "domain": domain,
+        "verified": verified,
         "vms": vms,
         "kept": shares.are_kept(),
         "quota_bytes": stats.quota_bytes,

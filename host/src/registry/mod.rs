@@ -33,7 +33,7 @@ pub use machine::{Connection, Door, Fill, Machine, Still};
 pub use name::Name;
 pub use refusal::Refusal;
 pub use settings::{Amount, Defaults, MOST, Said, Settings};
-pub use shares::{Share, ShareSaid, ShareSettings, Shares};
+pub use shares::{Share, ShareSaid, ShareSettings, Shares, Trust, VeritySaid, VeritySettings};
 pub use state::State;
 
 /// Virtual machines by name.

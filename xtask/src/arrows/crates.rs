@@ -145,7 +145,9 @@ fn the_device_needs_only_what_is_below_it() {
         .filter(|to| to.kind.is_none() && !to.optional)
         .map(|to| &*to.name)
         .collect();
-    assert_eq!(needed, ["tmem-store", "tmem-wire", "virtio-serve"]);
+    // And the hash that pages of verified shares are named by.
+    let wanted = ["sha2", "tmem-store", "tmem-wire", "virtio-serve"];
+    assert_eq!(needed, wanted);
     // Without virtqueues, there is nothing of the rust-vmm crates.
     let shared = workspace
         .iter()

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! From a chain's bytes to its answer: parse, run against the store, answer.
 
+use std::sync::Arc;
+
 use tmem_store::{
     Created, Found, Get, ObjectId, PAGE_SIZE, Page, Pool, PoolConfig, PoolError, Put, Refused,
 };
@@ -10,8 +12,10 @@ use super::config::{MAX_EXTENTS, MAX_RUN};
 use super::fault::Fault;
 use super::frames::{Frames, Unreleased};
 use super::latency::{Served, Work};
-use super::parse::{Entries, Request, Run};
-use tmem_wire::{AnswerHeader, Extent, Limits, MemoryRange, PoolKind, ShareId, Status};
+use super::parse::{Entries, Request, Run, WantedShare};
+use super::shares::SharedPool;
+use super::verifier::Verifier;
+use tmem_wire::{AnswerHeader, Extent, Limits, MemoryRange, PageHash, PoolKind, Status};
 use virtio_serve::{GoOn, Sink, Source};
 
 /// Bytes of an answer header, as a used length.
@@ -251,7 +255,31 @@ impl Executor {
         sink: &mut S,
     ) -> Result<Done, Fault> {
         status_room(sink, run.count)?;
-        let pool = pool(device, run.pool)?;
+        let (pool, owner) = pool_of(device, run.pool)?;
+        let accepted = match &owner {
+            Owner::Share(Some(verifier)) => self.put_verified(device, &pool, verifier, run, source),
+            _ => self.put_run(device, &pool, run, source),
+        };
+        self.write_statuses(sink, run.count)?;
+        let work = match accepted {
+            0 => Work::PutRefused,
+            _ => Work::PutKept,
+        };
+        self.serve(work, &pool);
+        Ok(Done {
+            statuses: run.count,
+            ..Done::ok(accepted)
+        })
+    }
+
+    /// Puts the pages of a run; gives how many were accepted.
+    fn put_run(
+        &mut self,
+        device: &Device,
+        pool: &Pool,
+        run: &Run,
+        source: &mut impl Source,
+    ) -> u64 {
         let mut accepted = 0;
         let mut unmapped = false;
         let statuses = &mut self.statuses;
@@ -276,16 +304,46 @@ impl Executor {
         if unmapped {
             device.metrics.fault(Fault::PageUnmapped);
         }
-        self.write_statuses(sink, run.count)?;
-        let work = match accepted {
-            0 => Work::PutRefused,
-            _ => Work::PutKept,
-        };
-        self.serve(work, &pool);
-        Ok(Done {
-            statuses: run.count,
-            ..Done::ok(accepted)
-        })
+        accepted
+    }
+
+    /// Puts those pages of a run whose hash is their handle; gives how many were accepted. What is
+    /// refused here leaves what is there: that is what belongs there.
+    fn put_verified(
+        &mut self,
+        device: &Device,
+        pool: &Pool,
+        verifier: &Verifier,
+        run: &Run,
+        source: &mut impl Source,
+    ) -> u64 {
+        let mut accepted = 0;
+        let (mut unmapped, mut mismatched) = (false, false);
+        for (nth, slot) in (0..run.count).zip(&mut self.statuses) {
+            // The run was judged: its last index is below 2^64.
+            let index = run.index.saturating_add(u64::from(nth));
+            // Copied first, so that what is kept is what was hashed.
+            *slot = if source.read(self.page.as_mut_slice()).is_err() {
+                unmapped = true;
+                Status::IO_ERROR
+            } else if verifier.hash(&self.page) != PageHash::of_handle(&run.object, index) {
+                mismatched = true;
+                Status::MISMATCH
+            } else {
+                put_status(pool.put(&run.object, index, &self.page))
+            };
+            device.metrics.put_page(*slot);
+            accepted += u64::from(slot.is_ok());
+        }
+        for (happened, fault) in [
+            (unmapped, Fault::PageUnmapped),
+            (mismatched, Fault::HashMismatch),
+        ] {
+            if happened {
+                device.metrics.fault(fault);
+            }
+        }
+        accepted
     }
 
     fn get<S: Sink>(
@@ -305,7 +363,7 @@ impl Executor {
         let (pool, owner) = pool_of(device, run.pool)?;
         match (owner, pool.kind()) {
             _ if !remove => {}
-            (Owner::Share, _) => return Err(Fault::RemoveShared.into()),
+            (Owner::Share(_), _) => return Err(Fault::RemoveShared.into()),
             (_, tmem_store::PoolKind::Persistent) => return Err(Fault::RemovePersistent.into()),
             _ => {}
         }
@@ -369,8 +427,12 @@ impl Executor {
         ranges: &mut [(u64, u64)],
         go_on: GoOn<'_>,
     ) -> Result<Done, Undone> {
-        let pool = pool(device, id)?;
-        let pages = pool.flush_ranges_while(object, ranges, go_on);
+        let (pool, owner) = pool_of(device, id)?;
+        let pages = match owner {
+            // Whatever is there is right, and others read it.
+            Owner::Share(Some(_)) => Some(0),
+            _ => pool.flush_ranges_while(object, ranges, go_on),
+        };
         let pages = pages.ok_or(Undone::Stopped)?;
         device.metrics.flushed(pages);
         self.serve(work, &pool);
@@ -444,12 +506,11 @@ impl Tally {
 }
 
 /// Whose a pool is.
-#[derive(Clone, Copy)]
 enum Owner {
     /// The VM.
     Vm,
-    /// A share, which other VMs have, too.
-    Share,
+    /// A share, which other VMs have, too; and what verifies its pages, if they are.
+    Share(Option<Arc<Verifier>>),
 }
 
 fn pool_of(device: &Device, id: u32) -> Result<(Pool, Owner), Fault> {
@@ -457,7 +518,8 @@ fn pool_of(device: &Device, id: u32) -> Result<(Pool, Owner), Fault> {
         return Ok((pool, Owner::Vm));
     }
     let share = device.shared.pool(id).ok_or(Fault::UnknownPool)?;
-    Ok((share?, Owner::Share))
+    let SharedPool { pool, verifier } = share?;
+    Ok((pool, Owner::Share(verifier)))
 }
 
 fn pool(device: &Device, id: u32) -> Result<Pool, Fault> {
@@ -465,7 +527,7 @@ fn pool(device: &Device, id: u32) -> Result<Pool, Fault> {
 }
 
 /// Has a pool id stand for a share.
-fn open_share(device: &Device, id: u32, share: ShareId) -> Result<Done, Fault> {
+fn open_share(device: &Device, id: u32, share: WantedShare) -> Result<Done, Fault> {
     let mut ids = device.shared.change();
     if id >= device.config().max_pools {
         return Err(Fault::PoolRange);

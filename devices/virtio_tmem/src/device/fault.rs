@@ -91,7 +91,9 @@ faults! {
     RemovePersistent = "remove_persistent", Some(Status::INVALID);
     /// A GET that removes, from a share.
     RemoveShared = "remove_shared", Some(Status::INVALID);
-    /// A share that does not exist, or is not for this VM, or not any more.
+    /// A page put into a verified share under a handle that is not its hash. Answered page by page.
+    HashMismatch = "hash_mismatch", None;
+    /// A share that does not exist, or is not for this VM, or not any more, or is of the other sort.
     NoShare = "no_share", Some(Status::NO_SHARE);
     /// No pool with this id.
     UnknownPool = "unknown_pool", Some(Status::NO_POOL);

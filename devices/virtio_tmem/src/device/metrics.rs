@@ -25,13 +25,14 @@ pub(super) const fn op_name(op: Op) -> &'static str {
 }
 
 /// The statuses that can be counted, with their stable names.
-const STATUSES: [(Status, &str); 15] = [
+const STATUSES: [(Status, &str); 16] = [
     (Status::OK, "ok"),
     (Status::EXISTS, "exists"),
     (Status::MISS, "miss"),
     (Status::QUOTA, "quota"),
     (Status::NO_MEMORY, "no_memory"),
     (Status::FROZEN, "frozen"),
+    (Status::MISMATCH, "mismatch"),
     (Status::IO_ERROR, "io_error"),
     (Status::NOT_MEMORY, "not_memory"),
     (Status::UNSUPPORTED, "unsupported"),

@@ -23,6 +23,7 @@ mod parse;
 #[cfg(feature = "virtqueue")]
 mod queue;
 mod shares;
+mod verifier;
 
 pub use config::{DeviceConfig, MAX_EXTENTS, MAX_POOLS, MAX_RANGES, MAX_RUN, QUEUE_SIZE};
 pub use credit::{Account, Quota};
@@ -34,10 +35,11 @@ pub use fault::Fault;
 pub use frames::{Backing, Frames, GiveBack, InUse, NoFrames, Unreleased};
 pub use latency::Served;
 pub use metrics::Metrics;
-pub use parse::{Request, Run};
+pub use parse::{Request, Run, WantedShare};
 #[cfg(feature = "virtqueue")]
 pub use queue::RequestQueue;
-pub use shares::Shares;
+pub use shares::{SharedPool, Shares};
+pub use verifier::Verifier;
 pub use virtio_serve::{GoOn, Latency, Recorded, Report, Sample, Sink, Source, Unmapped};
 #[cfg(feature = "virtqueue")]
 pub use virtio_serve::{Lost, Step, Watch, wants_notification};
@@ -105,7 +107,10 @@ impl Device {
     /// The same device, whose driver may have these shares.
     pub fn with_shares(self, shares: Arc<dyn Shares>) -> Self {
         let mut config = self.config();
-        config.capabilities = config.capabilities.union(Capabilities::SHARED_POOLS);
+        config.capabilities = config
+            .capabilities
+            .union(Capabilities::SHARED_POOLS)
+            .union(Capabilities::VERIFIED_SHARES);
         Self {
             config: Mutex::new(config),
             shared: Shared::new(shares),

@@ -28,6 +28,15 @@ pub struct Run {
     pub count: u32,
 }
 
+/// A share, as a driver asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedShare {
+    /// Which.
+    pub id: ShareId,
+    /// Whether it has to be a verified one; if not, it must not be.
+    pub is_verified: bool,
+}
+
 /// A well-formed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -38,7 +47,7 @@ pub enum Request {
         /// What it promises.
         kind: PoolKind,
         /// The share whose pool it is; `None`: the VM's own.
-        share: Option<ShareId>,
+        share: Option<WantedShare>,
     },
     /// Remove a pool with its pages.
     DestroyPool {
@@ -231,17 +240,21 @@ impl<'a, T: Entry> Entries<'a, T> {
     }
 }
 
-fn pool_spec(from: &mut impl Source) -> Result<(PoolKind, Option<ShareId>), Fault> {
+fn pool_spec(from: &mut impl Source) -> Result<(PoolKind, Option<WantedShare>), Fault> {
     need(from, PoolSpec::SIZE as u64)?;
     let mut bytes = [0; PoolSpec::SIZE];
     from.read(&mut bytes).map_err(|_| Fault::RequestUnmapped)?;
     let spec = PoolSpec::decode(&bytes);
     let kind = PoolKind::from_wire(spec.kind).ok_or(Fault::UnknownPoolSpec)?;
-    match (spec.flags, kind) {
-        (flags, _) if flags == PoolFlags::default() => Ok((kind, None)),
-        (PoolFlags::SHARED, PoolKind::Ephemeral) => Ok((kind, Some(spec.share))),
-        _ => Err(Fault::UnknownPoolSpec),
-    }
+    const VERIFIED: PoolFlags = PoolFlags::SHARED.union(PoolFlags::VERIFIED);
+    let is_verified = match (spec.flags, kind) {
+        (flags, _) if flags == PoolFlags::default() => return Ok((kind, None)),
+        (PoolFlags::SHARED, PoolKind::Ephemeral) => false,
+        (VERIFIED, PoolKind::Ephemeral) => true,
+        _ => return Err(Fault::UnknownPoolSpec),
+    };
+    let id = spec.share;
+    Ok((kind, Some(WantedShare { id, is_verified })))
 }
 
 fn run(header: &RequestHeader, most: Option<u32>) -> Result<Run, Fault> {

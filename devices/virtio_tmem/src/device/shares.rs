@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Pools that several VMs have (spec section 6.9): which pool ids of a driver stand for which share. Who
+//! Pools that several VMs have (spec sections 6.9 and 6.10): which pool ids of a driver stand for which share. Who
 //! may have a share is not known here, and is asked at each request, so that what is taken away is gone
 //! at once.
 
@@ -12,19 +12,30 @@ use tmem_store::Pool;
 use tmem_wire::ShareId;
 
 use super::fault::Fault;
+use super::parse::WantedShare;
+use super::verifier::Verifier;
+
+/// The pool of a share.
+#[derive(Clone, Debug)]
+pub struct SharedPool {
+    /// An ephemeral one.
+    pub pool: Pool,
+    /// What pages have to pass that are put, in a verified share.
+    pub verifier: Option<Arc<Verifier>>,
+}
 
 /// The shares that one VM may have.
 pub trait Shares: Debug + Send + Sync {
-    /// The pool of the share `id`, an ephemeral one; `None` if there is no such share, or not for this
-    /// VM. Asked for each request to a share, on the thread that serves it: it must not wait.
-    fn pool(&self, id: &ShareId) -> Option<Pool>;
+    /// The pool of the share `id`; `None` if there is no such share, or not for this VM. Asked for each
+    /// request to a share, on the thread that serves it: it must not wait.
+    fn pool(&self, id: &ShareId) -> Option<SharedPool>;
 }
 
 /// What a driver has made of them.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     shares: Option<Arc<dyn Shares>>,
-    ids: RwLock<BTreeMap<u32, ShareId>>,
+    ids: RwLock<BTreeMap<u32, WantedShare>>,
 }
 
 impl Shared {
@@ -39,14 +50,17 @@ impl Shared {
     ///
     /// # Errors
     /// [`Fault::NoShare`], if the VM may not have the share any more.
-    pub(super) fn pool(&self, id: u32) -> Option<Result<Pool, Fault>> {
+    pub(super) fn pool(&self, id: u32) -> Option<Result<SharedPool, Fault>> {
         let share = *self.read().get(&id)?;
         Some(self.open(&share))
     }
 
-    fn open(&self, share: &ShareId) -> Result<Pool, Fault> {
-        let pool = self.shares.as_ref().and_then(|shares| shares.pool(share));
-        pool.ok_or(Fault::NoShare)
+    /// A share of the other sort is none: what a driver takes for verified must be.
+    fn open(&self, share: &WantedShare) -> Result<SharedPool, Fault> {
+        let shares = self.shares.as_ref();
+        let pool = shares.and_then(|shares| shares.pool(&share.id));
+        pool.filter(|pool| pool.verifier.is_some() == share.is_verified)
+            .ok_or(Fault::NoShare)
     }
 
     /// Keeps pool ids from changing what they stand for.
@@ -57,7 +71,7 @@ impl Shared {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<u32, ShareId>> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<u32, WantedShare>> {
         self.ids.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,7 +79,7 @@ impl Shared {
 /// Pool ids, one of which gets or loses its share.
 pub(super) struct Change<'a> {
     shared: &'a Shared,
-    ids: RwLockWriteGuard<'a, BTreeMap<u32, ShareId>>,
+    ids: RwLockWriteGuard<'a, BTreeMap<u32, WantedShare>>,
 }
 
 impl Change<'_> {
@@ -79,7 +93,7 @@ impl Change<'_> {
     /// # Errors
     /// [`Fault::NoShare`], [`Fault::PoolConflict`], or [`Fault::UnknownPoolSpec`] if this device knows of
     /// no shares at all.
-    pub(super) fn add(&mut self, id: u32, share: ShareId) -> Result<bool, Fault> {
+    pub(super) fn add(&mut self, id: u32, share: WantedShare) -> Result<bool, Fault> {
         if self.shared.shares.is_none() {
             return Err(Fault::UnknownPoolSpec);
         }

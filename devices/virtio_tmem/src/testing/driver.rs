@@ -151,6 +151,11 @@ impl<'m, M: GuestMemory, T: Transport> Driver<'m, M, T> {
         self.create_pool_as(pool, &PoolSpec::shared(share))
     }
 
+    /// CREATE_POOL of a verified share's pool.
+    pub fn create_verified_pool(&mut self, pool: u32, share: ShareId) -> Status {
+        self.create_pool_as(pool, &PoolSpec::verified(share))
+    }
+
     /// CREATE_POOL with this specification.
     pub fn create_pool_as(&mut self, pool: u32, spec: &PoolSpec) -> Status {
         let bytes = request(

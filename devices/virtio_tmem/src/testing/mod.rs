@@ -24,5 +24,5 @@ mod shares;
 pub use driver::{Answer, Driver, Transport};
 pub use guest::{header, page_of, request};
 pub use in_process::{InProcess, client, device};
-pub use shares::{Allowed, HostShares, host_shares};
+pub use shares::{Allowed, HostShare, HostShares, host_shares, verified_shares};
 pub use virtio_serve::testing::{DriverQueue, Layout, Span, Used};

@@ -4,22 +4,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use tmem_store::{Client, ClientConfig, Pool, PoolConfig, PoolKind, Store};
+use tmem_store::{Client, ClientConfig, PoolConfig, PoolKind, Store};
 use tmem_wire::ShareId;
 
-use crate::device::Shares;
+use crate::device::{SharedPool, Shares, Verifier};
 
 /// All shares of a host.
-pub type HostShares = Arc<BTreeMap<ShareId, Client>>;
+pub type HostShares = Arc<BTreeMap<ShareId, HostShare>>;
+
+/// A share.
+#[derive(Debug)]
+pub struct HostShare {
+    /// Has its pages in pool 0.
+    pub client: Client,
+    verifier: Option<Arc<Verifier>>,
+}
 
 /// Shares of these names, each of which may hold `quota` bytes.
 pub fn host_shares(store: &Store, ids: &[ShareId], quota: u64) -> HostShares {
+    shares(store, ids, quota, None)
+}
+
+/// Likewise verified ones, for an image with this salt.
+pub fn verified_shares(store: &Store, ids: &[ShareId], quota: u64, salt: &[u8]) -> HostShares {
+    shares(store, ids, quota, Some(Arc::new(Verifier::new(salt))))
+}
+
+fn shares(
+    store: &Store,
+    ids: &[ShareId],
+    quota: u64,
+    verifier: Option<Arc<Verifier>>,
+) -> HostShares {
     let share = |id: &ShareId| {
         let config = ClientConfig::new("share", quota).with_max_pools(1);
         let client = store.add_client(config).expect("the store has room");
         let made = client.create_pool(0, PoolConfig::new(PoolKind::Ephemeral));
         made.expect("the store has room");
-        (*id, client)
+        let verifier = verifier.clone();
+        (*id, HostShare { client, verifier })
     };
     Arc::new(ids.iter().map(share).collect())
 }
@@ -52,8 +75,12 @@ impl Allowed {
 }
 
 impl Shares for Allowed {
-    fn pool(&self, id: &ShareId) -> Option<Pool> {
+    fn pool(&self, id: &ShareId) -> Option<SharedPool> {
         let is_allowed = self.ids.lock().unwrap().contains(id);
-        self.host.get(id).filter(|_| is_allowed)?.pool(0)
+        let share = self.host.get(id).filter(|_| is_allowed)?;
+        Some(SharedPool {
+            pool: share.client.pool(0)?,
+            verifier: share.verifier.clone(),
+        })
     }
 }

@@ -92,6 +92,25 @@ const REQUESTS: &[(&str, &str, &str, u16)] = &[
     (
         "POST",
         "/v1/shares",
+        r#"{"name": "verified", "vms": ["web1", "web2"], "verified": {"salt": "00ff", "root_hash": "ad7facb2586fc6e966c004d7d1d16b024f5805ff7cb47c7a85dabd8b48892ca7"}}"#,
+        201,
+    ),
+    (
+        "POST",
+        "/v1/shares",
+        r#"{"name": "copper", "verified": {"salt": "00ff", "root_hash": "ad7f"}}"#,
+        400,
+    ),
+    (
+        "POST",
+        "/v1/shares",
+        r#"{"name": "copper", "domain": "team-a", "verified": {"salt": "", "root_hash": "ad7facb2586fc6e966c004d7d1d16b024f5805ff7cb47c7a85dabd8b48892ca7"}}"#,
+        400,
+    ),
+    ("GET", "/v1/shares/verified", "", 200),
+    (
+        "POST",
+        "/v1/shares",
         r#"{"name": "../copper", "domain": "team-a"}"#,
         400,
     ),

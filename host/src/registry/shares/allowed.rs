@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tmem_store::Pool;
+use virtio_tmem::device::SharedPool;
 use virtio_tmem::wire::ShareId;
 
 use super::super::name::Name;
@@ -18,7 +18,7 @@ pub(super) struct Allowed {
 }
 
 impl virtio_tmem::device::Shares for Allowed {
-    fn pool(&self, id: &ShareId) -> Option<Pool> {
+    fn pool(&self, id: &ShareId) -> Option<SharedPool> {
         self.shares.pool(&self.vm, id)
     }
 }

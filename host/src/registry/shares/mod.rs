@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Shares: ephemeral pools that several virtual machines have (section 6.9 of the specification).
+//! Shares: ephemeral pools that several virtual machines have (sections 6.9 and 6.10 of the
+//! specification).
 //!
-//! A share is for the machines that its operator has named, as long as they belong to its trust domain;
-//! nobody else finds it. This is asked at each request, so what is taken from a machine is gone at once.
+//! A share is for the machines that its operator has named, as long as they belong to its trust domain,
+//! unless it is verified; nobody else finds it. This is asked at each request, so what is taken from a machine is gone at once.
 
 mod allowed;
 mod settings;
 mod share;
+mod verity;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::{Context, Result, ensure};
-use tmem_store::{Pool, Store};
+use tmem_store::Store;
+use virtio_tmem::device::SharedPool;
 use virtio_tmem::wire::ShareId;
 
 use super::folder::Folder;
@@ -20,8 +23,9 @@ use super::name::Name;
 use super::refusal::Refusal;
 use super::state::State;
 use allowed::Allowed;
-pub use settings::{ShareSaid, ShareSettings};
+pub use settings::{ShareSaid, ShareSettings, Trust};
 pub use share::Share;
+pub use verity::{VeritySaid, VeritySettings};
 
 /// All shares.
 #[derive(Debug)]
@@ -119,7 +123,7 @@ impl Shares {
                 let reason = format!("the share '{}' has this UUID", other.name());
                 return Err(Refusal::Conflict(reason));
             }
-            known.judge(&settings.domain, settings.vms.iter())?;
+            known.judge(&settings.trust, settings.vms.iter())?;
         }
         let share = Share::new(&self.store, name.clone(), settings.clone())?;
         if let Err(error) = self.keep(&name, &settings) {
@@ -140,7 +144,7 @@ impl Shares {
         let before = share.settings();
         let settings = said.changed(&before).map_err(Refusal::Invalid)?;
         let more = settings.vms.difference(&before.vms);
-        self.read().judge(&settings.domain, more)?;
+        self.read().judge(&settings.trust, more)?;
         self.keep(share.name(), &settings)?;
         share.set(settings);
         log::info!("share {name}: changed");
@@ -202,9 +206,9 @@ impl Shares {
         })
     }
 
-    fn pool(&self, vm: &Name, id: &ShareId) -> Option<Pool> {
+    fn pool(&self, vm: &Name, id: &ShareId) -> Option<SharedPool> {
         let known = self.read();
-        let domain = known.domains.get(vm)?.as_ref()?;
+        let domain = known.domains.get(vm)?.as_ref();
         known.by_id.get(id)?.pool(vm, domain)
     }
 
@@ -238,16 +242,15 @@ impl Shares {
 }
 
 impl Known {
-    /// Judges machines that are to have a share of `domain`: one that is not of it would be refused without
-    /// a word.
-    fn judge<'a>(&self, domain: &Name, vms: impl Iterator<Item = &'a Name>) -> Result<(), Refusal> {
+    /// Judges machines that are to have a share: one that it is not for would be refused without a word.
+    fn judge<'a>(&self, trust: &Trust, vms: impl Iterator<Item = &'a Name>) -> Result<(), Refusal> {
         for vm in vms {
-            let reason = match self.domains.get(vm) {
-                Some(Some(own)) if own == domain => continue,
-                Some(_) => format!(
+            let reason = match (self.domains.get(vm), trust) {
+                (None, _) => format!("there is no virtual machine '{vm}'; add it first"),
+                (Some(own), Trust::Domain(domain)) if own.as_ref() != Some(domain) => format!(
                     "'{vm}' is not of the domain {domain}: say so first with `tmemctl vm set {vm} --domain {domain}`"
                 ),
-                None => format!("there is no virtual machine '{vm}'; add it first"),
+                (Some(_), _) => continue,
             };
             return Err(Refusal::Conflict(reason));
         }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::super::name::Name;
 use super::super::settings::{Amount, MOST};
+use super::verity::{VeritySaid, VeritySettings};
 
 /// What a share may hold if nothing is said.
 const QUOTA: u64 = 1 << 30;
@@ -18,12 +19,32 @@ const QUOTA: u64 = 1 << 30;
 pub struct ShareSettings {
     /// How drivers name it.
     pub uuid: Uuid,
-    /// The trust domain that its virtual machines belong to.
-    pub domain: Name,
-    /// Those that may have it, as long as they belong to the domain.
+    /// For whom it is.
+    pub trust: Trust,
+    /// The virtual machines that may have it.
     pub vms: BTreeSet<Name>,
     /// Most bytes held for it.
     pub quota: u64,
+}
+
+/// What the virtual machines of a share have to be trusted with, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// They trust each other: all belong to this domain.
+    Domain(Name),
+    /// Nobody has to trust them: the host takes nothing but blocks with the hash that they are asked
+    /// for by, of this image.
+    Verified(VeritySettings),
+}
+
+impl Trust {
+    /// Whether a machine of this domain, or of none, may be given the share.
+    pub(super) fn is_for(&self, domain: Option<&Name>) -> bool {
+        match self {
+            Self::Domain(own) => domain == Some(own),
+            Self::Verified(_) => true,
+        }
+    }
 }
 
 /// What is said of a share, in a file or to the control API. What is left out has a default, or stays.
@@ -36,6 +57,9 @@ pub struct ShareSaid {
     /// A name. It stays what it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
+    /// In the place of a domain: the image that it is for. It stays what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<VeritySaid>,
     /// Names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vms: Option<Vec<String>>,
@@ -54,12 +78,22 @@ impl ShareSaid {
             Some(uuid) => Uuid::try_parse(uuid).map_err(|_| "a share is named by a UUID")?,
             None => random()?,
         };
-        let domain = self.domain.as_ref().ok_or(
-            "say for which trust domain the share is: only virtual machines of one domain share",
-        )?;
+        let trust = match (&self.domain, &self.verified) {
+            (Some(domain), None) => Trust::Domain(domain.parse()?),
+            (None, Some(image)) => Trust::Verified(image.settings()?),
+            (Some(_), Some(_)) => {
+                return Err("a verified share is for virtual machines of any domain".into());
+            }
+            (None, None) => {
+                return Err(
+                    "say for which trust domain the share is, or for which image as a verified share: others share nothing"
+                        .into(),
+                );
+            }
+        };
         let base = ShareSettings {
             uuid,
-            domain: domain.parse()?,
+            trust,
             vms: BTreeSet::new(),
             quota: QUOTA,
         };
@@ -79,6 +113,7 @@ impl ShareSaid {
         for (is_said, what) in [
             (self.uuid.is_some(), "uuid"),
             (self.domain.is_some(), "domain"),
+            (self.verified.is_some(), "image"),
         ] {
             if is_said {
                 return Err(format!(
@@ -109,9 +144,14 @@ impl ShareSaid {
 
 impl From<&ShareSettings> for ShareSaid {
     fn from(settings: &ShareSettings) -> Self {
+        let (domain, verified) = match &settings.trust {
+            Trust::Domain(domain) => (Some(domain.to_string()), None),
+            Trust::Verified(image) => (None, Some(image.into())),
+        };
         Self {
             uuid: Some(settings.uuid.to_string()),
-            domain: Some(settings.domain.to_string()),
+            domain,
+            verified,
             vms: Some(settings.vms.iter().map(ToString::to_string).collect()),
             quota: Some(Amount::Bytes(settings.quota)),
         }
@@ -134,11 +174,18 @@ mod tests {
         said.settings()
     }
 
+    const IMAGE: &str = "
+vms = ['web1', 'db1']
+[verified]
+salt = '00Ff'
+root_hash = 'ad7facb2586fc6e966c004d7d1d16b024f5805ff7cb47c7a85dabd8b48892ca7'";
+
     #[test]
     fn settings_are_the_same_once_they_were_written_and_read() {
         for text in [
             "domain = 'team-a'",
             "domain = 'team-a'\nvms = ['web1', 'web2']\nquota = '2G'\nuuid = '6b1fbd2c-6ff4-4f0b-8f7a-3c1f0f6a2b11'",
+            IMAGE,
         ] {
             let settings = read(text).unwrap();
             let written = toml::to_string(&ShareSaid::from(&settings)).unwrap();
@@ -163,13 +210,24 @@ mod tests {
             "domain = 'a'\nquota = 'credit'",
             "domain = 'a'\nuuid = 'golden'",
             "domain = 'a'\nunheard = 1",
+            &format!("domain = 'a'\n{IMAGE}"),
+            &IMAGE.replace("00Ff", "00f"),
+            &IMAGE.replace("00Ff", "00fg"),
+            &IMAGE.replace("00Ff", "+0ff"),
+            &IMAGE.replace("00Ff", &"00".repeat(257)),
+            &IMAGE.replace("root_hash", "root"),
+            &IMAGE.replace("a7'", "'"),
+            &IMAGE.replace("a7'", "a7a7'"),
+            "verified = {}",
+            "verified = true",
         ] {
-            read(text).unwrap_err();
+            assert!(read(text).is_err(), "{text}");
         }
         let settings = read("domain = 'a'").unwrap();
         for text in [
             "domain = 'b'",
             "uuid = '6b1fbd2c-6ff4-4f0b-8f7a-3c1f0f6a2b11'",
+            IMAGE,
         ] {
             let said: ShareSaid = toml::from_str(text).unwrap();
             said.changed(&settings).unwrap_err();

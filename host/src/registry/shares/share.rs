@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A share.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::{Context, Result};
-use tmem_store::{Client, ClientConfig, ClientStats, Pool, PoolConfig, PoolKind, Store};
+use tmem_store::{Client, ClientConfig, ClientStats, PoolConfig, PoolKind, Store};
+use virtio_tmem::device::{SharedPool, Verifier};
 
 use super::super::name::Name;
-use super::settings::ShareSettings;
+use super::settings::{ShareSettings, Trust};
 
 /// The one pool of a share.
 const POOL: u32 = 0;
@@ -17,6 +18,8 @@ const POOL: u32 = 0;
 pub struct Share {
     name: Name,
     client: Client,
+    /// Of a verified share.
+    verifier: Option<Arc<Verifier>>,
     /// Read at each request of each machine.
     settings: RwLock<ShareSettings>,
 }
@@ -29,9 +32,14 @@ impl Share {
         client
             .create_pool(POOL, PoolConfig::new(PoolKind::Ephemeral))
             .with_context(|| format!("cannot make the pool of the share '{name}'"))?;
+        let verifier = match &settings.trust {
+            Trust::Domain(_) => None,
+            Trust::Verified(image) => Some(Arc::new(Verifier::new(&image.salt))),
+        };
         Ok(Self {
             name,
             client,
+            verifier,
             settings: RwLock::new(settings),
         })
     }
@@ -67,13 +75,16 @@ impl Share {
         *ours = settings;
     }
 
-    /// Its pool, if the machine `vm` of the trust domain `domain` may have it.
-    pub(super) fn pool(&self, vm: &Name, domain: &Name) -> Option<Pool> {
+    /// Its pool, if the machine `vm` of the trust domain `domain`, or of none, may have it.
+    pub(super) fn pool(&self, vm: &Name, domain: Option<&Name>) -> Option<SharedPool> {
         let is_allowed = {
             let settings = self.read();
-            settings.domain == *domain && settings.vms.contains(vm)
+            settings.trust.is_for(domain) && settings.vms.contains(vm)
         };
-        is_allowed.then(|| self.client.pool(POOL)).flatten()
+        Some(SharedPool {
+            pool: is_allowed.then(|| self.client.pool(POOL)).flatten()?,
+            verifier: self.verifier.clone(),
+        })
     }
 
     /// Destroys it; who still refers to it finds nothing.

@@ -3,6 +3,7 @@
 
 use super::*;
 use tmem_store::{PAGE_SIZE, StoreConfig};
+use virtio_tmem::device::Verifier;
 
 fn shares(state: Option<&State>) -> Arc<Shares> {
     let store = Store::new(StoreConfig::with_limit(64 << 20)).unwrap();
@@ -63,6 +64,53 @@ fn only_machines_that_are_named_and_of_the_domain_have_a_share() {
     }
 }
 
+fn verified(vms: &[&str]) -> ShareSaid {
+    ShareSaid {
+        domain: None,
+        verified: Some(VeritySaid {
+            salt: "5a".repeat(32),
+            root_hash: "ad".repeat(32),
+        }),
+        ..said(vms)
+    }
+}
+
+#[test]
+fn machines_of_any_domain_or_none_that_are_named_have_a_verified_share() {
+    let shares = shares(None);
+    let golden = shares.add("golden", &verified(&[])).unwrap();
+    assert!(who(&shares, &golden).is_empty(), "nobody by default");
+    let refused = shares.set("golden", &vms(&["web1", "nobody"]));
+    assert!(matches!(refused, Err(Refusal::Conflict(_))));
+    assert!(who(&shares, &golden).is_empty(), "nothing was changed");
+    let three = ["web1", "db1", "alone"];
+    shares.set("golden", &vms(&three)).unwrap();
+    assert_eq!(who(&shares, &golden), three);
+    // Each is given what checks the pages, with the image's salt.
+    let id = golden.settings().uuid.into_bytes();
+    let page = [7; PAGE_SIZE];
+    for vm in three {
+        let shared = shares.of(&name(vm)).pool(&id).unwrap();
+        let hash = shared.verifier.unwrap().hash(&page);
+        assert_eq!(hash, Verifier::new(&[0x5a; 32]).hash(&page));
+    }
+    let plain = shares.add("plain", &said(&["web1"])).unwrap();
+    let plain = plain.settings().uuid.into_bytes();
+    let shared = shares.of(&name("web1")).pool(&plain).unwrap();
+    assert!(shared.verifier.is_none());
+
+    // Whom a machine trusts may change; that it is served may not.
+    shares.set_domain(&name("web1"), None);
+    shares.set_domain(&name("alone"), Some(&name("team-a")));
+    assert_eq!(who(&shares, &golden), three);
+    shares.left(&name("db1"));
+    assert_eq!(who(&shares, &golden), ["web1", "alone"]);
+    shares.forget(&name("db1")).unwrap();
+    shares.set_domain(&name("db1"), None);
+    shares.set("golden", &vms(&["alone"])).unwrap();
+    assert_eq!(who(&shares, &golden), ["alone"]);
+}
+
 #[test]
 fn who_leaves_the_domain_or_goes_has_no_share_any_more() {
     let shares = shares(None);
@@ -87,7 +135,7 @@ fn a_share_that_is_removed_is_gone_with_its_pages() {
     let shares = shares(None);
     let golden = shares.add("golden", &said(&["web1", "web2"])).unwrap();
     let id = golden.settings().uuid.into_bytes();
-    let pool = shares.of(&name("web1")).pool(&id).unwrap();
+    let pool = shares.of(&name("web1")).pool(&id).unwrap().pool;
     let object = [1; 24];
     let page = [7; PAGE_SIZE];
     assert!(pool.put(&object, 1, &page).result.is_ok());
@@ -147,7 +195,7 @@ fn a_share_holds_what_it_may_and_no_more() {
     said.quota = Some(crate::registry::Amount::Text("1M".into()));
     let golden = shares.add("golden", &said).unwrap();
     let id = golden.settings().uuid.into_bytes();
-    let pool = shares.of(&name("web1")).pool(&id).unwrap();
+    let pool = shares.of(&name("web1")).pool(&id).unwrap().pool;
     let page: [u8; PAGE_SIZE] =
         std::array::from_fn(|nth| u8::try_from(nth * nth / 8 % 251).unwrap());
     for index in 0..1000 {
@@ -163,6 +211,8 @@ fn shares_are_there_again_after_a_restart_for_the_same_machines() {
     let state = State::open(dir.path()).unwrap();
     let first = shares(Some(&state));
     let golden = first.add("golden", &said(&["web1", "web2"])).unwrap();
+    let image = first.add("image", &verified(&["db1"])).unwrap();
+    let image = image.settings();
     first.add("other", &said(&[])).unwrap();
     first.remove("other").unwrap();
     first.forget(&name("web2")).unwrap();
@@ -171,7 +221,8 @@ fn shares_are_there_again_after_a_restart_for_the_same_machines() {
 
     let second = shares(Some(&state));
     second.restore().unwrap();
-    assert_eq!(second.list().len(), 1);
+    assert_eq!(second.list().len(), 2);
+    assert_eq!(second.get("image").unwrap().settings(), image);
     let golden = second.get("golden").unwrap();
     assert_eq!(golden.settings(), settings);
     assert_eq!(who(&second, &golden), ["web1"]);

@@ -19,6 +19,7 @@ mod requests;
 mod shares;
 mod splits;
 mod stopped;
+mod verified;
 
 use std::sync::Arc;
 

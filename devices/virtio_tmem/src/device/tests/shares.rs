@@ -93,7 +93,7 @@ fn a_device_without_shares_does_not_offer_them_and_makes_nothing_private_of_them
 fn a_share_is_ephemeral() {
     let (store, mem) = (store(), memory());
     let mut driver = vm(&mem, &store, &Allowed::new(&host(&store), &[GOLDEN]));
-    for (kind, flags) in [(1, 1), (2, 3), (2, 1 << 31 | 1), (0, 1), (3, 1)] {
+    for (kind, flags) in [(1, 1), (2, 5), (2, 1 << 31 | 1), (0, 1), (3, 1)] {
         let flags = PoolFlags(flags);
         let share = GOLDEN;
         let answered = one_fault(&mut driver, Fault::UnknownPoolSpec, |driver| {

@@ -14,7 +14,8 @@ use crate::device::{Device, DeviceConfig};
 use crate::testing::{Answer, Driver, DriverQueue, InProcess, Layout, client, page_of};
 use tmem_wire::{Extent, PoolKind, Status};
 
-type Memory = GuestMemoryMmap<()>;
+pub(super) type Memory = GuestMemoryMmap<()>;
+pub(super) type VmDriver<'m> = Driver<'m, Memory, InProcess<'m, Memory>>;
 
 const KINDS: [PoolKind; 2] = [PoolKind::Persistent, PoolKind::Ephemeral];
 /// Most that is held for both VMs, and for each.
@@ -25,7 +26,7 @@ const MOST_STEPS: usize = 512;
 
 struct Vm<'m> {
     device: Arc<Device>,
-    driver: Driver<'m, Memory, InProcess<'m, Memory>>,
+    driver: VmDriver<'m>,
     pools: BTreeMap<u32, ModelPool>,
     part: Part,
     frozen: bool,
@@ -93,6 +94,10 @@ fn step(vm: &mut Vm<'_>, op: u8, data: &mut Bytes<'_>, share: &mut Share) {
     let name = [object; 24];
     let room = u64::MAX - index;
     let count = count.min(u32::try_from(room).unwrap_or(u32::MAX).saturating_add(1));
+    if id == POOL && op & 0x40 != 0 {
+        let part = &mut vm.part.is_verified_open;
+        return share.verified.step(&mut vm.driver, part, op, (index, seed));
+    }
     if id == POOL {
         return share_step(vm, op, share, (object, index, count, seed));
     }

@@ -4,7 +4,7 @@
 //!
 //! [`chains`] takes the bytes for what a hostile driver does to its rings and
 //! memory: nothing must panic, hang or leak. [`histories`] takes them for what
-//! two well-behaved drivers ask for, some of it of a share that both may have, and checks every answer against a model.
+//! two well-behaved drivers ask for, some of it of shares that both may have, and checks every answer against a model.
 //! [`page_memory`] takes them for damage to what a store has left, and checks that
 //! another one believes only what was written.
 
@@ -16,6 +16,7 @@ mod page_memory;
 mod pages;
 mod seeds;
 mod share;
+mod verified;
 
 pub use chains::chains;
 pub use histories::histories;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A share that both VMs of a history may have.
+//! Shares that both VMs of a history may have.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use tmem_store::{Page, Store};
 use tmem_wire::{PoolKind, ShareId, Status};
 
 use super::model::ModelPool;
-use crate::testing::{Allowed, Answer, HostShares, host_shares};
+use super::verified::{self, Verified};
+use crate::testing::{Allowed, Answer, HostShare, HostShares, host_shares};
 
 /// Its name, and that of one that nobody has.
 pub(super) const GOLDEN: ShareId = [0x60; 16];
@@ -22,6 +23,7 @@ const QUOTA: u64 = 512 << 10;
 pub(super) struct Share {
     host: HostShares,
     pool: ModelPool,
+    pub(super) verified: Verified,
 }
 
 /// What a VM has of it.
@@ -32,21 +34,28 @@ pub(super) struct Part {
     is_allowed: bool,
     /// Its driver has a pool id for it.
     is_open: bool,
+    /// It has one for the verified share.
+    pub(super) is_verified_open: bool,
 }
 
 impl Share {
     pub(super) fn new(store: &Store) -> Self {
+        let plain = host_shares(store, &[GOLDEN], QUOTA);
+        let verified = verified::host(store);
+        let all = [plain, verified].into_iter().filter_map(Arc::into_inner);
         Self {
-            host: host_shares(store, &[GOLDEN], QUOTA),
+            host: Arc::new(all.flatten().collect()),
             pool: ModelPool::new(PoolKind::Ephemeral),
+            verified: Verified::default(),
         }
     }
 
     pub(super) fn part(&self) -> Part {
         Part {
-            allowed: Allowed::new(&self.host, &[GOLDEN]),
+            allowed: Allowed::new(&self.host, &[GOLDEN, verified::GOLDEN]),
             is_allowed: true,
             is_open: false,
+            is_verified_open: false,
         }
     }
 
@@ -82,9 +91,13 @@ impl Share {
 
     /// Checks at the end that what it holds has come back.
     pub(super) fn end(self) {
-        for client in self.host.values() {
+        for (id, HostShare { client, .. }) in self.host.iter() {
             let removed = client.destroy_pool(0).unwrap();
-            self.pool.removed(self.pool.len(), removed);
+            let most = match *id {
+                GOLDEN => self.pool.len(),
+                _ => self.verified.len(),
+            };
+            self.pool.removed(most, removed);
             assert_eq!(client.stats().held_bytes, 0, "bytes of the share leaked");
         }
     }
