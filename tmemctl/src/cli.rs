@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::share::ShareId;
 use crate::uapi;
-pub use share::{Share, ShareAction, ShareSettings};
+pub use share::{Share, ShareAction, ShareAdd, ShareSettings};
 
 /// Operate transcendent memory, in the guest and on the host
 ///

@@ -24,6 +24,11 @@ pub enum ShareAction {
     ///
     /// Only those that are named have it, and only as long as they belong to its domain. They trust
     /// each other: what one puts there, the others take for what is on their disk.
+    ///
+    /// A share for an image with dm-verity is for machines that do not: with --verified, the host takes
+    /// nothing but blocks that have the hash by which guests ask for them. `veritysetup dump` shows
+    /// an image's salt, `veritysetup format` its root hash. It has to have SHA-256, hash type 1 and blocks of 4096
+    /// bytes. Guests can still tell which blocks of the image others have read.
     Add(ShareAdd),
     /// Host: show the shares
     List(ShareList),
@@ -43,8 +48,35 @@ pub struct ShareAdd {
     pub name: String,
 
     /// Trust domain that all its virtual machines belong to
-    #[arg(long, value_name = "NAME")]
-    pub domain: String,
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "verified",
+        conflicts_with = "verified"
+    )]
+    pub domain: Option<String>,
+
+    /// For virtual machines of any domain: the host checks each block by its hash
+    #[arg(long, requires = "salt", requires = "root_hash")]
+    pub verified: bool,
+
+    /// Salt of the image, in hexadecimal digits; '-' for none
+    #[arg(
+        long,
+        value_name = "HEX",
+        requires = "verified",
+        conflicts_with = "domain"
+    )]
+    pub salt: Option<String>,
+
+    /// Root hash of the image, which names it
+    #[arg(
+        long,
+        value_name = "HEX",
+        requires = "verified",
+        conflicts_with = "domain"
+    )]
+    pub root_hash: Option<String>,
 
     /// How guests name it [default: a new one]
     #[arg(long, value_name = "UUID")]
