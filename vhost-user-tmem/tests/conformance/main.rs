@@ -26,3 +26,4 @@ mod shares;
 mod signals;
 mod slots;
 mod state;
+mod verified;

@@ -9,6 +9,9 @@ pub(crate) const CREATE_POOL: u16 = 1;
 pub(crate) const DESTROY_POOL: u16 = 2;
 pub(crate) const PUT: u16 = 3;
 pub(crate) const GET: u16 = 4;
+pub(crate) const FLUSH: u16 = 5;
+pub(crate) const FLUSH_OBJECT: u16 = 6;
+pub(crate) const FLUSH_EXTENTS: u16 = 7;
 pub(crate) const GET_LIMITS: u16 = 8;
 
 /// Statuses.
@@ -22,10 +25,20 @@ pub(crate) const DATA: u64 = 0x6000;
 
 /// A request's header, for object 0.
 pub(crate) fn header(operation: u16, pool: u32, index: u64, count: u32) -> Vec<u8> {
+    header_for(operation, pool, ([0; 24], index), count)
+}
+
+/// Likewise, for any object.
+pub(crate) fn header_for(
+    operation: u16,
+    pool: u32,
+    (object, index): ([u8; 24], u64),
+    count: u32,
+) -> Vec<u8> {
     let mut bytes = operation.to_le_bytes().to_vec();
     bytes.extend(0u16.to_le_bytes());
     bytes.extend(pool.to_le_bytes());
-    bytes.extend([0; 24]);
+    bytes.extend(object);
     bytes.extend(index.to_le_bytes());
     bytes.extend(count.to_le_bytes());
     bytes.extend(0u32.to_le_bytes());
@@ -33,7 +46,7 @@ pub(crate) fn header(operation: u16, pool: u32, index: u64, count: u32) -> Vec<u
 }
 
 /// Runs a request of these descriptors, of which the first is its header's; its status.
-fn run(front_end: &mut FrontEnd, header: &[u8], rest: &[(u64, u32, bool)]) -> u8 {
+pub(crate) fn run(front_end: &mut FrontEnd, header: &[u8], rest: &[(u64, u32, bool)]) -> u8 {
     front_end.write(HEADER, header);
     front_end.write(ANSWER, &[0xff; 32]);
     front_end.offer(&[&[(HEADER, 48, false)], rest].concat());

@@ -16,18 +16,18 @@ use crate::restart::host::Outside;
 
 const MEMORY: u64 = 1 << 20;
 /// Statuses.
-const MISS: u8 = 0x10;
-const UNSUPPORTED: u8 = 0x40;
+pub(crate) const MISS: u8 = 0x10;
+pub(crate) const UNSUPPORTED: u8 = 0x40;
 const NO_POOL: u8 = 0x42;
 const POOL_CONFLICT: u8 = 0x43;
-const NO_SHARE: u8 = 0x46;
+pub(crate) const NO_SHARE: u8 = 0x46;
 /// The flag of a share's pool.
-const SHARED: u32 = 1;
-const GOLDEN: &str = "6b1fbd2c-6ff4-4f0b-8f7a-3c1f0f6a2b11";
-const GOLDEN_BYTES: u128 = 0x6b1f_bd2c_6ff4_4f0b_8f7a_3c1f_0f6a_2b11;
+pub(crate) const SHARED: u32 = 1;
+pub(crate) const GOLDEN: &str = "6b1fbd2c-6ff4-4f0b-8f7a-3c1f0f6a2b11";
+pub(crate) const GOLDEN_BYTES: u128 = 0x6b1f_bd2c_6ff4_4f0b_8f7a_3c1f_0f6a_2b11;
 
 /// CREATE_POOL for a share.
-fn open(a: &mut FrontEnd, pool: u32, kind: u32, flags: u32, share: u128) -> u8 {
+pub(crate) fn open(a: &mut FrontEnd, pool: u32, kind: u32, flags: u32, share: u128) -> u8 {
     let mut spec = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
     // A UUID's bytes are in the order in which it is written (RFC 9562, section 4).
     spec.extend(share.to_be_bytes());
@@ -39,7 +39,7 @@ fn open_golden(a: &mut FrontEnd, pool: u32) -> u8 {
 }
 
 /// A machine of this domain, and its driver.
-fn machine(places: &Places, name: &str, domain: &str) -> FrontEnd {
+pub(crate) fn machine(places: &Places, name: &str, domain: &str) -> FrontEnd {
     let socket = add(places, name, "16M");
     set(
         places,
@@ -52,7 +52,7 @@ fn machine(places: &Places, name: &str, domain: &str) -> FrontEnd {
     a
 }
 
-fn set(places: &Places, path: &str, body: Value) {
+pub(crate) fn set(places: &Places, path: &str, body: Value) {
     let (status, said) = ask(places, "PATCH", path, &body);
     assert_eq!(status, 200, "{said}");
 }
@@ -64,7 +64,7 @@ fn share(places: &Places, vms: &[&str]) -> Value {
     said
 }
 
-fn shown(places: &Places, what: &str) -> u64 {
+pub(crate) fn shown(places: &Places, what: &str) -> u64 {
     let (_, said) = ask(places, "GET", "/v1/shares/golden", &Value::Null);
     said.get(what).and_then(Value::as_u64).unwrap()
 }
@@ -113,7 +113,7 @@ fn machines_that_are_named_have_a_share_together_and_others_do_not_find_it() {
         UNSUPPORTED
     );
     assert_eq!(
-        open(&mut a, 20, EPHEMERAL, SHARED | 2, GOLDEN_BYTES),
+        open(&mut a, 20, EPHEMERAL, SHARED | 4, GOLDEN_BYTES),
         UNSUPPORTED
     );
     assert_eq!(get(&mut a, 20, 5).0, NO_POOL);
