@@ -69,6 +69,13 @@ pub const GET_GIVEN_BACK: u32 = number(READ, 7, GivenBack::SIZE);
 /// `EAGAIN` when the host does not answer.
 pub const ATTACH_SHARED: u32 = number(WRITE, 8, SharedTarget::SIZE);
 
+/// Attaches a filter of [`Kind::Shared`] to a block device below dm-verity, with a verified share: takes a
+/// [`VerifiedTarget`].
+///
+/// As [`ATTACH_SHARED`]; and `ENXIO` also when there is no such hash device, `EINVAL` also when it does
+/// not have that many hashes, `ENOSYS` and `EACCES` also when the host has no verified shares, or this is none.
+pub const ATTACH_VERIFIED: u32 = number(WRITE, 9, VerifiedTarget::SIZE);
+
 /// What the pages of a filter are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -235,6 +242,49 @@ impl SharedTarget {
     }
 }
 
+/// A block device below dm-verity, and the verified share that its blocks are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedTarget {
+    /// The device, and the share.
+    pub shared: SharedTarget,
+    /// Major number of the device that has the hashes; it may be the same device.
+    pub hash_major: u32,
+    /// Minor number.
+    pub hash_minor: u32,
+    /// Where the hashes of the blocks begin on it, one of 32 bytes for each, side by side: a multiple of
+    /// 4096 bytes.
+    pub hashes: u64,
+    /// Blocks of 4096 bytes that have one, from the device's beginning on.
+    pub blocks: u64,
+}
+
+impl VerifiedTarget {
+    /// Bytes of the structure; the last 8 are reserved.
+    pub const SIZE: usize = SharedTarget::SIZE + 32;
+
+    /// Writes the structure.
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut to = [0; Self::SIZE];
+        give(&mut to, 0, &self.shared.encode());
+        give(&mut to, 32, &self.hash_major.to_ne_bytes());
+        give(&mut to, 36, &self.hash_minor.to_ne_bytes());
+        give(&mut to, 40, &self.hashes.to_ne_bytes());
+        give(&mut to, 48, &self.blocks.to_ne_bytes());
+        to
+    }
+
+    /// Reads the structure. Judges nothing.
+    pub fn decode(from: &[u8; Self::SIZE]) -> Self {
+        Self {
+            shared: SharedTarget::decode(&take(from, 0)),
+            hash_major: u32::from_ne_bytes(take(from, 32)),
+            hash_minor: u32::from_ne_bytes(take(from, 36)),
+            hashes: u64::from_ne_bytes(take(from, 40)),
+            blocks: u64::from_ne_bytes(take(from, 48)),
+        }
+    }
+}
+
 /// An attached filter. All counts are of pages, and since it was attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -278,6 +328,10 @@ pub struct Filter {
     pub share: [u8; 16],
     /// A [`ShareUse`]; 0 for a filter of another kind.
     pub share_use: u32,
+    /// 1 when the share is a verified one.
+    pub is_verified: u32,
+    /// Pages that were read from the disk because their hash was not at hand.
+    pub nameless: u64,
 }
 
 impl Filter {
@@ -296,6 +350,8 @@ impl Filter {
         }
         give(&mut to, Self::SHARE, &self.share);
         give(&mut to, Self::SHARE + 16, &self.share_use.to_ne_bytes());
+        give(&mut to, Self::SHARE + 20, &self.is_verified.to_ne_bytes());
+        give(&mut to, Self::SHARE + 24, &self.nameless.to_ne_bytes());
         to
     }
 
@@ -324,6 +380,8 @@ impl Filter {
             known_bytes: count(12),
             share: take(from, Self::SHARE),
             share_use: u32::from_ne_bytes(take(from, Self::SHARE + 16)),
+            is_verified: u32::from_ne_bytes(take(from, Self::SHARE + 20)),
+            nameless: u64::from_ne_bytes(take(from, Self::SHARE + 24)),
         }
     }
 

@@ -136,6 +136,7 @@ pub(crate) struct Counts {
     pub(crate) errors: Counter,
     pub(crate) evicted: Counter,
     pub(crate) changed: Counter,
+    pub(crate) nameless: Counter,
 }
 
 /// See the module.
@@ -184,6 +185,7 @@ impl Area {
                     errors: Counter::new(),
                     evicted: Counter::new(),
                     changed: Counter::new(),
+                    nameless: Counter::new(),
                 },
             }),
             GFP_KERNEL,

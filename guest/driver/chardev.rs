@@ -14,7 +14,8 @@ use crate::{
         Kind,
         SharedTarget,
         Status,
-        Target, //
+        Target,
+        VerifiedTarget, //
     },
 };
 use kernel::{
@@ -38,6 +39,9 @@ pub(crate) trait Control: Send + Sync + 'static {
 
     /// Attaches a filter with a share; the target's flags are known ones.
     fn attach_shared(&self, target: &SharedTarget) -> Result;
+
+    /// Attaches a filter with a verified share; the target's flags are known ones.
+    fn attach_verified(&self, target: &VerifiedTarget) -> Result;
 
     /// Detaches a filter, whatever the target's kind. Takes as long as it takes, or until a signal
     /// arrives.
@@ -68,6 +72,7 @@ impl<T: Control> Backend for T {
                 self.attach(&target)
             }
             uapi::ATTACH_SHARED => self.attach_shared(&shared_target(argument)?),
+            uapi::ATTACH_VERIFIED => self.attach_verified(&verified_target(argument)?),
             uapi::DETACH => self.detach(&target(argument)?),
             uapi::GET_FILTER => {
                 let (mut reader, mut writer) =
@@ -121,6 +126,19 @@ fn shared_target(argument: UserPtr) -> Result<SharedTarget> {
         .read_slice(&mut bytes)?;
     let target = SharedTarget::decode(&bytes);
     if target.encode() != bytes || target.flags & !SharedTarget::IMMUTABLE != 0 {
+        return Err(EINVAL);
+    }
+    Ok(target)
+}
+
+/// Likewise for one with a verified share.
+fn verified_target(argument: UserPtr) -> Result<VerifiedTarget> {
+    let mut bytes = [0; VerifiedTarget::SIZE];
+    UserSlice::new(argument, VerifiedTarget::SIZE)
+        .reader()
+        .read_slice(&mut bytes)?;
+    let target = VerifiedTarget::decode(&bytes);
+    if target.encode() != bytes || target.shared.flags & !SharedTarget::IMMUTABLE != 0 {
         return Err(EINVAL);
     }
     Ok(target)

@@ -12,7 +12,8 @@ use crate::uapi::{
     self,
     GivenBack,
     SharedTarget,
-    Target, //
+    Target,
+    VerifiedTarget, //
 };
 use kernel::{
     prelude::*,
@@ -33,6 +34,10 @@ impl Control for Commands {
 
     fn attach_shared(&self, target: &SharedTarget) -> Result {
         self.filters.attach_shared(target)
+    }
+
+    fn attach_verified(&self, target: &VerifiedTarget) -> Result {
+        self.filters.attach_verified(target)
     }
 
     fn detach(&self, target: &Target) -> Result {

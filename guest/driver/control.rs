@@ -21,7 +21,6 @@ use crate::{
         ObjectId,
         PoolKind,
         PoolSpec,
-        ShareId,
         Status, //
     }, //
 };
@@ -148,9 +147,9 @@ impl Engine {
         self: &Arc<Self>,
         set: &QueueSet,
         pool: u32,
-        share: ShareId,
+        spec: PoolSpec,
     ) -> Result<Status> {
-        let create = Control::CreatePool(pool, PoolSpec::shared(share));
+        let create = Control::CreatePool(pool, spec);
         let ask = || self.control(set, create, tuning::CONTROL_MS).map(|it| it.0);
         let status = ask()?;
         if status != Status::POOL_CONFLICT {

@@ -11,6 +11,7 @@
 //! | victim | read | likewise; but what either brings is noted, and put when it is evicted: see `victims` |
 //! | both | write, discard, … | the pages become absent, then to the disk |
 //! | shared | read | to the host; what that does not have, to the disk, and it is put |
+//! | | read, in a verified share | likewise, one page at a time; what has no name at hand, to the disk: see `verity` |
 //! | | write, discard, … | the share is not used any more, then to the disk: see `shared` |
 //! | preswap | swap-out | to the host; if that refuses it, to the disk |
 //! | | other write, discard, … | its pages are the disk's from here on; to the disk |
@@ -52,6 +53,7 @@ pub(crate) mod preswap;
 pub(crate) mod purpose;
 pub(crate) mod route;
 pub(crate) mod shared;
+pub(crate) mod verity;
 pub(crate) mod victims;
 pub(crate) mod wanted;
 pub(crate) mod writeback;
@@ -82,6 +84,7 @@ use crate::{
         },
         irq_lock::IrqLock,
         module::InUse,
+        plug,
         work, //
     },
     uapi::Kind,
@@ -107,6 +110,7 @@ use kernel::{
     workqueue::DelayedWork,
 };
 use purpose::Purpose;
+use verity::Verity;
 use victims::Victims;
 
 static REGISTRY: Registry<Filter> = Registry::new();
@@ -122,6 +126,8 @@ pub(crate) struct Filter {
     pub(super) area: Arc<Area>,
     /// Whose pages those of its area are.
     share: Option<ShareId>,
+    /// The names of its pages, if the share is a verified one.
+    verity: Option<Arc<Verity>>,
     pub(super) engine: Arc<Engine>,
     hook: Arc<Hook<Filter>>,
     /// First sector of the block device, and the one after the last, when the filter was attached.
@@ -205,10 +211,13 @@ impl kernel::workqueue::WorkItem<RETRY> for Filter {
 
     fn run(this: Arc<Self>) {
         let mut bios = core::mem::replace(&mut *this.retries.lock(), BioList::new());
-        while let Some(bio) = bios.pop() {
-            this.again(bio);
-            this.gate.leave();
-        }
+        // What a share does not have comes back page by page.
+        plug::plugged(|| {
+            while let Some(bio) = bios.pop() {
+                this.again(bio);
+                this.gate.leave();
+            }
+        });
     }
 }
 
@@ -326,6 +335,9 @@ impl Filter {
     fn cancel_work(self: &Arc<Self>) {
         self.engine.retry_queue().cancel_sync::<_, RETRY>(self);
         self.engine.retry_queue().cancel_sync::<_, BATCH>(self);
+        if let Some(verity) = &self.verity {
+            verity.cancel_work();
+        }
     }
 
     /// Makes room for copies.

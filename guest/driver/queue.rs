@@ -14,6 +14,7 @@ use super::{
     filter::purpose::Purpose,
     request::{
         Kind,
+        Place,
         Request,
         Room,
         Stack, //
@@ -57,6 +58,14 @@ impl Shared {
             .and_then(Purpose::area)
             .unwrap_or(&self.disk)
             .clone()
+    }
+
+    /// The same, as a request has it.
+    fn place_of(&self, bio: &Bio) -> Place {
+        Place {
+            area: self.area_of(bio),
+            name: self.clones.purpose(bio).and_then(Purpose::name),
+        }
     }
 
     /// Whether a bio waits for a device that may come back. Others have a way to go on.
@@ -396,7 +405,7 @@ impl Inner {
                 break;
             };
             let before = backlog.pages();
-            request.load(backlog, *room, &|bio: &Bio| shared.area_of(bio));
+            request.load(backlog, *room, &|bio: &Bio| shared.place_of(bio));
             let pages = request.pages().count;
             match vq.add(request) {
                 Ok(()) => {

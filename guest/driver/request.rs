@@ -27,6 +27,7 @@ use crate::wire::{
     MemoryRange,
     ObjectId,
     Op,
+    PageHash,
     PoolSpec,
     RequestFlags,
     RequestHeader,
@@ -85,6 +86,13 @@ impl Carrier for Request {
     fn chain_mut(&mut self) -> &mut Chain {
         &mut self.chain
     }
+}
+
+/// Where the pages of a bio are.
+pub(crate) struct Place {
+    pub(crate) area: Arc<Area>,
+    /// What the device calls the one page, if not by its place.
+    pub(crate) name: Option<PageHash>,
 }
 
 /// How long requests may be.
@@ -203,12 +211,13 @@ impl Request {
             .expect_answer(AnswerHeader::SIZE + bytes, UNWRITTEN);
     }
 
-    /// Takes from the head of `bios` what makes one run. `area_of` tells where a bio's pages are.
+    /// Takes from the head of `bios` what makes one run; of pages with names, that is one page. `place_of`
+    /// tells where a bio's pages are.
     pub(crate) fn load(
         &mut self,
         bios: &mut BioList,
         room: Room,
-        area_of: &impl Fn(&Bio) -> Arc<Area>,
+        place_of: &impl Fn(&Bio) -> Place,
     ) {
         let Some(first) = bios.pop() else {
             return;
@@ -225,12 +234,12 @@ impl Request {
             _ => Data::None,
         });
         let mut run = first.pages().unwrap_or(Pages { index: 0, count: 0 });
-        let area = area_of(&first);
+        let Place { area, name } = place_of(&first);
         self.start(&area, &first);
         self.chain.push_bio(first);
-        if wire_op != Op::Flush {
+        if wire_op != Op::Flush && name.is_none() {
             while let Some(bio) = Self::next_in_run(bios, op, run, &self.chain, room, |bio| {
-                Arc::ptr_eq(&area_of(bio), &area)
+                Arc::ptr_eq(&place_of(bio).area, &area)
             }) {
                 run.count += bio.pages().map_or(0, |pages| pages.count);
                 self.start(&area, &bio);
@@ -241,7 +250,19 @@ impl Request {
         self.area = Some(area);
         self.kind = Kind::Io(wire_op);
         self.pages = run;
-        self.set_header(wire_op, run);
+        match name {
+            None => self.set_header(wire_op, run),
+            // What is known of the page goes by its place on the disk all the same.
+            Some(hash) => self.set_header_for(
+                wire_op,
+                self.area.as_ref().map_or(0, |area| area.pool),
+                hash.object(),
+                Pages {
+                    index: hash.index(),
+                    count: run.count,
+                },
+            ),
+        }
         self.expect(if wire_op == Op::Flush {
             0
         } else {

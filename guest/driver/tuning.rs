@@ -207,6 +207,13 @@ pub(crate) const IDLE_LOOKS: u32 = 2;
 /// How often a host is asked for a share that it does not give, in milliseconds.
 pub(crate) const SHARE_MS: i64 = 10_000;
 
+/// Blocks of hashes, for 512 KiB of a disk each, that may be wanted at a time and have not been read.
+pub(crate) const HASH_BLOCKS: usize = 16;
+
+/// Blocks of hashes that are read after one that is wanted: 256 KiB together, as by dm-verity
+/// (`prefetch_cluster`).
+pub(crate) const HASH_AHEAD: u64 = 63;
+
 /// How often it is looked whether the disks of filters are still there.
 pub(crate) fn disk_watch() -> Jiffies {
     msecs_to_jiffies(1000)

@@ -109,6 +109,30 @@ impl BlockDevice {
         }
     }
 
+    /// `N` bytes from the byte `at` on, which lie in one page, if the page cache has them. Does not wait
+    /// for the device. In process context.
+    pub(crate) fn cached<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
+        let mut to = [0; N];
+        let at = i64::try_from(at).ok()?;
+        // SAFETY: By the type invariant; `to` has room for as many bytes.
+        let is_there = unsafe {
+            bindings::tmem_bdev_cached(self.file.as_ptr(), at, to.as_mut_ptr().cast(), N)
+        };
+        is_there.then_some(to)
+    }
+
+    /// Has the page cache read the page with the byte `at`, and perhaps some after it. Waits for the
+    /// device.
+    ///
+    /// # Errors
+    ///
+    /// What the device says.
+    pub(crate) fn load(&self, at: u64) -> Result {
+        let at = i64::try_from(at).map_err(|_| EINVAL)?;
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::tmem_bdev_load(self.file.as_ptr(), at) })
+    }
+
     /// Whether its disk is still there.
     pub(crate) fn is_live(&self) -> bool {
         // SAFETY: By the type invariant.

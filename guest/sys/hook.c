@@ -6,10 +6,12 @@
 #include <linux/blk-integrity.h>
 #include <linux/blk-mq.h>
 #include <linux/delay.h>
+#include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/kdev_t.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pagemap.h>
 #include <linux/part_stat.h>
 #include <linux/pm_runtime.h>
 #include <linux/rcupdate.h>
@@ -26,6 +28,32 @@ struct file *tmem_bdev_open(unsigned int major, unsigned int minor)
 void tmem_bdev_close(struct file *file)
 {
 	bdev_fput(file);
+}
+
+bool tmem_bdev_cached(struct file *file, loff_t pos, void *to, size_t len)
+{
+	struct folio *folio;
+	bool is_there;
+
+	/* What is used stays longer. */
+	folio = __filemap_get_folio(file->f_mapping, pos >> PAGE_SHIFT, FGP_ACCESSED, 0);
+	if (IS_ERR(folio))
+		return false;
+	is_there = folio_test_uptodate(folio);
+	if (is_there)
+		memcpy_from_file_folio(to, folio, pos, len);
+	folio_put(folio);
+	return is_there;
+}
+
+int tmem_bdev_load(struct file *file, loff_t pos)
+{
+	char byte;
+	ssize_t len = kernel_read(file, &byte, sizeof(byte), &pos);
+
+	if (len < 0)
+		return len;
+	return len == sizeof(byte) ? 0 : -EIO;
 }
 
 int tmem_bdev_openers(struct block_device *bdev)

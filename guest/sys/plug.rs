@@ -12,11 +12,24 @@ use super::bio::{
     Bio,
     BioList, //
 };
-use core::ptr::NonNull;
+use core::{
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
+
+/// Runs `work` with a plug: bios side by side that it submits become requests together.
+pub(crate) fn plugged(work: impl FnOnce()) {
+    let mut plug = MaybeUninit::<kernel::bindings::blk_plug>::uninit();
+    // SAFETY: The plug stays where it is until it is finished, by the same task.
+    unsafe { kernel::bindings::blk_start_plug(plug.as_mut_ptr()) };
+    work();
+    // SAFETY: As above. A panic does not unwind.
+    unsafe { kernel::bindings::blk_finish_plug(plug.as_mut_ptr()) };
+}
 
 /// Something that takes gathered bios.
 pub(crate) trait Unplug: Send + Sync + 'static {

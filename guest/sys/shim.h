@@ -67,6 +67,13 @@ struct tmem_span {
 
 struct file *tmem_bdev_open(unsigned int major, unsigned int minor);
 void tmem_bdev_close(struct file *file);
+/*
+ * Copies what the page cache has of a block device, from pos on, which must lie in one page. Says
+ * whether it has that. Does not wait for the device. In process context.
+ */
+bool tmem_bdev_cached(struct file *file, loff_t pos, void *to, size_t len);
+/* Has the page cache read what is at pos from a block device, and waits for it. */
+int tmem_bdev_load(struct file *file, loff_t pos);
 /* Those who have it open. */
 int tmem_bdev_openers(struct block_device *bdev);
 bool tmem_bdev_read_only(struct block_device *bdev);

@@ -15,6 +15,7 @@ use crate::share::ShareId;
 use crate::system::{self, CONFIDENTIAL, Candidate, System, Verdict};
 use crate::terms::kind_name;
 use crate::uapi::{Kind, State};
+use crate::verity::{self, Hashes};
 use crate::{complain, warn};
 
 /// A device that a person named.
@@ -22,10 +23,20 @@ struct Named<'a> {
     name: &'a str,
     device: Number,
     kind: Kind,
-    /// For [`Kind::Shared`], and whether nobody writes to the disk though that is possible.
-    share: Option<(ShareId, bool)>,
+    /// For [`Kind::Shared`].
+    shared: Option<Shared>,
     /// What is to be known of it.
     warnings: Vec<String>,
+}
+
+/// The share of a disk.
+#[derive(Clone, Copy)]
+struct Shared {
+    id: ShareId,
+    /// Nobody writes to the disk though that is possible.
+    is_immutable: bool,
+    /// It is a verified one, whose pages have these names.
+    hashes: Option<Hashes>,
 }
 
 /// Attaches what is wanted; says whether all of it is.
@@ -44,11 +55,15 @@ pub(crate) fn run(wanted: &Attach, out: &mut impl Write) -> Result<bool> {
 }
 
 fn named<'a>(wanted: &'a Attach, system: &System) -> Result<Vec<Named<'a>>> {
+    if wanted.verity.is_some() && wanted.devices.len() > 1 {
+        return Err(anyhow!(
+            "--verity is for one disk, whose hash device it names: attach the others by themselves"
+        ));
+    }
     let mut devices = Vec::new();
     for name in &wanted.devices {
         let device = disk::at(name)?;
-        let share = wanted.shared.map(|share| (share, wanted.immutable));
-        let kind = match (share, wanted.kind) {
+        let kind = match (wanted.shared, wanted.kind) {
             (Some(_), _) => Kind::Shared,
             (None, Some(kind)) => kind.into(),
             (None, None) => system.kind(device),
@@ -58,13 +73,25 @@ fn named<'a>(wanted: &'a Attach, system: &System) -> Result<Vec<Named<'a>>> {
         if let Some(objection) = system.objection(device, &known, kind) {
             return Err(anyhow!(objection));
         }
+        let hashes = wanted.verity.as_deref().map(|path| {
+            let hash = disk::at(path)?;
+            let hashes = verity::read(path, hash, wanted.hash_offset)?;
+            verity::check(Path::new(disk::SYS), name, device, hash)?;
+            anyhow::Ok(hashes)
+        });
+        let hashes = hashes.transpose()?;
+        let shared = wanted.shared.map(|id| Shared {
+            id,
+            is_immutable: wanted.immutable,
+            hashes,
+        });
         let disks = system::Kernel(Path::new(disk::SYS));
         let warnings = system.warnings(device, &known, kind, &disks);
         devices.push(Named {
             name,
             device,
             kind,
-            share,
+            shared,
             warnings,
         });
     }
@@ -80,18 +107,31 @@ fn each(module: &impl Module, devices: &[Named<'_>], out: &mut impl Write) -> Re
         name,
         device,
         kind,
-        share,
+        shared,
         warnings,
     } in devices
     {
-        let attached = match share {
+        let attached = match *shared {
             None => {
                 let attached = module.attach(device.target(*kind));
                 attached.map_err(|errno| failure::attach(name, errno))
             }
-            Some((share, is_immutable)) => {
-                let attached = module.attach_shared(device.shared_target(*share, *is_immutable));
-                attached.map_err(|errno| failure::attach_shared(name, share, errno))
+            Some(Shared {
+                id,
+                is_immutable,
+                hashes,
+            }) => {
+                let target = device.shared_target(id, is_immutable);
+                match hashes {
+                    None => {
+                        let attached = module.attach_shared(target);
+                        attached.map_err(|errno| failure::attach_shared(name, &id, errno))
+                    }
+                    Some(hashes) => {
+                        let attached = module.attach_verified(hashes.target(target));
+                        attached.map_err(|errno| failure::attach_verified(name, &id, errno))
+                    }
+                }
             }
         };
         match attached {
@@ -267,7 +307,7 @@ mod tests {
             name: "/dev/vda1",
             device: number("254:1"),
             kind: Kind::Precache,
-            share: None,
+            shared: None,
             warnings: Vec::new(),
         };
         assert!(each(&module, &[named], &mut Vec::new()).unwrap());
@@ -281,7 +321,7 @@ mod tests {
             name: "/dev/vda1",
             device: number("254:1"),
             kind: Kind::Precache,
-            share: None,
+            shared: None,
             warnings: Vec::new(),
         };
         let mut out = Vec::new();
@@ -297,13 +337,59 @@ mod tests {
             name: "/dev/vdb",
             device: number("254:16"),
             kind: Kind::Shared,
-            share: Some((share, false)),
+            shared: Some(Shared {
+                id: share,
+                is_immutable: false,
+                hashes: None,
+            }),
             warnings: Vec::new(),
         };
         let mut out = Vec::new();
         assert!(each(&module, &[named], &mut out).unwrap());
         assert_eq!(out, b"attached      /dev/vdb  shared\n");
         assert_eq!(module.filters().unwrap()[0].share, share.0);
+    }
+
+    #[test]
+    fn a_verified_share_is_attached_with_its_hashes() {
+        let module = Fake::default();
+        let id = "6b1f0c1e-37d5-4a52-9c7e-0d8b2f5a4e11".parse().unwrap();
+        let hashes = Hashes {
+            device: number("254:32"),
+            at: 8192,
+            blocks: 6144,
+        };
+        let named = Named {
+            name: "/dev/vdb",
+            device: number("254:16"),
+            kind: Kind::Shared,
+            shared: Some(Shared {
+                id,
+                is_immutable: true,
+                hashes: Some(hashes),
+            }),
+            warnings: Vec::new(),
+        };
+        let mut out = Vec::new();
+        assert!(each(&module, &[named], &mut out).unwrap());
+        assert_eq!(out, b"attached      /dev/vdb  shared\n");
+        let filter = module.filters().unwrap()[0];
+        assert_eq!((filter.share, filter.is_verified), (id.0, 1));
+
+        let disks = ["/dev/vdb", "/dev/vdc"].map(String::from).to_vec();
+        let wanted = Attach {
+            devices: disks,
+            shared: Some(id),
+            verity: Some("/dev/vdd".into()),
+            ..Attach::default()
+        };
+        let error = named_error(&wanted);
+        assert!(error.contains("for one disk"), "{error}");
+    }
+
+    fn named_error(wanted: &Attach) -> String {
+        let error = named(wanted, &System::default()).map(drop).unwrap_err();
+        error.to_string()
     }
 
     #[test]

@@ -463,6 +463,15 @@ pub struct Attach {
     #[arg(long, requires = "shared")]
     pub immutable: bool,
 
+    /// The share is a verified one, and dm-verity is on the disk, with this hash device: it names
+    /// blocks by their hashes, and checks what comes. SHA-256, hash type 1 and blocks of 4096 bytes only
+    #[arg(long, value_name = "HASHDEVICE", requires = "shared")]
+    pub verity: Option<String>,
+
+    /// Byte at which the superblock is on the hash device
+    #[arg(long, value_name = "BYTES", requires = "verity", default_value_t = 0)]
+    pub hash_offset: u64,
+
     /// Attach to everything suitable: the disks of mounted ext2, ext3, ext4,
     /// xfs, btrfs and f2fs, and active swap partitions. Says what is skipped
     #[arg(long, conflicts_with_all = ["devices", "kind", "shared"])]
@@ -581,18 +590,26 @@ mod tests {
     #[test]
     fn a_share_is_for_devices_that_are_named() {
         let share = "--shared 6b1f0c1e-37d5-4a52-9c7e-0d8b2f5a4e11";
-        for right in ["", " --immutable"] {
+        for right in [
+            "",
+            " --immutable",
+            " --verity /dev/vdc",
+            " --verity /dev/vdb --hash-offset 25165824",
+        ] {
             let line = format!("tmemctl attach {share}{right} /dev/vdb");
             let Command::Attach(attach) = parse(&line).unwrap() else {
                 panic!("not attach");
             };
             assert!(attach.shared.is_some());
-            assert_eq!(attach.immutable, !right.is_empty());
+            assert_eq!(attach.immutable, right == " --immutable");
+            assert_eq!(attach.verity.is_some(), right.contains("verity"));
         }
         for wrong in [
             format!("{share} --all"),
             format!("{share} --kind precache /dev/vdb"),
             "--immutable /dev/vdb".into(),
+            "--verity /dev/vdc /dev/vdb".into(),
+            format!("{share} --hash-offset 4096 /dev/vdb"),
             "--shared golden /dev/vdb".into(),
         ] {
             assert!(parse(&format!("tmemctl attach {wrong}")).is_err());

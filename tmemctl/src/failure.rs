@@ -75,6 +75,29 @@ pub(crate) fn attach_shared(disk: &str, share: &ShareId, errno: Errno) -> Error 
     }
 }
 
+/// Why `disk` could not be attached with a verified share.
+pub(crate) fn attach_verified(disk: &str, share: &ShareId, errno: Errno) -> Error {
+    match errno {
+        Errno::NOSYS => anyhow!(
+            "the host has no verified shares, so {disk} is not attached: its daemon may be an older one, \
+             or have none made (`tmemctl share add --verified` there)"
+        ),
+        Errno::ACCESS => anyhow!(
+            "the host has no verified share {share} for this machine, so {disk} is not attached: its \
+             operator names the machines that have one (`tmemctl share add --verified` there)"
+        ),
+        Errno::NXIO => anyhow!("{disk} or its hash device has just gone away"),
+        Errno::INVAL => anyhow!(
+            "the hash device is shorter than its superblock says, so {disk} is not attached"
+        ),
+        Errno::NOTTY => anyhow!(
+            "the loaded module virtio_tmem is older than tmemctl and has no verified shares, so {disk} is \
+             not attached: install the one that belongs to it"
+        ),
+        other => attach_shared(disk, share, other),
+    }
+}
+
 /// Why `disk` could not be detached.
 pub(crate) fn detach(disk: &str, errno: Errno) -> Error {
     match errno {

@@ -34,6 +34,7 @@ mod testing;
     reason = "shared with the module, which uses the rest"
 )]
 mod uapi;
+mod verity;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, NoArg, Setter, Updater, ioctl};
 
-use crate::uapi::{self, Filter, GivenBack, SharedTarget, Status, Target};
+use crate::uapi::{self, Filter, GivenBack, SharedTarget, Status, Target, VerifiedTarget};
 
 /// Where the kernel says that the module is loaded.
 const LOADED: &str = "/sys/module/virtio_tmem";
@@ -21,6 +21,9 @@ pub(crate) trait Module: Send + Sync + 'static {
 
     /// Attaches a filter with a share.
     fn attach_shared(&self, target: SharedTarget) -> Result<(), Errno>;
+
+    /// Attaches a filter with a verified share.
+    fn attach_verified(&self, target: VerifiedTarget) -> Result<(), Errno>;
 
     /// Detaches a filter. May take long.
     fn detach(&self, target: Target) -> Result<(), Errno>;
@@ -134,6 +137,14 @@ impl Module for Kernel {
         unsafe { ioctl(&self.0, request) }
     }
 
+    fn attach_verified(&self, target: VerifiedTarget) -> Result<(), Errno> {
+        // SAFETY: ATTACH_VERIFIED reads as many bytes as its number says, which
+        // was made of the array's size.
+        let request = unsafe { Setter::<{ uapi::ATTACH_VERIFIED }, _>::new(target.encode()) };
+        // SAFETY: as above; the module keeps no pointer.
+        unsafe { ioctl(&self.0, request) }
+    }
+
     fn detach(&self, target: Target) -> Result<(), Errno> {
         // SAFETY: DETACH reads as many bytes as its number says, which was
         // made of the array's size.
@@ -212,10 +223,20 @@ mod tests {
             share: std::array::from_fn(|at| u8::try_from(at).unwrap()),
         };
         assert_eq!(SharedTarget::decode(&target.encode()), target);
+        let verified = VerifiedTarget {
+            shared: target,
+            hash_major: 254,
+            hash_minor: 32,
+            hashes: 8192,
+            blocks: u64::MAX - 1,
+        };
+        assert_eq!(VerifiedTarget::decode(&verified.encode()), verified);
         let filter = Filter {
             known_bytes: u64::MAX,
             share: target.share,
             share_use: 3,
+            is_verified: 1,
+            nameless: u64::MAX - 2,
             ..Filter::default()
         };
         assert_eq!(Filter::decode(&filter.encode()), filter);
@@ -227,6 +248,7 @@ mod tests {
         assert_eq!(size(uapi::ATTACH), Target::SIZE);
         assert_eq!(size(uapi::DETACH), Target::SIZE);
         assert_eq!(size(uapi::ATTACH_SHARED), SharedTarget::SIZE);
+        assert_eq!(size(uapi::ATTACH_VERIFIED), VerifiedTarget::SIZE);
         assert_eq!(size(uapi::GET_FILTER), Filter::SIZE);
         assert_eq!(size(uapi::GET_STATUS), Status::SIZE);
         assert_eq!(size(uapi::GIVE_BACK), 0);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::disk::Number;
 use crate::module::Module;
 use crate::uapi::{
-    Filter, GivenBack, Kind, ShareUse, SharedTarget, State, Status, Target, VERSION,
+    Filter, GivenBack, Kind, ShareUse, SharedTarget, State, Status, Target, VERSION, VerifiedTarget,
 };
 
 /// A number as it is written.
@@ -126,6 +126,18 @@ impl Module for Fake {
             kind: Kind::Shared as u32,
             share: target.share,
             share_use: ShareUse::Used as u32,
+            ..Filter::default()
+        })
+    }
+
+    fn attach_verified(&self, target: VerifiedTarget) -> Result<(), Errno> {
+        self.add(Filter {
+            major: target.shared.major,
+            minor: target.shared.minor,
+            kind: Kind::Shared as u32,
+            share: target.shared.share,
+            share_use: ShareUse::Used as u32,
+            is_verified: 1,
             ..Filter::default()
         })
     }

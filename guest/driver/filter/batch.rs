@@ -132,6 +132,14 @@ impl Filter {
         if !(is_good && self.is_serving()) {
             return Err(copies);
         }
+        let name = match &self.verity {
+            None => None,
+            Some(verity) => match verity.hash(page) {
+                Some(hash) => Some(hash),
+                // It was wanted when the page was read.
+                None => return Err(copies),
+            },
+        };
         let one = Pages {
             index: page,
             count: 1,
@@ -139,7 +147,7 @@ impl Filter {
         let flight = self.gate.enter();
         let clones = &self.engine.shared.clones;
         clones.over(copies, Op::Write, one, |copies| {
-            Purpose::Put(copies, one, self.clone(), flight)
+            Purpose::Put(copies, one, name, self.clone(), flight)
         })
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{
     batch::Batch,
+    verity::Verity,
     victims::Victims,
     wanted::Wanted,
     Filter, //
@@ -323,6 +324,11 @@ impl Filters {
         let known = PageState::new(kind, pages)?;
         let area = Area::new(pool, name, known, kind == Kind::Victim)?;
         let share = shared.as_ref().map(|shared| shared.share);
+        let verified = shared.as_ref().and_then(|shared| shared.verified.as_ref());
+        let verity = match verified {
+            Some(target) => Some(Verity::open(target, &device)?),
+            None => None,
+        };
         // Who reads a block of a share first reads it for the others.
         let is_eager = self.is_eager || kind == Kind::Shared;
         let shadow = hook.shadow_of(&device)?;
@@ -337,6 +343,7 @@ impl Filters {
                 number,
                 area,
                 share,
+                verity,
                 engine: self.engine.clone(),
                 hook,
                 origin: from,
@@ -650,6 +657,8 @@ impl Entry {
             known_bytes: self.known_bytes(),
             share: filter.share.unwrap_or_default(),
             share_use: filter.share_use().map_or(0, |it| it as u32),
+            is_verified: filter.verity.is_some().into(),
+            nameless: counts.nameless.get(),
         }
     }
 }

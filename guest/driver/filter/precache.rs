@@ -44,25 +44,41 @@ impl Filter {
             return self.read_from_disk(bio);
         };
         let Way::Host(ticket) = way else {
-            let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
-            if let Some((bio, _rest)) = self.hook.splits().cut(bio, at) {
-                self.read_and_fill(bio, way.ticket());
-            }
-            return;
+            return self.read_front_from_disk(bio, count, way.ticket());
         };
         if !bio.is_movable() {
             return self.read_from_disk(bio);
         }
+        let (count, name) = match &self.verity {
+            None => (count, None),
+            Some(verity) => match verity.hash(pages.index) {
+                // No two names are side by side.
+                Some(hash) => (1, Some(hash)),
+                None => {
+                    let count = verity.want(Pages { count, ..pages });
+                    self.area.counts.nameless.add(count.into());
+                    return self.read_front_from_disk(bio, count, ticket);
+                }
+            },
+        };
         let Some((bio, _, _rest)) = self.fitting(bio, pages, count) else {
             return;
         };
         let ticket = ticket.filter(|_| self.victims.is_some());
         let flight = self.gate.enter();
         let carrier = self.carrier(bio, |original| {
-            Purpose::Get(original, ticket, self.clone(), flight)
+            Purpose::Get(original, ticket, name, self.clone(), flight)
         });
         if let Some(carrier) = carrier {
             self.engine.gather(carrier);
+        }
+    }
+
+    /// The first pages of a read of the disk go there, and the rest is looked at again.
+    fn read_front_from_disk(self: &Arc<Self>, bio: Bio, count: u32, ticket: Option<Ticket>) {
+        let at = bio.sectors().0 + u64::from(count) * PAGE_SECTORS;
+        if let Some((bio, _rest)) = self.hook.splits().cut(bio, at) {
+            self.read_and_fill(bio, ticket);
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
         },
         hook::Flight, //
     },
+    wire::PageHash,
 };
 use kernel::{
     prelude::*,
@@ -40,10 +41,11 @@ pub(crate) enum Purpose {
     Write(Bio, Pages, Arc<Filter>, Flight),
     /// Reads blocks of the disk that may then be put.
     Fill(Bio, Pages, Ticket, Arc<Filter>, Flight),
-    /// Reads blocks from the host; with a ticket, what it brings may be noted.
-    Get(Bio, Option<Ticket>, Arc<Filter>, Flight),
-    /// Gives a copy of a block to the host.
-    Put(KBox<Copies>, Pages, Arc<Filter>, Flight),
+    /// Reads blocks from the host; with a ticket, what it brings may be noted. With a name it is one, in
+    /// a verified share.
+    Get(Bio, Option<Ticket>, Option<PageHash>, Arc<Filter>, Flight),
+    /// Gives a copy of a block to the host, which has a name in a verified share.
+    Put(KBox<Copies>, Pages, Option<PageHash>, Arc<Filter>, Flight),
     /// Gives swapped out pages to the host.
     Out(Bio, Arc<Filter>, Flight, Flight),
     /// Reads swapped out pages from the host.
@@ -56,12 +58,20 @@ impl Purpose {
     /// Where the pages are, for bios that go to the host.
     pub(crate) fn area(&self) -> Option<&Arc<Area>> {
         match self {
-            Self::Get(_, _, filter, _)
-            | Self::Put(_, _, filter, _)
+            Self::Get(_, _, _, filter, _)
+            | Self::Put(_, _, _, filter, _)
             | Self::Out(_, filter, _, _)
             | Self::In(_, filter, _) => Some(&filter.area),
             Self::Writeback(_, _, writeback, _) => Some(writeback.area()),
             Self::Outside(..) | Self::Through(..) | Self::Write(..) | Self::Fill(..) => None,
+        }
+    }
+
+    /// The name of the one page of a bio that goes to a verified share.
+    pub(crate) fn name(&self) -> Option<PageHash> {
+        match self {
+            Self::Get(_, _, name, ..) | Self::Put(_, _, name, ..) => *name,
+            _ => None,
         }
     }
 
@@ -95,7 +105,7 @@ impl clone::Purpose for Purpose {
                 original.end_as(status);
                 land(filter, flight);
             }
-            Self::Get(original, ticket, filter, flight) => {
+            Self::Get(original, ticket, _, filter, flight) => {
                 if status.is_ok() {
                     filter.got(&original, ticket);
                     original.end_as(status);
@@ -104,7 +114,7 @@ impl clone::Purpose for Purpose {
                 }
                 land(filter, flight);
             }
-            Self::Put(copies, pages, filter, flight) => {
+            Self::Put(copies, pages, _, filter, flight) => {
                 filter.put(copies, pages.index, status);
                 land(filter, flight);
             }

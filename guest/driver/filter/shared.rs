@@ -15,7 +15,8 @@
 //! share as from the disk. A put that is under way then is of what was read before that write.
 //!
 //! All filters with a share name a page alike: by the object of zeros, and by its place on the block
-//! device that they are attached to.
+//! device that they are attached to. With a verified share they name it by its hash, and need not believe
+//! each other: see `verity`.
 
 use super::{
     list::Filters,
@@ -30,7 +31,8 @@ use crate::{
     uapi::{
         Kind,
         ShareUse,
-        SharedTarget, //
+        SharedTarget,
+        VerifiedTarget, //
     },
 };
 use kernel::{
@@ -45,14 +47,32 @@ impl Filters {
     ///
     /// Those of [`crate::uapi::ATTACH_SHARED`].
     pub(crate) fn attach_shared(self: &Arc<Self>, target: &SharedTarget) -> Result {
+        self.attach_with(target, None)
+    }
+
+    /// Attaches a filter with a verified share.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`crate::uapi::ATTACH_VERIFIED`].
+    pub(crate) fn attach_verified(self: &Arc<Self>, target: &VerifiedTarget) -> Result {
+        self.attach_with(&target.shared, Some(*target))
+    }
+
+    fn attach_with(
+        self: &Arc<Self>,
+        target: &SharedTarget,
+        verified: Option<VerifiedTarget>,
+    ) -> Result {
         // The manager's mutex is not taken under ours.
-        let pool = self.manager.open_share(target.share)?;
+        let pool = self.manager.open_share(target.share, verified.is_some())?;
         let attached = self.attach_wanted(&Wanted {
             number: (target.major, target.minor),
             kind: Kind::Shared,
             shared: Some(Shared {
                 share: target.share,
                 pool,
+                verified,
                 is_immutable: target.flags & SharedTarget::IMMUTABLE != 0,
             }),
         });

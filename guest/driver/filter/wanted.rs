@@ -4,7 +4,10 @@
 
 use crate::{
     sys::blockdev::BlockDevice,
-    uapi::Kind,
+    uapi::{
+        Kind,
+        VerifiedTarget, //
+    },
     wire::ShareId, //
 };
 use kernel::prelude::*;
@@ -22,6 +25,8 @@ pub(super) struct Wanted {
 pub(super) struct Shared {
     pub(super) share: ShareId,
     pub(super) pool: u32,
+    /// Where the names of its pages are, in a verified one.
+    pub(super) verified: Option<VerifiedTarget>,
     /// Nobody writes to the disk, even if that is possible.
     pub(super) is_immutable: bool,
 }

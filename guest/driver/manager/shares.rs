@@ -18,6 +18,7 @@ use crate::{
     sys,
     wire::{
         Capabilities,
+        PoolSpec,
         ShareId,
         Status, //
     },
@@ -35,6 +36,8 @@ use kernel::{
 /// A share that a filter has.
 pub(super) struct Share {
     id: ShareId,
+    /// It has to be a verified one.
+    is_verified: bool,
     /// The device that is there has given it, and has not been heard to take it away.
     is_had: bool,
     /// When it was last asked for.
@@ -74,7 +77,7 @@ impl Manager {
     /// # Errors
     ///
     /// Those of [`crate::uapi::ATTACH_SHARED`] that have to do with the host.
-    pub(crate) fn open_share(self: &Arc<Self>, id: ShareId) -> Result<u32> {
+    pub(crate) fn open_share(self: &Arc<Self>, id: ShareId, is_verified: bool) -> Result<u32> {
         let mut state = self.state.lock();
         // One put of a page is under way at a time, and that is what a filter sees to.
         if state.shares.iter().flatten().any(|share| share.id == id) {
@@ -85,7 +88,7 @@ impl Manager {
         let settled = state.session.as_ref().filter(|session| session.is_settled);
         let is_had = match settled {
             None => false,
-            Some(session) => match self.ask(session, pool_of(at), id) {
+            Some(session) => match self.ask(session, pool_of(at), id, is_verified) {
                 Ok(Answer::Given) => true,
                 Ok(Answer::Refused(err)) => return Err(err),
                 // It is away, or busy.
@@ -95,6 +98,7 @@ impl Manager {
         if let Some(slot) = state.shares.get_mut(at) {
             *slot = Some(Share {
                 id,
+                is_verified,
                 is_had,
                 asked: Instant::now(),
             });
@@ -169,7 +173,8 @@ impl Manager {
     fn ask_for(self: &Arc<Self>, session: &Session, pool: u32, share: &mut Share) -> Result {
         let before = share.is_had;
         share.asked = Instant::now();
-        share.is_had = matches!(self.ask(session, pool, share.id)?, Answer::Given);
+        let answer = self.ask(session, pool, share.id, share.is_verified)?;
+        share.is_had = matches!(answer, Answer::Given);
         if share.is_had {
             self.set_share_ready(pool);
         } else if before {
@@ -186,16 +191,28 @@ impl Manager {
     /// # Errors
     ///
     /// When the device does not answer.
-    fn ask(self: &Arc<Self>, session: &Session, pool: u32, id: ShareId) -> Result<Answer> {
+    fn ask(
+        self: &Arc<Self>,
+        session: &Session,
+        pool: u32,
+        id: ShareId,
+        is_verified: bool,
+    ) -> Result<Answer> {
         let caps = session.config.capabilities;
-        if !caps.contains(Capabilities::SHARED_POOLS) || !caps.contains(Capabilities::EPHEMERAL) {
+        let mut needed = Capabilities::SHARED_POOLS.union(Capabilities::EPHEMERAL);
+        let mut spec = PoolSpec::shared(id);
+        if is_verified {
+            needed = needed.union(Capabilities::VERIFIED_SHARES);
+            spec = PoolSpec::verified(id);
+        }
+        if !caps.contains(needed) {
             return Ok(Answer::Refused(sys::not_there()));
         }
         if pool >= session.config.max_pools {
             return Ok(Answer::Refused(ENOSPC));
         }
         Ok(
-            match self.engine.ask_for_share(&session.queues, pool, id)? {
+            match self.engine.ask_for_share(&session.queues, pool, spec)? {
                 Status::OK | Status::EXISTS => Answer::Given,
                 Status::NO_SHARE => Answer::Refused(EACCES),
                 Status::NO_MEMORY => Answer::Refused(ENOMEM),

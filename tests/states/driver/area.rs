@@ -43,6 +43,7 @@ pub(crate) struct Counts {
     pub(crate) errors: Counter,
     pub(crate) evicted: Counter,
     pub(crate) changed: Counter,
+    pub(crate) nameless: Counter,
 }
 
 pub(crate) struct Area {

@@ -64,6 +64,24 @@ pub(crate) mod route;
 #[path = "../../../guest/driver/filter/victims.rs"]
 pub(crate) mod victims;
 
+/// Here no share is verified.
+pub(crate) mod verity {
+    use crate::sys::bio::Pages;
+    use crate::wire::PageHash;
+
+    pub(crate) enum Verity {}
+
+    impl Verity {
+        pub(crate) fn hash(&self, _page: u64) -> Option<PageHash> {
+            match *self {}
+        }
+
+        pub(crate) fn want(&self, _pages: Pages) -> u32 {
+            match *self {}
+        }
+    }
+}
+
 /// The first sector of the block device on its disk.
 pub(crate) const ORIGIN: u64 = 5 * PAGE_SECTORS;
 
@@ -90,6 +108,7 @@ pub(crate) struct Filter {
     copies: IrqLock<CopiesStack>,
     batch: IrqLock<batch::Batch>,
     pub(crate) victims: Option<Arc<victims::Victims>>,
+    verity: Option<Arc<verity::Verity>>,
     is_eager: bool,
     shadow: Shadow,
 }
@@ -124,6 +143,7 @@ impl Filter {
             copies: IrqLock::new(copies),
             batch: IrqLock::new(batch::Batch::new().unwrap()),
             victims,
+            verity: None,
             is_eager: scene.is_eager,
             shadow: Shadow,
         });

@@ -66,6 +66,9 @@ struct Share {
     uuid: String,
     #[serde(rename = "use")]
     usage: &'static str,
+    is_verified: bool,
+    /// Pages.
+    nameless: u64,
 }
 
 /// Writes the report as a line of JSON.
@@ -111,6 +114,8 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
                 share: share(filter).map(|(share, usage)| Share {
                     uuid: share.to_string(),
                     usage,
+                    is_verified: filter.is_verified != 0,
+                    nameless: filter.nameless,
                 }),
             })
             .collect(),

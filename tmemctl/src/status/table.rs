@@ -39,7 +39,12 @@ pub(super) fn text(report: &Report) -> String {
     }
     for (name, filter) in &report.filters {
         if let Some((share, usage)) = share(filter) {
-            let _ = writeln!(text, "share      {share} on {name}: {}", explained(usage));
+            let verified = match filter.is_verified {
+                0 => "",
+                _ => ", verified",
+            };
+            let usage = explained(usage);
+            let _ = writeln!(text, "share      {share} on {name}: {usage}{verified}");
         }
     }
     if report.filters.is_empty() {

@@ -25,6 +25,8 @@ fn filter(kind: Kind, state: State) -> Filter {
         known_bytes: 13,
         share: [0; 16],
         share_use: 0,
+        is_verified: 0,
+        nameless: 0,
     }
 }
 
@@ -57,7 +59,18 @@ fn a_share_is_shown_with_what_has_become_of_it() {
         let found: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(found["filters"][0]["share"]["use"], word);
         assert_eq!(found["filters"][0]["state"], state);
+        assert_eq!(found["filters"][0]["share"]["is_verified"], false);
     }
+    let mut report = with(2);
+    report.filters[0].1.is_verified = 1;
+    report.filters[0].1.nameless = 128;
+    let text = table::text(&report);
+    assert!(text.contains(": used, verified\n"), "{text}");
+    let mut out = Vec::new();
+    json::write(&report, &mut out).unwrap();
+    let found: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(found["filters"][0]["share"]["is_verified"], true);
+    assert_eq!(found["filters"][0]["share"]["nameless"], 128);
 }
 
 fn sample() -> Report {
