@@ -18,6 +18,9 @@ const FIRST: u64 = 1 << 20;
 
 const SECTOR: u64 = 512;
 
+/// Of dm-verity.
+const BLOCK: u64 = 4096;
+
 /// Bytes that are copied at once; those that are all zeros are left out.
 const CHUNK: usize = 64 * 1024;
 
@@ -61,6 +64,37 @@ impl Filesystem {
             Self::Xfs => ("xfs_repair", &["-n"]),
             Self::Btrfs => ("btrfs", &["check", "--readonly"]),
         }
+    }
+}
+
+/// What dm-verity has of an image, which it goes with.
+pub struct Verity {
+    /// The image of the hash device.
+    pub hashes: PathBuf,
+    /// Blocks of the image.
+    pub blocks: u64,
+    /// As dm-verity's table has it.
+    pub salt: String,
+    /// Likewise.
+    pub root_hash: String,
+}
+
+impl Verity {
+    /// The table of dm-verity on the disks `data` and `hashes`, of which the latter has the image of the hash
+    /// device from the byte `offset` on, a multiple of blocks.
+    pub fn table(&self, data: &str, hashes: &str, offset: u64) -> String {
+        let Self {
+            blocks,
+            salt,
+            root_hash,
+            ..
+        } = self;
+        let sectors = blocks * (BLOCK / SECTOR);
+        // Behind the superblock.
+        let start = offset / BLOCK + 1;
+        format!(
+            "0 {sectors} verity 1 {data} {hashes} {BLOCK} {BLOCK} {blocks} {start} sha256 {root_hash} {salt}"
+        )
     }
 }
 
@@ -127,7 +161,7 @@ impl Image {
         let (program, options) = filesystem.maker();
         let options = &[options, more].concat();
         match self.partition {
-            None => run(assets, program, options, &self.path())?,
+            None => drop(run(assets, program, options, &self.path())?),
             Some((start, length)) => {
                 let part = self.dir.path().join("partition.raw");
                 sparse(&part, length)?;
@@ -143,6 +177,28 @@ impl Image {
     /// The image.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("disk.raw")
+    }
+
+    /// Has `veritysetup` make the tree of the hashes of its blocks, with the defaults.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn verity(&self, assets: &Assets) -> Result<Verity> {
+        let hashes = self.dir.path().join("hashes.raw");
+        let data = self.path();
+        let data = data.to_str().context("the directory has no name")?;
+        let said = run(assets, "veritysetup", &["format", data], &hashes)?;
+        let field = |name: &str| {
+            let value = said.lines().find_map(|line| line.strip_prefix(name));
+            let value = value.map(|value| value.trim().to_string());
+            value.with_context(|| format!("veritysetup does not say {name:?}:\n{said}"))
+        };
+        Ok(Verity {
+            blocks: field("Data blocks:")?.parse()?,
+            salt: field("Salt:")?,
+            root_hash: field("Root hash:")?,
+            hashes,
+        })
     }
 
     /// What is on it.
@@ -182,7 +238,9 @@ impl Image {
         let (program, options) = filesystem.checker();
         let whole = || format!("the {} file system is damaged", filesystem.name());
         match self.partition {
-            None => run(assets, program, options, &self.path()).with_context(whole),
+            None => run(assets, program, options, &self.path())
+                .map(drop)
+                .with_context(whole),
             Some((start, length)) => {
                 let part = self.dir.path().join("partition.raw");
                 sparse(&part, length)?;
@@ -255,7 +313,8 @@ fn master_boot_record(partitions: &[(u64, u64)]) -> Result<[u8; 512]> {
         .context("a table has four partitions at most")
 }
 
-fn run(assets: &Assets, program: &str, options: &[&str], image: &Path) -> Result<()> {
+/// What the program says.
+fn run(assets: &Assets, program: &str, options: &[&str], image: &Path) -> Result<String> {
     let words = assets.storage()?.tools.get(program);
     let mut words = words
         .with_context(|| format!("there is no {program}"))?
@@ -275,7 +334,7 @@ fn run(assets: &Assets, program: &str, options: &[&str], image: &Path) -> Result
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ pub use host::Host;
 pub use host::HostOptions;
 pub use image::Filesystem;
 pub use image::Image;
+pub use image::Verity;
 pub use job::Ended;
 pub use job::Job;
 pub use load::Load;

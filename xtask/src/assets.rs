@@ -56,7 +56,7 @@ pub(crate) enum Guests {
 /// What sets up disks above disks, in the root of tools.
 const STACKERS: &[&str] = &["usr/sbin/dmsetup", "usr/sbin/mdadm"];
 
-/// What makes file systems and checks them, in the root of tools.
+/// What makes file systems and checks them, and trees of hashes, in the root of tools.
 const TOOLS: &[&str] = &[
     "usr/sbin/mke2fs",
     "usr/sbin/e2fsck",
@@ -64,6 +64,7 @@ const TOOLS: &[&str] = &[
     "usr/sbin/xfs_repair",
     "usr/sbin/mkfs.btrfs",
     "usr/bin/btrfs",
+    "usr/sbin/veritysetup",
 ];
 
 /// What scrapes the daemon and judges rules, in Prometheus's root.

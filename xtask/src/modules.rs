@@ -52,6 +52,7 @@ pub(crate) const STORAGE: &[&str] = &[
     "dm_crypt",
     "dm_delay",
     "dm_thin_pool",
+    "dm_verity",
     "raid0",
     "raid456",
     "virtio_scsi",

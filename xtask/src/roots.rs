@@ -67,8 +67,15 @@ const QEMU_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "ip
 /// What a small Debian server has beyond the essential packages.
 const GUEST_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "kmod"];
 
-/// What makes file systems and checks them, and disks above disks.
-const TOOLS_PACKAGES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dmsetup", "mdadm"];
+/// What makes file systems and checks them, disks above disks, and trees of hashes.
+const TOOLS_PACKAGES: &[&str] = &[
+    "e2fsprogs",
+    "xfsprogs",
+    "btrfs-progs",
+    "dmsetup",
+    "mdadm",
+    "cryptsetup-bin",
+];
 
 /// A service in a guest is run by it.
 const PYTHON_PACKAGES: &[&str] = &["python3-minimal"];

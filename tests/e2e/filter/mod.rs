@@ -26,6 +26,7 @@ mod split;
 mod stacked;
 mod stress;
 mod swap;
+mod verified;
 mod victim;
 mod waits;
 

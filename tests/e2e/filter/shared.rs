@@ -29,8 +29,8 @@ use tmem_e2e::until;
 const SIZE: u64 = 24;
 
 /// Files in the tree, and MiB in each.
-const FILES: u64 = 6;
-const FILE: usize = 1;
+pub(super) const FILES: u64 = 6;
+pub(super) const FILE: usize = 1;
 
 /// Sectors in a page.
 const SECTORS: u64 = 8;
@@ -62,9 +62,9 @@ fn give(daemon: &Daemon, vms: &[&str]) -> Result<()> {
     daemon.ask("PATCH", "/v1/shares/golden", &vms).map(|_| ())
 }
 
-/// A guest whose device is `vm`, with the disk.
-fn guest(daemon: &Daemon, vm: &str, drive: Drive) -> Result<Guest> {
-    let mut guest = filter::guest(vm, 288, vec![drive])?;
+/// A guest whose device is `vm`, with disks.
+pub(super) fn guest(daemon: &Daemon, vm: &str, drives: Vec<Drive>) -> Result<Guest> {
+    let mut guest = filter::guest(vm, 288, drives)?;
     guest.load_module()?;
     guest.plug(&daemon.socket(vm))?;
     guest.disk_appears()?;
@@ -72,14 +72,14 @@ fn guest(daemon: &Daemon, vm: &str, drive: Drive) -> Result<Guest> {
 }
 
 /// Checksums of what `list` names in `dir`, with nothing of it in memory before.
-fn sums(guest: &Guest, dir: &str, list: &str) -> Result<String> {
+pub(super) fn sums(guest: &Guest, dir: &str, list: &str) -> Result<String> {
     guest.sh(&format!(
         "echo 3 >/proc/sys/vm/drop_caches; cd {dir}; busybox sha256sum {list}"
     ))
 }
 
 /// The same of this machine.
-fn sums_here(dir: &Path, list: &str) -> Result<String> {
+pub(super) fn sums_here(dir: &Path, list: &str) -> Result<String> {
     let script = format!("sha256sum {list}");
     let output = Command::new("sh")
         .args(["-euc", &script])
@@ -91,7 +91,7 @@ fn sums_here(dir: &Path, list: &str) -> Result<String> {
 }
 
 /// Pages that the guest's disk has served so far.
-fn served(guest: &Guest) -> Result<u64> {
+pub(super) fn served(guest: &Guest) -> Result<u64> {
     let text = guest.read("/sys/block/vda/stat")?;
     let sectors = text.split_whitespace().nth(2);
     let sectors: u64 = sectors.context("no sectors")?.parse()?;
@@ -99,21 +99,21 @@ fn served(guest: &Guest) -> Result<u64> {
 }
 
 /// What becomes of the share.
-fn usage(guest: &Guest) -> Result<String> {
+pub(super) fn usage(guest: &Guest) -> Result<String> {
     let status = bed::json(guest, "tmemctl status --json")?;
     let usage = status.pointer("/filters/0/share/use");
     let usage = usage.and_then(Value::as_str);
     Ok(usage.with_context(|| format!("no use in {status}"))?.into())
 }
 
-fn comes_to(guest: &Guest, wanted: &str) -> Result<()> {
+pub(super) fn comes_to(guest: &Guest, wanted: &str) -> Result<()> {
     until(wanted, bed::PROMPT, || {
         Ok((usage(guest)? == wanted).then_some(()))
     })
 }
 
 /// A file system with some files, of which nothing repeats.
-fn tree() -> Result<(TempDir, Image)> {
+pub(super) fn tree() -> Result<(TempDir, Image)> {
     let dir = tempfile::tempdir()?;
     let mut random = fastrand::Rng::with_seed(filter::seed().into());
     for number in 0..FILES {
@@ -145,7 +145,7 @@ fn a_guest_reads_what_another_one_has_read_as_long_as_it_has_the_share() -> Resu
             read_only: true,
             ..Drive::new(image.path())
         };
-        let guest = guest(&daemon, vm, drive)?;
+        let guest = guest(&daemon, vm, vec![drive])?;
         guest.sh("mkdir /tree; busybox mount -t ext4 -o ro,noload /dev/vda /tree")?;
         guest.run(&format!("tmemctl attach --shared {uuid} /dev/vda"))?;
         ensure!(usage(&guest)? == "used", "{vm} does not use the share");
@@ -233,7 +233,7 @@ fn a_write_ends_the_use_of_a_share_and_others_never_read_it() -> Result<()> {
     let attach = |guest: &Guest, uuid: &str, more: &str| {
         guest.try_run(&format!("tmemctl attach --shared {uuid} {more} /dev/vda"))
     };
-    let one = guest(&daemon, VMS[0], Drive::new(image.path()))?;
+    let one = guest(&daemon, VMS[0], vec![Drive::new(image.path())])?;
     control::hold(&one, "/dev/vda")?;
     let (code, said) = attach(&one, &uuid, "")?;
     ensure!(code != 0 && said.contains("--immutable"), "{said}");
@@ -265,7 +265,7 @@ fn a_write_ends_the_use_of_a_share_and_others_never_read_it() -> Result<()> {
     );
     ensure!(sum(&one)? == written, "other bytes the second time");
 
-    let two = guest(&daemon, VMS[1], Drive::new(copy.path()))?;
+    let two = guest(&daemon, VMS[1], vec![Drive::new(copy.path())])?;
     control::hold(&two, "/dev/vda")?;
     let (code, said) = attach(&two, &uuid, "--immutable")?;
     ensure!(code == 0, "{said}");
@@ -308,7 +308,7 @@ fn a_share_comes_back_after_the_daemon_was_killed() -> Result<()> {
         read_only: true,
         ..Drive::new(image.path())
     };
-    let guest = guest(&daemon, VMS[0], drive)?;
+    let guest = guest(&daemon, VMS[0], vec![drive])?;
     guest.sh("mkdir /tree; busybox mount -t ext4 -o ro,noload /dev/vda /tree")?;
     guest.run(&format!("tmemctl attach --shared {uuid} /dev/vda"))?;
     let read = || -> Result<u64> {
