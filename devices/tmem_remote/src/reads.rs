@@ -4,13 +4,18 @@
 use crate::link::{Failure, Link, Range};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 use tmem_store::Reading;
 
 /// How often who waits for a read looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// How long who waits for an answer, and one thread that waits for reads, look before they sleep: to be
+/// woken takes as long as a round trip on a fast network. Whoever has something to do goes first.
+const LOOK_FIRST: Duration = Duration::from_micros(60);
 
 /// How long a thread rests after a read that failed, at first and at most: a node that is gone is not
 /// there again so soon.
@@ -25,6 +30,8 @@ struct Read {
     len: usize,
     answer: Mutex<Option<io::Result<Vec<u8>>>>,
     answered: Condvar,
+    /// There is an answer.
+    is_answered: AtomicBool,
     /// Nobody waits any more.
     is_abandoned: AtomicBool,
     /// It is not to be done together with others, which may be on a node that answers.
@@ -39,6 +46,8 @@ const TOGETHER: usize = 16;
 pub(crate) struct Reads {
     queue: Mutex<VecDeque<Arc<Read>>>,
     queued: Condvar,
+    /// A thread looks at the queue, and need not be woken.
+    is_looked_at: AtomicBool,
     ends: AtomicBool,
 }
 
@@ -55,11 +64,15 @@ impl Reads {
             len,
             answer: Mutex::default(),
             answered: Condvar::new(),
+            is_answered: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
             is_alone: AtomicBool::new(false),
         });
         self.queue().push_back(read.clone());
-        self.queued.notify_one();
+        // Who stops to look does so before it looks for the last time.
+        if !self.is_looked_at.load(SeqCst) {
+            self.queued.notify_one();
+        }
         Begun { read, most }
     }
 
@@ -92,6 +105,7 @@ impl Reads {
 
     /// The next reads that somebody waits for; `None` at the end.
     fn next(&self) -> Option<Vec<Arc<Read>>> {
+        self.look();
         let mut queue = self.queue();
         loop {
             if self.ends.load(Relaxed) {
@@ -112,8 +126,26 @@ impl Reads {
                     continue;
                 }
             };
-            return Some(queue.drain(..most).collect());
+            let some = queue.drain(..most).collect();
+            if !queue.is_empty() {
+                // Who put the others there may have relied on this thread.
+                self.queued.notify_one();
+            }
+            return Some(some);
         }
+    }
+
+    /// Looks whether there is something to do for a moment, unless somebody else does.
+    fn look(&self) {
+        if self.is_looked_at.swap(true, SeqCst) {
+            return;
+        }
+        let is_idle = || !self.ends.load(Relaxed) && self.queue().is_empty();
+        let begin = Instant::now();
+        while is_idle() && begin.elapsed() < LOOK_FIRST {
+            thread::yield_now();
+        }
+        self.is_looked_at.store(false, SeqCst);
     }
 
     /// Waits for `time`, or the end.
@@ -146,6 +178,9 @@ impl Begun {
     /// [`ErrorKind::NotFound`] if the cluster does not have so many bytes.
     pub(crate) fn wait(self, bytes: &mut [u8], go_on: &mut dyn FnMut() -> bool) -> io::Result<()> {
         let (read, begin) = (&self.read, Instant::now());
+        while !read.is_answered.load(Relaxed) && begin.elapsed() < LOOK_FIRST {
+            thread::yield_now();
+        }
         let mut answer = read.answer.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(answer) = answer.take() {
@@ -195,6 +230,7 @@ impl Read {
 
     fn answer(&self, answer: io::Result<Vec<u8>>) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        self.is_answered.store(true, Relaxed);
         self.answered.notify_one();
     }
 }
@@ -249,7 +285,7 @@ mod tests {
     #[test]
     fn the_end_wakes_threads_that_have_nothing_to_do() {
         let reads = Reads::default();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let idle = scope.spawn(|| reads.next().is_none());
             reads.end();
             assert!(idle.join().unwrap());
