@@ -2,6 +2,7 @@
 //! A daemon that is killed, and the next one: what was written is on the disk, and the front
 //! end does not connect anew.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -78,6 +79,54 @@ fn blocks_that_are_gone_stay_so() {
     host.restart(Signal::KILL);
     assert_ne!(read(&mut a, 1).0, OK);
     assert_ne!(read(&mut a, 2).0, OK);
+}
+
+/// Some blocks are in a part of a spill area that cannot be read any more. No block is read as zeros
+/// that had something else.
+#[test]
+fn a_disk_that_would_lack_blocks_is_lost_as_a_whole() {
+    const BLOCKS: u64 = 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spill");
+    let spill = format!("{},size=8M", path.display());
+    let mut host = Host::new(
+        Outside::Holder,
+        &["--memory-limit", "1M", "--spill", &spill],
+    );
+    host.machine = Some("personality=blk,size=8M,swapspace=off".to_owned());
+    host.start_daemon();
+    let memory = memory();
+    let (mut a, features) = connect(&host.socket(), memory.try_clone().unwrap());
+    activate(&mut a, features);
+    for number in 0..BLOCKS {
+        let content = noise(number);
+        assert_eq!(write(&mut a, number, &content), OK);
+    }
+    host.end(Signal::KILL);
+    let area = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    // The first slot in use.
+    area.write_all_at(&[0xa5; 4096], 128 << 10).unwrap();
+    host.start_daemon();
+    // Its driver goes on.
+    drop(a);
+    let (mut a, features) = connect(&host.socket(), memory);
+    a.turn_to(0, 0);
+    activate(&mut a, features);
+    for number in 0..BLOCKS {
+        assert_ne!(read(&mut a, number).0, OK, "block {number}");
+    }
+    let logged = host.logged();
+    assert!(logged.contains("1 segments of 128 KiB"), "{logged}");
+    // It can be used again.
+    assert_eq!(write(&mut a, 1, &noise(7)), OK);
+    assert_eq!(read(&mut a, 1), (OK, noise(7)));
+}
+
+/// A block that does not compress.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut block = vec![0; 4096];
+    fastrand::Rng::with_seed(seed).fill(&mut block);
+    block
 }
 
 /// What the machine had before is gone, and nobody reads it.
