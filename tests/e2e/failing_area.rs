@@ -16,7 +16,7 @@ use tmem_e2e::GuestOptions;
 use tmem_e2e::Image;
 
 /// The device below the area, in MiB.
-const SIZE: u64 = 44;
+const SIZE: u64 = 22;
 
 /// For all of it, on emulated CPUs.
 const TIME: Duration = Duration::from_secs(300);

@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Memory for pages, and pages of each machine: 4 MiB for 33.
-const MEMORY: &str = "4M";
-const MANY: u64 = 8_000;
-const FEW: u64 = 128;
+/// Memory for pages, and pages of each machine: 2 MiB for 16.
+const MEMORY: &str = "2M";
+const MANY: u64 = 4_000;
+const FEW: u64 = 64;
 
 /// How slow the area is; half of it is what nobody else may notice of that.
 const DELAY: Duration = Duration::from_secs(2);
@@ -22,8 +22,8 @@ const NOTICED: Duration = Duration::from_secs(1);
 /// For how long machines go on with a slow area.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// A part that fails, in sectors: 2 MiB.
-const PART: u64 = 4096;
+/// A part that fails, in sectors: 1 MiB.
+const PART: u64 = 2048;
 
 pub(crate) struct World {
     area: Area,
@@ -204,7 +204,7 @@ fn slow(world: &mut World) -> String {
 fn writes_fail(world: &mut World) -> String {
     let errors = world.number("/vms/a/spill_write_errors");
     world.area.fail_writes();
-    let puts = world.some(2000);
+    let puts = world.some(1000);
     let sum = world.a.put(&puts, AT_ONCE);
     let pages = world.is_whole();
     let errors = world.number("/vms/a/spill_write_errors") - errors;
