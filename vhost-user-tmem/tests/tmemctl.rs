@@ -406,3 +406,41 @@ fn virtual_machines_of_a_domain_are_given_a_share() {
     let said = host.refuses("share remove golden");
     assert!(said.contains("there is no share"), "{said}");
 }
+
+#[test]
+fn virtual_machines_of_different_domains_are_given_a_verified_share() {
+    let host = Host::start();
+    host.says("vm add web1 --domain team-a");
+    host.says("vm add db1");
+    let image = format!("--salt 00ff --root-hash {}", "ad".repeat(32));
+    let uuid = host.says(&format!(
+        "share add golden --verified {image} --vms web1,db1"
+    ));
+    let share: [u8; 16] = uuid::Uuid::parse_str(uuid.trim()).unwrap().into_bytes();
+    let listed = host.says("share list");
+    assert!(
+        listed.contains("verified:adadadad") && listed.contains("db1,web1"),
+        "{listed}"
+    );
+
+    let mem = guest_memory(MEMORY);
+    let mut front_end = FrontEnd::connect(&host.socket("db1"), &mem, Ask::default()).unwrap();
+    let mut driver = front_end.driver(1);
+    assert_eq!(driver.create_shared_pool(9, share), Status::NO_SHARE);
+    assert_eq!(driver.create_verified_pool(9, share), Status::OK);
+    let put = driver.put(9, &OBJECT, 0, &[page_of(1)]);
+    assert_eq!(put.pages(1), [Status::MISMATCH]);
+    let hash = virtio_tmem::device::Verifier::new(&[0, 0xff]).hash(&page_of(1));
+    let put = driver.put(9, &hash.object(), hash.index(), &[page_of(1)]);
+    assert_eq!(put.pages(1), [Status::OK]);
+
+    let said = host.refuses("share add other --verified --salt 0 --root-hash ad");
+    assert!(said.contains("hexadecimal"), "{said}");
+    let said = host.refuses("share set golden --vms nobody");
+    assert!(said.contains("add it first"), "{said}");
+    // None is as good a salt as any.
+    host.says(&format!(
+        "share add plain --verified --salt - --root-hash {}",
+        "ad".repeat(32)
+    ));
+}
