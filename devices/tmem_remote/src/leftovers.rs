@@ -159,6 +159,9 @@ fn primaries(link: &mut Link) -> Result<Vec<(String, u16)>, Failure> {
         return Err(link.odd(&answer));
     };
     let mut nodes: Vec<(String, u16)> = ranges.iter().filter_map(primary).collect();
+    for (host, _) in nodes.iter_mut().filter(|(host, _)| host.is_empty()) {
+        link.only_host().clone_into(host);
+    }
     nodes.sort_unstable();
     nodes.dedup();
     Ok(nodes)
@@ -175,7 +178,7 @@ fn primary(range: &Value) -> Option<(String, u16)> {
     let [host, Value::Int(port), ..] = node.as_slice() else {
         return None;
     };
-    Some((text(host)?, u16::try_from(*port).ok()?))
+    Some((text(host).unwrap_or_default(), u16::try_from(*port).ok()?))
 }
 
 /// What SCAN answers: where to go on, and keys.

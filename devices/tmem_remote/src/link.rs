@@ -19,7 +19,11 @@ const ACKNOWLEDGE: Duration = Duration::from_secs(1);
 
 /// Makes connections to a cluster.
 #[derive(Clone)]
-pub(crate) struct Cluster(ClusterClient);
+pub(crate) struct Cluster {
+    client: ClusterClient,
+    /// A host of it.
+    host: String,
+}
 
 impl Cluster {
     /// Reads the files that `settings` name.
@@ -69,11 +73,14 @@ impl Cluster {
                 root_cert: Some(read(path)?),
             });
         }
-        client.build().map(Self).map_err(|error| error.to_string())
+        let client = client.build().map_err(|error| error.to_string())?;
+        let host = settings.nodes.first().map(|(host, _)| host.clone());
+        let host = host.unwrap_or_default();
+        Ok(Self { client, host })
     }
 
     fn connect(&self) -> Result<ClusterConnection, RedisError> {
-        let connection = self.0.get_connection()?;
+        let connection = self.client.get_connection()?;
         connection.set_write_timeout(Some(ANSWER))?;
         Ok(connection)
     }
@@ -150,6 +157,11 @@ impl Link {
         let answer = ask(&mut connection).map_err(Failure::Client)?;
         self.connection = Some(connection);
         Ok(answer)
+    }
+
+    /// The host of a node that does not know its own address: it is the only one.
+    pub(crate) fn only_host(&self) -> &str {
+        &self.cluster.host
     }
 
     /// Runs a command on the node that has its key.
