@@ -35,10 +35,9 @@ pub(super) struct Segment {
     pub(super) sequence: AtomicU64,
     /// Where it stands in its client's list.
     pub(super) place: AtomicU32,
-    /// When it was sealed or last looked through, by the arena's clock.
+    /// When it was sealed or last looked through, by the arena's clock; of one in the spill area, until
+    /// when it is not cleaned, because it could not be read.
     pub(super) unused_since: AtomicU64,
-    /// Until when it is not cleaned because it could not be read, by the arena's clock.
-    pub(super) unread_until: AtomicU64,
     /// The number of the slot of the spill area that its entries are in; 0: they are in memory.
     /// It does not change while the segment is referred to.
     slot: AtomicU32,

@@ -191,7 +191,7 @@ impl Log {
         segment.used.store(to_u32(used), Relaxed);
         segment.names.store(to_u32(names * NAME), Relaxed);
         segment.backed.store(to_u32(Stub::MEMORY), Relaxed);
-        segment.unread_until.store(0, Relaxed);
+        segment.unused_since.store(0, Relaxed);
         segment.is_deferred.store(false, Relaxed);
         segment.is_recompressed.store(true, Relaxed);
         segment.first_ref();
@@ -268,7 +268,7 @@ impl Log {
             Segments::LOOKS,
             |segment| {
                 let dead = segment.dead();
-                let can_be_read = segment.unread_until.load(Relaxed) <= now;
+                let can_be_read = segment.unused_since.load(Relaxed) <= now;
                 (dead >= least && can_be_read && segment.can_be_cleaned()).then_some(dead)
             },
         );
@@ -297,7 +297,7 @@ impl Log {
         if let Some(segment) = arena.segment(victim.segment()) {
             if victim.is_unread() {
                 let until = arena.now().saturating_add(UNREAD);
-                segment.unread_until.store(until, Relaxed);
+                segment.unused_since.store(until, Relaxed);
             } else {
                 segment.is_sealed.store(false, Relaxed);
             }
