@@ -18,7 +18,7 @@ use std::process::Command;
 const BUILD_REVISION: u32 = 3;
 const QEMU_REVISION: u32 = 1;
 const GUEST_REVISION: u32 = 1;
-const TOOLS_REVISION: u32 = 3;
+const TOOLS_REVISION: u32 = 4;
 const CHECKERS_REVISION: u32 = 1;
 const PYTHON_REVISION: u32 = 1;
 const PACKAGER_REVISION: u32 = 1;
