@@ -7,9 +7,9 @@ use crate::sync::atomic::{
     AtomicBool,
     Ordering::{Relaxed, SeqCst},
 };
-use crate::sync::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::background::{Background, Waking};
 use crate::config::Recompression;
 use crate::reclaim::Reclaimer;
 
@@ -49,9 +49,7 @@ impl Drop for Counted {
 /// ends when this is dropped.
 #[derive(Debug)]
 pub struct Compressor {
-    reclaimer: Arc<Reclaimer>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background,
 }
 
 impl Compressor {
@@ -59,36 +57,17 @@ impl Compressor {
         reclaimer: Arc<Reclaimer>,
         prepare: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (of_thread, stop_of_thread) = (reclaimer.clone(), stop.clone());
         reclaimer.budget.helpers.fetch_add(1, Relaxed);
         let counted = Counted(reclaimer.clone());
-        let thread = thread::Builder::new()
-            .name("compressor".into())
-            .spawn(move || {
-                let _counted = counted;
-                // Of this thread alone; a wish.
-                let _ = rustix::process::nice(NICER);
-                prepare();
-                run(&of_thread, &stop_of_thread);
-            })?;
-        Ok(Self {
-            reclaimer,
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Compressor {
-    fn drop(&mut self) {
-        self.stop.store(true, SeqCst);
-        self.reclaimer.budget.wake_up.wake_anyway();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported; pages then wait until
-            // their memory is needed.
-            let _ = thread.join();
-        }
+        let waking: Waking = |budget| &budget.wake_up;
+        let thread = Background::start("compressor", reclaimer, waking, move |reclaimer, stop| {
+            let _counted = counted;
+            // Of this thread alone; a wish.
+            let _ = rustix::process::nice(NICER);
+            prepare();
+            run(reclaimer, stop);
+        });
+        Ok(Self { _thread: thread? })
     }
 }
 

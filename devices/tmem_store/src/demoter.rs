@@ -2,10 +2,10 @@
 //! The thread that moves pages out of memory: it waits for a disk, or for other hosts, so that nobody
 //! else has to.
 
+use crate::background::{Background, Waking};
 use crate::reclaim::Reclaimer;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
-use crate::sync::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long it sleeps unless somebody wakes it, while there is nothing to do.
@@ -26,9 +26,7 @@ impl Drop for Running {
 /// dropped.
 #[derive(Debug)]
 pub struct Demoter {
-    reclaimer: Arc<Reclaimer>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background,
 }
 
 impl Demoter {
@@ -36,34 +34,15 @@ impl Demoter {
         reclaimer: Arc<Reclaimer>,
         prepare: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (of_thread, stop_of_thread) = (reclaimer.clone(), stop.clone());
         reclaimer.budget.demotion.runs.store(true, Relaxed);
         let running = Running(reclaimer.clone());
-        let thread = thread::Builder::new()
-            .name("demoter".into())
-            .spawn(move || {
-                let _running = running;
-                prepare();
-                run(&of_thread, &stop_of_thread);
-            })?;
-        Ok(Self {
-            reclaimer,
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Demoter {
-    fn drop(&mut self) {
-        self.stop.store(true, SeqCst);
-        self.reclaimer.budget.demotion.wanted.wake_anyway();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported; pages then stay in memory until operations
-            // move them.
-            let _ = thread.join();
-        }
+        let waking: Waking = |budget| &budget.demotion.wanted;
+        let thread = Background::start("demoter", reclaimer, waking, move |reclaimer, stop| {
+            let _running = running;
+            prepare();
+            run(reclaimer, stop);
+        });
+        Ok(Self { _thread: thread? })
     }
 }
 

@@ -32,10 +32,11 @@
 //!
 //! Layers, each knowing only those before it: `types`, `words`, `area` (where
 //! pages go that memory has no room for), `config`, `stats`; `tier` (page memory, and what is spilled) and `codec`; `index` and `budget` (who may hold how much); `pool`;
-//! `reclaim` (who gives up); `handle`, `client`, `store`, `compressor`, `demoter` and `image`. The lock
+//! `reclaim` (who gives up); `handle`, `client`, `store`, `background`, `compressor`, `demoter` and `image`. The lock
 //! order stands in `store`.
 
 mod area;
+mod background;
 mod budget;
 mod client;
 mod codec;
