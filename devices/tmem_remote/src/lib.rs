@@ -20,11 +20,12 @@
 //! and may stop at any time; the store's demoter writes by itself.
 //!
 //! Layers, each knowing only those before it: `settings` (what operators say), `key`, `link` (a
-//! connection), `reads` and `leftovers` (what the threads do), `valkey`.
+//! connection), `queue`, `reads` and `leftovers` (what the threads do), `valkey`.
 
 mod key;
 mod leftovers;
 mod link;
+mod queue;
 mod reads;
 mod settings;
 mod valkey;

@@ -2,25 +2,16 @@
 //! Reads, and the threads that do them for others.
 
 use crate::link::{Failure, Link, Range};
-use std::collections::VecDeque;
+use crate::queue::{LOOK_FIRST, Next, Queue};
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tmem_store::Reading;
 
 /// How often who waits for a read looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// How long who waits for an answer, and one thread that waits for reads, look before they sleep: to be
-/// woken takes as long as a round trip on a fast network. Whoever has something to do goes first.
-const LOOK_FIRST: Duration = Duration::from_micros(60);
-
-/// How long a thread rests after a read that failed, at first and at most: a node that is gone is not
-/// there again so soon.
-const REST: Duration = Duration::from_millis(10);
-const MOST_REST: Duration = Duration::from_millis(320);
 
 /// A read that somebody waits for.
 #[derive(Debug)]
@@ -34,26 +25,16 @@ struct Read {
     is_answered: AtomicBool,
     /// Nobody waits any more.
     is_abandoned: AtomicBool,
-    /// It is not to be done together with others, which may be on a node that answers.
-    is_alone: AtomicBool,
 }
-
-/// Reads that are done together.
-const TOGETHER: usize = 16;
 
 /// Reads that are to be done.
-#[derive(Debug, Default)]
-pub(crate) struct Reads {
-    queue: Mutex<VecDeque<Arc<Read>>>,
-    queued: Condvar,
-    /// A thread looks at the queue, and need not be woken.
-    is_looked_at: AtomicBool,
-    ends: AtomicBool,
-}
+#[derive(Debug)]
+pub(crate) struct Reads(Queue<Arc<Read>>);
 
 impl Reads {
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Arc<Read>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Those of so many threads.
+    pub(crate) fn for_threads(threads: usize) -> Self {
+        Self(Queue::for_threads(threads))
     }
 
     /// Has a thread read `len` bytes of a value from `offset` on, for who waits for `most`.
@@ -66,100 +47,41 @@ impl Reads {
             answered: Condvar::new(),
             is_answered: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
-            is_alone: AtomicBool::new(false),
         });
-        self.queue().push_back(read.clone());
-        // Who stops to look does so before it looks for the last time.
-        if !self.is_looked_at.load(SeqCst) {
-            self.queued.notify_one();
-        }
+        self.0.push(read.clone());
         Begun { read, most }
     }
 
     /// Does reads until they end. `failed` is told what goes wrong.
     pub(crate) fn work(&self, link: &mut Link, failed: impl Fn(&Failure)) {
-        let mut rest = REST;
-        while let Some(reads) = self.next() {
+        let is_wanted = |read: &Arc<Read>| !read.is_abandoned.load(Relaxed);
+        let mut done = |reads: &[Arc<Read>]| {
             let ranges: Vec<Range<'_>> = reads.iter().map(|read| read.range()).collect();
-            match link.get(&ranges) {
-                Ok(found) => {
-                    rest = REST;
-                    for (read, found) in reads.iter().zip(found) {
-                        read.answer(found.ok_or_else(|| ErrorKind::NotFound.into()));
+            let found = link.get(&ranges).inspect_err(&failed).ok()?;
+            for (read, found) in reads.iter().zip(found) {
+                read.answer(found.ok_or_else(|| ErrorKind::NotFound.into()));
+            }
+            Some(())
+        };
+        while let Some(next) = self.0.next(is_wanted) {
+            match next {
+                Next::Fresh(reads) => {
+                    // One of them may be on a node that is gone: then each by itself.
+                    if done(&reads).is_none() {
+                        self.0.failed(reads);
                     }
                 }
-                Err(failure) => {
-                    failed(&failure);
-                    for read in &reads {
-                        read.is_alone.store(true, Relaxed);
-                    }
-                    // Others come first: theirs may be on a node that answers.
-                    self.queue().extend(reads);
-                    self.queued.notify_all();
-                    self.pause(rest);
-                    rest = (2 * rest).min(MOST_REST);
+                Next::Again(read) => {
+                    let is_done = done(std::slice::from_ref(&read.item)).is_some();
+                    self.0.tried((!is_done).then_some(read));
                 }
             }
         }
-    }
-
-    /// The next reads that somebody waits for; `None` at the end.
-    fn next(&self) -> Option<Vec<Arc<Read>>> {
-        self.look();
-        let mut queue = self.queue();
-        loop {
-            if self.ends.load(Relaxed) {
-                return None;
-            }
-            queue.retain(|read| !read.is_abandoned.load(Relaxed));
-            let alone = |read: &Arc<Read>| read.is_alone.load(Relaxed);
-            let most = match queue.front() {
-                Some(first) if alone(first) => 1,
-                Some(_) => queue
-                    .iter()
-                    .take(TOGETHER)
-                    .take_while(|it| !alone(it))
-                    .count(),
-                None => {
-                    let queued = self.queued.wait(queue);
-                    queue = queued.unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                }
-            };
-            let some = queue.drain(..most).collect();
-            if !queue.is_empty() {
-                // Who put the others there may have relied on this thread.
-                self.queued.notify_one();
-            }
-            return Some(some);
-        }
-    }
-
-    /// Looks whether there is something to do for a moment, unless somebody else does.
-    fn look(&self) {
-        if self.is_looked_at.swap(true, SeqCst) {
-            return;
-        }
-        let is_idle = || !self.ends.load(Relaxed) && self.queue().is_empty();
-        let begin = Instant::now();
-        while is_idle() && begin.elapsed() < LOOK_FIRST {
-            thread::yield_now();
-        }
-        self.is_looked_at.store(false, SeqCst);
-    }
-
-    /// Waits for `time`, or the end.
-    fn pause(&self, time: Duration) {
-        let ends = |_: &mut VecDeque<_>| !self.ends.load(Relaxed);
-        let _ = self.queued.wait_timeout_while(self.queue(), time, ends);
     }
 
     /// Has [`Reads::work`] return. Who waits is left to its patience.
     pub(crate) fn end(&self) {
-        let queue = self.queue();
-        self.ends.store(true, Relaxed);
-        drop(queue);
-        self.queued.notify_all();
+        self.0.end();
     }
 }
 
@@ -247,7 +169,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_cluster_that_does_not_answer_stops_when_it_is_told_to() {
-        let reads = Reads::default();
+        let reads = Reads::for_threads(1);
         let mut asked = 0;
         let stopped = read(&reads, Duration::MAX, &mut || {
             asked += 1;
@@ -257,38 +179,15 @@ mod tests {
         assert_eq!(asked, 3);
         let late = read(&reads, Duration::from_millis(20), &mut || true);
         assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
-        assert!(
-            reads
-                .queue()
-                .iter()
-                .all(|read| read.is_abandoned.load(Relaxed))
+        // Nobody does these any more.
+        let _wanted = reads.begin("wanted".into(), 0, 8, Duration::MAX);
+        let next = reads.0.next(|read| !read.is_abandoned.load(Relaxed));
+        let Some(Next::Fresh(fresh)) = next else {
+            panic!("{next:?}");
+        };
+        assert_eq!(
+            fresh.iter().map(|read| &*read.key).collect::<Vec<_>>(),
+            ["wanted"]
         );
-    }
-
-    #[test]
-    fn reads_that_somebody_wants_are_done_together_unless_one_has_failed() {
-        let reads = Reads::default();
-        let begin = |key: &str| reads.begin(key.into(), 0, 8, Duration::MAX);
-        drop(begin("unwanted"));
-        let _wanted = ["one", "two", "three"].map(begin);
-        let keys =
-            |some: Vec<Arc<Read>>| some.iter().map(|read| read.key.clone()).collect::<Vec<_>>();
-        let together = reads.next().unwrap();
-        together[1].is_alone.store(true, Relaxed);
-        assert_eq!(keys(together.clone()), ["one", "two", "three"]);
-        reads.queue().extend(together);
-        for expected in ["one", "two", "three"] {
-            assert_eq!(keys(reads.next().unwrap()), [expected]);
-        }
-    }
-
-    #[test]
-    fn the_end_wakes_threads_that_have_nothing_to_do() {
-        let reads = Reads::default();
-        thread::scope(|scope| {
-            let idle = scope.spawn(|| reads.next().is_none());
-            reads.end();
-            assert!(idle.join().unwrap());
-        });
     }
 }

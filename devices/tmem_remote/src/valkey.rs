@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tmem_store::{Area, Reading, SEGMENT_BYTES, SegmentKey};
 
-/// Threads that read: so many nodes may be dead while others answer.
+/// Threads that read. One of them always has time for reads that have not failed.
 const READERS: usize = 4;
 
 /// Between two lines in the log about what goes wrong.
@@ -133,7 +133,7 @@ impl Valkey {
         claim_there(&mut writer, &keys, &name, &space)?;
         let shared = Arc::new(Shared {
             name: name.clone(),
-            reads: Reads::default(),
+            reads: Reads::for_threads(READERS),
             leftovers: Leftovers::default(),
             said: Mutex::default(),
         });
