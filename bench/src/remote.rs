@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use redis::cluster::{ClusterClient, ClusterConnection};
 use tmem_remote::{Settings, Valkey};
-use tmem_store::{Client, Get, ObjectId, PAGE_SIZE, Page, Pool, Store, StoreConfig};
+use tmem_store::{Get, PAGE_SIZE, Page, StoreConfig};
 
 use crate::corpus::{Corpus, is_same_filled};
 use crate::report::Report;
 use crate::samples::Samples;
-use crate::store::persistent;
-
-const OBJECT: ObjectId = [6; 24];
+use crate::spill::{Filled, OBJECT, fill};
 
 /// Bytes of pages that are put, and the part of them that memory has room for, compressed or not.
 const PUT: usize = 256 << 20;
@@ -43,13 +41,11 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
     let settings = Settings::parse(url, |_| Ok(0)).map_err(anyhow::Error::msg)?;
     let varied = corpus.process.iter().filter(|page| !is_same_filled(page));
     let varied: Vec<&Page> = varied.collect();
-    let alone = fill(StoreConfig::with_limit(4 * PUT as u64), &varied)?;
+    let alone = fill(StoreConfig::with_limit(4 * PUT as u64), &varied, PUT)?;
     let held = alone.store.held_bytes();
     let remote = Valkey::open(&settings, 4 * held, || ())?;
-    let filled = fill(
-        StoreConfig::with_limit(held / PART).with_spill(remote),
-        &varied,
-    )?;
+    let config = StoreConfig::with_limit(held / PART).with_spill(remote);
+    let filled = fill(config, &varied, PUT)?;
     let stats = filled.store.stats();
     let share = stats.spilled_pages as f64 / stats.persistent_pages as f64;
     report.metric("pages that are remote", share * 100.0, "%");
@@ -62,37 +58,6 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
         "us",
     );
     read(&filled, &varied, &settings, report)
-}
-
-/// A store, and how fast pages were put in it.
-struct Filled {
-    store: Store,
-    _client: Client,
-    pool: Pool,
-    rate: f64,
-    _background: Box<dyn std::any::Any>,
-}
-
-fn fill(config: StoreConfig, pages: &[&Page]) -> Result<Filled> {
-    let (store, client, pool) = persistent(config)?;
-    let compressor = store.start_compressor()?;
-    let demoter = store.start_demoter_with(|| ())?;
-    let count = PUT / PAGE_SIZE;
-    let start = Instant::now();
-    for (index, page) in (0..).zip(pages.iter().cycle().take(count)) {
-        let put = pool.put(&OBJECT, index, page);
-        ensure!(put.result.is_ok(), "page {index} was refused: {put:?}");
-    }
-    // What waits to be compressed is work that was put off.
-    while store.compress_some(256) > 0 {}
-    let rate = count as f64 / start.elapsed().as_secs_f64();
-    Ok(Filled {
-        store,
-        _client: client,
-        pool,
-        rate,
-        _background: Box::new((demoter, compressor)),
-    })
 }
 
 /// Reads pages here and there, each once, and as many bytes by the client in turn.

@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use tmem_store::{Client, Get, ObjectId, PAGE_SIZE, Page, Pool, SpillArea, Store, StoreConfig};
+use tmem_store::{
+    Client, Compressor, Demoter, Get, ObjectId, PAGE_SIZE, Page, Pool, SpillArea, Store,
+    StoreConfig,
+};
 
 use crate::corpus::{Corpus, is_same_filled};
 use crate::report::Report;
 use crate::samples::{Samples, median};
 use crate::store::persistent;
 
-const OBJECT: ObjectId = [5; 24];
+pub(crate) const OBJECT: ObjectId = [5; 24];
 
 /// Bytes of pages that are put, and the part of them that memory has room for, compressed or not.
 const PUT: usize = 1 << 30;
@@ -47,12 +50,13 @@ pub(crate) fn run(args: &Args, corpus: &Corpus, report: &mut Report) -> Result<(
     Ok(())
 }
 
-/// A store, and how fast pages were put in it.
-struct Filled {
-    store: Store,
+/// A store with its threads, and how fast pages were put in it.
+pub(crate) struct Filled {
+    pub(crate) store: Store,
+    pub(crate) pool: Pool,
+    pub(crate) rate: f64,
     _client: Client,
-    pool: Pool,
-    rate: f64,
+    _threads: (Compressor, Demoter),
 }
 
 fn one_sort(args: &Args, sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
@@ -64,13 +68,13 @@ fn one_sort(args: &Args, sort: &str, pages: &[Page], report: &mut Report) -> Res
     let (mut of_area, mut of_file) = (Samples::default(), Samples::default());
     let mut shares = Vec::new();
     for _ in 0..ROUNDS {
-        let all = fill(StoreConfig::with_limit(4 * PUT as u64), &varied)?;
+        let all = fill(StoreConfig::with_limit(4 * PUT as u64), &varied, PUT)?;
         let held = all.store.held_bytes();
         alone.push(all.rate);
         drop(all);
         let area = SpillArea::open(&path, Some(2 * held + (64 << 20)))?;
         let config = StoreConfig::with_limit(held / PART).with_spill(area);
-        let filled = fill(config, &varied)?;
+        let filled = fill(config, &varied, PUT)?;
         spilling.push(filled.rate);
         let stats = filled.store.stats();
         shares.push(stats.spilled_pages as f64 / stats.persistent_pages as f64);
@@ -102,10 +106,11 @@ fn one_sort(args: &Args, sort: &str, pages: &[Page], report: &mut Report) -> Res
     Ok(())
 }
 
-fn fill(config: StoreConfig, pages: &[&Page]) -> Result<Filled> {
+/// Puts `bytes` of pages, over and over the same ones.
+pub(crate) fn fill(config: StoreConfig, pages: &[&Page], bytes: usize) -> Result<Filled> {
     let (store, client, pool) = persistent(config)?;
-    let background = store.start_compressor()?;
-    let count = PUT / PAGE_SIZE;
+    let threads = (store.start_compressor()?, store.start_demoter_with(|| ())?);
+    let count = bytes / PAGE_SIZE;
     let start = Instant::now();
     for (index, page) in (0..).zip(pages.iter().cycle().take(count)) {
         let put = pool.put(&OBJECT, index, page);
@@ -114,12 +119,12 @@ fn fill(config: StoreConfig, pages: &[&Page]) -> Result<Filled> {
     // What waits to be compressed is work that was put off.
     while store.compress_some(256) > 0 {}
     let rate = count as f64 / start.elapsed().as_secs_f64();
-    drop(background);
     Ok(Filled {
         store,
-        _client: client,
         pool,
         rate,
+        _client: client,
+        _threads: threads,
     })
 }
 
