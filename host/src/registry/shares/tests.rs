@@ -239,3 +239,66 @@ fn shares_are_there_again_after_a_restart_for_the_same_machines() {
     }
     assert_eq!(who(&second, &golden), ["web1"]);
 }
+
+/// What is there, what the store has for it, and what the next daemon finds are the same.
+fn is_one_and_the_same(shares: &Arc<Shares>, state: &State) {
+    let settings = |of: &Shares| {
+        let all = of.list().into_iter();
+        all.map(|share| (share.name().clone(), share.settings()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shares.read().by_id.len(), shares.list().len());
+    assert_eq!(shares.store.stats().clients, shares.list().len() as u64);
+    let next = Shares::new(
+        Store::new(StoreConfig::with_limit(64 << 20)).unwrap(),
+        Some(state),
+    );
+    next.restore().unwrap();
+    assert_eq!(settings(&next), settings(shares));
+}
+
+#[test]
+fn what_two_operators_do_at_once_is_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let shares = shares(Some(&state));
+    let operate = |of: u64| {
+        let mut random = of;
+        for _ in 0..300 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let share = ["golden", "other"][usize::from(random >> 40 & 1 == 1)];
+            let some =
+                [&["web1"][..], &["web1", "web2"], &[]][usize::try_from(random >> 50).unwrap() % 3];
+            // Refused, it is somebody else who was there before.
+            let _ = match random >> 60 & 3 {
+                0 => shares.add(share, &said(some)).map(drop),
+                1 => shares.set(share, &vms(some)).map(drop),
+                2 => shares.forget(&name("web2")),
+                _ => shares.remove(share),
+            };
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| operate(1));
+        scope.spawn(|| operate(2));
+    });
+    is_one_and_the_same(&shares, &state);
+}
+
+#[test]
+fn a_share_for_which_there_is_no_memory_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let store = Store::new(StoreConfig::with_limit(2 << 20)).unwrap();
+    let shares = Arc::new(Shares::new(store, Some(&state)));
+    let refused = (0..100_000).find_map(|nth| shares.add(&format!("s{nth}"), &said(&[])).err());
+    assert!(matches!(refused, Some(Refusal::Failed(_))), "{refused:?}");
+    is_one_and_the_same(&shares, &state);
+    let last = shares.list().pop().unwrap();
+    shares.remove(last.name().as_str()).unwrap();
+    drop(last);
+    shares.add("another", &said(&[])).unwrap();
+    is_one_and_the_same(&shares, &state);
+}
