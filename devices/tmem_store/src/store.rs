@@ -216,7 +216,7 @@ impl Store {
 
     /// Starts a thread that moves pages to the spill area while little memory is left, until its handle is
     /// dropped; it calls `prepare` before it does anything else. Without one, who puts does it and the
-    /// compressor.
+    /// compressor, and nobody where others have to answer ([`Area::is_remote`](crate::Area::is_remote)).
     ///
     /// # Errors
     /// When the system gives no thread.

@@ -56,9 +56,9 @@ pub trait Area: Debug + Send + Sync {
         1
     }
 
-    /// Whether others have to answer before a read or write has ended. Then a thread of the store's
-    /// own does the writing ([`Store::start_demoter_with`](crate::Store::start_demoter_with)), and operations wait
-    /// for it no longer than they would for memory.
+    /// Whether others have to answer before a read or write has ended. Then nobody but the demoter
+    /// writes ([`Store::start_demoter_with`](crate::Store::start_demoter_with)), and operations wait for it no longer
+    /// than they would for memory.
     fn is_remote(&self) -> bool {
         false
     }

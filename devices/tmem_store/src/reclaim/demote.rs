@@ -347,10 +347,11 @@ impl Reclaimer {
         }
     }
 
-    /// Whether only the demoter writes to the area, since nobody else should have to wait for it.
+    /// Whether only the demoter writes to the area: nobody else should have to wait for it, nor may
+    /// speak to others.
     fn is_for_demoter(&self) -> bool {
         let spill = self.budget.arena.spill.as_ref();
-        self.budget.demotion.has_thread() && spill.is_some_and(Spill::is_remote)
+        spill.is_some_and(Spill::is_remote)
     }
 
     /// Waits a while for pages to leave memory; whether it is worth trying again.
@@ -360,6 +361,9 @@ impl Reclaimer {
         const WAIT: Duration = Duration::from_millis(10);
         let demotion = &self.budget.demotion;
         let seen = demotion.progress.count();
+        if !demotion.has_thread() {
+            return false;
+        }
         demotion.want();
         demotion.wait(seen, WAIT);
         true
@@ -367,7 +371,7 @@ impl Reclaimer {
 
     /// As [`Reclaimer::demote_some`], unless there is a thread for it, which is told then.
     pub(super) fn demote_unless_others_do(&self) -> bool {
-        if !self.budget.demotion.has_thread() {
+        if !self.budget.demotion.has_thread() && !self.is_for_demoter() {
             return self.demote_some();
         }
         if self.budget.is_tight() {

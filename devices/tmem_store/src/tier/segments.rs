@@ -325,7 +325,7 @@ impl Arena {
                 }
             }
         }
-        if let Some(area) = area.as_ref().filter(|_| left.is_empty()) {
+        if let Some(area) = area.as_ref().filter(|_| slots.is_empty()) {
             // It begins empty: no other store's stubs are to be taken for this one's.
             area.renew().map_err(|source| Error::Spill { source })?;
         }
