@@ -3,6 +3,9 @@
 //! a restart makes of it. The place is made up; real ones are in the end-to-end tests.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod common;
+
+use common::{OBJECT, RAW};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -14,7 +17,6 @@ use tmem_store::{
 };
 
 const WHO: Identity = Identity::new([4; 16]);
-const OBJECT: [u8; 24] = [1; 24];
 const MEMORY: u64 = 4 << 20;
 
 /// Pages that take twice as much, as they do not compress.
@@ -149,16 +151,9 @@ fn client(store: &Store) -> (Client, Pool) {
     (client, pool)
 }
 
+/// Every seed makes another page, and none compresses.
 fn page(seed: u64) -> Page {
-    let mut page = [0; PAGE_SIZE];
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for word in page.as_chunks_mut::<8>().0 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        *word = (state ^ state >> 29).to_le_bytes();
-    }
-    page
+    common::page(seed, RAW)
 }
 
 /// Puts pages from `first` on; how many were kept, until one was refused for want of memory.

@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{MIB, OBJECT};
+use common::{MIB, OBJECT, RAW};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
@@ -99,15 +99,7 @@ type Restarted = (TempDir, Result<Recovery, Error>);
 
 /// Every seed makes another page, and none compresses.
 fn page(seed: u64) -> Page {
-    let mut page = [0; PAGE_SIZE];
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for word in page.as_chunks_mut::<8>().0 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        *word = (state ^ state >> 29).to_le_bytes();
-    }
-    page
+    common::page(seed, RAW)
 }
 
 fn holds(pool: &Pool, index: u64, seed: u64) {
