@@ -441,6 +441,13 @@ mod tests {
             NETWORK,
             [libc::AF_INET, libc::AF_INET6].map(i32::unsigned_abs)
         );
+        let resolving = [
+            libc::AF_UNIX,
+            libc::AF_INET,
+            libc::AF_INET6,
+            libc::AF_NETLINK,
+        ];
+        assert_eq!(RESOLVING, resolving.map(i32::unsigned_abs));
         let same = [libc::TCGETS, libc::FIONREAD, libc::FIONBIO];
         assert_eq!(
             IOCTLS.iter().copied().map(u64::from).collect::<Vec<_>>(),
