@@ -90,6 +90,15 @@ pub(super) fn sums_here(dir: &Path, list: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// Reads all files of the tree, which should be as they were `wanted`; how many pages of them the disk
+/// has served.
+pub(super) fn read_tree(guest: &Guest, wanted: &str) -> Result<u64> {
+    let before = served(guest)?;
+    let found = sums(guest, "/tree", "part*/*")?;
+    ensure!(found == wanted, "{} has read:\n{found}", guest.name());
+    Ok(served(guest)? - before)
+}
+
 /// Pages that the guest's disk has served so far.
 pub(super) fn served(guest: &Guest) -> Result<u64> {
     let text = guest.read("/sys/block/vda/stat")?;
@@ -151,12 +160,7 @@ fn a_guest_reads_what_another_one_has_read_as_long_as_it_has_the_share() -> Resu
         ensure!(usage(&guest)? == "used", "{vm} does not use the share");
         Ok(guest)
     };
-    let read = |guest: &Guest| -> Result<u64> {
-        let before = served(guest)?;
-        let found = sums(guest, "/tree", "part*/*")?;
-        ensure!(found == wanted, "{} has read:\n{found}", guest.name());
-        Ok(served(guest)? - before)
-    };
+    let read = |guest: &Guest| read_tree(guest, &wanted);
 
     let one = start(VMS[0], &image)?;
     let first = read(&one)?;
@@ -311,12 +315,7 @@ fn a_share_comes_back_after_the_daemon_was_killed() -> Result<()> {
     let guest = guest(&daemon, VMS[0], vec![drive])?;
     guest.sh("mkdir /tree; busybox mount -t ext4 -o ro,noload /dev/vda /tree")?;
     guest.run(&format!("tmemctl attach --shared {uuid} /dev/vda"))?;
-    let read = || -> Result<u64> {
-        let before = served(&guest)?;
-        let found = sums(&guest, "/tree", "part*/*")?;
-        ensure!(found == wanted, "the guest has read:\n{found}");
-        Ok(served(&guest)? - before)
-    };
+    let read = || read_tree(&guest, &wanted);
     for _ in 0..2 {
         read()?;
     }

@@ -6,6 +6,7 @@ use super::shared::FILE;
 use super::shared::FILES;
 use super::shared::comes_to;
 use super::shared::guest;
+use super::shared::read_tree;
 use super::shared::served;
 use super::shared::sums;
 use super::shared::sums_here;
@@ -141,12 +142,7 @@ fn guests_that_do_not_trust_each_other_read_an_image_once() -> Result<()> {
         ensure!(usage(&guest)? == "used", "{vm} does not use the share");
         Ok(guest)
     };
-    let read = |guest: &Guest| -> Result<u64> {
-        let before = served(guest)?;
-        let found = sums(guest, "/tree", "part*/*")?;
-        ensure!(found == wanted, "{} has read:\n{found}", guest.name());
-        Ok(served(guest)? - before)
-    };
+    let read = |guest: &Guest| read_tree(guest, &wanted);
     let one = start(VMS[0], &image)?;
     let before = requests(&one)?;
     let first = read(&one)?;
