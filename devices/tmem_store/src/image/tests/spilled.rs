@@ -3,7 +3,10 @@
 
 use super::cuts::Memory;
 use super::*;
-use crate::area::SpillArea;
+use crate::area::{Area, SegmentKey, SpillArea};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What is done, and how often pages are demoted meanwhile.
 #[derive(Clone, Debug)]
@@ -16,9 +19,63 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![9 => op().prop_map(Step::Op), 1 => Just(Step::Demote)]
 }
 
+/// The area as the next store finds it, while the one that writes to it goes on. What the next store
+/// makes of it is not seen by that one, as in truth it is no more.
+#[derive(Debug)]
+struct Found {
+    area: Arc<SpillArea>,
+    identity: AtomicU64,
+}
+
+impl Found {
+    fn new(area: &Arc<SpillArea>) -> Self {
+        Self {
+            area: area.clone(),
+            identity: area.identity().into(),
+        }
+    }
+}
+
+impl Area for Found {
+    fn name(&self) -> String {
+        self.area.name()
+    }
+
+    fn identity(&self) -> u64 {
+        self.identity.load(Relaxed)
+    }
+
+    fn segments(&self) -> u32 {
+        self.area.segments()
+    }
+
+    fn align(&self) -> usize {
+        self.area.align()
+    }
+
+    fn renew(&self) -> io::Result<()> {
+        self.identity.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn read(
+        &self,
+        segment: SegmentKey,
+        offset: usize,
+        bytes: &mut [u8],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        self.area.read(segment, offset, bytes, go_on)
+    }
+
+    fn write(&self, segment: SegmentKey, _: &[u8]) -> io::Result<()> {
+        panic!("{segment:?} is written by a store that only looks");
+    }
+}
+
 struct Spilling {
     _dir: tempfile::TempDir,
-    config: StoreConfig,
+    area: Arc<SpillArea>,
     world: World,
     demoted: bool,
 }
@@ -27,11 +84,15 @@ impl Spilling {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let area = SpillArea::open(&dir.path().join("area"), Some(8 << 20)).unwrap();
-        let config = store_config(LIMIT).with_spill(area);
-        let world = World::with(config.clone());
+        let area = Arc::new(area);
+        let config = StoreConfig {
+            spill: Some(area.clone()),
+            ..store_config(LIMIT)
+        };
+        let world = World::with(config);
         Self {
             _dir: dir,
-            config,
+            area,
             world,
             demoted: false,
         }
@@ -59,8 +120,8 @@ proptest! {
             spilling.apply(step);
             for note in spilling.world.notes() {
                 memory.apply(&note);
-                let (store, clients) =
-                    recovered_with(&memory.0, spilling.config.clone()).expect("believed");
+                let found = store_config(LIMIT).with_spill(Found::new(&spilling.area));
+                let (store, clients) = recovered_with(&memory.0, found).expect("believed");
                 for (number, client) in (0..).zip(&clients) {
                     let client = client.as_ref().expect("believed");
                     check(client, number, [&before, &spilling.world.pages]);
