@@ -25,6 +25,11 @@ impl Keys {
         format!("tmem:{}:{identity:016x}:", self.namespace)
     }
 
+    /// What all keys of the namespace begin with.
+    pub(crate) fn first(&self) -> String {
+        format!("tmem:{}:", self.namespace)
+    }
+
     /// The pattern of the keys of all areas. A namespace has none of the characters that mean something
     /// in patterns.
     pub(crate) fn all(&self) -> String {

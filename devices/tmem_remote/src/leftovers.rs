@@ -4,7 +4,7 @@
 
 use crate::key::Keys;
 use crate::link::{Failure, Link};
-use redis::Value;
+use crate::resp::Answer;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,12 @@ const AT_ONCE: usize = 64;
 
 /// How long the thread rests when the cluster does not answer.
 const REST: Duration = Duration::from_secs(1);
+
+/// Steps of a scan of one node, each of about 1000 keys.
+const STEPS: u32 = 1 << 16;
+
+/// Digits of a number of 64 bits.
+const LONGEST_CURSOR: usize = 20;
 
 /// What is to be removed.
 #[derive(Debug, Default)]
@@ -57,7 +63,7 @@ impl Leftovers {
     pub(crate) fn work(&self, link: &mut Link, keys: &Keys, failed: impl Fn(&Failure)) {
         while let Some(work) = self.next() {
             let done = match &work {
-                Work::Keys(some) => some.iter().try_for_each(|key| unlink(link, key)),
+                Work::Keys(some) => some.iter().try_for_each(|key| link.unlink(key)),
                 Work::Areas(identity) => self.sweep(link, keys, *identity),
             };
             if let Err(failure) = done {
@@ -100,33 +106,31 @@ impl Leftovers {
 
     /// Removes what other areas of the namespace have left.
     fn sweep(&self, link: &mut Link, keys: &Keys, identity: u64) -> Result<(), Failure> {
-        let (all, own, owner) = (keys.all(), keys.area(identity), keys.owner());
-        for (host, port) in primaries(link)? {
+        let (all, first) = (keys.all(), keys.first());
+        let (own, owner) = (keys.area(identity), keys.owner());
+        for node in link.primaries()? {
             let mut cursor = "0".to_owned();
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(&cursor)
-                    .arg("MATCH")
-                    .arg(&all)
-                    .arg("COUNT")
-                    .arg(1000);
-                let found = link.command_at((&host, port), &scan)?;
+            // A cursor may never come back to its beginning.
+            for _ in 0..STEPS {
+                let words = ["SCAN", &cursor, "MATCH", &all, "COUNT", "1000"];
+                let found = link.command_at(&node, &words.map(str::as_bytes))?;
                 let Some((next, found)) = scanned(&found) else {
-                    return Err(link.odd(&found));
+                    return Err(Failure::Odd(node, found.kind()));
                 };
-                for key in found
-                    .iter()
-                    .filter(|key| !key.starts_with(&own) && **key != owner)
-                {
-                    unlink(link, key)?;
-                    if self.ends.load(Relaxed) {
-                        return Ok(());
-                    }
+                let left = |key: &&str| {
+                    let is_needed = key.starts_with(&own) || *key == owner;
+                    key.starts_with(&first) && !is_needed
+                };
+                for key in found.into_iter().filter(left) {
+                    link.unlink(key)?;
+                }
+                if self.ends.load(Relaxed) {
+                    return Ok(());
                 }
                 if next == "0" {
                     break;
                 }
-                cursor = next;
+                cursor = next.to_owned();
             }
         }
         Ok(())
@@ -146,56 +150,14 @@ enum Work {
     Areas(u64),
 }
 
-fn unlink(link: &mut Link, key: &str) -> Result<(), Failure> {
-    let mut command = redis::cmd("UNLINK");
-    link.command(command.arg(key)).map(|_| ())
-}
-
-/// Where the nodes are that have keys of their own.
-fn primaries(link: &mut Link) -> Result<Vec<(String, u16)>, Failure> {
-    let mut slots = redis::cmd("CLUSTER");
-    let answer = link.command(slots.arg("SLOTS"))?;
-    let Value::Array(ranges) = &answer else {
-        return Err(link.odd(&answer));
-    };
-    let mut nodes: Vec<(String, u16)> = ranges.iter().filter_map(primary).collect();
-    for (host, _) in nodes.iter_mut().filter(|(host, _)| host.is_empty()) {
-        link.only_host().clone_into(host);
-    }
-    nodes.sort_unstable();
-    nodes.dedup();
-    Ok(nodes)
-}
-
-/// The first node of a range of slots: `[first, last, [host, port, …], …]`.
-fn primary(range: &Value) -> Option<(String, u16)> {
-    let Value::Array(range) = range else {
-        return None;
-    };
-    let Value::Array(node) = range.get(2)? else {
-        return None;
-    };
-    let [host, Value::Int(port), ..] = node.as_slice() else {
-        return None;
-    };
-    Some((text(host).unwrap_or_default(), u16::try_from(*port).ok()?))
-}
-
 /// What SCAN answers: where to go on, and keys.
-fn scanned(answer: &Value) -> Option<(String, Vec<String>)> {
-    let Value::Array(parts) = answer else {
+fn scanned(answer: &Answer) -> Option<(&str, Vec<&str>)> {
+    let Answer::Array(parts) = answer else {
         return None;
     };
-    let [next, Value::Array(keys)] = parts.as_slice() else {
+    let [next, Answer::Array(keys)] = parts.as_slice() else {
         return None;
     };
-    Some((text(next)?, keys.iter().filter_map(text).collect()))
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
-    }
+    let next = next.text().filter(|next| next.len() <= LONGEST_CURSOR)?;
+    Some((next, keys.iter().filter_map(Answer::text).collect()))
 }

@@ -19,15 +19,23 @@
 //! Threads of this crate's own speak to the cluster ([`Valkey::open`]). Who reads waits for one of them,
 //! and may stop at any time; the store's demoter writes by itself.
 //!
-//! Layers, each knowing only those before it: `settings` (what operators say), `key`, `link` (a
-//! connection), `queue`, `reads` and `leftovers` (what the threads do), `valkey`.
+//! Nodes may say anything at any speed, or nothing. No operation takes longer, or more memory, than was
+//! set for it when it began (`node`), however many nodes it is sent to.
+//!
+//! Layers, each knowing only those before it: `settings` (what operators say), `key`, `tls`, `resp`
+//! (commands and answers), `routes` (which node has which key), `node` (a connection), `link` (those to
+//! a cluster), `queue`, `reads` and `leftovers` (what the threads do), `valkey`.
 
 mod key;
 mod leftovers;
 mod link;
+mod node;
 mod queue;
 mod reads;
+mod resp;
+mod routes;
 mod settings;
+mod tls;
 mod valkey;
 
 pub use settings::{Settings, Tls};

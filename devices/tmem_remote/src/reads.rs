@@ -49,7 +49,8 @@ impl Reads {
             is_abandoned: AtomicBool::new(false),
         });
         self.0.push(read.clone());
-        Begun { read, most }
+        let since = Instant::now();
+        Begun { read, since, most }
     }
 
     /// Does reads until they end. `failed` is told what goes wrong.
@@ -89,6 +90,9 @@ impl Reads {
 #[derive(Debug)]
 pub(crate) struct Begun {
     read: Arc<Read>,
+    /// Pages of one request are begun together, and wait one after the other: all of them for as long as
+    /// one of them may.
+    since: Instant,
     most: Duration,
 }
 
@@ -117,7 +121,7 @@ impl Begun {
                 if !go_on() {
                     return Err(ErrorKind::Interrupted.into());
                 }
-                if begin.elapsed() >= self.most {
+                if self.since.elapsed() >= self.most {
                     return Err(ErrorKind::TimedOut.into());
                 }
             }

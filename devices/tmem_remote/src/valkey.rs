@@ -5,8 +5,8 @@ use crate::key::Keys;
 use crate::leftovers::Leftovers;
 use crate::link::{Cluster, Failure, Link};
 use crate::reads::{Begun, Reads};
+use crate::resp::Answer;
 use crate::settings::{Settings, namespace};
-use redis::Value;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,6 +18,9 @@ use tmem_store::{Area, Reading, SEGMENT_BYTES, SegmentKey};
 
 /// Threads that read. One of them always has time for reads that have not failed.
 const READERS: usize = 4;
+
+/// How long nodes that are named are asked one after the other whether they know the cluster.
+const START: Duration = Duration::from_secs(10);
 
 /// Between two lines in the log about what goes wrong.
 const QUIET: Duration = Duration::from_secs(10);
@@ -130,7 +133,7 @@ impl Valkey {
         let claim = claim_here(&space)?;
         let cluster = Cluster::new(settings).map_err(RemoteError::Settings)?;
         let mut writer = cluster.link();
-        claim_there(&mut writer, &keys, &name, &space)?;
+        claim_there(&mut writer, cluster.named(), &keys, &name, &space)?;
         let shared = Arc::new(Shared {
             name: name.clone(),
             reads: Reads::for_threads(READERS),
@@ -298,6 +301,7 @@ fn claim_here(space: &str) -> Result<OwnedFd, RemoteError> {
 /// Keeps other hosts from using the namespace, until this host's claim is removed.
 fn claim_there(
     link: &mut Link,
+    named: usize,
     keys: &Keys,
     cluster: &str,
     space: &str,
@@ -308,19 +312,49 @@ fn claim_there(
             source,
         })?;
     let (host, key) = (host.trim(), keys.owner());
-    let mut set = redis::cmd("SET");
-    set.arg(&key).arg(host).arg("NX").arg("GET");
-    let owner = link.command(&set).map_err(|failure| RemoteError::Cluster {
+    let words = ["SET", &key, host, "NX", "GET"];
+    let words = words.map(str::as_bytes);
+    let mut owner = link.command(&key, &words);
+    // The node that was asked where the others are may not know.
+    let begin = Instant::now();
+    let is_soon = || begin.elapsed() < START;
+    for _ in 1..named {
+        if owner
+            .as_ref()
+            .is_err_and(|failure| failure.may_be_one_node_s() && is_soon())
+        {
+            owner = link.command(&key, &words);
+        }
+    }
+    // Who takes pages over while one of the nodes is silent would wait for each, and lose it.
+    let owner = owner.and_then(|owner| link.check(is_soon).map(|()| owner));
+    let owner = owner.map_err(|failure| RemoteError::Cluster {
         cluster: cluster.into(),
         why: failure.to_string(),
     })?;
     match owner {
-        Value::BulkString(owner) if owner != host.as_bytes() => Err(RemoteError::Taken {
+        // It was nobody's.
+        Answer::Nothing => Ok(()),
+        Answer::Bytes(owner) if owner == host.as_bytes() => Ok(()),
+        Answer::Bytes(owner) => Err(RemoteError::Taken {
             cluster: cluster.into(),
             namespace: space.into(),
-            owner: String::from_utf8_lossy(&owner).escape_debug().to_string(),
+            owner: shown(&owner),
             key,
         }),
-        _ => Ok(()),
+        other => Err(RemoteError::Cluster {
+            cluster: cluster.into(),
+            why: format!("it answers with {}", other.kind()),
+        }),
     }
+}
+
+/// A machine id has 32 digits; what is there may be anything.
+fn shown(owner: &[u8]) -> String {
+    let owner = String::from_utf8_lossy(owner);
+    owner
+        .chars()
+        .take(64)
+        .flat_map(char::escape_debug)
+        .collect()
 }
