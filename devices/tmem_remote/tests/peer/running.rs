@@ -67,6 +67,17 @@ fn reads_become_errors_and_pages_come_back_when_the_node_is_good_again() {
 }
 
 #[test]
+fn all_pages_of_a_request_wait_together() {
+    let (node, mut pages) = put();
+    pages.rest();
+    node.is(Mood::Silent);
+    let begin = Instant::now();
+    // As many as one request may have.
+    assert_eq!(pages.read(0, 128), (0, 128));
+    assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
+}
+
+#[test]
 fn other_bytes_are_never_a_page() {
     let (node, mut pages) = put();
     pages.rest();

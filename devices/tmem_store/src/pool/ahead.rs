@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Pages of a run that others have to answer for: all of them are asked for before the first is
-//! waited for.
+//! Pages of a run that others have to answer for: some of them are asked for together before the first
+//! is waited for.
 
 use super::Pages;
 use crate::area::Reading;
@@ -8,8 +8,9 @@ use crate::index::Key;
 use crate::tier::{Location, Pin};
 use std::collections::VecDeque;
 
-/// Most pages that are asked for at a time.
-const MOST: usize = 64;
+/// Pages of a run that are asked for together. Those who do not come make who asks wait no longer than
+/// one of them would.
+pub(super) const TOGETHER: u32 = 64;
 
 /// A page that was asked for.
 #[derive(Debug)]
@@ -51,6 +52,11 @@ impl Drop for Ahead<'_> {
 }
 
 impl Pages {
+    pub(super) fn ask_nothing(&self) -> Ahead<'_> {
+        let asked = VecDeque::new();
+        Ahead { pages: self, asked }
+    }
+
     /// Asks for the pages of a run that are remote. `each` calls what it is given with the place of every
     /// page of the run, and its name.
     pub(super) fn ask_ahead(
@@ -61,7 +67,7 @@ impl Pages {
         let arena = &self.budget.store.arena;
         if arena.is_remote() && self.budget.log.spilled_pages() > 0 {
             each(&mut |at, key, nth| {
-                if asked.len() == MOST || asked.try_reserve(1).is_err() {
+                if asked.try_reserve(1).is_err() {
                     return;
                 }
                 let is_spilled = |location: Location| arena.is_spilled(location);

@@ -2,9 +2,11 @@
 //! Runs of pages.
 
 use super::Pages;
+use super::ahead::TOGETHER;
 use super::put::{Attempt, Older};
 use crate::index::{BLOCK_PAGES, Key, split};
 use crate::types::{Found, Get, Lost, ObjectId, PAGE_SIZE, Page, Put, Refused};
+use std::ops::Range;
 
 /// A page's block and place in it, or `None` if its index is 2^64 or more.
 type Place<'a> = Option<(Key<'a>, usize)>;
@@ -22,7 +24,7 @@ impl Pages {
         find: &mut dyn FnMut(Attempt<'_>) -> Put,
     ) {
         let mut page = [0; PAGE_SIZE];
-        self.each(object, index, count, &mut |at, place| {
+        self.each(object, index, 0..count, &mut |at, place| {
             let put = match place {
                 Some((key, nth)) if source(at, &mut page) => {
                     self.put_at(&key, nth, &page, Older::Goes, find)
@@ -47,18 +49,20 @@ impl Pages {
     ) -> bool {
         let mut page = [0; PAGE_SIZE];
         let mut is_stopped = false;
-        let mut ahead = self.ask_ahead(|ask| {
-            if count > 1 {
-                self.each(object, index, count, &mut |at, place| {
-                    if let Some((key, nth)) = place {
-                        ask(at, &key, nth);
-                    }
-                });
-            }
-        });
-        self.each(object, index, count, &mut |at, place| {
+        let mut ahead = self.ask_nothing();
+        self.each(object, index, 0..count, &mut |at, place| {
             if is_stopped {
                 return;
+            }
+            if at % TOGETHER == 0 && count - at > 1 {
+                ahead = self.ask_ahead(|ask| {
+                    let some = at..count.min(at + TOGETHER);
+                    self.each(object, index, some, &mut |at, place| {
+                        if let Some((key, nth)) = place {
+                            ask(at, &key, nth);
+                        }
+                    });
+                });
             }
             let get = place.map_or(Some(Get::Miss), |(key, nth)| match ahead.take(at) {
                 Some(asked) => self.get_asked(&key, nth, asked, &mut page, go_on),
@@ -78,16 +82,16 @@ impl Pages {
         !is_stopped
     }
 
-    /// Names each page of a run, hashing once per block.
+    /// Names some pages of a run, hashing once per block.
     fn each(
         &self,
         object: &ObjectId,
         index: u64,
-        count: u32,
+        pages: Range<u32>,
         visit: &mut dyn FnMut(u32, Place<'_>),
     ) {
         let mut key = Key::new(&self.seed, object, index / BLOCK_PAGES);
-        for at in 0..count {
+        for at in pages {
             let place = index.checked_add(u64::from(at)).map(|index| {
                 let (block, nth) = split(index);
                 if block != key.block {
