@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Keys that are removed before the next are looked for.
-const AT_ONCE: usize = 64;
+/// Keys that are removed together.
+const AT_ONCE: usize = 256;
 
 /// How long the thread rests when the cluster does not answer.
 const REST: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl Leftovers {
     pub(crate) fn work(&self, link: &mut Link, keys: &Keys, failed: impl Fn(&Failure)) {
         while let Some(work) = self.next() {
             let done = match &work {
-                Work::Keys(some) => some.iter().try_for_each(|key| link.unlink(key)),
+                Work::Keys(some) => link.unlink(some),
                 Work::Areas(identity) => self.sweep(link, keys, *identity),
             };
             if let Err(failure) = done {
@@ -121,8 +121,9 @@ impl Leftovers {
                     let is_needed = key.starts_with(&own) || *key == owner;
                     key.starts_with(&first) && !is_needed
                 };
-                for key in found.into_iter().filter(left) {
-                    link.unlink(key)?;
+                let found: Vec<&str> = found.into_iter().filter(left).collect();
+                for some in found.chunks(AT_ONCE) {
+                    link.unlink(some)?;
                 }
                 if self.ends.load(Relaxed) {
                     return Ok(());

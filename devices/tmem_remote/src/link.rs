@@ -436,9 +436,18 @@ impl Link {
         })
     }
 
-    /// Removes `key`, if it is there.
-    pub(crate) fn unlink(&mut self, key: &str) -> Result<(), Failure> {
-        self.command(key, &[b"UNLINK", key.as_bytes()]).map(|_| ())
+    /// Removes those of some keys that are there.
+    pub(crate) fn unlink(&mut self, keys: &[impl AsRef<str>]) -> Result<(), Failure> {
+        let keys = keys.iter().map(AsRef::as_ref);
+        let commands: Vec<_> = keys
+            .map(|key: &str| Commands::new(key).and(&[b"UNLINK", key.as_bytes()]))
+            .collect();
+        self.operate(0, |link, limits| {
+            for (node, answers) in link.ask_all(&commands, limits)? {
+                accepted(&node, first(answers))?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -43,6 +43,8 @@ struct State {
     port: u16,
     mood: Mutex<Mood>,
     values: Mutex<Values>,
+    unlinked: AtomicUsize,
+    together: AtomicUsize,
     is_over: AtomicBool,
 }
 
@@ -59,6 +61,8 @@ impl Node {
             port,
             mood: Mutex::new(Mood::Good),
             values: Mutex::default(),
+            unlinked: AtomicUsize::new(0),
+            together: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
         });
         let shared = state.clone();
@@ -83,6 +87,12 @@ impl Node {
     pub(crate) fn values(&self) -> usize {
         locked(&self.state.values).len()
     }
+
+    /// How many UNLINKs have come, and how many of these before the one before was answered.
+    pub(crate) fn unlinked(&self) -> (usize, usize) {
+        let of = |count: &AtomicUsize| count.load(SeqCst);
+        (of(&self.state.unlinked), of(&self.state.together))
+    }
 }
 
 impl Drop for Node {
@@ -98,9 +108,14 @@ impl State {
         stream.set_nodelay(true)?;
         let mut from = BufReader::new(stream);
         loop {
+            let is_here = !from.buffer().is_empty();
             let words = command(&mut from)?;
             let mood = locked(&self.mood).clone();
             let name = words.first().cloned().unwrap_or_default();
+            if name == b"UNLINK" {
+                self.unlinked.fetch_add(1, SeqCst);
+                self.together.fetch_add(is_here.into(), SeqCst);
+            }
             let is_for = |some: &str| some.is_empty() || some.as_bytes() == name;
             match mood {
                 Mood::Silent => self.rest(Duration::MAX)?,

@@ -40,7 +40,7 @@ pub(crate) fn open(ports: &[u16]) -> Result<Valkey, RemoteError> {
 pub(crate) struct Pages {
     pool: Pool,
     count: Cell<u64>,
-    _client: Client,
+    client: Option<Client>,
     background: Option<(Demoter, Compressor)>,
     store: Store,
 }
@@ -56,7 +56,7 @@ impl Pages {
         let pages = Self {
             pool: client.pool(0).unwrap(),
             count: Cell::new(0),
-            _client: client,
+            client: Some(client),
             background: None,
             store,
         };
@@ -118,6 +118,11 @@ impl Pages {
             });
         assert_eq!(right + failed, count);
         (right, failed)
+    }
+
+    /// Removes all pages.
+    pub(crate) fn drop_all(&mut self) {
+        self.client = None;
     }
 
     /// Reads all pages; all are there.

@@ -3,6 +3,7 @@
 
 use crate::node::{Change, Mood, Node};
 use crate::pages::{PROMPT, Pages};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Pages that are put: several times what memory has room for.
@@ -146,4 +147,21 @@ fn a_node_that_takes_no_segment_costs_puts_and_no_page() {
         pages.put_all(200);
     }
     pages.verify();
+}
+
+#[test]
+fn what_is_needed_no_longer_is_removed_together() {
+    let (node, mut pages) = put();
+    // Until there are some.
+    node.is(Mood::Silent);
+    pages.drop_all();
+    node.is(Mood::Good);
+    let begin = Instant::now();
+    // Whose namespace it is stays.
+    while node.values() > 1 {
+        assert!(begin.elapsed() < PROMPT, "{} segments stay", node.values());
+        thread::sleep(SECOND / 100);
+    }
+    let (unlinked, together) = node.unlinked();
+    assert!(2 * together > unlinked, "{together} of {unlinked}");
 }
