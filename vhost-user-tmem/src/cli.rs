@@ -122,6 +122,7 @@ pub struct Options {
     ///   timeout=SECONDS how long a guest waits for a page before it gets an error [30]
     ///   password-file=PATH  file with the password of USER, or of the default user
     ///   tls=on|PATH     encrypt, with the system's authorities or those of a PEM file [off]
+    ///   tls-cert=PATH, tls-key=PATH  certificate for nodes that want one, and its key
     #[arg(long, value_name = "URL", value_parser = remote::parse, conflicts_with = "spill", verbatim_doc_comment)]
     pub remote: Option<tmem_remote::Settings>,
 

@@ -38,5 +38,5 @@ mod settings;
 mod tls;
 mod valkey;
 
-pub use settings::{Settings, Tls};
+pub use settings::{Certificate, Settings, Tls};
 pub use valkey::{RemoteError, Valkey};

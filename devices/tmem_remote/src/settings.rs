@@ -29,6 +29,17 @@ pub struct Settings {
     pub password_file: Option<PathBuf>,
     /// Whether connections are encrypted.
     pub tls: Tls,
+    /// Who the daemon is to nodes that want a certificate.
+    pub certificate: Option<Certificate>,
+}
+
+/// A certificate and its key, each in a file (PEM).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The certificate, and those of authorities between it and one that nodes know.
+    pub chain: PathBuf,
+    /// Its key, which nobody else should be able to read.
+    pub key: PathBuf,
 }
 
 /// Whether connections are encrypted, and which certificates are good.
@@ -47,8 +58,8 @@ const EXAMPLE: &str = "valkey://10.0.0.5,10.0.0.6:7000?replicas=1&tls=/etc/virti
 
 impl Settings {
     /// Reads `valkey://[USER@]HOST[:PORT][,HOST[:PORT]…][?KEY=VALUE[&KEY=VALUE…]]`, with the keys
-    /// `replicas`, `size`, `namespace`, `timeout`, `password-file` and `tls`. `size` reads a number of
-    /// bytes.
+    /// `replicas`, `size`, `namespace`, `timeout`, `password-file`, `tls`, `tls-cert` and `tls-key`. `size`
+    /// reads a number of bytes.
     ///
     /// # Errors
     /// A sentence about the first mistake.
@@ -76,11 +87,27 @@ impl Settings {
             user,
             password_file: None,
             tls: Tls::Off,
+            certificate: None,
         };
+        let (mut chain, mut secret) = (None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            settings.set(key, value, &size)?;
+            match key {
+                "tls-cert" if !value.is_empty() => chain = Some(PathBuf::from(value)),
+                "tls-key" if !value.is_empty() => secret = Some(PathBuf::from(value)),
+                _ => settings.set(key, value, &size)?,
+            }
         }
+        settings.certificate = match (chain, secret) {
+            (None, None) => None,
+            (Some(_), Some(_)) if settings.tls == Tls::Off => {
+                return Err("a certificate is shown to nodes only with tls=on or tls=PATH".into());
+            }
+            (Some(chain), Some(key)) => Some(Certificate { chain, key }),
+            _ => {
+                return Err("a certificate has a key; write tls-cert=PATH and tls-key=PATH".into());
+            }
+        };
         if settings.user.is_some() && settings.password_file.is_none() {
             return Err("a user has a password; write password-file=PATH".into());
         }
@@ -127,7 +154,7 @@ impl Settings {
             }
             _ => {
                 return Err(format!(
-                    "'{key}' is not a setting of a cluster; there are replicas, size, namespace, timeout, password-file and tls"
+                    "'{key}' is not a setting of a cluster; there are replicas, size, namespace, timeout, password-file, tls, tls-cert and tls-key"
                 ));
             }
         }
@@ -203,7 +230,7 @@ mod tests {
         let plain = parse("valkey://a").unwrap();
         assert_eq!(plain.nodes, [("a".to_owned(), 6379)]);
         assert_eq!((plain.replicas, &plain.tls), (1, &Tls::Off));
-        let all = "valkey://me@a:1,10.0.0.6,[fe80::1]:7000,[::1]?replicas=2&size=77&namespace=h.1&timeout=5&password-file=/p&tls=/ca.pem";
+        let all = "valkey://me@a:1,10.0.0.6,[fe80::1]:7000,[::1]?replicas=2&size=77&namespace=h.1&timeout=5&password-file=/p&tls=/ca.pem&tls-key=/k&tls-cert=/c";
         let all = parse(all).unwrap();
         let nodes = [
             ("a", 1),
@@ -218,6 +245,8 @@ mod tests {
         );
         assert_eq!(all.user.as_deref(), Some("me"));
         assert_eq!(all.tls, Tls::Authority("/ca.pem".into()));
+        let (chain, key) = ("/c".into(), "/k".into());
+        assert_eq!(all.certificate, Some(Certificate { chain, key }));
         assert_eq!(all.shown(), "valkeys://a:1,10.0.0.6,[fe80::1]:7000,[::1]");
     }
 
@@ -239,6 +268,10 @@ mod tests {
             ("valkey://a?namespace=a:b", "letters"),
             ("valkey://a?timeout=0", "1 to 600"),
             ("valkey://a?tls=yes", "tls=yes"),
+            ("valkey://a?tls=on&tls-cert=/c", "tls-key=PATH"),
+            ("valkey://a?tls=on&tls-key=/k", "tls-cert=PATH"),
+            ("valkey://a?tls-cert=/c&tls-key=/k", "tls=on"),
+            ("valkey://a?tls-cert=", "'tls-cert'"),
             ("valkey://a?colour=red", "'colour'"),
         ] {
             let error = parse(text).unwrap_err();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Which certificates are good.
+//! Which certificates are good, and which is shown.
 
-use crate::settings::{Settings, Tls};
-use rustls::pki_types::CertificateDer;
+use crate::settings::{Certificate, Settings, Tls};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, crypto};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,18 @@ pub(crate) fn config(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, S
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| error.to_string())?;
-    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let config = config.with_root_certificates(roots);
+    let config = match &settings.certificate {
+        None => config.with_no_client_auth(),
+        Some(Certificate { chain, key }) => {
+            let (shown, known) = (certificates(chain)?, secret(key)?);
+            let config = config.with_client_auth_cert(shown, known);
+            config.map_err(|error| {
+                let (chain, key) = (chain.display(), key.display());
+                format!("{chain} and {key} are no certificate and its key: {error}")
+            })?
+        }
+    };
     Ok(Some(Arc::new(config)))
 }
 
@@ -56,6 +67,13 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         true => Err(format!("{} has no certificate (PEM)", path.display())),
         false => Ok(found),
     }
+}
+
+fn secret(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| {
+        // Which says nothing of what is in it.
+        format!("{} has no key (PEM): {error}", path.display())
+    })
 }
 
 /// Reads a file that settings name.

@@ -25,14 +25,13 @@ fn passwords_and_certificates_are_asked_for_and_given() -> Result<()> {
     let at = |name: &str| dir.path().join(name).display().to_string();
     certificates(dir.path())?;
     let (key, certificate, authority) = (at("key.pem"), at("cert.pem"), at("ca.pem"));
-    let files = ["--tls-key-file", &key, "--tls-cert-file", &certificate];
-    let trusted = ["--tls-ca-cert-file", &authority];
-    let mut options = vec!["--tls-port", "PORT"];
-    options.extend(["--tls-auth-clients", "no", "--tls-cluster", "yes"]);
-    options.extend(["--tls-replication", "yes", "--requirepass", PASSWORD]);
-    options.extend(["--masterauth", PASSWORD]);
-    options.extend(files);
-    options.extend(trusted);
+    let files = Files {
+        authority: &authority,
+        certificate: &certificate,
+        key: &key,
+    };
+    let mut options = files.options("no");
+    options.extend(["--requirepass", PASSWORD, "--masterauth", PASSWORD]);
     let client = [
         "--tls",
         "--cacert",
@@ -69,6 +68,82 @@ fn passwords_and_certificates_are_asked_for_and_given() -> Result<()> {
     pages.put_new(super::PAGES)?;
     ensure!(pages.remote() > 0);
     pages.verify()
+}
+
+#[test]
+fn nodes_that_want_a_certificate_are_shown_one() -> Result<()> {
+    let dir = tempfile::tempdir().context("cannot make a directory")?;
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    certificates(dir.path())?;
+    // Of an authority that nodes do not know.
+    let others = dir.path().join("others");
+    fs::create_dir(&others).context("cannot make a directory")?;
+    certificates(&others)?;
+    let (key, certificate, authority) = (at("key.pem"), at("cert.pem"), at("ca.pem"));
+    let files = Files {
+        authority: &authority,
+        certificate: &certificate,
+        key: &key,
+    };
+    let client = [
+        "--tls",
+        "--cacert",
+        &authority,
+        "--cert",
+        &certificate,
+        "--key",
+        &key,
+    ];
+    let options = files.options("yes");
+    let cluster = Cluster::start_with(&bed::assets()?.services, &options, &client)?;
+    let url = |shown: &str| cluster.url(&format!("namespace=shown&size=1G&tls={authority}{shown}"));
+    let shown = |certificate: &str, key: &str| {
+        url(&format!(
+            "&tls-cert={}&tls-key={}",
+            at(certificate),
+            at(key)
+        ))
+    };
+    for (wrong, part) in [
+        (url(""), "does not serve"),
+        (shown("others/cert.pem", "others/key.pem"), "does not serve"),
+        (
+            shown("cert.pem", "others/key.pem"),
+            "no certificate and its key",
+        ),
+        (shown("key.pem", "key.pem"), "no certificate (PEM)"),
+        (shown("cert.pem", "cert.pem"), "no key (PEM)"),
+        (shown("none.pem", "key.pem"), "cannot read"),
+    ] {
+        let opened = Pages::open(&wrong, MEMORY);
+        let error = opened.err().map(|error| format!("{error:#}"));
+        let error = error.with_context(|| format!("{wrong} will do"))?;
+        println!("{error}");
+        ensure!(error.contains(part), "{error}");
+    }
+    let mut pages = Pages::open(&shown("cert.pem", "key.pem"), MEMORY)?;
+    pages.put_new(super::PAGES)?;
+    ensure!(pages.remote() > 0);
+    pages.verify()
+}
+
+/// What nodes have.
+struct Files<'a> {
+    authority: &'a str,
+    certificate: &'a str,
+    key: &'a str,
+}
+
+impl<'a> Files<'a> {
+    /// Nodes that encrypt, and want certificates of clients, or do not.
+    fn options(&self, wants: &'a str) -> Vec<&'a str> {
+        let mut options = vec!["--tls-port", "PORT", "--tls-auth-clients", wants];
+        options.extend(["--tls-cluster", "yes", "--tls-replication", "yes"]);
+        options.extend(["--tls-ca-cert-file", self.authority]);
+        options.extend(["--tls-cert-file", self.certificate]);
+        options.extend(["--tls-key-file", self.key]);
+        options
+    }
 }
 
 /// An authority, and a certificate of it for this host.
