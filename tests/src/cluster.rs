@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A Valkey cluster on this machine, as Debian's packages have it: three nodes with keys of their own,
-//! and a replica of each.
+//! A Valkey cluster on this machine, as Debian's packages have it: nodes with keys of their own, three
+//! unless a test says more, and a replica of each.
 
 use crate::assets::Services;
 use crate::wait::until;
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::bail;
 use anyhow::ensure;
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,8 +23,26 @@ const PROMPT: Duration = Duration::from_secs(60);
 /// After so many milliseconds without an answer a node is dead to the others.
 const NODE_TIMEOUT: u32 = 1000;
 
-/// Nodes that have keys; as many replicas.
+/// Nodes that have keys, and as many replicas, unless a test says where it wants them.
 const PRIMARIES: usize = 3;
+
+/// Where a node is: an address of this machine, and what a program is started with to have it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address.
+    pub host: String,
+    /// A program and its arguments, to which those of the node are added; nothing: it is here.
+    pub enter: Vec<String>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            enter: Vec::new(),
+        }
+    }
+}
 
 /// Its nodes run until this is dropped.
 pub struct Cluster {
@@ -37,8 +56,15 @@ pub struct Cluster {
 }
 
 struct Node {
+    place: Place,
     port: u16,
     child: Child,
+}
+
+impl Node {
+    fn address(&self) -> String {
+        format!("{}:{}", self.place.host, self.port)
+    }
 }
 
 impl Cluster {
@@ -55,6 +81,21 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::start`].
     pub fn start_with(services: &Services, options: &[&str], client: &[&str]) -> Result<Self> {
+        let pairs = [const { [(); 2] }; PRIMARIES].map(|pair| pair.map(|()| Place::default()));
+        Self::start_at(services, options, client, &pairs)
+    }
+
+    /// As [`Cluster::start_with`], with pairs of a node that has keys and its replica at some places.
+    /// Those with keys are the first nodes.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_at(
+        services: &Services,
+        options: &[&str],
+        client: &[&str],
+        pairs: &[[Place; 2]],
+    ) -> Result<Self> {
         let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         let mut cluster = Self {
             services: services.clone(),
@@ -63,35 +104,84 @@ impl Cluster {
             client: owned(client),
             nodes: Vec::new(),
         };
-        for _ in 0..2 * PRIMARIES {
+        let (primaries, replicas) = (
+            pairs.iter().map(|pair| &pair[0]),
+            pairs.iter().map(|pair| &pair[1]),
+        );
+        for place in primaries.chain(replicas) {
             let port = free_port()?;
-            let child = cluster.spawn(port)?;
-            cluster.nodes.push(Node { port, child });
+            let (child, place) = (cluster.spawn(place, port)?, place.clone());
+            cluster.nodes.push(Node { place, port, child });
         }
         for nth in 0..cluster.nodes.len() {
             cluster.answers(nth)?;
         }
         let mut words = vec!["--cluster".to_owned(), "create".to_owned()];
-        words.extend(
-            cluster
-                .nodes
-                .iter()
-                .map(|node| format!("127.0.0.1:{}", node.port)),
-        );
-        words.extend(["--cluster-replicas", "1", "--cluster-yes"].map(Into::into));
+        words.extend(cluster.nodes.iter().take(pairs.len()).map(Node::address));
+        words.push("--cluster-yes".into());
         cluster.run(None, &words)?;
+        for nth in 0..pairs.len() {
+            cluster.add_replica(pairs.len() + nth, nth)?;
+        }
         cluster.is_whole()?;
         Ok(cluster)
     }
 
-    fn spawn(&self, port: u16) -> Result<Child> {
+    fn add_replica(&self, replica: usize, of: usize) -> Result<()> {
+        let (host, port) = match self.nodes.get(of) {
+            Some(node) => (node.place.host.as_str(), node.port.to_string()),
+            None => bail!("there is no such node"),
+        };
+        self.run(Some(replica), &["CLUSTER", "MEET", host, &port])?;
+        let id = self.id(of)?;
+        until("a replica to know its primary", PROMPT, || {
+            let told = self.run(Some(replica), &["CLUSTER", "REPLICATE", &id]);
+            Ok(told.ok().filter(|told| told.contains("OK")))
+        })
+        .map(|_| ())
+    }
+
+    fn id(&self, nth: usize) -> Result<String> {
+        Ok(self.run(Some(nth), &["CLUSTER", "MYID"])?.trim().to_owned())
+    }
+
+    /// Whether a node has keys of its own now, rather than those of another.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn is_primary(&self, nth: usize) -> Result<bool> {
+        Ok(self.run(Some(nth), &["ROLE"])?.starts_with("master"))
+    }
+
+    /// Whether a node takes slots for failed: who has them is dead to it, and nobody takes their place.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn misses_slots(&self, nth: usize) -> Result<bool> {
+        let info = self.run(Some(nth), &["CLUSTER", "INFO"])?;
+        let failed = info
+            .lines()
+            .find_map(|line| line.strip_prefix("cluster_slots_fail:"));
+        Ok(failed.context("it does not say")?.trim() != "0")
+    }
+
+    /// How many keys a node has.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn keys_of(&self, nth: usize) -> Result<u64> {
+        let size = self.run(Some(nth), &["DBSIZE"])?;
+        size.trim().parse().context("it is no number")
+    }
+
+    fn spawn(&self, place: &Place, port: u16) -> Result<Child> {
         let dir = self.dir.path().join(port.to_string());
         fs::create_dir_all(&dir).context("cannot make a directory")?;
         let log = File::create(dir.join("log")).context("cannot make a log")?;
-        let mut command = self.services.command("valkey-server")?;
+        let mut command = entered(place, self.services.command("valkey-server")?);
         // One of them is enough, and says which.
         let port = port.to_string();
-        command.args(["--bind", "127.0.0.1", "--cluster-enabled", "yes"]);
+        command.args(["--bind", &place.host, "--cluster-enabled", "yes"]);
         if self.options.iter().any(|option| option == "--tls-port") {
             command.args(["--port", "0"]);
         } else {
@@ -125,7 +215,7 @@ impl Cluster {
         let mut command = self.services.command("valkey-cli")?;
         command.args(&self.client);
         if let Some(node) = node.and_then(|nth| self.nodes.get(nth)) {
-            command.args(["-h", "127.0.0.1", "-p", &node.port.to_string()]);
+            command.args(["-h", &node.place.host, "-p", &node.port.to_string()]);
         }
         output(command.args(words.iter().map(AsRef::as_ref)))
     }
@@ -163,11 +253,7 @@ impl Cluster {
 
     /// The cluster as `--remote` names it.
     pub fn url(&self, settings: &str) -> String {
-        let nodes: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|node| format!("127.0.0.1:{}", node.port))
-            .collect();
+        let nodes: Vec<String> = self.nodes.iter().map(Node::address).collect();
         format!("valkey://{}?{settings}", nodes.join(","))
     }
 
@@ -176,12 +262,9 @@ impl Cluster {
     /// # Errors
     /// None has.
     pub fn primary(&self) -> Result<usize> {
-        let is_primary = |nth: &usize| {
-            let role = self.run(Some(*nth), &["ROLE"]);
-            role.is_ok_and(|role| role.starts_with("master"))
-        };
         let mut all = 0..self.nodes.len();
-        all.find(is_primary).context("no node has keys")
+        all.find(|nth| self.is_primary(*nth).is_ok_and(|is| is))
+            .context("no node has keys")
     }
 
     /// Keys that all nodes have, those of replicas counted as well.
@@ -191,8 +274,7 @@ impl Cluster {
     pub fn keys(&self) -> Result<u64> {
         let mut all = 0;
         for nth in 0..self.nodes.len() {
-            let size = self.run(Some(nth), &["DBSIZE"])?;
-            all += size.trim().parse::<u64>().context("it is no number")?;
+            all += self.keys_of(nth)?;
         }
         Ok(all)
     }
@@ -236,8 +318,8 @@ impl Cluster {
     /// # Errors
     /// It does not start.
     pub fn start_again(&mut self, nth: usize) -> Result<()> {
-        let port = self.nodes.get(nth).context("there is no such node")?.port;
-        let child = self.spawn(port)?;
+        let node = self.nodes.get(nth).context("there is no such node")?;
+        let child = self.spawn(&node.place, node.port)?;
         if let Some(node) = self.nodes.get_mut(nth) {
             node.child = child;
         }
@@ -283,6 +365,19 @@ impl Drop for Cluster {
             let _ = node.child.wait();
         }
     }
+}
+
+/// What starts a program at a place.
+fn entered(place: &Place, program: Command) -> Command {
+    let Some((enter, words)) = place.enter.split_first() else {
+        return program;
+    };
+    let mut command = Command::new(enter);
+    command
+        .args(words)
+        .arg(program.get_program())
+        .args(program.get_args());
+    command
 }
 
 /// A port, and the one for the cluster's own messages, that nobody listens on.

@@ -34,6 +34,7 @@ pub use assets::StockAssets;
 pub use assets::StorageAssets;
 pub use assets::VmmAssets;
 pub use cluster::Cluster;
+pub use cluster::Place;
 pub use daemon::Daemon;
 pub use daemon::DaemonOptions;
 pub use daemon::DaemonPlace;

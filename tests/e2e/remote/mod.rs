@@ -3,6 +3,7 @@
 
 mod guest;
 mod pages;
+mod partition;
 mod protected;
 
 use crate::bed;
