@@ -145,6 +145,26 @@ impl Cluster {
         Ok(self.run(Some(nth), &["CLUSTER", "MYID"])?.trim().to_owned())
     }
 
+    /// Moves so many slots, and what is in them, from one node to another, while they are in use.
+    ///
+    /// # Errors
+    /// Some stay.
+    pub fn reshard(&self, slots: u32, from: usize, to: usize) -> Result<()> {
+        let node = self.nodes.get(from).context("there is no such node")?;
+        let (slots, from, to) = (slots.to_string(), self.id(from)?, self.id(to)?);
+        let address = node.address();
+        let words = ["--cluster", "reshard", &address, "--cluster-yes"];
+        let what = [
+            "--cluster-slots",
+            &slots,
+            "--cluster-from",
+            &from,
+            "--cluster-to",
+            &to,
+        ];
+        self.run(None, &[&words[..], &what].concat()).map(|_| ())
+    }
+
     /// Whether a node has keys of its own now, rather than those of another.
     ///
     /// # Errors
@@ -163,6 +183,24 @@ impl Cluster {
             .lines()
             .find_map(|line| line.strip_prefix("cluster_slots_fail:"));
         Ok(failed.context("it does not say")?.trim() != "0")
+    }
+
+    /// How many slots a node has.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn slots_of(&self, nth: usize) -> Result<usize> {
+        let nodes = self.run(Some(nth), &["CLUSTER", "NODES"])?;
+        let own = nodes.lines().find(|line| line.contains("myself"));
+        // Before these are eight other words.
+        let ranges = own.context("it does not know itself")?.split(' ').skip(8);
+        let number = |text: &str| text.parse::<usize>().context("it is no slot");
+        ranges
+            .map(|range| match range.split_once('-') {
+                Some((first, last)) => Ok(number(last)? + 1 - number(first)?),
+                None => number(range).map(|_| 1),
+            })
+            .sum()
     }
 
     /// How many keys a node has.

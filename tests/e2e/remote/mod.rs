@@ -5,6 +5,7 @@ mod guest;
 mod pages;
 mod partition;
 mod protected;
+mod reshard;
 
 use crate::bed;
 use crate::bed::PROMPT;
