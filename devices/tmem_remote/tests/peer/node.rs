@@ -54,8 +54,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Node {
     pub(crate) fn start() -> Self {
-        // Of all addresses of this machine: it can be many nodes.
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        Self::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// One that has all addresses of this machine, and so can be many nodes.
+    pub(crate) fn start_everywhere() -> Self {
+        Self::start_at(Ipv4Addr::UNSPECIFIED)
+    }
+
+    fn start_at(address: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State {
             port,

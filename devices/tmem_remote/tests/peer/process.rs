@@ -119,7 +119,7 @@ fn a_cluster_of_many_nodes_takes_no_more_connections_than_are_set() {
     if !is_alone("a_cluster_of_many_nodes_takes_no_more_connections_than_are_set") {
         return;
     }
-    let node = Node::start();
+    let node = Node::start_everywhere();
     let hosts: Vec<String> = (0..900)
         .map(|nth| format!("127.0.{}.{}", nth / 200, nth % 200 + 1))
         .collect();
