@@ -5,7 +5,7 @@
 use crate::background::{Background, Waking};
 use crate::reclaim::Reclaimer;
 use crate::sync::Arc;
-use crate::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use crate::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 /// How long it sleeps unless somebody wakes it, while there is nothing to do.
@@ -16,9 +16,7 @@ struct Running(Arc<Reclaimer>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.budget.demotion.runs.store(false, Relaxed);
-        // Who waits for it does so in vain.
-        self.0.budget.demotion.progress.wake_anyway();
+        self.0.budget.demotion.set_has_thread(false);
     }
 }
 
@@ -34,7 +32,7 @@ impl Demoter {
         reclaimer: Arc<Reclaimer>,
         prepare: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
-        reclaimer.budget.demotion.runs.store(true, Relaxed);
+        reclaimer.budget.demotion.set_has_thread(true);
         let running = Running(reclaimer.clone());
         let waking: Waking = |budget| &budget.demotion.wanted;
         let thread = Background::start("demoter", reclaimer, waking, move |reclaimer, stop| {
@@ -50,9 +48,7 @@ fn run(reclaimer: &Reclaimer, stop: &AtomicBool) {
     let demotion = &reclaimer.budget.demotion;
     let work = || {
         let any = reclaimer.demote_some();
-        if any {
-            demotion.progress.wake_anyway();
-        }
+        demotion.end_turn();
         any
     };
     while !stop.load(SeqCst) {

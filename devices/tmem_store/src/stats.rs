@@ -228,6 +228,7 @@ counters! {
         spill_written_segments: Segments, "Segments written to the spill area.";
         spill_write_microseconds: Microseconds, "Time that they took.";
         spill_write_errors: One, "Segments that could not be written to the spill area; their pages stay where they were.";
+        spill_stalls: One, "Times that the spill area had answered nothing for a second while a put waited for it; puts without memory are refused until it does.";
     }
 
     of_client {

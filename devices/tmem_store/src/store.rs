@@ -215,7 +215,9 @@ impl Store {
     }
 
     /// Starts a thread that moves pages to the spill area while little memory is left, until its handle is
-    /// dropped; it calls `prepare` before it does anything else. Without one, who puts does it and the
+    /// dropped; it calls `prepare` before it does anything else. Nobody else writes to the area then: a put
+    /// without memory waits for the thread, for seconds at most, and is refused at once while the area
+    /// answers nothing. Without one, who puts does it and the
     /// compressor, and nobody where others have to answer ([`Area::is_remote`](crate::Area::is_remote)).
     ///
     /// # Errors

@@ -57,8 +57,7 @@ pub trait Area: Debug + Send + Sync {
     }
 
     /// Whether others have to answer before a read or write has ended. Then nobody but the demoter
-    /// writes ([`Store::start_demoter_with`](crate::Store::start_demoter_with)), and operations wait for it no longer
-    /// than they would for memory.
+    /// ever writes, also if there is none ([`Store::start_demoter_with`](crate::Store::start_demoter_with)).
     fn is_remote(&self) -> bool {
         false
     }

@@ -15,6 +15,7 @@ mod part;
 mod store;
 mod wake_up;
 
+pub(crate) use demotion::{Demotion, Waited};
 pub(crate) use ledger::charge;
 use store::TIGHT;
 pub(crate) use store::{LOAN, StoreBudget};

@@ -9,17 +9,16 @@
 
 use super::cleaner::{Cleaned, Names};
 use super::{Effort, Member, Reclaimer};
-use crate::budget::Shortage;
+use crate::budget::{Shortage, Waited};
 use crate::pool::Pages;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{
-    Codec, Location, Owner, PackedAt, Packer, Payload, SEGMENT, Spill, Spilled, Stub, Temperature,
-    Victim,
+    Codec, Location, Owner, PackedAt, Packer, Payload, SEGMENT, Spilled, Stub, Temperature, Victim,
 };
 use crate::types::{ObjectId, PoolKind};
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Segments that are looked through for one in the area at most, and those of which some entries go
 /// there: more would be held for little.
@@ -87,20 +86,26 @@ impl Member {
         let Some(mut cleaner) = self.try_cleaner(patient) else {
             return Cleaned::Busy;
         };
-        let arena = self.budget.arena();
+        let (arena, told) = (self.budget.arena(), &self.reclaimer.budget.demotion);
         let mut demotion = std::mem::take(&mut cleaner.demotion);
+        let mut names = std::mem::take(&mut cleaner.names);
+        // Others may clean while this waits for a disk or another host: what it gathers from is held. From
+        // the area it reads before, too, and takes no memory for what stays there.
+        let mut of_memory = (source == Source::Memory).then_some(cleaner);
         let draft = demotion.draft.take();
         let mut draft = draft.unwrap_or_else(Packer::new);
         draft.begin(arena.next_sequence());
         let before = self.budget.spent();
         let mut victims = Vec::with_capacity(SOURCES);
         for _ in 0..LOOKED_THROUGH {
-            let Some(victim) = self.source(source) else {
+            let victim = self.source(source);
+            told.answered();
+            let Some(victim) = victim else {
                 break;
             };
             let gathered = demotion.pending.len();
             let into = (&mut demotion.pending, &mut draft);
-            let found = self.gather(&mut cleaner.names, &victim, into, patient);
+            let found = self.gather(&mut names, &victim, into, patient);
             if demotion.pending.len() > gathered {
                 victims.push((victim, found));
             } else {
@@ -111,8 +116,10 @@ impl Member {
                 break;
             }
         }
-        // Others may clean while this waits for a disk or another host. What was gathered from is held.
-        drop(cleaner);
+        if let Some(cleaner) = &mut of_memory {
+            cleaner.names = names;
+        }
+        drop(of_memory);
         let cleans = source != Source::Memory;
         let spilled = self.write(&mut demotion.pending, &mut draft, cleans, patient);
         demotion.pending.clear();
@@ -140,13 +147,22 @@ impl Member {
         }
         if self.reclaimer.is_for_demoter() {
             self.wants_area_cleaned.store(true, Relaxed);
-            return self.reclaimer.wait_for_demoter();
+            return self.wait_for_demoter(effort);
         }
         match self.demote(Source::Area(LEAST), true) {
             Cleaned::Memory => true,
             Cleaned::Busy => effort.wait(),
             Cleaned::Nothing => false,
         }
+    }
+
+    /// Waits a while for pages to leave memory; whether it is worth trying again.
+    fn wait_for_demoter(&self, effort: &mut Effort) -> bool {
+        let waited = effort.wait_for(&self.reclaimer.budget.demotion);
+        if waited == Waited::Stalls {
+            self.budget.counters.spill_stalls.add(1);
+        }
+        waited == Waited::Ended
     }
 
     fn source(&self, source: Source) -> Option<Victim> {
@@ -254,7 +270,9 @@ impl Member {
         }
         let (arena, log) = (self.budget.arena(), &self.budget.log);
         let (start, counters) = (Instant::now(), &self.budget.counters);
-        let spilled = match log.spill(arena, draft, cleans) {
+        let spilled = log.spill(arena, draft, cleans);
+        self.reclaimer.budget.demotion.answered();
+        let spilled = match spilled {
             Ok(spilled) => spilled,
             // No room is no error, and will be made.
             Err(error)
@@ -306,8 +324,13 @@ fn stays(pool: &Pages, owner: &Owner<'_>, at: Location, payload: Payload<'_>) ->
 }
 
 impl Reclaimer {
-    /// Whether there is a spill area with room.
+    /// Whether there is a spill area with room, and pages go there soon.
     pub(super) fn can_demote(&self) -> bool {
+        self.has_area() && !self.budget.demotion.is_stalled()
+    }
+
+    /// Whether there is a spill area with room.
+    fn has_area(&self) -> bool {
         let spill = self.budget.arena.spill.as_ref();
         spill.is_some_and(|spill| spill.has_room() || (spill.is_tight() && !spill.rests()))
     }
@@ -333,7 +356,7 @@ impl Reclaimer {
             return false;
         }
         if self.is_for_demoter() {
-            return self.wait_for_demoter();
+            return member.wait_for_demoter(effort);
         }
         let Some(other) = self.to_demote() else {
             return false;
@@ -347,31 +370,15 @@ impl Reclaimer {
         }
     }
 
-    /// Whether only the demoter writes to the area: nobody else should have to wait for it, nor may
-    /// speak to others.
+    /// Whether only the demoter writes to the area: nobody else should have to wait for it. Where others
+    /// have to answer, nobody else may speak to them either, also if there is no demoter.
     fn is_for_demoter(&self) -> bool {
-        let spill = self.budget.arena.spill.as_ref();
-        spill.is_some_and(Spill::is_remote)
-    }
-
-    /// Waits a while for pages to leave memory; whether it is worth trying again.
-    fn wait_for_demoter(&self) -> bool {
-        /// As long as some segments may take. An operation waits for as many of these as it may write
-        /// segments.
-        const WAIT: Duration = Duration::from_millis(10);
-        let demotion = &self.budget.demotion;
-        let seen = demotion.progress.count();
-        if !demotion.has_thread() {
-            return false;
-        }
-        demotion.want();
-        demotion.wait(seen, WAIT);
-        true
+        self.budget.arena.is_remote() || self.budget.demotion.has_thread()
     }
 
     /// As [`Reclaimer::demote_some`], unless there is a thread for it, which is told then.
     pub(super) fn demote_unless_others_do(&self) -> bool {
-        if !self.budget.demotion.has_thread() && !self.is_for_demoter() {
+        if !self.is_for_demoter() {
             return self.demote_some();
         }
         if self.budget.is_tight() {
@@ -385,8 +392,9 @@ impl Reclaimer {
         if self.budget.arena.spill.is_none() {
             return false;
         }
+        let is_short = self.budget.demotion.take_due() || self.budget.is_tight();
         let cleaned = self.clean_full() || self.clean_area(|_| true);
-        if !self.budget.is_tight() || !self.can_demote() {
+        if !is_short || !self.has_area() {
             return cleaned;
         }
         let other = self.to_demote();

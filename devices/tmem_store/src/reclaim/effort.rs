@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! How much one operation may do to make room.
 
-use std::time::Duration;
+use crate::budget::{Demotion, Waited};
+use std::time::{Duration, Instant};
 
 /// What an operation may still do to make room.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub(crate) struct Effort {
     urgent: bool,
     /// Little is worth being done, too.
     thorough: bool,
+    /// Turns of the demoter that had ended when memory was last looked for.
+    turns: Option<u64>,
+    /// For how long it may still be waited for.
+    waits: Duration,
 }
 
 impl Effort {
@@ -62,6 +67,8 @@ impl Effort {
             held_up: false,
             urgent: true,
             thorough: true,
+            turns: None,
+            waits: Self::WAITS,
         }
     }
 
@@ -148,6 +155,24 @@ impl Effort {
         let may = self.writes > 0;
         self.writes = self.writes.saturating_sub(1);
         may
+    }
+
+    /// How long an operation waits for the demoter in all: for a run of 128 pages and as many of some other
+    /// clients, where a segment takes 100 ms.
+    const WAITS: Duration = Duration::from_secs(5);
+
+    /// So many turns of the demoter have ended, and memory is looked for next.
+    pub(crate) fn looks_after(&mut self, turns: u64) {
+        self.turns = Some(turns);
+    }
+
+    /// Waits for the demoter.
+    pub(crate) fn wait_for(&mut self, demotion: &Demotion) -> Waited {
+        let seen = self.turns.take().unwrap_or_else(|| demotion.turns());
+        let start = Instant::now();
+        let waited = demotion.wait(seen, self.waits);
+        self.waits = self.waits.saturating_sub(start.elapsed());
+        waited
     }
 
     /// Memory would be there, were it not for a thread that cleans or reads the client's own, or

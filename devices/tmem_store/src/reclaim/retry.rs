@@ -70,6 +70,7 @@ impl Member {
     ) -> Result<R::Done, Shortage> {
         loop {
             let committed = self.budget.committed();
+            effort.looks_after(self.reclaimer.budget.demotion.turns());
             let shortage = match request.run() {
                 Ok(done) => return Ok(done),
                 Err(shortage) => shortage,

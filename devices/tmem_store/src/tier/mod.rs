@@ -44,7 +44,7 @@ pub use mapping::PageMemory;
 pub(crate) use owner::{Codec, Owner, Payload, PoolTag};
 pub(crate) use pack::{PackedAt, Packer, Unpacked};
 pub(crate) use segments::{Arena, Left};
-pub(crate) use spill::{Spill, Window};
+pub(crate) use spill::Window;
 pub(crate) use stub::Stub;
 
 use crate::types::PAGE_SIZE;
