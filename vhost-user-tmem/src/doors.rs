@@ -101,10 +101,11 @@ impl Doors {
         };
         for served in &served {
             served.stop();
+            // Before any is waited for: one that reads from a disk may be long about it.
+            served.close();
         }
         for served in &served {
             served.wait();
-            served.close();
         }
         self.shared.wake();
         let thread = self
