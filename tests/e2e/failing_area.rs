@@ -18,8 +18,8 @@ use tmem_e2e::Image;
 /// The device below the area, in MiB.
 const SIZE: u64 = 22;
 
-/// For all of it, on emulated CPUs.
-const TIME: Duration = Duration::from_secs(300);
+/// For all of it, on emulated CPUs that others may have, too. What waits in vain says so before.
+const TIME: Duration = Duration::from_secs(1800);
 
 /// Programs in an archive, which the guest has as a disk.
 fn archive(programs: &[&Path], dir: &Path) -> Result<PathBuf> {

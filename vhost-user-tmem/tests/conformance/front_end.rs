@@ -336,6 +336,18 @@ impl FrontEnd {
         assert!(self.try_stop_queue().is_some(), "the connection ended");
     }
 
+    /// Stops the queue in an orderly way, however long the device takes, and starts it again where
+    /// the device has stopped.
+    #[allow(dead_code, reason = "some wait for a device that is held")]
+    pub(crate) fn stop_and_start(&mut self, patience: Duration) {
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        self.send(GET_VRING_BASE, 1, &pair(self.queue, 0), &[]);
+        let stopped = self.receive().unwrap();
+        self.base = Some((stopped >> 32).try_into().unwrap());
+        self.start();
+        self.base = None;
+    }
+
     /// Disables the queue, as User-Mode Linux does when its driver resets the device; it stops none.
     pub(crate) fn disable_queue(&mut self) {
         let disabled = self.ask(SET_VRING_ENABLE, &pair(self.queue, 0), &[]);

@@ -59,8 +59,10 @@ pub(crate) struct Slots {
     /// Where its part of guest memory is.
     at: u64,
     next: u16,
-    /// Requests that were laid and not made available yet.
+    /// Requests that were laid and not waited for yet.
     laid: u16,
+    /// How long they may take.
+    patience: Duration,
 }
 
 impl Slots {
@@ -74,12 +76,19 @@ impl Slots {
             at,
             next: 0,
             laid: 0,
+            patience: Duration::from_secs(60),
         }
     }
 
     /// The queue has been used for that many requests.
     pub(crate) fn with_next(self, next: u16) -> Self {
         Self { next, ..self }
+    }
+
+    /// Requests may take so long.
+    #[allow(dead_code, reason = "some wait for a device that is held")]
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Where a slot begins.
@@ -121,10 +130,21 @@ impl Slots {
     }
 
     /// Makes what was laid available and waits until it is used: in order, and each once.
+    #[allow(dead_code, reason = "some do other things in between")]
     pub(crate) fn run(&mut self) {
+        self.begin();
+        self.finish();
+    }
+
+    /// Makes what was laid available.
+    pub(crate) fn begin(&self) {
         self.write(AVAILABLE + 2, &self.next.to_le_bytes());
         rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+    }
+
+    /// Waits until what was laid is used: in order, and each once.
+    pub(crate) fn finish(&mut self) {
+        let deadline = Instant::now() + self.patience;
         while self.used() != self.next {
             assert!(Instant::now() < deadline, "requests are not answered");
             std::thread::sleep(Duration::from_micros(100));

@@ -79,6 +79,12 @@ impl Area {
         self.table(&self.all(&target));
     }
 
+    /// Reads and writes are not answered until it is released. What is under way ends before.
+    pub(crate) fn hold() -> Held {
+        run(&["suspend", "--noflush", "--nolockfs", NAME], "");
+        Held
+    }
+
     /// No write succeeds.
     pub(crate) fn fail_writes(&self) {
         let target = format!("flakey {} 0 0 3600 1 error_writes", self.disk.display());
@@ -109,6 +115,17 @@ impl Area {
     pub(crate) fn remove() {
         run(&["remove", "--noudevsync", "--retry", NAME], "");
         let _ = std::fs::remove_file(Self::path());
+    }
+}
+
+/// Reads and writes are not answered before this is dropped: also when a test has failed, or nobody who
+/// waits for one could end.
+#[must_use]
+pub(crate) struct Held;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = command(&["resume", "--noudevsync", NAME]).status();
     }
 }
 

@@ -9,8 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tmem_agent::http;
 
-/// For the daemon to listen, or to end.
-const PROMPT: Duration = Duration::from_secs(30);
+/// For what happens by itself: only what never happens takes so long, on an emulated CPU among others.
+const PROMPT: Duration = Duration::from_secs(240);
+
+/// For an answer that waits for no device.
+const ANSWER: Duration = Duration::from_secs(30);
 
 pub(crate) struct Daemon {
     program: PathBuf,
@@ -61,6 +64,8 @@ impl Daemon {
             .arg(self.socket("b"))
             .arg("--control-socket")
             .arg(self.socket("control"))
+            .arg("--run")
+            .arg(&self.dir)
             .arg("--keep-in")
             .arg(self.socket("holder"))
             .args(["--quota", "1G", "--memory-limit", &self.memory])
@@ -120,26 +125,57 @@ impl Daemon {
         (response.status == 200).then_some(response.body)
     }
 
-    /// The time that an answer takes.
-    pub(crate) fn time(&self, path: &str) -> Duration {
+    /// It answers this at once, with such a status.
+    pub(crate) fn answers(&self, method: &str, path: &str, body: &str, status: u16) {
         let start = Instant::now();
-        assert!(self.ask(path).is_some(), "{path} is not answered");
-        start.elapsed()
+        let response = http::request(&self.socket("control"), method, path, body);
+        let response = response.unwrap_or_else(|error| panic!("{method} {path}: {error:#}"));
+        assert_eq!(response.status, status, "{method} {path}: {response:?}");
+        let took = start.elapsed();
+        assert!(took < ANSWER, "{method} {path} took {took:?}");
+    }
+
+    /// Numbers of the statistics, all of one moment.
+    pub(crate) fn numbers<const N: usize>(&self, pointers: [&str; N]) -> [u64; N] {
+        let stats: Value = serde_json::from_str(&self.ask("/v1/stats").unwrap()).unwrap();
+        pointers.map(|pointer| {
+            let number = stats.pointer(pointer).and_then(Value::as_u64);
+            number.unwrap_or_else(|| panic!("no {pointer} in {stats}"))
+        })
     }
 
     /// A number of the statistics.
     pub(crate) fn number(&self, pointer: &str) -> u64 {
-        let stats: Value = serde_json::from_str(&self.ask("/v1/stats").unwrap()).unwrap();
-        let number = stats.pointer(pointer).and_then(Value::as_u64);
-        number.unwrap_or_else(|| panic!("no {pointer} in {stats}"))
+        let [number] = self.numbers([pointer]);
+        number
+    }
+
+    /// How often the area has stalled for somebody.
+    pub(crate) fn stalls(&self) -> u64 {
+        let [a, b] = self.numbers(["/vms/a/spill_stalls", "/vms/b/spill_stalls"]);
+        a + b
     }
 
     /// Asks it to end, as an operator does.
-    pub(crate) fn stop(mut self) {
-        let child = self.child.as_mut().unwrap();
-        let pid = rustix::process::Pid::from_child(child);
+    pub(crate) fn terminate(&mut self) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = child.wait().unwrap();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it has ended as it should.
+    pub(crate) fn is_over(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let mut ended = None;
+        wait_for("the daemon to end", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some()
+        });
+        let status = ended.unwrap();
         assert!(status.success(), "{status}: {}", self.log());
     }
 }

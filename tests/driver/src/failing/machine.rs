@@ -2,7 +2,7 @@
 //! A machine with one persistent pool, and what must be in it.
 
 use crate::front_end::FrontEnd;
-use crate::request::{GET, OK, PUT, create_pool, header};
+use crate::request::{GET, OK, PUT, create_pool, destroy_pool, header};
 use crate::slots::{BYTES, Buffer, MOST, Slots};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +22,12 @@ pub(crate) const AT_ONCE: usize = MOST as usize;
 /// Where answer and page of a request are in its slot, after the header.
 const ANSWER: u64 = 0x100;
 const PAGE: u64 = 0x1000;
+
+/// How long a request may take: a device is held meanwhile, or an emulated CPU shared.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Where another queue is in guest memory, after all slots.
+const OTHER: u64 = 0x8_0000;
 
 /// What came of some requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +55,7 @@ impl Sum {
 }
 
 pub(crate) struct Machine {
-    _front_end: FrontEnd,
+    front_end: FrontEnd,
     slots: Slots,
     /// By index: the seed of the page that is there.
     model: BTreeMap<u64, u64>,
@@ -72,9 +78,11 @@ impl Machine {
         assert_eq!(create_pool(&mut front_end, 0), OK);
         front_end.stop_queue();
         // One request came before.
-        let slots = Slots::start(&mut front_end, 1, 0).with_next(1);
+        let slots = Slots::start(&mut front_end, 1, 0)
+            .with_next(1)
+            .with_patience(PATIENCE);
         Self {
-            _front_end: front_end,
+            front_end,
             slots,
             model: BTreeMap::new(),
             puts: seed << 32,
@@ -91,9 +99,10 @@ impl Machine {
         self.model.contains_key(&index)
     }
 
+    /// The answers to requests that were begun.
     fn answers(&mut self, count: usize) -> (Vec<(u8, Vec<u8>)>, Duration) {
         let start = Instant::now();
-        self.slots.run();
+        self.slots.finish();
         let took = start.elapsed();
         let answers = (0..u16::try_from(count).unwrap()).map(|slot| {
             let at = Slots::place(slot);
@@ -126,6 +135,7 @@ impl Machine {
                 let answer = Buffer::writable(at + ANSWER, 17);
                 self.slots.lay(&[head, page, answer]);
             }
+            self.slots.begin();
             let (answers, slowest) = self.answers(indexes.len());
             sum.slowest = sum.slowest.max(slowest);
             for ((index, seed), (status, _)) in indexes.iter().zip(seeds).zip(answers) {
@@ -151,20 +161,51 @@ impl Machine {
     pub(crate) fn get(&mut self, indexes: &[u64], at_once: usize) -> Sum {
         let mut sum = Sum::default();
         for indexes in indexes.chunks(at_once) {
-            for (slot, index) in (0u16..).zip(indexes) {
-                let (at, head) = self.begin(slot, GET, *index);
-                self.slots.write(at + PAGE, &[0xee; 4096]);
-                let answer = Buffer::writable(at + ANSWER, 17);
-                let page = Buffer::writable(at + PAGE, 4096);
-                self.slots.lay(&[head, answer, page]);
-            }
-            let (answers, slowest) = self.answers(indexes.len());
-            sum.slowest = sum.slowest.max(slowest);
-            for (index, (status, page)) in indexes.iter().zip(answers) {
-                sum.add(self.judge(*index, status, &page));
-            }
+            self.begin_gets(indexes);
+            sum.add(self.finish_gets(indexes));
         }
         sum
+    }
+
+    /// Begins to get these pages, [`AT_ONCE`] at most.
+    pub(crate) fn begin_gets(&mut self, indexes: &[u64]) {
+        for (slot, index) in (0u16..).zip(indexes) {
+            let (at, head) = self.begin(slot, GET, *index);
+            self.slots.write(at + PAGE, &[0xee; 4096]);
+            let answer = Buffer::writable(at + ANSWER, 17);
+            let page = Buffer::writable(at + PAGE, 4096);
+            self.slots.lay(&[head, answer, page]);
+        }
+        self.slots.begin();
+    }
+
+    /// Waits for pages that it has begun to get, and compares them.
+    pub(crate) fn finish_gets(&mut self, indexes: &[u64]) -> Sum {
+        let (answers, slowest) = self.answers(indexes.len());
+        let mut sum = Sum {
+            slowest,
+            ..Sum::default()
+        };
+        for (index, (status, page)) in indexes.iter().zip(answers) {
+            sum.add(self.judge(*index, status, &page));
+        }
+        sum
+    }
+
+    /// Stops the virtqueue, as soon as the device does so, and starts it again.
+    pub(crate) fn stop_and_start(&mut self) {
+        self.front_end.turn_to(1, 0);
+        self.front_end.stop_and_start(PATIENCE);
+    }
+
+    /// Makes another pool and destroys it, over another virtqueue.
+    pub(crate) fn make_and_destroy_pool(&mut self) {
+        let front_end = &mut self.front_end;
+        front_end.turn_to(2, OTHER);
+        front_end.start();
+        assert_eq!(create_pool(front_end, 1), OK);
+        assert_eq!(destroy_pool(front_end, 1), OK);
+        front_end.stop_queue();
     }
 
     fn judge(&mut self, index: u64, status: u8, page: &[u8]) -> Sum {
@@ -209,6 +250,7 @@ impl Machine {
                 let (at, head) = self.begin(slot, FLUSH, *index);
                 self.slots.lay(&[head, Buffer::writable(at + ANSWER, 16)]);
             }
+            self.slots.begin();
             self.answers(indexes.len());
             for index in indexes {
                 self.model.remove(index);

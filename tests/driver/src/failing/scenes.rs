@@ -6,24 +6,31 @@
 use crate::area::Area;
 use crate::daemon::{Daemon, wait_for};
 use crate::machine::{AT_ONCE, Machine, Sum};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Memory for pages, and pages of each machine: 2 MiB for 16.
 const MEMORY: &str = "2M";
 const MANY: u64 = 4_000;
 const FEW: u64 = 64;
 
-/// How slow the area is; half of it is what nobody else may notice of that.
-const DELAY: Duration = Duration::from_secs(2);
-const NOTICED: Duration = Duration::from_secs(1);
+/// Pages for which all of the memory is too little.
+const FULL: u64 = 512;
 
-/// For how long machines go on with a slow area.
-const SLOW: Duration = Duration::from_secs(8);
+/// No machine has the same.
+const SEED_OF_C: u64 = 1 << 20;
+
+/// How slow the area is, and pages of each request then.
+const DELAY: Duration = Duration::from_millis(100);
+const SLOW: u64 = 1024;
 
 /// A part that fails, in sectors: 1 MiB.
 const PART: u64 = 2048;
+
+/// Pages in a segment of the area, at most.
+const SEGMENT: u64 = 32;
 
 pub(crate) struct World {
     area: Area,
@@ -39,6 +46,8 @@ pub(crate) const ALL: &[(&str, Scene)] = &[
     ("healthy", healthy),
     ("killed", killed),
     ("slow", slow),
+    ("held", held),
+    ("terminated", terminated),
     ("writes fail", writes_fail),
     ("all fails", all_fails),
     ("part fails", part_fails),
@@ -70,8 +79,33 @@ impl World {
 
     /// Pages of `a` that are in the area, and in memory.
     fn places(&self) -> [u64; 2] {
-        let spilled = self.number("/vms/a/spilled_pages");
-        [spilled, self.number("/vms/a/persistent_pages") - spilled]
+        let pages = ["/vms/a/spilled_pages", "/vms/a/persistent_pages"];
+        let [spilled, all] = self.daemon.as_ref().unwrap().numbers(pages);
+        [spilled, all - spilled]
+    }
+
+    /// Nothing can be read or written any more: pages of `a` in the area are errors, those in memory are
+    /// there. Returns how many there are of both.
+    fn has_lost_the_area(&mut self) -> [u64; 2] {
+        let [spilled, memory] = self.places();
+        let sum = self.a.get_all();
+        let [spilled_later, memory_later] = self.places();
+        assert_eq!(spilled + memory, spilled_later + memory_later);
+        // What was written just before may be moved in between.
+        let (failed, right) = (spilled..=spilled_later, memory_later..=memory);
+        assert!(
+            spilled_later - spilled <= SEGMENT,
+            "{spilled} were in the area, then {spilled_later}"
+        );
+        assert!(failed.contains(&sum.failed), "{sum:?}, not {failed:?}");
+        assert!(right.contains(&sum.right), "{sum:?}, not {right:?}");
+        assert_eq!(
+            (sum.right + sum.failed, sum.missing),
+            (spilled + memory, 0),
+            "{sum:?}"
+        );
+        self.b.is_whole();
+        [spilled, memory]
     }
 
     fn some(&mut self, count: u64) -> Vec<u64> {
@@ -101,24 +135,42 @@ impl World {
             let some = all.get(..1024).unwrap();
             a.put(some, AT_ONCE).refused == 0
         });
-        let sum = a.put(&all, AT_ONCE);
-        assert_eq!(sum.refused, 0, "{sum:?}");
+        put_all(self.daemon.as_ref().unwrap(), a, &all);
     }
 
     pub(crate) fn end(mut self) {
         let all = self.a.indexes();
         self.a.flush(&all);
-        self.daemon.take().unwrap().stop();
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.terminate();
+        daemon.is_over();
         Area::remove();
     }
 }
 
+/// Puts all of these pages while the area works: none may be refused. On a machine that is busy with
+/// others it may all the same stand still for so long that nobody waits for it. What is refused then,
+/// and only then, is put again.
+fn put_all(daemon: &Daemon, machine: &mut Machine, indexes: &[u64]) {
+    let stalls = daemon.stalls();
+    let mut indexes = indexes.to_vec();
+    wait_for("all pages to be put", || {
+        let sum = machine.put(&indexes, AT_ONCE);
+        assert!(
+            sum.refused == 0 || daemon.stalls() > stalls,
+            "refused while the area works: {sum:?}"
+        );
+        indexes.retain(|index| !machine.has(*index));
+        indexes.is_empty()
+    });
+}
+
 /// Memory has a tenth of the pages.
 fn healthy(world: &mut World) -> String {
-    let few: Vec<u64> = (0..FEW).collect();
-    assert_eq!(world.b.put(&few, AT_ONCE).right, FEW);
-    let all: Vec<u64> = (0..MANY).collect();
-    assert_eq!(world.a.put(&all, AT_ONCE).right, MANY);
+    let [few, all] = [FEW, MANY].map(|pages| (0..pages).collect::<Vec<u64>>());
+    let daemon = world.daemon.as_ref().unwrap();
+    put_all(daemon, &mut world.b, &few);
+    put_all(daemon, &mut world.a, &all);
     world.is_whole();
     let [spilled, memory] = world.places();
     assert!(spilled > MANY * 8 / 10, "{spilled} spilled");
@@ -135,69 +187,112 @@ fn killed(world: &mut World) -> String {
     format!("{} pages right afterwards", world.is_whole())
 }
 
-/// Others, and the control socket, do not wait for reads and writes of `a`.
+/// All waits for a slow area, and nothing is lost or refused for that.
 fn slow(world: &mut World) -> String {
-    let gets = world.some(4096);
-    let puts = world.some(4096);
-    let World {
-        area, daemon, a, b, ..
-    } = world;
+    let gets: Vec<u64> = world.some(SLOW / 16);
+    let puts = world.some(SLOW);
+    let milliseconds = DELAY.as_millis().try_into().unwrap();
+    world.area.delay(milliseconds);
+    let there: Vec<u64> = gets.into_iter().filter(|it| world.a.has(*it)).collect();
+    let sum = world.a.get(&there, 2);
+    assert!(sum.slowest >= DELAY, "the area is not slow: {sum:?}");
+    assert_eq!(sum.right, there.len() as u64, "{sum:?}");
+    put_all(world.daemon.as_ref().unwrap(), &mut world.a, &puts);
+    world.area.heal();
+    let pages = world.is_whole();
+    format!("{pages} pages right afterwards")
+}
+
+/// What the operator asks for, and what is answered then.
+const OPERATOR: &[(&str, &str, u16)] = &[
+    ("GET", "/v1/stats", 200),
+    ("GET", "/v1/tiers", 200),
+    ("GET", "/v1/freeable", 200),
+    ("GET", "/v1/vms", 200),
+    ("GET", "/v1/vms/a", 200),
+    ("GET", "/metrics", 200),
+];
+
+/// The area answers nothing, and nobody but `a` waits for it: neither other machines nor the operator,
+/// who adds one and removes it meanwhile. The virtqueue of `a` cannot be stopped before the area
+/// answers, and is stopped then.
+fn held(world: &mut World) -> String {
+    let pages: Vec<u64> = world.a.indexes().into_iter().take(AT_ONCE).collect();
+    let World { daemon, a, b, .. } = world;
     let daemon = daemon.as_ref().unwrap();
-    area.delay(DELAY.as_millis().try_into().unwrap());
-    let over = AtomicBool::new(false);
-    let (of_a, of_b, puts_of_b, control) = std::thread::scope(|scope| {
-        let over = &over;
-        let load = scope.spawn(move || {
-            let mut sum = Sum::default();
-            for (get, put) in gets.chunks(2).zip(puts.chunks(16)) {
-                if over.load(Relaxed) {
-                    break;
-                }
-                let there: Vec<u64> = get.iter().copied().filter(|it| a.has(*it)).collect();
-                sum.add(a.get(&there, 2));
-                sum.add(a.put(put, 16));
-            }
-            sum
+    let area = Area::hold();
+    a.begin_gets(&pages);
+    let has_stopped = &AtomicBool::new(false);
+    let (puts, stalls) = std::thread::scope(move |scope| {
+        let stops = scope.spawn(move || {
+            a.stop_and_start();
+            has_stopped.store(true, Relaxed);
+            a.finish_gets(&pages)
         });
-        let control = scope.spawn(|| {
-            let mut slowest = Duration::ZERO;
-            while !over.load(Relaxed) {
-                for path in ["/v1/stats", "/v1/tiers", "/metrics"] {
-                    slowest = slowest.max(daemon.time(path));
-                }
+        let before = daemon.stalls();
+        let of_b = b.indexes();
+        let more: Vec<u64> = (FEW..FEW + FULL).collect();
+        let mut puts = Sum::default();
+        for _ in 0..3 {
+            assert_eq!(b.get(&of_b, AT_ONCE).right, FEW);
+            // Memory is full after some of these.
+            let sum = b.put(&more, AT_ONCE);
+            assert_eq!(sum.right + sum.refused, FULL);
+            assert!(sum.refused > 0, "there is room for all: {sum:?}");
+            puts.add(sum);
+            for (method, path, status) in OPERATOR {
+                daemon.answers(method, path, "", *status);
             }
-            slowest
-        });
-        let indexes = b.indexes();
-        let start = Instant::now();
-        let mut of_b = Sum::default();
-        while start.elapsed() < SLOW {
-            of_b.add(b.get(&indexes, 8));
+            b.flush(&more);
+            // There is room for these.
+            b.make_and_destroy_pool();
+            add_and_remove(daemon);
         }
-        // These find memory full.
-        let puts_of_b = b.put(&(FEW..2 * FEW).collect::<Vec<_>>(), 1);
-        over.store(true, Relaxed);
-        (
-            load.join().unwrap(),
-            of_b,
-            puts_of_b,
-            control.join().unwrap(),
-        )
+        let stalls = daemon.stalls() - before;
+        assert!(stalls > 0, "nobody has waited for the area");
+        assert!(!has_stopped.load(Relaxed), "the area was not needed");
+        drop(area);
+        let sum = stops.join().unwrap();
+        assert_eq!(sum.right, AT_ONCE as u64, "{sum:?}");
+        (puts, stalls)
     });
-    area.heal();
-    assert!(of_a.slowest >= DELAY, "the area is not slow: {of_a:?}");
-    assert_eq!((of_a.failed, of_a.missing), (0, 0), "{of_a:?}");
-    assert!(
-        of_b.slowest < NOTICED,
-        "gets of another machine wait: {of_b:?}"
-    );
-    assert!(control < NOTICED, "the control socket waits: {control:?}");
     world.is_whole();
+    world.takes_puts();
+    world.is_whole();
+    assert_eq!(world.number("/vms/b/spilled_pages"), 0);
     format!(
-        "gets of pages in memory took {:?}, the control socket {control:?}; the machine's own {:?}, {} of its puts were \
-         refused; puts of another {:?}, {} of {FEW} were refused",
-        of_b.slowest, of_a.slowest, of_a.refused, puts_of_b.slowest, puts_of_b.refused
+        "of another machine's puts {} were refused and {} were not; {stalls} of them waited in vain",
+        puts.refused, puts.right
     )
+}
+
+/// A machine comes, has some pages, and goes.
+fn add_and_remove(daemon: &Daemon) {
+    daemon.answers("POST", "/v1/vms", r#"{"name": "c"}"#, 201);
+    let mut c = Machine::connect(&daemon.socket("c"), SEED_OF_C);
+    c.put(&(0..FEW).collect::<Vec<_>>(), AT_ONCE);
+    c.is_whole();
+    daemon.answers("DELETE", "/v1/vms/c", "", 204);
+}
+
+/// A daemon that is to end while the area answers nothing ends once it does, and the next one goes on
+/// with what was under way.
+fn terminated(world: &mut World) -> String {
+    let pages: Vec<u64> = world.a.indexes().into_iter().take(AT_ONCE).collect();
+    let area = Area::hold();
+    world.a.begin_gets(&pages);
+    world.daemon().terminate();
+    let socket = world.daemon().socket("b");
+    wait_for("connections to be refused", || {
+        UnixStream::connect(&socket).is_err()
+    });
+    assert!(!world.daemon().has_ended(), "nothing was under way");
+    drop(area);
+    world.daemon().is_over();
+    world.daemon().restart();
+    let sum = world.a.finish_gets(&pages);
+    assert_eq!(sum.right, AT_ONCE as u64, "{sum:?}");
+    format!("{} pages right afterwards", world.is_whole())
 }
 
 /// What cannot be written stays in memory, or is refused.
@@ -222,18 +317,14 @@ fn writes_fail(world: &mut World) -> String {
 
 /// What is in the area is an error, and what is in memory is there.
 fn all_fails(world: &mut World) -> String {
-    let [spilled, memory] = world.places();
     let errors = world.number("/vms/a/spill_read_errors");
     world.area.fail();
-    let sum = world.a.get_all();
-    assert_eq!((sum.right, sum.failed, sum.missing), (memory, spilled, 0));
-    world.b.is_whole();
+    let [spilled, memory] = world.has_lost_the_area();
     let errors = world.number("/vms/a/spill_read_errors") - errors;
     assert!(
         errors >= spilled,
         "{errors} of {spilled} errors are counted"
     );
-    assert_eq!(world.places(), [spilled, memory]);
     // Segments are to be cleaned, and cannot be.
     let puts = world.some(MANY / 2);
     let put = world.a.put(&puts, AT_ONCE);
@@ -279,11 +370,8 @@ fn part_fails(world: &mut World) -> String {
 
 /// The device is taken away, and comes back.
 fn vanishes(world: &mut World) -> String {
-    let [spilled, memory] = world.places();
     Area::vanish();
-    let sum = world.a.get_all();
-    assert_eq!((sum.right, sum.failed, sum.missing), (memory, spilled, 0));
-    world.b.is_whole();
+    let [spilled, _] = world.has_lost_the_area();
     world.daemon().kill();
     let status = world.daemon().restart_in_vain();
     let log = world.daemon().log();
