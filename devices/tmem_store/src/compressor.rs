@@ -121,5 +121,8 @@ fn recompress(reclaimer: &Reclaimer, again: &mut Instant) -> Duration {
 
 /// A piece of what there is to do; whether there may be more.
 fn work(reclaimer: &Reclaimer) -> bool {
-    reclaimer.reclaim_some() | (reclaimer.compress_some(BATCH) > 0) | reclaimer.clean_some()
+    reclaimer.reclaim_some()
+        | (reclaimer.compress_some(BATCH) > 0)
+        | reclaimer.clean_some()
+        | reclaimer.sweep_some()
 }

@@ -235,6 +235,72 @@ fn moved_page_is_evicted() {
     });
 }
 
+/// A page that a clone and its source both put, flush and get, while it is moved below both: each sees its
+/// own, and none sees what was below again.
+#[test]
+fn shared_page_is_put_and_flushed() {
+    explore(|| {
+        let World {
+            store,
+            client,
+            pool,
+        } = World::new(PoolKind::Persistent, false);
+        drop(pool);
+        let other = store.add_client(ClientConfig::new("clone", 1 << 30));
+        let other = other.expect("a clone");
+        let base = client.to_base(|_, _| true).expect("a base");
+        other.go_on_over(&base).expect("a clone");
+        drop(base);
+        let clients = [Arc::new(client), Arc::new(other)];
+        let works = clients.clone().map(|client| {
+            thread::spawn(move || {
+                let pool = client.pool(0).expect("the pool");
+                let mut buffer = [0; PAGE_SIZE];
+                let put = pool.put(&OBJECT, 0, &page(0, 1));
+                assert!(put.result.is_ok() && put.prior_removed);
+                assert_eq!(pool.flush(&OBJECT, 0, 2), 2);
+                assert_eq!(pool.get(&OBJECT, 0, &mut buffer), Get::Miss);
+                let put = pool.put(&OBJECT, 0, &page(0, 2));
+                assert!(put.result.is_ok() && !put.prior_removed);
+            })
+        });
+        let getters = clients.clone().map(|client| {
+            thread::spawn(move || {
+                let pool = client.pool(0).expect("the pool");
+                let mut buffer = [0; PAGE_SIZE];
+                let (mut last, mut missed) = (0, false);
+                for _ in 0..4 {
+                    match pool.get(&OBJECT, 0, &mut buffer) {
+                        Get::Hit => {
+                            let version = version_of(0, &buffer);
+                            assert!(version >= last, "{version} after {last}");
+                            assert!(!missed || version == 2, "{version} after it was flushed");
+                            last = version;
+                        }
+                        Get::Miss => missed = true,
+                        Get::Lost => panic!("it is lost"),
+                    }
+                }
+            })
+        });
+        while store.sweep_some() {}
+        store.clean_some();
+        for thread in works.into_iter().chain(getters) {
+            thread.join().expect("it ends");
+        }
+        for client in &clients {
+            let stats = client.stats();
+            assert_eq!(
+                (stats.persistent_pages, stats.shared_pages),
+                (16, 15),
+                "{stats:?}"
+            );
+        }
+        drop(clients);
+        assert_eq!(store.held_bytes(), 0);
+    });
+}
+
 /// In memory that is nearly full pages are put in the place of others, which somebody may
 /// still read or move.
 #[test]

@@ -32,13 +32,15 @@
 //!
 //! Layers, each knowing only those before it: `types`, `words`, `area` (where
 //! pages go that memory has no room for), `config`, `stats`; `tier` (page memory, and what is spilled) and `codec`; `index` and `budget` (who may hold how much); `pool`;
-//! `reclaim` (who gives up); `handle`, `client`, `store`, `background`, `compressor`, `demoter` and `image`. The lock
+//! `reclaim` (who gives up); `handle`, `base` (what clones have in common), `client`, `clones`, `store`, `background`, `compressor`, `demoter` and `image`. The lock
 //! order stands in `store`.
 
 mod area;
 mod background;
+mod base;
 mod budget;
 mod client;
+mod clones;
 mod codec;
 mod compressor;
 mod config;
@@ -59,6 +61,7 @@ mod types;
 mod words;
 
 pub use area::{Area, Reading, SEGMENT_BYTES, SegmentKey, SpillArea, SpillError};
+pub use base::{Base, CloneError};
 pub use client::Client;
 pub use compressor::Compressor;
 pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConfig};

@@ -158,6 +158,18 @@ macro_rules! counters {
                 $(self.$gauge.add(more.$gauge.get());)*
             }
 
+            /// Has `heir` count what was done so far.
+            pub(crate) fn hand_over(&self, heir: &Self) {
+                for (from, to) in [
+                    $((&self.$counter, &heir.$counter),)*
+                    $((&self.$own, &heir.$own),)*
+                ] {
+                    let done = from.get();
+                    from.sub(done);
+                    to.add(done);
+                }
+            }
+
             /// Hands what was done on to `heir`, so that sums do not fall when a client
             /// goes.
             pub(crate) fn bequeath(&self, heir: &Self) {
@@ -277,6 +289,8 @@ counters! {
         held_bytes: u64, Bytes, "Bytes that it holds now: segments of page memory and of the spill area, and bookkeeping.";
         spilled_pages: u64, Pages, "Of its pages, those in the spill area.";
         spilled_bytes: u64, Bytes, "Of the bytes that it holds, those in the spill area.";
+        shared_pages: u64, Pages, "Of its pages, those that it shares with what it is a clone of, or with its clones.";
+        shared_bytes: u64, Bytes, "Of the bytes that it holds, those of such pages: they count for the quota of each, and are held once.";
         pools: u64, One, "Pools.";
         frozen: bool, One, "Whether the client is frozen: puts of new pages are refused.";
     }

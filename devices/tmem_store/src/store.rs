@@ -20,6 +20,7 @@
 //! compressed without a lock in the background ([`crate::compressor`]), and
 //! under their shard's lock by a put that needs their memory at once.
 
+use crate::base::{Base, Layer};
 use crate::budget::{Budget, StoreBudget};
 use crate::client::Client;
 use crate::compressor::Compressor;
@@ -28,6 +29,7 @@ use crate::demoter::Demoter;
 use crate::reclaim::{Member, Reclaimer};
 use crate::stats::StoreStats;
 use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{Arena, Left, PageMemory};
 use crate::types::{Error, Identity, PAGE_SIZE};
 
@@ -56,6 +58,11 @@ impl Store {
         Self::checked(&config)?;
         let (arena, left) = Arena::recover(file, config.memory_limit, config.spill.clone())?;
         Ok((Self::with(arena, &config), left))
+    }
+
+    /// Whether clients of an earlier store may not be there yet.
+    pub(crate) fn awaits_clients(&self, awaits: bool) {
+        self.reclaimer.awaits_clients.store(awaits, Relaxed);
     }
 
     pub(crate) fn arena(&self) -> &Arena {
@@ -87,26 +94,33 @@ impl Store {
     /// When the store already serves as many clients as it can, or one with this
     /// identity.
     pub fn add_client(&self, config: ClientConfig) -> Result<Client, Error> {
-        /// Bounds the search for a client that can give pages up.
-        const MOST: usize = 1 << 16;
+        self.add_client_over(config, None)
+    }
+
+    /// Whether a client has this identity, or a base that clients are over.
+    pub fn has_identity(&self, identity: Identity) -> bool {
+        let members = self.reclaimer.members();
+        members
+            .iter()
+            .any(|other| other.budget.identity == identity)
+    }
+
+    /// As [`Store::add_client`]; pools that an earlier store has made are over those of `base`.
+    pub(crate) fn add_client_over(
+        &self,
+        config: ClientConfig,
+        base: Option<Arc<Base>>,
+    ) -> Result<Client, Error> {
         let identity = match config.identity {
             Some(identity) => identity,
             None => Identity::random().map_err(|source| Error::Random { source })?,
         };
         let reclaimer = &self.reclaimer;
-        let mut members = reclaimer.members_mut();
-        if members.len() >= MOST {
-            return Err(Error::TooManyClients { clients: MOST });
-        }
-        let mut others = members.iter();
-        if others.any(|other| other.budget.identity == identity) {
-            return Err(Error::IdentityTaken);
-        }
         let max_pools = config.max_pools;
         let budget = Budget::new(reclaimer.budget.clone(), identity, config);
         let member = Arc::new(Member::new(reclaimer.clone(), Arc::new(budget)));
-        members.push(member.clone());
-        Ok(Client::new(member, max_pools))
+        reclaimer.add(&member)?;
+        Ok(Client::new(Layer { member, base }, max_pools))
     }
 
     /// Holds at most `bytes` for now, and never more than the limit that the store was made
@@ -173,6 +187,13 @@ impl Store {
     /// in the background.
     pub fn demote_some(&self) -> bool {
         self.reclaimer.demote_some()
+    }
+
+    /// Removes some pages that clones had in common and that all of them have replaced or removed; whether
+    /// there may be more. May be called from any thread; [`Store::start_compressor`] does it in the
+    /// background.
+    pub fn sweep_some(&self) -> bool {
+        self.reclaimer.sweep_some()
     }
 
     /// Recompresses the pages of a segment that are cold, and returns how many it looked

@@ -12,6 +12,7 @@ mod demotion;
 mod ledger;
 mod memory;
 mod part;
+mod shared;
 mod store;
 mod wake_up;
 
@@ -29,6 +30,7 @@ use crate::tier::{Arena, Log, PIECE, SEGMENT};
 use crate::types::{Identity, Refused};
 use ledger::Ledger;
 use part::Part;
+use shared::Shared;
 
 /// What ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,8 @@ pub(crate) struct Budget {
     freed_since_refusal: AtomicU64,
     /// Deferred pages.
     deferred: Mutex<u64>,
+    /// What it has of bases.
+    pub(crate) shared: Shared,
 }
 
 impl Budget {
@@ -115,6 +119,7 @@ impl Budget {
             clock: AtomicU64::new(0),
             freed_since_refusal: AtomicU64::new(u64::MAX / 2),
             deferred: Mutex::new(0),
+            shared: Shared::default(),
         }
     }
 
@@ -145,9 +150,9 @@ impl Budget {
         (u128::from(self.memory()) << 32) / u128::from(self.weight().max(1))
     }
 
-    /// Bytes of memory and of the spill area.
+    /// Bytes of memory and of the spill area, those of bases included.
     pub(crate) fn held(&self) -> u64 {
-        self.memory() + self.log.spilled_bytes()
+        self.memory() + self.log.spilled_bytes() + self.shared.bytes()
     }
 
     /// Bytes of memory held.
@@ -162,7 +167,7 @@ impl Budget {
 
     /// What is left for memory of a limit for all that is held.
     fn left_for_memory(&self, limit: u64) -> u64 {
-        limit.saturating_sub(self.log.spilled_bytes())
+        limit.saturating_sub(self.log.spilled_bytes() + self.shared.bytes())
     }
 
     /// Bytes of memory held that cannot be appended to.

@@ -14,9 +14,11 @@ pub use save::{RestoreError, Restored, SAVED_SEGMENT, Save};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
+use crate::base::{Base, Layer};
 use crate::client::Client;
 use crate::config::{ClientConfig, StoreConfig};
 use crate::store::Store;
+use crate::sync::Arc;
 use crate::tier::{Left, PageMemory};
 use crate::types::{Error, Identity};
 use rebuild::{Plan, rebuild};
@@ -46,6 +48,7 @@ impl Store {
             left.entry(segment.identity()).or_default().push(segment);
         }
         let plan = Plan::of_system();
+        store.awaits_clients(true);
         Ok(Recovery { store, left, plan })
     }
 
@@ -67,6 +70,11 @@ impl Recovery {
         self.left.keys().copied()
     }
 
+    /// Whether a client with this identity had pages and was not yet claimed.
+    pub fn has(&self, identity: Identity) -> bool {
+        self.left.contains_key(&identity)
+    }
+
     /// Adds a client that has the pools and pages of the one with this identity. Pools
     /// without pages are forgotten, and so are quotas of pools. The client may hold
     /// more than its quota, as if that had been lowered.
@@ -80,18 +88,48 @@ impl Recovery {
     /// As [`Store::add_client`]; and [`Error::Damaged`] when anything that the client
     /// had in memory is not as it was written. All of it is freed then.
     pub fn client(&mut self, identity: Identity, config: ClientConfig) -> Result<Client, Error> {
+        self.client_over(identity, config, None)
+    }
+
+    /// As [`Recovery::client`], of a client that went on over a base: see
+    /// [`Client::to_base`]. Pools of the base that it had not given up are there, too.
+    ///
+    /// # Errors
+    /// As [`Recovery::client`].
+    pub fn client_over(
+        &mut self,
+        identity: Identity,
+        config: ClientConfig,
+        base: Option<&Arc<Base>>,
+    ) -> Result<Client, Error> {
         let quota = config.quota;
-        let config = ClientConfig {
-            identity: Some(identity),
-            ..config
-        };
-        let client = self.store.add_client(config)?;
+        let config = config.with_identity(identity);
+        let client = self.store.add_client_over(config, base.cloned())?;
         let segments = self.left.remove(&identity).unwrap_or_default();
         if !rebuild(&client, segments, self.plan) {
             return Err(Error::Damaged);
         }
+        client.layer(Layer::make_other_pools);
         client.set_quota(quota);
         Ok(client)
+    }
+
+    /// The base with this identity, which may be over another one. It goes with the last client that is
+    /// over it, and this handle.
+    ///
+    /// # Errors
+    /// As [`Recovery::client`].
+    pub fn base(
+        &mut self,
+        identity: Identity,
+        below: Option<&Arc<Base>>,
+    ) -> Result<Arc<Base>, Error> {
+        let config = ClientConfig {
+            max_pools: u32::MAX,
+            ..ClientConfig::new("base", u64::MAX)
+        };
+        let client = self.client_over(identity, config, below)?;
+        Ok(client.into_base())
     }
 }
 
@@ -100,6 +138,7 @@ impl Drop for Recovery {
         for segments in std::mem::take(&mut self.left).into_values() {
             free(&self.store, segments);
         }
+        self.store.awaits_clients(false);
     }
 }
 

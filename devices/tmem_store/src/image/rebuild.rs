@@ -72,7 +72,8 @@ pub(super) fn rebuild(client: &Client, mut segments: Vec<Left>, plan: Plan) -> b
 }
 
 fn free(client: &Client, segments: impl IntoIterator<Item = Left>) {
-    let arena = client.member().budget.arena();
+    let member = client.member();
+    let arena = member.budget.arena();
     segments
         .into_iter()
         .for_each(|segment| arena.discard(segment));
@@ -102,7 +103,8 @@ impl Look {
 /// # Errors
 /// When they are not believed, or there is no memory. All are freed or taken over then.
 fn take_over(client: &Client, batch: Vec<Left>, plan: Plan) -> Result<Vec<Left>, Damaged> {
-    let budget = &client.member().budget;
+    let member = client.member();
+    let budget = &member.budget;
     let arena = budget.arena();
     let threads = plan.threads.min(batch.len() / plan.worthwhile);
     let time = budget.ticks(batch.len() as u64 * Part::PLACES);
@@ -200,7 +202,7 @@ fn shard(object: &ObjectId, index: u64) -> usize {
 /// Makes the pool of a page that was found, if it is one that counts: of pools with one number,
 /// all but the last were being destroyed.
 fn settle(client: &Client, tag: PoolTag) {
-    if tag.id() >= client.max_pools() {
+    if tag.is_visible() && tag.id() >= client.max_pools() {
         return;
     }
     if let Some(there) = client.pages(tag.id()) {

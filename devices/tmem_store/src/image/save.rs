@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::client::Client;
 use crate::pool::{Cursor, Pages};
 use crate::sync::Arc;
-use crate::tier::{Damaged, Packer, Unpacked};
+use crate::tier::{Damaged, Owner, Packer, Unpacked};
 use crate::types::{Identity, PoolKind, Refused};
 
 /// Most bytes of a segment that [`Client::save`] gives.
@@ -20,7 +20,10 @@ pub const SAVED_SEGMENT: usize = crate::tier::SEGMENT;
 #[derive(Debug)]
 pub struct Save {
     identity: Identity,
-    pools: VecDeque<Arc<Pages>>,
+    /// Each with those that it is over, of which pages are seen.
+    pools: VecDeque<Vec<Arc<Pages>>>,
+    /// Of the first pool, the one that is looked at.
+    level: usize,
     cursor: Cursor,
     packer: Packer,
     /// Segments that are full.
@@ -38,7 +41,8 @@ impl Client {
         packer.begin(1);
         Save {
             identity: self.member().budget.identity,
-            pools: self.member().pools().values().cloned().collect(),
+            pools: self.visible_pools().iter().map(Pages::levels).collect(),
+            level: 0,
             cursor: Cursor::START,
             packer,
             full: VecDeque::new(),
@@ -62,11 +66,24 @@ impl Save {
 
     /// Packs the next pages; whether there may be more.
     fn step(&mut self) -> bool {
-        let Some(pool) = self.pools.front().cloned() else {
+        let Some(levels) = self.pools.front().cloned() else {
             return false;
+        };
+        let (above, rest) = levels.split_at(self.level.min(levels.len()));
+        let (Some(top), Some(pool)) = (levels.first(), rest.first()) else {
+            self.pools.pop_front();
+            self.level = 0;
+            return true;
         };
         let mut cursor = self.cursor;
         let more = pool.visit(&mut cursor, &mut |owner, payload| {
+            if above.iter().any(|above| above.covers(owner)) {
+                return;
+            }
+            let owner = &Owner {
+                pool: top.tag(),
+                ..*owner
+            };
             let Ok(payload) = payload else {
                 self.lost += 1;
                 return;
@@ -80,7 +97,7 @@ impl Save {
         });
         self.cursor = cursor;
         if !more {
-            self.pools.pop_front();
+            self.level += 1;
             self.cursor = Cursor::START;
         }
         true

@@ -73,6 +73,8 @@ pub(super) struct Maps {
     pub(super) claim: Option<Claim>,
     /// Claims made.
     pub(super) claims: u64,
+    /// Pages of all blocks.
+    pub(super) pages: u64,
 }
 
 impl Default for Maps {
@@ -104,6 +106,7 @@ impl Maps {
             deferred: List::EMPTY,
             claim: None,
             claims: 0,
+            pages: 0,
         }
     }
 
@@ -232,6 +235,18 @@ impl Maps {
         self.ages.push(&mut self.blocks, age, number);
     }
 
+    /// Lets `visit` have the indices of the pages of a block.
+    pub(super) fn each_page(&self, number: u32, mut visit: impl FnMut(u64)) {
+        let Some(block) = self.blocks.get(number) else {
+            return;
+        };
+        for (nth, index) in (0..Cells::COUNT).zip(block.number * BLOCK_PAGES..) {
+            if block.cells.has(nth) {
+                visit(index);
+            }
+        }
+    }
+
     /// Whether a block that is there has no pages.
     pub(super) fn is_empty(&self, number: u32) -> bool {
         let block = self.blocks.get(number);
@@ -248,6 +263,7 @@ impl Maps {
         let in_line = block.cells.first_deferred().is_some();
         // The place is empty.
         let _ = block.cells.put(nth, content);
+        self.pages += 1;
         if is_deferred && !in_line {
             self.deferred.push(&mut self.blocks, line, number);
         }
@@ -259,6 +275,7 @@ impl Maps {
     pub(super) fn take(&mut self, number: u32, nth: usize) -> Option<Content> {
         let block = self.blocks.get_mut(number)?;
         let content = block.cells.take(nth)?;
+        self.pages -= 1;
         if matches!(content, Content::Deferred(_)) {
             if block.cells.first_deferred().is_none() {
                 self.deferred.remove(&mut self.blocks, line, number);

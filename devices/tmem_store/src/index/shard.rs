@@ -35,6 +35,11 @@ impl Shard {
         self.maps.bytes() as u64
     }
 
+    /// Pages that are there.
+    pub(crate) fn pages(&self) -> u64 {
+        self.maps.pages
+    }
+
     /// What is kept of page `nth` of a block that is got, and whether it was got before.
     pub(crate) fn view(&self, key: &Key<'_>, nth: usize) -> Option<(EntryRef<'_>, bool)> {
         self.view_if(key, nth, |_| true)

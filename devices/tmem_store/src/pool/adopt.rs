@@ -20,7 +20,9 @@ impl Pages {
         let counters = Counters::default();
         let mut bytes = 0;
         for (_, page) in &pages {
-            counters.kept(self.kind(), &page.entry);
+            if self.tag.is_visible() {
+                counters.kept(self.kind(), &page.entry);
+            }
             bytes += page.entry.footprint() as u64;
         }
         self.budget.counters.keep(&counters);

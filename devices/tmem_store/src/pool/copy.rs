@@ -88,15 +88,42 @@ impl Pages {
     ) -> Put {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
-        let room = match self.shard(key.shard()).has(&key, nth) {
+        let below = Older::below(self, &key, nth);
+        let room = match below.was_seen || self.has_itself(&key, nth) {
             true => Room::Replacing,
             false => Room::New,
         };
-        find(Attempt::new(
+        let put = find(Attempt::new(
             self,
             (&key, nth),
             payload,
             (room, Older::Goes),
-        ))
+        ));
+        below.put(self, &key, nth, put)
+    }
+
+    /// Lets `visit` have the handles of some blocks of the pool itself; whether there may be more.
+    pub(super) fn look_at(
+        &self,
+        cursor: &mut Cursor,
+        blocks: usize,
+        visit: &mut dyn FnMut(&ObjectId, u64),
+    ) -> bool {
+        if cursor.shard >= SHARDS {
+            return false;
+        }
+        let shard = self.shard(cursor.shard);
+        for _ in 0..blocks {
+            let mut handle = |object: &ObjectId, index: u64, _: EntryRef<'_>| visit(object, index);
+            match shard.visit_before(cursor.before, &mut handle) {
+                Some(number) => cursor.before = number,
+                None => {
+                    cursor.shard += 1;
+                    cursor.before = u32::MAX;
+                    break;
+                }
+            }
+        }
+        true
     }
 }

@@ -12,12 +12,18 @@ use crate::types::{PAGE_SIZE, Page, Put};
 
 impl Pages {
     /// Puts a page as it is, deferred; `None` if it has to be
-    /// compressed at once.
-    pub(super) fn put_deferred(&self, key: &Key<'_>, nth: usize, page: &Page) -> Option<Put> {
+    /// compressed at once. `is_below`: it is no new page, as a base has an older one.
+    pub(super) fn put_deferred(
+        &self,
+        key: &Key<'_>,
+        nth: usize,
+        page: &Page,
+        is_below: bool,
+    ) -> Option<Put> {
         use super::put::{Unpublished, refused};
 
         let content = self.keep_deferred(key, nth, page)?;
-        match self.publish(key, nth, content, false) {
+        match self.publish(key, nth, content, is_below) {
             Ok(prior_removed) => {
                 self.budget.store.wake_if_worthwhile();
                 Some(Put {

@@ -4,6 +4,7 @@
 use super::Pages;
 use crate::index::{Key, SHARDS, STRIPE_BLOCKS, Walk, split};
 use crate::types::ObjectId;
+use std::ops::Range;
 
 impl Pages {
     /// See [`crate::Pool::flush_ranges_while`].
@@ -14,17 +15,10 @@ impl Pages {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Option<u64> {
         let ranges = joined(ranges);
-        let shards = match *ranges {
-            [] => 0..0,
-            [(first, last)] if stripe(first) == stripe(last) => {
-                let shard = Key::new(&self.seed, object, split(first).0).shard();
-                shard..shard + 1
-            }
-            _ => 0..SHARDS,
-        };
-        let mut pages = 0;
+        // First: what is above is seen as long as it is there.
+        let mut pages = self.hide_ranges(object, ranges, go_on)?;
         let mut ended = true;
-        for shard in shards {
+        for shard in self.shards_of(object, ranges) {
             let mut walk = Walk::Start;
             while ended && walk != Walk::Done {
                 pages += self.change(shard, |change| {
@@ -38,14 +32,35 @@ impl Pages {
         ended.then_some(pages)
     }
 
+    /// The shards that ranges of an object, in order and apart from each other, are in.
+    pub(super) fn shards_of(&self, object: &ObjectId, ranges: &[(u64, u64)]) -> Range<usize> {
+        match *ranges {
+            [] => 0..0,
+            [(first, last)] if stripe(first) == stripe(last) => {
+                let shard = Key::new(&self.seed, object, split(first).0).shard();
+                shard..shard + 1
+            }
+            _ => 0..SHARDS,
+        }
+    }
+
     /// See [`crate::Pool::drain_while`].
     pub(crate) fn drain_while(&self, go_on: &mut dyn FnMut() -> bool) -> Option<u64> {
+        let below = self.cut_below();
+        let (own, ended) = self.drain_itself(go_on);
+        let pages = below + own;
+        self.budget.counters.destroyed_pages.add(pages);
+        let ended = ended && self.drain_whiteouts(go_on);
+        ended.then_some(pages)
+    }
+
+    /// Removes pages of the pool itself; how many, and whether these were all.
+    pub(super) fn drain_itself(&self, go_on: &mut dyn FnMut() -> bool) -> (u64, bool) {
         /// Blocks removed before a lock is yielded.
         const PIECE: u32 = 256;
         let mut pages = 0;
-        let mut ended = true;
         for shard in 0..SHARDS {
-            while ended {
+            loop {
                 let removed = self.change(shard, |change| {
                     let free = &mut |content| self.free(content);
                     change.shard.drain(PIECE, free)
@@ -54,11 +69,12 @@ impl Pages {
                     break;
                 };
                 pages += removed;
-                ended = go_on();
+                if !go_on() {
+                    return (pages, false);
+                }
             }
         }
-        self.budget.counters.destroyed_pages.add(pages);
-        ended.then_some(pages)
+        (pages, true)
     }
 }
 

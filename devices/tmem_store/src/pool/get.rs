@@ -25,6 +25,8 @@ impl Pages {
     pub(crate) fn take(&self, object: &ObjectId, index: u64, page: &mut Page) -> Get {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
+        // Who hides it has it.
+        let is_below = self.hide_below(&key, nth);
         let taken = self.change(key.shard(), |change| change.take(&key, nth));
         let get = match taken {
             Some(content) => {
@@ -33,6 +35,10 @@ impl Pages {
                 self.free(content);
                 self.budget.counters.taken_pages.add(1);
                 get
+            }
+            None if is_below => {
+                self.budget.counters.taken_pages.add(1);
+                self.get_hidden(&key, nth, page)
             }
             None => Get::Miss,
         };
@@ -47,9 +53,14 @@ impl Pages {
         page: &mut Page,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Option<Get> {
+        let is_hidden = self.hides_below(key, nth);
         let shard = self.shard(key.shard());
         let Some((entry, again)) = shard.view(key, nth) else {
-            return Some(Get::Miss);
+            drop(shard);
+            return match is_hidden {
+                true => Some(Get::Miss),
+                false => self.get_below(key, nth, page, go_on),
+            };
         };
         // Decoding takes longer than a lock should be held.
         let pin = self.budget.log.pin(&self.budget.store.arena, entry);

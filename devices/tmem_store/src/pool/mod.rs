@@ -3,6 +3,7 @@
 
 mod adopt;
 mod ahead;
+mod below;
 mod copy;
 mod deferred;
 mod flush;
@@ -20,6 +21,7 @@ use crate::budget::{Budget, Shortage, charge};
 use crate::index::{BLOCK_PAGES, Key, SHARDS, Seed, Shard, split};
 use crate::tier::{Content, Entry, EntryRef, Location, Owner, Payload, PoolTag, Temperature};
 use crate::types::PoolKind;
+use below::{Below, Seers};
 
 /// The pages of a pool: its index, and what they are charged to.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ pub(crate) struct Pages {
     deferred: AtomicU64,
     seed: Seed,
     shards: [ShardLock; SHARDS],
+    /// What it was made over.
+    below: Option<Arc<Below>>,
+    /// Who was made over it.
+    seers: Seers,
 }
 
 #[derive(Debug)]
@@ -77,7 +83,32 @@ impl Pages {
 
     /// A pool without pages, for which [`Pages::COST`] was charged.
     pub(crate) fn new(budget: Arc<Budget>, tag: PoolTag, quota: Option<u64>) -> Self {
-        let seed = Seed::default();
+        Self::seeded(budget, tag, quota, Seed::default())
+    }
+
+    /// A pool that has the pages of another one from the start, until it has others. `whiteouts` and
+    /// `marks` are pools of the same client, for what is not seen of it.
+    pub(crate) fn over(
+        budget: Arc<Budget>,
+        tag: PoolTag,
+        quota: Option<u64>,
+        pages: &Arc<Self>,
+        (whiteouts, marks): (&Arc<Self>, &Arc<Self>),
+    ) -> Self {
+        let below = Below::new(pages.clone(), whiteouts.clone(), marks.clone());
+        Self {
+            below: Some(below),
+            // One key does for both.
+            ..Self::seeded(budget, tag, quota, pages.seed.clone())
+        }
+    }
+
+    /// A pool without pages, for what is not seen of `pages`.
+    pub(crate) fn hiding(budget: Arc<Budget>, tag: PoolTag, pages: &Self) -> Self {
+        Self::seeded(budget, tag, None, pages.seed.clone())
+    }
+
+    fn seeded(budget: Arc<Budget>, tag: PoolTag, quota: Option<u64>, seed: Seed) -> Self {
         let ages = tag.kind() == PoolKind::Ephemeral;
         let shards = std::array::from_fn(|_| ShardLock {
             shard: RwLock::new(Shard::new(seed.clone(), ages)),
@@ -92,7 +123,14 @@ impl Pages {
             deferred: AtomicU64::new(0),
             seed,
             shards,
+            below: None,
+            seers: Seers::default(),
         }
+    }
+
+    /// Most bytes that it may hold, if there is a limit.
+    pub(crate) fn quota(&self) -> Option<u64> {
+        (self.quota < u64::MAX).then_some(self.quota)
     }
 
     /// What the pool promises about its pages.
@@ -152,7 +190,9 @@ impl Pages {
 
     /// Gives the memory of a page back that was counted as kept.
     fn free(&self, content: Content) {
-        self.budget.counters.dropped(self.kind(), &content);
+        if self.tag.is_visible() {
+            self.budget.counters.dropped(self.kind(), &content);
+        }
         if let Content::Deferred(_) = &content {
             self.deferred.fetch_sub(1, Relaxed);
         }
@@ -259,8 +299,10 @@ impl Pages {
         if more > 0 && self.charge_self(more).is_err() {
             return Err(new);
         }
-        let counters = &self.budget.counters;
-        counters.kept_as(&new);
+        let counters = self.tag.is_visible().then_some(&self.budget.counters);
+        if let Some(counters) = counters {
+            counters.kept_as(&new);
+        }
         let mut new = Some(new);
         let moved = self.change_if(key.shard(), patient, |change| {
             let new = new.take()?;
@@ -273,7 +315,9 @@ impl Pages {
             (Some(Ok(old)), _) => {
                 let less = (old.footprint() as u64).saturating_sub(bytes);
                 self.credit_self(less);
-                counters.no_longer_as(&old);
+                if let Some(counters) = counters {
+                    counters.no_longer_as(&old);
+                }
                 self.budget.free_entry(old);
                 return Ok(());
             }
@@ -281,7 +325,9 @@ impl Pages {
             (None, None) => return Ok(()),
         };
         self.credit_self(more);
-        counters.no_longer_as(&new);
+        if let Some(counters) = counters {
+            counters.no_longer_as(&new);
+        }
         Err(new)
     }
 
@@ -366,7 +412,7 @@ impl Pages {
 
     /// Empties the pool for good and returns how many pages it had.
     pub(crate) fn destroy(&self) -> u64 {
-        let mut pages = 0;
+        let mut pages = self.cut_below();
         for lock in &self.shards {
             let mut shard = lock.shard.write().unwrap_or_else(PoisonError::into_inner);
             let old = shard.destroy();
@@ -379,7 +425,9 @@ impl Pages {
             self.budget.credit(bytes);
         }
         self.budget.credit(Self::COST);
-        self.budget.counters.destroyed_pages.add(pages);
+        if self.tag.is_visible() {
+            self.budget.counters.destroyed_pages.add(pages);
+        }
         pages
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Attempt<'a> {
     payload: Payload<'a>,
     /// Which memory it may have.
     room: Room,
+    /// There is a page below, of a base, which is seen.
+    is_below: bool,
     older: Older,
     /// The older page may be given up.
     has_older: bool,
@@ -92,8 +94,10 @@ impl Pages {
         if shard.gone {
             return refused(Refused::PoolGone, false);
         }
-        let there = shard.has(key, nth);
+        let is_above = shard.has(key, nth);
         drop(shard);
+        let below = Older::below(self, key, nth);
+        let there = is_above || below.was_seen;
         if !there && self.budget.is_frozen() {
             return refused(Refused::Frozen, false);
         }
@@ -102,27 +106,36 @@ impl Pages {
             (false, Older::Goes) => Room::New,
             (false, Older::Stays) => Room::Leaving,
         };
-        let mut find =
-            |payload: Payload<'_>| find(Attempt::new(self, (key, nth), payload, (room, older)));
-        if let Some(same) = codec::same_filled(page) {
-            return find(same);
-        }
-        if self.budget.compression() == Compression::None {
-            return find(codec::raw(page));
-        }
-        if self.budget.may_keep(room)
-            && let Some(put) = self.put_deferred(key, nth, page)
+        let mut find = |payload: Payload<'_>| {
+            let mut attempt = Attempt::new(self, (key, nth), payload, (room, older));
+            attempt.is_below = below.was_seen;
+            find(attempt)
+        };
+        let put = if let Some(same) = codec::same_filled(page) {
+            find(same)
+        } else if self.budget.compression() == Compression::None {
+            find(codec::raw(page))
+        } else if self.budget.may_keep(room)
+            && let Some(put) = self.put_deferred(key, nth, page, below.was_seen)
         {
-            return put;
-        }
-        codec::compress(page, |payload| {
-            self.budget.counters.compressed_in_line_pages.add(1);
-            find(payload)
-        })
+            put
+        } else {
+            codec::compress(page, |payload| {
+                self.budget.counters.compressed_in_line_pages.add(1);
+                find(payload)
+            })
+        };
+        below.put(self, key, nth, put)
     }
 
     /// Removes what is under the handle; whether there was anything.
     pub(crate) fn remove(&self, key: &Key<'_>, nth: usize) -> bool {
+        let was_below = self.hide_below(key, nth);
+        self.remove_itself(key, nth) || was_below
+    }
+
+    /// Removes a page of the pool itself; whether there was one.
+    pub(super) fn remove_itself(&self, key: &Key<'_>, nth: usize) -> bool {
         let old = self.change(key.shard(), |change| change.take(key, nth));
         let Some(old) = old else {
             return false;
@@ -195,6 +208,7 @@ impl<'a> Attempt<'a> {
             room,
             older,
             has_older: room == Room::Replacing && older == Older::Goes,
+            is_below: false,
             prior: false,
             kept: None,
         }
@@ -217,7 +231,7 @@ impl<'a> Attempt<'a> {
             Some(kept) => kept,
             None => pages.keep(&pages.owner(key, nth), self.payload, self.room)?,
         };
-        match pages.publish(key, nth, kept, self.prior) {
+        match pages.publish(key, nth, kept, self.prior || self.is_below) {
             Ok(replaced) => Ok(Put {
                 result: Ok(()),
                 prior_removed: self.prior || replaced,
@@ -266,6 +280,43 @@ impl<'a> Attempt<'a> {
             pages.budget.note_refusal();
         }
         refused(shortage.refusal(), prior)
+    }
+}
+
+/// What becomes of an older page of a base.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OlderBelow {
+    /// It was there, and seen.
+    pub(super) was_seen: bool,
+    /// It is hidden already.
+    is_hidden: bool,
+}
+
+impl Older {
+    /// Looks for one, before a page is put. What is ephemeral is hidden at once: it must not come back
+    /// when the new page is evicted.
+    pub(super) fn below(pages: &Pages, key: &Key<'_>, nth: usize) -> OlderBelow {
+        match pages.kind() {
+            PoolKind::Persistent => OlderBelow {
+                was_seen: pages.has_below(key, nth),
+                is_hidden: false,
+            },
+            PoolKind::Ephemeral => OlderBelow {
+                was_seen: pages.hide_below(key, nth),
+                is_hidden: true,
+            },
+        }
+    }
+}
+
+impl OlderBelow {
+    /// After the put: what was kept hides it, and it was there before.
+    pub(super) fn put(self, pages: &Pages, key: &Key<'_>, nth: usize, put: Put) -> Put {
+        let hides = put.result.is_ok() && !self.is_hidden && pages.hide_below(key, nth);
+        Put {
+            prior_removed: put.prior_removed || hides || (self.is_hidden && self.was_seen),
+            ..put
+        }
     }
 }
 

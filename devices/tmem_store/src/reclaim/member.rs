@@ -10,7 +10,7 @@ use crate::pool::Pages;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::tier::PoolTag;
-use crate::types::PoolKind;
+use crate::types::{Error, PoolKind};
 
 /// A client among all those that share a store's memory.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Member {
     /// Pools that were made.
     made: AtomicU64,
     pub(super) cleaner: Mutex<Cleaner>,
+    /// Its pools are those of a base.
+    pub(crate) is_base: AtomicBool,
     /// Changes when it was last seen to have changed, and when that was, by the arena's
     /// clock in milliseconds.
     pub(super) seen: Mutex<(u64, u64)>,
@@ -36,12 +38,26 @@ impl Member {
             budget,
             reclaimer,
             pools: RwLock::default(),
+            is_base: AtomicBool::new(false),
             made: AtomicU64::new(0),
             cleaner: Mutex::default(),
             seen: Mutex::default(),
             shrinks: AtomicBool::new(false),
             wants_area_cleaned: AtomicBool::new(false),
         }
+    }
+
+    /// A client of the same store, which is not among its clients yet.
+    pub(crate) fn successor(&self, budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self::new(self.reclaimer.clone(), budget))
+    }
+
+    /// Has it be one of them.
+    ///
+    /// # Errors
+    /// There are too many, or one has this identity.
+    pub(crate) fn join(self: &Arc<Self>) -> Result<(), Error> {
+        self.reclaimer.add(self)
     }
 
     pub(crate) fn pools(&self) -> RwLockReadGuard<'_, BTreeMap<u32, Arc<Pages>>> {
@@ -60,6 +76,17 @@ impl Member {
     /// Pools that are made from now on come after one with this tag.
     pub(crate) fn made_after(&self, tag: PoolTag) {
         self.made.fetch_max(tag.made() + 1, Relaxed);
+    }
+
+    /// Destroys all pools, and forgets the client.
+    pub(crate) fn end(self: &Arc<Self>) {
+        // The lock is not held while pools are destroyed. Nothing below is seen of those that go.
+        let pools = std::mem::take(&mut *self.pools_mut());
+        for pool in pools.into_values() {
+            pool.destroy();
+        }
+        self.budget.end_all_aside();
+        self.leave();
     }
 
     /// Forgets the client, whose pools are gone.

@@ -15,6 +15,7 @@ mod effort;
 mod member;
 mod recompress;
 mod retry;
+mod sweep;
 
 pub(crate) use effort::Effort;
 pub(crate) use member::Member;
@@ -26,7 +27,7 @@ use crate::stats::{Counters, StoreStats};
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::tier::SEGMENT;
-use crate::types::PoolKind;
+use crate::types::{Error, PoolKind};
 use cleaner::Cleaned;
 
 /// Free bytes that are to be had again once somebody found too few.
@@ -46,6 +47,8 @@ pub(crate) struct Reclaimer {
     /// Somebody found too little room.
     wants_room: AtomicBool,
     pub(crate) recompressor: Recompressor,
+    /// Clients of an earlier store may not be there yet.
+    pub(crate) awaits_clients: AtomicBool,
 }
 
 impl Reclaimer {
@@ -58,6 +61,7 @@ impl Reclaimer {
             shrinks: AtomicBool::new(false),
             wants_room: AtomicBool::new(false),
             recompressor: Recompressor::default(),
+            awaits_clients: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +77,28 @@ impl Reclaimer {
     /// may be missed if others come or go.
     fn each_member(&self) -> impl Iterator<Item = Arc<Member>> {
         (0..).map_while(|nth| self.members().get(nth).cloned())
+    }
+
+    /// Has a client be one of those that share the memory.
+    ///
+    /// # Errors
+    /// There are too many, or one has its identity.
+    pub(crate) fn add(&self, member: &Arc<Member>) -> Result<(), Error> {
+        /// Bounds the search for a client that can give pages up.
+        const MOST: usize = 1 << 16;
+        let mut members = self.members_mut();
+        if members.len() >= MOST {
+            return Err(Error::TooManyClients { clients: MOST });
+        }
+        let identity = member.budget.identity;
+        if members
+            .iter()
+            .any(|other| other.budget.identity == identity)
+        {
+            return Err(Error::IdentityTaken);
+        }
+        members.push(member.clone());
+        Ok(())
     }
 
     /// Forgets a client whose pools are gone.

@@ -28,6 +28,35 @@ impl PoolTag {
         self.0
     }
 
+    /// Set in the numbers of pools that only the store knows.
+    const HIDDEN: u32 = 1 << 31;
+
+    /// The number of the pool for what is not seen below the pool `id`.
+    pub(crate) const fn hiding(id: u32) -> u32 {
+        id | Self::HIDDEN
+    }
+
+    /// The number of the pool that says which pools see nothing below any more.
+    pub(crate) const MARKS: u32 = u32::MAX;
+
+    /// A pool that only the store knows: a client has no more than one with its number, ever.
+    pub(crate) fn hidden(id: u32) -> Self {
+        Self::new(id, PoolKind::Persistent, 0)
+    }
+
+    /// Most pools that a client has.
+    pub(crate) const MOST: u32 = Self::HIDDEN - 1;
+
+    /// Whether its client knows of it.
+    pub(crate) fn is_visible(self) -> bool {
+        self.id() & Self::HIDDEN == 0
+    }
+
+    /// The client's number of the pool that this one hides something of.
+    pub(crate) fn visible_id(self) -> u32 {
+        self.id() & !Self::HIDDEN
+    }
+
     /// The client's number of the pool.
     #[expect(clippy::cast_possible_truncation, reason = "takes bit fields apart")]
     pub(crate) fn id(self) -> u32 {

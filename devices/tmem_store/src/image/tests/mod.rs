@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, SealFlags};
 
+mod cloned;
 mod cuts;
 mod damage;
 mod one_by_one;
@@ -73,13 +74,17 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let handle = (0..CLIENTS, 0..3_u32, 0..3_u8, 0..60_u64);
+    op_of(CLIENTS)
+}
+
+fn op_of(clients: u8) -> impl Strategy<Value = Op> {
+    let handle = (0..clients, 0..3_u32, 0..3_u8, 0..60_u64);
     prop_oneof![
         20 => (handle.clone(), 0..1000_u64).prop_map(|(at, seed)| Op::Put(at, seed)),
         2 => handle.clone().prop_map(Op::Take),
         6 => (handle.clone(), 1..20_u64).prop_map(|(at, count)| Op::Flush(at, count)),
         1 => handle.prop_map(Op::FlushObject),
-        1 => (0..CLIENTS, 0..3_u32).prop_map(|(client, pool)| Op::Destroy(client, pool)),
+        1 => (0..clients, 0..3_u32).prop_map(|(client, pool)| Op::Destroy(client, pool)),
         4 => (1..20_u64).prop_map(Op::Compress),
         3 => Just(Op::Clean),
     ]
@@ -116,19 +121,18 @@ impl World {
 
     fn with(config: StoreConfig) -> Self {
         let store = Store::new(config).unwrap();
-        let clients = (0..CLIENTS).map(|client| {
-            let config = ClientConfig {
-                identity: Some(identity(client)),
-                ..client_config()
-            };
-            store.add_client(config).unwrap()
-        });
-        let clients = clients.collect();
-        Self {
+        let mut this = Self {
             store,
-            clients,
+            clients: Vec::new(),
             pages: BTreeMap::new(),
-        }
+        };
+        (0..CLIENTS).for_each(|number| this.add(number));
+        this
+    }
+
+    fn add(&mut self, number: u8) {
+        let config = client_config().with_identity(identity(number));
+        self.clients.push(self.store.add_client(config).unwrap());
     }
 
     fn pool(&self, client: u8, pool: u32) -> crate::Pool {

@@ -43,7 +43,7 @@ fn client(
 }
 
 /// The pool of a page, if that is kept.
-fn pool(client: &Client, tag: PoolTag) -> Option<crate::sync::Arc<crate::pool::Pages>> {
+fn pool(client: &Client, tag: PoolTag) -> Option<Arc<crate::pool::Pages>> {
     let id = tag.id();
     match client.pages(id) {
         _ if id >= client.max_pools() => None,
