@@ -175,6 +175,11 @@ pub struct VmClone {
     /// Name of the clone, which is served already
     #[arg(value_name = "CLONE")]
     pub clone: String,
+
+    /// Copy its pages, which takes as long as a restore, instead of sharing them: for virtual machines that
+    /// must not learn from the time of a read what the other one has used
+    #[arg(long)]
+    pub copy: bool,
 }
 
 /// A virtual machine and a file.

@@ -11,7 +11,7 @@ use super::freeable::Freeable;
 use super::tiers::Tiers;
 use super::{Api, OPENAPI, shares, vm};
 use crate::http::{self, JSON, Request, Response};
-use crate::image::{self, Workers};
+use crate::image::{self, How, Workers};
 use crate::registry::{Entry, Refusal, Said};
 
 /// How much is to be flushed.
@@ -26,6 +26,8 @@ struct Flush {
 #[serde(deny_unknown_fields)]
 struct Cloned {
     to: String,
+    #[serde(default)]
+    copy: bool,
 }
 
 pub(super) fn serve(api: &Api, request: &Request, workers: &Workers) -> http::Answer {
@@ -76,13 +78,14 @@ fn clone(
     request: &Request,
     workers: &Workers,
 ) -> Result<http::Answer, Refusal> {
-    let (source, clone) = cloned(api, name, request)?;
+    let (source, clone, how) = cloned(api, name, request)?;
     stands_still(&source)?;
     Ok(workers.answer(move |stream, _, is_over| {
-        image::clone(&source, &clone, stream, is_over, |cloned| match cloned {
+        let answer = |cloned| match cloned {
             Ok(totals) => Response::json(&totals),
             Err(refusal) => refused(&refusal),
-        });
+        };
+        image::clone(&source, &clone, how, stream, is_over, answer);
     }))
 }
 
@@ -94,7 +97,11 @@ fn stands_still(entry: &Entry) -> Result<(), Refusal> {
 }
 
 /// What is to be cloned, and what is to be the clone.
-fn cloned(api: &Api, name: &str, request: &Request) -> Result<(Arc<Entry>, Arc<Entry>), Refusal> {
+fn cloned(
+    api: &Api,
+    name: &str,
+    request: &Request,
+) -> Result<(Arc<Entry>, Arc<Entry>, How), Refusal> {
     let source = api.registry.get(name)?;
     let wanted: Cloned = object(request, r#"{"to": "web2"}"#)?;
     if wanted.to == name {
@@ -103,7 +110,12 @@ fn cloned(api: &Api, name: &str, request: &Request) -> Result<(Arc<Entry>, Arc<E
         ));
     }
     let clone = api.registry.get(&wanted.to)?;
-    Ok((source, clone))
+    let how = if wanted.copy {
+        How::Copied
+    } else {
+        How::Shared
+    };
+    Ok((source, clone, how))
 }
 
 pub(super) fn answer(api: &Api, request: &Request) -> Response {

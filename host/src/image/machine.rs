@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 
 use serde_json::Value;
-use tmem_store::Client;
+use tmem_store::{Client, CloneError};
 
 use super::{About, Image, Totals, file};
 use crate::personality::VmDevice;
@@ -92,13 +92,23 @@ pub struct Party<'a> {
     pub machine: &'a dyn Machine,
 }
 
+/// How a clone comes by its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It and its source go on over one base; if that cannot be, pages are copied.
+    Shared,
+    /// Each page is copied, so that none can tell by the time of a get what the other has used.
+    Copied,
+}
+
 /// Has `clone` have the pages of `source`, whose driver stands still the whole time.
 ///
 /// # Errors
 /// It runs, or ran on meanwhile; or `clone` cannot have them, and then has nothing.
-pub fn copy(
+pub fn clone(
     source: Party<'_>,
     clone: Party<'_>,
+    how: How,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<Totals, Refusal> {
     let conflict = |why: &str| Refusal::Conflict(format!("{}: {why}", source.name));
@@ -121,25 +131,15 @@ pub fn copy(
     clone
         .machine
         .restore(instance, &about.driver, &mut |goes_on| {
-            about.make_pools(client)?;
-            let mut save = from.client().save();
-            for (count, segment) in (1..).zip(save.by_ref()) {
-                if !goes_on() || !is_wanted() {
-                    return Err(Refusal::Failed("nobody waits for it any more".into()));
-                }
-                let restored = client.restore(&segment, count);
-                let restored = restored.map_err(|error| file::refused(client, error))?;
-                totals.pages += restored.pages;
-                totals.missing += restored.dropped;
-                totals.bytes += segment.len() as u64;
-            }
-            if save.lost() > 0 {
-                log::warn!(
-                    "{}: {} pages cannot be read from the spill area: {} gets errors for them",
-                    source.name,
-                    save.lost(),
-                    clone.name
-                );
+            let is_shared = how == How::Shared && share(source, clone)?;
+            if is_shared {
+                let stats = client.stats();
+                totals.pages = stats.persistent_pages + stats.ephemeral_pages;
+            } else {
+                about.make_pools(client)?;
+                let is_wanted = || goes_on() && is_wanted();
+                let (from, to) = ((source.name, from.client()), (clone.name, client));
+                totals = copy(from, to, &is_wanted)?;
             }
             if is_as_it_was(from, &about, number, source.machine.stands_still()) {
                 return Ok(());
@@ -147,5 +147,51 @@ pub fn copy(
             let why = "it ran on before all of it was copied; pause it for as long as that takes";
             Err(conflict(why))
         })?;
+    Ok(totals)
+}
+
+/// Puts a machine and its clone over one base; `false` if pages can only be copied.
+///
+/// # Errors
+/// The clone has no room for them.
+fn share(source: Party<'_>, clone: Party<'_>) -> Result<bool, Refusal> {
+    let client = clone.machine.device().client();
+    let base = source.machine.to_base();
+    match base.and_then(|base| client.go_on_over(&base)) {
+        Ok(()) => Ok(true),
+        Err(why @ CloneError::Quota { .. }) => {
+            Err(Refusal::Conflict(format!("{}: {why}", clone.name)))
+        }
+        Err(why) => {
+            log::info!("{}: its pages are copied: {why}", source.name);
+            Ok(false)
+        }
+    }
+}
+
+/// Copies all pages, as they are kept.
+fn copy(
+    (source, from): (&str, &Client),
+    (clone, to): (&str, &Client),
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Totals, Refusal> {
+    let mut totals = Totals::default();
+    let mut save = from.save();
+    for (count, segment) in (1..).zip(save.by_ref()) {
+        if !is_wanted() {
+            return Err(Refusal::Failed("nobody waits for it any more".into()));
+        }
+        let restored = to.restore(&segment, count);
+        let restored = restored.map_err(|error| file::refused(to, error))?;
+        totals.pages += restored.pages;
+        totals.missing += restored.dropped;
+        totals.bytes += segment.len() as u64;
+    }
+    if save.lost() > 0 {
+        log::warn!(
+            "{source}: {} pages cannot be read from the spill area: {clone} gets errors for them",
+            save.lost()
+        );
+    }
     Ok(totals)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tmem_cli::chunked::{Decoder, Encoder};
 
 use super::Totals;
-use super::machine::{self, Party};
+use super::machine::{self, How, Party};
 use crate::http::{Request, Response, Steady};
 use crate::registry::{Entry, Fill, Refusal};
 
@@ -98,6 +98,7 @@ pub(crate) fn restore(
 pub(crate) fn clone(
     source: &Entry,
     clone: &Entry,
+    how: How,
     stream: OwnedFd,
     is_over: &AtomicBool,
     answer: impl Fn(Result<Value, Refusal>) -> Response,
@@ -108,7 +109,7 @@ pub(crate) fn clone(
         source.settings().personality(),
         clone.settings().personality(),
     );
-    let copied = machine::copy(party(source, from), party(clone, to), &goes_on);
+    let copied = machine::clone(party(source, from), party(clone, to), how, &goes_on);
     let (source, clone) = (source.name(), clone.name());
     match &copied {
         Ok(Totals { pages, .. }) => log::info!("{clone}: is a clone of {source}: {pages} pages"),

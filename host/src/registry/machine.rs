@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tmem_store::{Base, CloneError};
 
 use crate::personality::VmDevice;
 
@@ -42,6 +43,15 @@ pub trait Machine: Debug + Send + Sync {
     /// A sentence, when it does not, or cannot be saved at all.
     fn stands_still(&self) -> Result<Still, String> {
         Err("the pages of this program's virtual machines cannot be saved".into())
+    }
+
+    /// Has what it has become a base, over which it goes on, while its driver stands still. Others may be
+    /// put over it, too.
+    ///
+    /// # Errors
+    /// Why that is not so: its pages can only be copied.
+    fn to_base(&self) -> Result<Arc<Base>, CloneError> {
+        Err(CloneError::NoMemory)
     }
 
     /// Gives up what it has, and has it what `fill` puts into its pools instead, while no front end

@@ -75,7 +75,10 @@ pub(super) fn restore(api: &Api, path: &str, wanted: &VmImage) -> Result<()> {
 
 /// `tmemctl vm clone`.
 pub(super) fn clone(api: &Api, path: &str, wanted: &VmClone) -> Result<()> {
-    let body = json!({ "to": wanted.clone });
+    let body = match wanted.copy {
+        true => json!({ "to": wanted.clone, "copy": true }),
+        false => json!({ "to": wanted.clone }),
+    };
     tell_of(&wanted.clone, &api.change("POST", path, Some(&body))?);
     Ok(())
 }

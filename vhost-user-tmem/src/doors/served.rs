@@ -13,6 +13,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 use tmem_host::personality::VmDevice;
 use tmem_host::registry::{self, Fill, Machine, Refusal, Still};
+use tmem_store::{Base, CloneError};
 
 use super::{BACK_OFF, Shared};
 use crate::blame;
@@ -223,7 +224,16 @@ impl Served {
     /// # Errors
     /// A sentence, when something is, or a front end is connected.
     fn claim(&self) -> Result<Claim<'_>, String> {
-        let mut phase = self.lock();
+        /// A machine that was just added is looked at for a front end that an earlier daemon has left.
+        const A_MOMENT: Duration = Duration::from_secs(1);
+        let is_looked_at = |phase: &mut Phase| {
+            let is_at_work = matches!(phase, Phase::Busy) || self.goes_on();
+            is_at_work && !self.vm.is_connected() && !self.stop.is_asked()
+        };
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), A_MOMENT, is_looked_at);
+        let (mut phase, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if self.kept().is_some() || self.goes_on() || self.vm.is_connected() {
             return Err("a front end is connected; end its VMM first".into());
         }
@@ -313,6 +323,10 @@ impl Machine for Served {
 
     fn stands_still(&self) -> Result<Still, String> {
         self.vm.stands_still()
+    }
+
+    fn to_base(&self) -> Result<Arc<Base>, CloneError> {
+        self.vm.to_base()
     }
 
     fn restore(

@@ -7,7 +7,7 @@ mod note;
 
 pub(crate) use note::{Note, QUEUES};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,7 +17,9 @@ use anyhow::{Context, Result};
 use tmem_host::keeper::Outside;
 use tmem_host::personality::VmDevice;
 use tmem_host::registry::Disk;
-use tmem_store::{Client, ClientConfig, Error, Identity, PageMemory, Recovery, Store, StoreConfig};
+use tmem_store::{
+    Base, Client, ClientConfig, Error, Identity, PageMemory, Recovery, Store, StoreConfig,
+};
 use uuid::Uuid;
 use virtio_tmem::device::MAX_POOLS;
 
@@ -43,6 +45,8 @@ pub struct Takeover {
     /// The file of the page memory.
     pages: FileId,
     left: Mutex<Option<Recovery>>,
+    /// Bases that machines have, until all machines are there.
+    bases: Mutex<Bases>,
     /// By name. A client that is dropped loses its pages, and these are to stay.
     served: Mutex<BTreeMap<String, Arc<dyn VmDevice>>>,
     /// Times that pages were there and could not be had.
@@ -56,6 +60,7 @@ impl Drop for Takeover {
         if self.keeps_memory() {
             // The next daemon's.
             std::mem::forget(self.left().take());
+            std::mem::forget(std::mem::take(&mut *self.bases()));
             std::mem::forget(std::mem::take(&mut *self.served()));
         }
     }
@@ -83,6 +88,7 @@ impl Takeover {
             outside: None,
             pages: FileId::default(),
             left: Mutex::new(None),
+            bases: Mutex::default(),
             served: Mutex::default(),
             failures: AtomicU64::new(0),
             is_said: AtomicBool::new(false),
@@ -127,6 +133,7 @@ impl Takeover {
             outside: Some(Arc::new(outside)),
             pages,
             left: Mutex::new(Some(recovery)),
+            bases: Mutex::default(),
             served: Mutex::default(),
             failures: AtomicU64::new(failures),
             is_said: AtomicBool::new(false),
@@ -150,6 +157,10 @@ impl Takeover {
 
     fn left(&self) -> MutexGuard<'_, Option<Recovery>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bases(&self) -> MutexGuard<'_, Bases> {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn served(&self) -> MutexGuard<'_, BTreeMap<String, Arc<dyn VmDevice>>> {
@@ -176,9 +187,12 @@ impl Takeover {
     /// Frees the pages of machines that are not served any more.
     pub fn end(&self) {
         let left = self.left().take();
+        let bases = std::mem::take(&mut *self.bases());
         let Some(left) = left else {
             return;
         };
+        let lost = bases.doubtful.iter().filter(|it| left.has(**it)).count();
+        self.failures.fetch_add(lost as u64, Relaxed);
         let count = left.identities().count();
         if count > 0 {
             log::info!("freed the pages of {count} virtual machines that are not served any more");
@@ -231,6 +245,10 @@ impl Takeover {
         let is_of_these =
             |state: &State| state.pages == self.pages && state.identity == identity.bytes();
         let earlier = earlier.filter(is_of_these);
+        let known = match &earlier {
+            Some(state) => state.known(),
+            None => (self.unknown(identity)?, Vec::new()),
+        };
         let other = earlier
             .as_ref()
             .filter(|state| state.personality != personality);
@@ -244,20 +262,13 @@ impl Takeover {
         let earlier = earlier.filter(|_| !is_other);
         // What is missing on a disk would be read as zeros.
         let may_miss_pages = personality == Disk::NOT_ONE;
-        let (client, is_whole) = self.client(name, identity, config, may_miss_pages)?;
+        let (client, is_whole) = self.client(name, known, config, may_miss_pages)?;
         let earlier = earlier.filter(|_| is_whole);
         let begun = match &earlier {
             Some(state) => go_on(name, &client, &note, state),
             None => {
-                let stats = client.stats();
-                // Without a note of whose they are.
-                if !is_other
-                    && is_whole
-                    && stats.persistent_pages.saturating_add(stats.ephemeral_pages) > 0
-                {
-                    self.failures.fetch_add(1, Relaxed);
-                }
-                let state = State::new(self.pages, identity, personality);
+                let mut state = State::new(self.pages, identity, personality);
+                state.set_client(&client);
                 begin_anew(&client, &note, state)
             }
         };
@@ -276,11 +287,24 @@ impl Takeover {
         }
     }
 
+    /// By what the store is to know a machine of which there is no note: what is there by its identity is
+    /// not its own. Others may be clones of one that had its name.
+    fn unknown(&self, identity: Identity) -> Result<Identity> {
+        let is_left = self.left().as_ref().is_some_and(|left| left.has(identity));
+        if is_left {
+            self.bases().doubtful.insert(identity);
+        }
+        if is_left || self.store.has_identity(identity) {
+            return Ok(Identity::new(crate::instance::new()?));
+        }
+        Ok(identity)
+    }
+
     /// The client with what it had, and whether that is all that it had.
     fn client(
         &self,
         name: &str,
-        identity: Identity,
+        (identity, over): (Identity, Vec<Identity>),
         config: ClientConfig,
         may_miss_pages: bool,
     ) -> Result<(Client, bool)> {
@@ -289,9 +313,15 @@ impl Takeover {
             let client = self.store.add_client(config.with_identity(identity))?;
             return Ok((client, false));
         };
-        match recovery.client(identity, config.clone()) {
+        let mut bases = self.bases();
+        let found = bases.find(recovery, &over);
+        let client =
+            found.and_then(|base| recovery.client_over(identity, config.clone(), base.as_ref()));
+        match client {
             Ok(client) => {
-                let lost = client.stats().spill_read_errors;
+                let of_bases = client.bases();
+                let of_bases = of_bases.iter().map(|base| base.read_errors()).sum::<u64>();
+                let lost = client.stats().spill_read_errors.saturating_add(of_bases);
                 if lost == 0 {
                     return Ok((client, true));
                 }
@@ -313,6 +343,39 @@ impl Takeover {
             }
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Bases that machines have.
+#[derive(Debug, Default)]
+struct Bases {
+    all: BTreeMap<Identity, Arc<Base>>,
+    /// Those whose pages are lost.
+    damaged: BTreeSet<Identity>,
+    /// Identities of machines without a note. What is there by them is a base, or lost.
+    doubtful: BTreeSet<Identity>,
+}
+
+impl Bases {
+    /// The first of these, each of which is over the next one.
+    fn find(
+        &mut self,
+        recovery: &mut Recovery,
+        over: &[Identity],
+    ) -> Result<Option<Arc<Base>>, Error> {
+        let mut below = None;
+        for identity in over.iter().rev() {
+            let base = match self.all.get(identity) {
+                Some(base) => base.clone(),
+                None if self.damaged.contains(identity) => return Err(Error::Damaged),
+                None => recovery.base(*identity, below.as_ref()).inspect_err(|_| {
+                    self.damaged.insert(*identity);
+                })?,
+            };
+            self.all.insert(*identity, base.clone());
+            below = Some(base);
+        }
+        Ok(below)
     }
 }
 

@@ -19,8 +19,9 @@ use super::crashes::Crashes;
 use super::note_name;
 use crate::trace::Trace;
 
-/// Version of [`State`]; another one is not read.
+/// Versions of [`State`]; others are not read. Of clones and who was cloned the first one does not know.
 const VERSION: u32 = 1;
+const VERSION_WITH_BASES: u32 = 2;
 
 /// The words that say how far each queue is begin here: [`IS_KNOWN`] and the used index.
 const USED: usize = 0;
@@ -57,6 +58,12 @@ pub(super) struct State {
     pub(super) pages: FileId,
     pub(super) identity: [u8; 16],
     pub(super) instance: [u8; 16],
+    /// By what the store knows its pages, if it is not its identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<[u8; 16]>,
+    /// By what the store knows the bases that they are over, the next one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    bases: Vec<[u8; 16]>,
     /// What its device is.
     #[serde(default = "tmem")]
     pub(super) personality: String,
@@ -76,12 +83,39 @@ impl State {
             version: VERSION,
             pages,
             identity: identity.bytes(),
+            client: None,
+            bases: Vec::new(),
             instance: [0; 16],
             personality: personality.to_owned(),
             pools: Vec::new(),
             trace: Trace::default(),
             session: None,
         }
+    }
+
+    /// By what the store knows its pages, and the bases that they are over.
+    pub(super) fn known(&self) -> (Identity, Vec<Identity>) {
+        let client = self.client.unwrap_or(self.identity);
+        let bases = self.bases.iter().copied().map(Identity::new);
+        (Identity::new(client), bases.collect())
+    }
+
+    /// The same, of what the store knows by these.
+    pub(super) fn set_known(&mut self, client: Identity, bases: &[Identity]) {
+        let client = client.bytes();
+        self.client = (client != self.identity).then_some(client);
+        self.bases = bases.iter().map(|base| base.bytes()).collect();
+        self.version = match (self.client, self.bases.as_slice()) {
+            (None, []) => VERSION,
+            _ => VERSION_WITH_BASES,
+        };
+    }
+
+    /// The same, of a client.
+    pub(super) fn set_client(&mut self, client: &Client) {
+        let bases = client.bases();
+        let bases: Vec<_> = bases.iter().map(|base| base.identity()).collect();
+        self.set_known(client.identity(), &bases);
     }
 }
 
@@ -109,7 +143,7 @@ impl Note {
     pub(super) fn open(outside: Arc<Outside>, name: &str) -> Result<(Self, Option<State>)> {
         let of = || format!("{name}: its note for the next daemon");
         let file = outside.memory(&note_name(name)).with_context(of)?;
-        let is_known = |state: &State| state.version == VERSION;
+        let is_known = |state: &State| (VERSION..=VERSION_WITH_BASES).contains(&state.version);
         let (record, state) = Record::open(file, is_known).with_context(of)?;
         if record.is_lost() {
             log::error!(
@@ -165,14 +199,20 @@ impl Note {
     /// Notes the pools that there are; whether it could. Nobody changes them meanwhile.
     pub(crate) fn set_pools(&self, client: &Client) -> bool {
         let pools = pools_of(client);
-        if self
-            .state()
-            .as_ref()
-            .is_some_and(|state| state.pools == pools)
-        {
+        let known = client.identity();
+        let is_noted = |state: &State| state.pools == pools && state.known().0 == known;
+        if self.state().as_ref().is_some_and(is_noted) {
             return true;
         }
-        self.change(|state| state.pools = pools)
+        self.change(|state| {
+            state.pools = pools;
+            state.set_client(client);
+        })
+    }
+
+    /// Notes that the store is about to know its pages by these; whether it could.
+    pub(crate) fn set_known(&self, client: Identity, bases: &[Identity]) -> bool {
+        self.change(|state| state.set_known(client, bases))
     }
 
     /// Notes that there are no pools any more, but another set of them; whether it could.
@@ -195,6 +235,7 @@ impl Note {
         self.change(|state| {
             state.instance = instance;
             state.pools = pools;
+            state.set_client(client);
             state.trace = trace.clone();
         })
     }

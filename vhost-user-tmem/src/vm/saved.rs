@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A machine whose pages are saved or restored.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use tmem_host::registry::{Fill, Refusal, Still};
+use tmem_store::{Base, CloneError, Identity};
 
 use super::{FrontEnd, Vm, renew};
 use crate::takeover::QUEUES;
@@ -32,6 +34,15 @@ impl Vm {
             number,
             driver: json!(trace.rings()),
         })
+    }
+
+    /// See [`tmem_host::registry::Machine::to_base`].
+    pub(crate) fn to_base(&self) -> Result<Arc<Base>, CloneError> {
+        let note = |client, bases: &[Identity]| {
+            let note = self.note.as_ref();
+            note.is_none_or(|note| note.set_known(client, bases))
+        };
+        self.device.client().to_base(note)
     }
 
     /// See [`tmem_host::registry::Machine::restore`]. Nobody lets a front end in meanwhile.
