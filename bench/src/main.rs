@@ -5,6 +5,7 @@
 //! same pages, so that the ratios hold on a noisy machine; the times do so less.
 
 mod aging;
+mod clones;
 mod codecs;
 mod corpus;
 mod density;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! All pages of a client as they are saved, restored to another store, and cloned: on one thread, from
-//! memory to memory, beside a copy of the same bytes.
+//! All pages of a client as they are saved, and restored to another store: on one thread, from memory to
+//! memory, beside a copy of the same bytes. And the client as it is cloned.
 
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use tmem_store::{ObjectId, PAGE_SIZE, Page, StoreConfig};
 
+use crate::clones;
 use crate::corpus::Corpus;
 use crate::report::Report;
 use crate::samples::median;
@@ -22,16 +23,12 @@ const ROUNDS: usize = 5;
 /// Bytes of pages in a second, that a restore is to make at least.
 const TARGET: f64 = 1e9;
 
-/// Pages for whose clone there is a limit, and that in milliseconds.
-const MILLION: f64 = 1e6;
-const CLONE: f64 = 1.0;
-
 /// Measures both sorts of pages.
 pub(crate) fn run(corpus: &Corpus, report: &mut Report) -> Result<()> {
     for (sort, pages) in [("process", &corpus.process), ("file", &corpus.file)] {
         one_sort(sort, pages, report)?;
     }
-    Ok(())
+    clones::run(&corpus.process, report)
 }
 
 fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
@@ -43,7 +40,6 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
         ensure!(put.result.is_ok(), "page {index} was refused: {put:?}");
     }
     let (mut saves, mut restores, mut copies) = (Vec::new(), Vec::new(), Vec::new());
-    let mut clones = Vec::new();
     let mut sizes = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
@@ -64,18 +60,9 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
         }
         restores.push(rate(start));
         ensure!(restored == count, "{restored} of {count} pages are there");
-
-        let (_other, clone, _pool) = persistent(config())?;
-        let start = Instant::now();
-        let mut cloned = 0;
-        for (segment, number) in origin.save().zip(1..) {
-            cloned += clone.restore(&segment, number)?.pages;
-        }
-        clones.push(start.elapsed().as_secs_f64() * 1e3 * MILLION / count as f64);
-        ensure!(cloned == count, "{cloned} of {count} pages are there");
     }
-    let [saves, restores, copies, clones, size] =
-        [saves, restores, copies, clones, sizes].map(|rounds| median(rounds).unwrap_or(f64::NAN));
+    let [saves, restores, copies, size] =
+        [saves, restores, copies, sizes].map(|rounds| median(rounds).unwrap_or(f64::NAN));
     let held = store.held_bytes() as f64;
     report.against(format!("{sort}: bytes saved"), size, "", "bytes held", held);
     let what = format!("{sort}: bytes of pages saved in a second");
@@ -84,12 +71,6 @@ fn one_sort(sort: &str, pages: &[Page], report: &mut Report) -> Result<()> {
     report.against(what, restores, "", "the image copied", copies);
     let what = format!("{sort}: bytes of pages restored in a second, on one CPU");
     report.target_at_least(&what, restores, TARGET);
-    report.limit(
-        &format!("{sort}: a million pages cloned"),
-        clones,
-        "ms",
-        CLONE,
-    );
     Ok(())
 }
 
