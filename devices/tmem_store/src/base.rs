@@ -24,18 +24,19 @@ pub struct Base {
 }
 
 impl Base {
-    /// What a client still is.
-    pub(crate) fn unborn(layer: &Layer) -> Arc<Self> {
+    /// What a client is, and still is until [`Base::freeze`].
+    pub(crate) fn of(layer: &Layer) -> Arc<Self> {
         Arc::new(Self {
             member: layer.member.clone(),
             below: layer.base.clone(),
         })
     }
 
-    /// No client is that any more.
-    pub(crate) fn is_born(&self) {
+    /// No client changes it from now on.
+    pub(crate) fn freeze(&self) {
         let budget = &self.member.budget;
-        // What it has stays, and more does not come.
+        // Nothing is hidden, or put, by it any more.
+        budget.end_all_aside();
         budget.set_quota(u64::MAX);
         budget.ephemeral.set_quota(u64::MAX);
         budget.set_frozen(false);
@@ -44,8 +45,8 @@ impl Base {
 
     /// What an earlier store has left of one.
     pub(crate) fn left(layer: &Layer) -> Arc<Self> {
-        let base = Self::unborn(layer);
-        base.is_born();
+        let base = Self::of(layer);
+        base.freeze();
         base
     }
 

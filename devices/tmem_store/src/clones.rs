@@ -31,7 +31,7 @@ impl Client {
         if depth >= Self::MOST_BASES {
             return Err(CloneError::TooDeep(depth));
         }
-        let base = Base::unborn(&before);
+        let base = Base::of(&before);
         let all = std::iter::successors(Some(&base), |base| base.below());
         let bases: Vec<_> = all.map(|base| base.identity()).collect();
         let layer = before.successor(&base)?;
@@ -40,7 +40,7 @@ impl Client {
             return Err(CloneError::Unnoted);
         }
         layer.begin(&before)?;
-        base.is_born();
+        base.freeze();
         self.set_layer(layer);
         Ok(base)
     }

@@ -42,7 +42,7 @@ pub(crate) struct Below {
 
 /// Those that see the pages of a pool of a base.
 #[derive(Debug, Default)]
-pub(crate) struct Seers {
+pub(crate) struct Viewers {
     all: Mutex<Vec<Weak<Below>>>,
     swept: Mutex<Swept>,
 }
@@ -56,17 +56,17 @@ struct Swept {
     left: u64,
 }
 
-impl Seers {
+impl Viewers {
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Below>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those that there are.
     fn all(&self) -> Vec<Arc<Below>> {
-        let mut seers = self.lock();
-        seers.retain(|seer| seer.strong_count() > 0);
-        let all = seers.iter().filter_map(Weak::upgrade);
-        all.filter(|seer| !seer.is_cut()).collect()
+        let mut viewers = self.lock();
+        viewers.retain(|viewer| viewer.strong_count() > 0);
+        let all = viewers.iter().filter_map(Weak::upgrade);
+        all.filter(|viewer| !viewer.is_cut()).collect()
     }
 }
 
@@ -82,7 +82,7 @@ impl Below {
             seen: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         });
-        this.pages.seers.lock().push(Arc::downgrade(&this));
+        this.pages.viewers.lock().push(Arc::downgrade(&this));
         this.count_anew();
         this
     }
@@ -404,13 +404,13 @@ impl Pages {
         if !self.tag.is_visible() {
             return false;
         }
-        let swept = &self.seers.swept;
+        let swept = &self.viewers.swept;
         let mut swept = swept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at = match swept.at {
             Some(at) => at,
             None => {
                 let own = self.count_itself();
-                let worthwhile = match self.seers.all().is_empty() {
+                let worthwhile = match self.viewers.all().is_empty() {
                     true => 1,
                     false => (own / 16).max(FEW) + swept.left,
                 };
@@ -432,7 +432,7 @@ impl Pages {
     fn sweep(&self, from: &mut Cursor) -> bool {
         /// Blocks that are looked at before others may.
         const PIECE: usize = 64;
-        let seers = self.seers.all();
+        let viewers = self.viewers.all();
         let mut found: Vec<(ObjectId, u64)> = Vec::new();
         let more = self.look_at(from, PIECE, &mut |object, index| {
             found.push((*object, index));
@@ -440,10 +440,10 @@ impl Pages {
         for (object, index) in found {
             let (block, nth) = split(index);
             let key = Key::new(&self.seed, &object, block);
-            if seers.iter().all(|seer| seer.hides(&key, nth)) {
+            if viewers.iter().all(|viewer| viewer.hides(&key, nth)) {
                 self.remove_itself(&key, nth);
-                for seer in &seers {
-                    seer.whiteouts.remove_itself(&key, nth);
+                for viewer in &viewers {
+                    viewer.whiteouts.remove_itself(&key, nth);
                 }
             }
         }
@@ -453,8 +453,8 @@ impl Pages {
     /// Pages of the pool itself that nobody sees who is over it, at most.
     fn unseen(&self) -> u64 {
         let own = self.count_itself();
-        let seers = self.seers.all();
-        let hidden = seers.iter().map(|seer| seer.whiteouts.count()).min();
+        let viewers = self.viewers.all();
+        let hidden = viewers.iter().map(|viewer| viewer.whiteouts.count()).min();
         hidden.unwrap_or(own).min(own)
     }
 }

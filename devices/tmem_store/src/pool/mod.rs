@@ -21,7 +21,7 @@ use crate::budget::{Budget, Shortage, charge};
 use crate::index::{BLOCK_PAGES, Key, SHARDS, Seed, Shard, split};
 use crate::tier::{Content, Entry, EntryRef, Location, Owner, Payload, PoolTag, Temperature};
 use crate::types::PoolKind;
-use below::{Below, Seers};
+use below::{Below, Viewers};
 
 /// The pages of a pool: its index, and what they are charged to.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Pages {
     /// What it was made over.
     below: Option<Arc<Below>>,
     /// Who was made over it.
-    seers: Seers,
+    viewers: Viewers,
 }
 
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Pages {
             seed,
             shards,
             below: None,
-            seers: Seers::default(),
+            viewers: Viewers::default(),
         }
     }
 

@@ -189,7 +189,11 @@ impl Cloning {
 
     fn end(mut self) {
         let clients: Vec<_> = self.world.clients.drain(..).collect();
+        let last = self.world.store.add_client(client_config()).unwrap();
         drop(clients);
+        // Nothing is set aside any more, either.
+        assert_eq!(last.member().budget.committed(), [0, 0]);
+        drop(last);
         assert_eq!(self.world.store.held_bytes(), 0);
         let stats = self.world.store.stats();
         assert_eq!((stats.clients, stats.mapped_bytes), (0, 0), "{stats:?}");
