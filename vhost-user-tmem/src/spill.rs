@@ -48,10 +48,11 @@ impl Spill {
     }
 }
 
-/// Says in the log when the area fails.
+/// Says in the log when the area fails, or answers nothing.
 #[derive(Debug)]
 pub struct Watch {
     errors: [u64; 2],
+    stalls: u64,
     line: Option<Instant>,
 }
 
@@ -63,6 +64,7 @@ impl Watch {
     pub fn new(stats: &StoreStats) -> Self {
         Self {
             errors: errors(stats),
+            stalls: stats.spill_stalls,
             line: None,
         }
     }
@@ -71,17 +73,26 @@ impl Watch {
     pub fn look(&mut self, stats: &StoreStats) {
         let now = errors(stats);
         let is_quiet = self.line.is_none_or(|line| line.elapsed() >= Self::QUIET);
-        if now == self.errors || !is_quiet {
+        let stalls = stats.spill_stalls.saturating_sub(self.stalls);
+        if (now == self.errors && stalls == 0) || !is_quiet {
             return;
         }
-        let [reads, writes] = now;
-        let [reads_before, writes_before] = self.errors;
-        log::error!(
-            "the spill area fails: {} reads and {} writes since this was last said; pages that cannot be read are lost to their guests, what cannot be written stays in memory",
-            reads.saturating_sub(reads_before),
-            writes.saturating_sub(writes_before)
-        );
+        if now != self.errors {
+            let [reads, writes] = now;
+            let [reads_before, writes_before] = self.errors;
+            log::error!(
+                "the spill area fails: {} reads and {} writes since this was last said; pages that cannot be read are lost to their guests, what cannot be written stays in memory",
+                reads.saturating_sub(reads_before),
+                writes.saturating_sub(writes_before)
+            );
+        }
+        if stalls > 0 {
+            log::error!(
+                "the spill area had answered nothing for a second: until it does, reads of it wait, and puts that find no memory are refused"
+            );
+        }
         self.errors = now;
+        self.stalls = stats.spill_stalls;
         self.line = Some(Instant::now());
     }
 }

@@ -250,6 +250,9 @@ fn held(world: &mut World) -> String {
         }
         let stalls = daemon.stalls() - before;
         assert!(stalls > 0, "nobody has waited for the area");
+        wait_for("a line about it in the log", || {
+            daemon.log().contains("the spill area had answered nothing")
+        });
         assert!(!has_stopped.load(Relaxed), "the area was not needed");
         drop(area);
         let sum = stops.join().unwrap();
