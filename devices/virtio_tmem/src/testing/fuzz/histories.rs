@@ -4,18 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tmem_store::{Page, Store, StoreConfig};
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use tmem_store::{Store, StoreConfig};
+use vm_memory::GuestAddress;
 
 use super::Bytes;
+use super::driver::{Memory, VmDriver, content};
 use super::model::ModelPool;
 use super::share::{GOLDEN, NONE, POOL, Part, Share};
 use crate::device::{Device, DeviceConfig};
-use crate::testing::{Answer, Driver, DriverQueue, InProcess, Layout, client, page_of};
+use crate::testing::{Answer, Driver, DriverQueue, InProcess, Layout, client};
 use tmem_wire::{Extent, PoolKind, Status};
-
-pub(super) type Memory = GuestMemoryMmap<()>;
-pub(super) type VmDriver<'m> = Driver<'m, Memory, InProcess<'m, Memory>>;
 
 const KINDS: [PoolKind; 2] = [PoolKind::Persistent, PoolKind::Ephemeral];
 /// Most that is held for both VMs, and for each.
@@ -221,24 +219,4 @@ fn share_step(
 
 fn last(index: u64, count: u32) -> u64 {
     index + (u64::from(count) - 1)
-}
-
-/// Pages that are all the same, compress well, somewhat or not at all.
-pub(super) fn content(seed: u64) -> Page {
-    let mut page = page_of(seed);
-    match seed % 4 {
-        0 => page.fill(seed as u8),
-        1 => page[16..].fill(1),
-        2 => {}
-        _ => {
-            let mut state = seed | 1;
-            for byte in &mut page {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                *byte = (state >> 56) as u8;
-            }
-        }
-    }
-    page
 }

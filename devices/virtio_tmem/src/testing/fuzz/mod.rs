@@ -10,6 +10,7 @@
 
 mod chains;
 mod damage;
+mod driver;
 mod histories;
 mod model;
 mod page_memory;

@@ -10,7 +10,7 @@ use tmem_store::{
 };
 
 use super::Bytes;
-use super::histories::content;
+use super::driver::content;
 
 pub(super) const CLIENTS: u8 = 2;
 const KINDS: [PoolKind; 3] = [

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use tmem_store::{Page, Store};
 use tmem_wire::{PageHash, ShareId, Status};
 
-use super::histories::{VmDriver, content};
+use super::driver::{VmDriver, content};
 use crate::device::Verifier;
 use crate::testing::{HostShares, Layout, verified_shares};
 
