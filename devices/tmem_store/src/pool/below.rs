@@ -10,13 +10,12 @@
 //! or after, and so does who makes the index anew. A put of an ephemeral page comes after its
 //! whiteout: it may be evicted at any time, and what is below must not come back.
 
-use super::{Cursor, Pages};
+use super::Pages;
 use crate::index::{Key, SHARDS, Walk, split};
+use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::tier::{Codec, Content, Owner, Payload, Temperature};
 use crate::types::{Get, ObjectId, Page, PoolKind};
-use std::sync::Weak;
 
 /// The object of marks that say from which pools nothing is seen below any more.
 const MARKS: ObjectId = [0; 24];
@@ -27,7 +26,7 @@ pub(crate) struct Below {
     /// The base's.
     pages: Arc<Pages>,
     /// Of the client: one for each page below that is not seen.
-    whiteouts: Arc<Pages>,
+    pub(super) whiteouts: Arc<Pages>,
     /// Of the client: one mark for each pool that sees nothing below any more.
     marks: Arc<Pages>,
     /// Nothing below is seen any more.
@@ -38,36 +37,6 @@ pub(crate) struct Below {
     seen: AtomicU64,
     /// Bytes of them that count for the client's quota.
     bytes: AtomicU64,
-}
-
-/// Those that see the pages of a pool of a base.
-#[derive(Debug, Default)]
-pub(crate) struct Viewers {
-    all: Mutex<Vec<Weak<Below>>>,
-    swept: Mutex<Swept>,
-}
-
-/// How far pages are swept that nobody sees any more.
-#[derive(Debug, Default)]
-struct Swept {
-    /// A pass that is not over.
-    at: Option<Cursor>,
-    /// Pages that were not seen after the last pass, and that it did not find.
-    left: u64,
-}
-
-impl Viewers {
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Below>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Those that there are.
-    fn all(&self) -> Vec<Arc<Below>> {
-        let mut viewers = self.lock();
-        viewers.retain(|viewer| viewer.strong_count() > 0);
-        let all = viewers.iter().filter_map(Weak::upgrade);
-        all.filter(|viewer| !viewer.is_cut()).collect()
-    }
 }
 
 impl Below {
@@ -82,7 +51,7 @@ impl Below {
             seen: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         });
-        this.pages.viewers.lock().push(Arc::downgrade(&this));
+        this.pages.viewers.add(&this);
         this.count_anew();
         this
     }
@@ -122,7 +91,7 @@ impl Below {
     }
 
     /// Whether a page below has a whiteout.
-    fn hides(&self, key: &Key<'_>, nth: usize) -> bool {
+    pub(super) fn hides(&self, key: &Key<'_>, nth: usize) -> bool {
         self.whiteouts.has_itself(key, nth)
     }
 
@@ -394,67 +363,5 @@ impl Pages {
             self.budget.end_aside();
         }
         made
-    }
-
-    /// Removes some pages that nobody sees any more who is over this pool of a base, if there are so many
-    /// that it is worth a pass; whether there may be more.
-    pub(crate) fn sweep_some(&self) -> bool {
-        /// Fewer have to wait for others.
-        const FEW: u64 = 64;
-        if !self.tag.is_visible() {
-            return false;
-        }
-        let swept = &self.viewers.swept;
-        let mut swept = swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut at = match swept.at {
-            Some(at) => at,
-            None => {
-                let own = self.count_itself();
-                let worthwhile = match self.viewers.all().is_empty() {
-                    true => 1,
-                    false => (own / 16).max(FEW) + swept.left,
-                };
-                if self.unseen() < worthwhile {
-                    return false;
-                }
-                Cursor::START
-            }
-        };
-        let more = self.sweep(&mut at);
-        swept.at = more.then_some(at);
-        if !more {
-            swept.left = self.unseen();
-        }
-        true
-    }
-
-    /// A piece of a pass; whether there is more of it.
-    fn sweep(&self, from: &mut Cursor) -> bool {
-        /// Blocks that are looked at before others may.
-        const PIECE: usize = 64;
-        let viewers = self.viewers.all();
-        let mut found: Vec<(ObjectId, u64)> = Vec::new();
-        let more = self.look_at(from, PIECE, &mut |object, index| {
-            found.push((*object, index));
-        });
-        for (object, index) in found {
-            let (block, nth) = split(index);
-            let key = Key::new(&self.seed, &object, block);
-            if viewers.iter().all(|viewer| viewer.hides(&key, nth)) {
-                self.remove_itself(&key, nth);
-                for viewer in &viewers {
-                    viewer.whiteouts.remove_itself(&key, nth);
-                }
-            }
-        }
-        more
-    }
-
-    /// Pages of the pool itself that nobody sees who is over it, at most.
-    fn unseen(&self) -> u64 {
-        let own = self.count_itself();
-        let viewers = self.viewers.all();
-        let hidden = viewers.iter().map(|viewer| viewer.whiteouts.count()).min();
-        hidden.unwrap_or(own).min(own)
     }
 }

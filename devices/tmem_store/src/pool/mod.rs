@@ -10,6 +10,7 @@ mod flush;
 mod get;
 mod put;
 mod run;
+mod sweep;
 
 pub(crate) use copy::Cursor;
 pub(crate) use put::{Attempt, Older};
@@ -21,7 +22,8 @@ use crate::budget::{Budget, Shortage, charge};
 use crate::index::{BLOCK_PAGES, Key, SHARDS, Seed, Shard, split};
 use crate::tier::{Content, Entry, EntryRef, Location, Owner, Payload, PoolTag, Temperature};
 use crate::types::PoolKind;
-use below::{Below, Viewers};
+use below::Below;
+use sweep::Viewers;
 
 /// The pages of a pool: its index, and what they are charged to.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 //! its shard's lock, if that is still what is kept of the page. A get that has
 //! found the old one has it pinned, and reads the same bytes.
 
-use super::demote::Demotion;
+use super::demotion::Demotion;
 use super::{Effort, Member, Reclaimer};
 use crate::budget::{LOAN, Shortage};
 use crate::codec;

@@ -8,15 +8,16 @@
 //! Ephemeral pages are evicted instead, and pages of one repeated word stay: they take next to nothing.
 
 use super::cleaner::{Cleaned, Names};
+use super::demotion::Pending;
 use super::{Effort, Member, Reclaimer};
 use crate::budget::{Shortage, Waited};
 use crate::pool::Pages;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{
-    Codec, Location, Owner, PackedAt, Packer, Payload, SEGMENT, Spilled, Stub, Temperature, Victim,
+    Codec, Location, Owner, Packer, Payload, SEGMENT, Spilled, Stub, Temperature, Victim,
 };
-use crate::types::{ObjectId, PoolKind};
+use crate::types::PoolKind;
 use std::io::ErrorKind;
 use std::time::Instant;
 
@@ -36,23 +37,6 @@ const HALF_EMPTY: u32 = SEGMENT_BYTES / 2;
 
 /// Least dead bytes of one that is cleaned when its client's quota is used up.
 const LEAST: u32 = SEGMENT_BYTES / 32;
-
-/// A page that is about to be demoted.
-#[derive(Debug)]
-struct Pending {
-    pool: Arc<Pages>,
-    object: ObjectId,
-    index: u64,
-    old: Location,
-    new: PackedAt,
-}
-
-/// What a client's cleaner keeps for demotions, so that none of it is allocated when memory is short.
-#[derive(Debug, Default)]
-pub(super) struct Demotion {
-    draft: Option<Packer>,
-    pending: Vec<Pending>,
-}
 
 /// What came of copying the entries of a victim.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@
 
 mod cleaner;
 mod demote;
+mod demotion;
 mod effort;
 mod member;
 mod recompress;
