@@ -3,6 +3,7 @@
 //! after any end of the store.
 
 use super::cuts::Memory;
+use super::spilled::Found;
 use super::*;
 use crate::area::SpillArea;
 use crate::base::CloneError;
@@ -48,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Cloning {
     _dir: tempfile::TempDir,
+    area: Arc<SpillArea>,
     world: World,
     known: Vec<Known>,
     /// What was known in between, while one was cloned.
@@ -60,7 +62,11 @@ impl Cloning {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let area = SpillArea::open(&dir.path().join("area"), Some(8 << 20)).unwrap();
-        let mut world = World::with(store_config(ROOM).with_spill(area));
+        let area = Arc::new(area);
+        let mut world = World::with(StoreConfig {
+            spill: Some(area.clone()),
+            ..store_config(ROOM)
+        });
         while world.clients.len() < MANY.into() {
             let number = u8::try_from(world.clients.len()).unwrap();
             world.add(number);
@@ -68,6 +74,7 @@ impl Cloning {
         let known = world.clients.iter().map(Self::known).collect();
         Self {
             _dir: dir,
+            area,
             world,
             known,
             noted: None,
@@ -496,6 +503,33 @@ fn a_clone_is_refused_what_its_quota_has_no_room_for() {
         stats.held_bytes < held + held / 4,
         "{stats:?}, before {held}"
     );
+}
+
+#[test]
+fn what_is_spilled_of_a_base_is_there_for_the_next_store() {
+    let mut cloning = Cloning::new();
+    for index in 0..60 {
+        for object in 0..3 {
+            cloning.apply(&Step::Op(Op::Put((0, 0, object, index), index * 4 + 1)));
+        }
+    }
+    cloning.apply(&Step::Op(Op::Compress(1000)));
+    cloning.apply(&Step::Clone(0, 1));
+    cloning.apply(&Step::Op(Op::Put((1, 0, 0, 3), 77)));
+    cloning.apply(&Step::Op(Op::Flush((0, 0, 1, 5), 7)));
+    for _ in 0..8 {
+        cloning.apply(&Step::Demote);
+    }
+    let spilled = cloning.world.store.stats().spilled_pages;
+    assert!(spilled > 150, "{spilled}");
+    let left = memory_of(&cloning.world.store);
+    let config = store_config(ROOM).with_spill(Found::new(&cloning.area));
+    let mut recovery = Store::recover(unused(file(&left)), config).unwrap();
+    let clients = all_of(&mut recovery, &cloning.known);
+    drop(recovery);
+    for (number, client) in (0..).zip(&clients) {
+        check_pages(client, number, [&cloning.world.pages]);
+    }
 }
 
 #[test]

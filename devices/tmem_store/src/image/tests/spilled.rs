@@ -22,13 +22,13 @@ fn step() -> impl Strategy<Value = Step> {
 /// The area as the next store finds it, while the one that writes to it goes on. What the next store
 /// makes of it is not seen by that one, as in truth it is no more.
 #[derive(Debug)]
-struct Found {
+pub(super) struct Found {
     area: Arc<SpillArea>,
     identity: AtomicU64,
 }
 
 impl Found {
-    fn new(area: &Arc<SpillArea>) -> Self {
+    pub(super) fn new(area: &Arc<SpillArea>) -> Self {
         Self {
             area: area.clone(),
             identity: area.identity().into(),
