@@ -77,15 +77,9 @@ impl Base {
         depth
     }
 
-    fn pool(&self, id: u32) -> Option<Arc<Pages>> {
-        self.member.pools().get(&id).cloned()
-    }
-
     /// Its pools, as clients number them.
     fn pools(&self) -> Vec<(u32, Arc<Pages>)> {
-        let pools = self.member.pools();
-        let pools = pools.iter().filter(|(id, _)| **id <= PoolTag::MOST);
-        pools.map(|(id, pool)| (*id, pool.clone())).collect()
+        self.member.visible_pools()
     }
 
     /// Bytes of its persistent pools, those of others below included.
@@ -122,13 +116,13 @@ impl Layer {
     pub(crate) fn adopt_pool(&self, tag: PoolTag) -> Arc<Pages> {
         let member = &self.member;
         member.made_after(tag);
-        if let Some(there) = member.pools().get(&tag.id()) {
-            return there.clone();
+        if let Some(there) = member.pool(tag.id()) {
+            return there;
         }
         let of_base = self
             .base
             .as_ref()
-            .and_then(|base| base.pool(tag.visible_id()));
+            .and_then(|base| base.member.pool(tag.visible_id()));
         let of_base = of_base.filter(|pool| !tag.is_visible() || pool.kind() == tag.kind());
         let pool = match of_base {
             Some(pages) if tag.is_visible() => self.over(tag, None, &pages),
@@ -165,7 +159,7 @@ impl Layer {
             return;
         };
         for (id, pages) in base.pools() {
-            let there = self.member.pools().get(&id).cloned();
+            let there = self.member.pool(id);
             let pool = there.unwrap_or_else(|| self.adopt_pool(self.member.tag(id, pages.kind())));
             if pool.goes_on_over() {
                 continue;

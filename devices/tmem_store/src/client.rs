@@ -129,30 +129,20 @@ impl Client {
 
     /// The numbers and kinds of all pools, in the order of their numbers.
     pub fn pools(&self) -> Vec<(u32, PoolKind)> {
-        let member = self.member();
-        let pools = member.pools();
-        let visible = pools.iter().filter(|(id, _)| **id <= PoolTag::MOST);
-        visible.map(|(id, pool)| (*id, pool.kind())).collect()
-    }
-
-    /// The pages of all pools.
-    pub(crate) fn visible_pools(&self) -> Vec<Arc<Pages>> {
-        let member = self.member();
-        let pools = member.pools();
-        let visible = pools.iter().filter(|(id, _)| **id <= PoolTag::MOST);
-        visible.map(|(_, pool)| pool.clone()).collect()
+        let pools = self.member().visible_pools().into_iter();
+        pools.map(|(id, pool)| (id, pool.kind())).collect()
     }
 
     /// The pool `id`. To be looked up once per request.
     pub fn pool(&self, id: u32) -> Option<Pool> {
         let member = self.member();
-        let pages = pages_of(&member, id).filter(|_| id <= PoolTag::MOST)?;
+        let pages = member.pool(id).filter(|_| id <= PoolTag::MOST)?;
         Some(Pool::new(member, pages))
     }
 
     /// The pages of the pool `id`.
     pub(crate) fn pages(&self, id: u32) -> Option<Arc<Pages>> {
-        pages_of(&self.member(), id)
+        self.member().pool(id)
     }
 
     /// What the client holds and did.
@@ -237,11 +227,6 @@ impl Drop for Client {
             self.leave();
         }
     }
-}
-
-/// The pages of a pool.
-fn pages_of(member: &Member, id: u32) -> Option<Arc<Pages>> {
-    member.pools().get(&id).cloned()
 }
 
 /// A pool that is to be made.

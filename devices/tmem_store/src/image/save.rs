@@ -21,7 +21,7 @@ pub const SAVED_SEGMENT: usize = crate::tier::SEGMENT;
 pub struct Save {
     identity: Identity,
     /// Each with those that it is over, of which pages are seen.
-    pools: VecDeque<Vec<Arc<Pages>>>,
+    pools: VecDeque<Arc<[Arc<Pages>]>>,
     /// Of the first pool, the one that is looked at.
     level: usize,
     cursor: Cursor,
@@ -41,7 +41,12 @@ impl Client {
         packer.begin(1);
         Save {
             identity: self.member().budget.identity,
-            pools: self.visible_pools().iter().map(Pages::levels).collect(),
+            pools: self
+                .member()
+                .visible_pools()
+                .iter()
+                .map(|(_, pool)| pool.levels())
+                .collect(),
             level: 0,
             cursor: Cursor::START,
             packer,

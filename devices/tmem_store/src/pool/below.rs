@@ -15,7 +15,7 @@ use crate::index::{Key, SHARDS, Walk, split};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::tier::{Codec, Content, Owner, Payload, Temperature};
-use crate::types::{Get, ObjectId, Page, PoolKind};
+use crate::types::{Get, ObjectId, Page, PoolKind, Put};
 
 /// The object of marks that say from which pools nothing is seen below any more.
 const MARKS: ObjectId = [0; 24];
@@ -198,9 +198,26 @@ impl Pages {
         self.has_itself(key, nth) || (!is_hidden && self.below().is_some_and(is_seen))
     }
 
-    /// Whether a page below is seen under a handle.
-    pub(super) fn has_below(&self, key: &Key<'_>, nth: usize) -> bool {
-        self.below().is_some_and(|below| below.has(key, nth))
+    /// Whether a page below is seen where one is about to be put. One that is ephemeral is hidden at once:
+    /// it must not come back when the new page is evicted.
+    pub(super) fn older_below(&self, key: &Key<'_>, nth: usize) -> bool {
+        match self.kind() {
+            PoolKind::Persistent => self.below().is_some_and(|below| below.has(key, nth)),
+            PoolKind::Ephemeral => self.hide_below(key, nth),
+        }
+    }
+
+    /// After a put, before which a page below was seen or not: what was kept hides it.
+    pub(super) fn put_over(&self, key: &Key<'_>, nth: usize, was_seen: bool, put: Put) -> Put {
+        let is_hidden = was_seen
+            && match self.kind() {
+                PoolKind::Persistent => put.result.is_ok() && self.hide_below(key, nth),
+                PoolKind::Ephemeral => true,
+            };
+        Put {
+            prior_removed: put.prior_removed || is_hidden,
+            ..put
+        }
     }
 
     /// Whether a page below has a whiteout. To be asked before the pool itself is.
@@ -214,7 +231,7 @@ impl Pages {
     }
 
     /// The pool and those that it is over, from the top.
-    pub(crate) fn levels(self: &Arc<Self>) -> Vec<Arc<Self>> {
+    pub(crate) fn levels(self: &Arc<Self>) -> Arc<[Arc<Self>]> {
         let below = |pages: &Arc<Self>| pages.below().map(|below| below.pages.clone());
         std::iter::successors(Some(self.clone()), below).collect()
     }

@@ -88,8 +88,8 @@ impl Pages {
     ) -> Put {
         let (block, nth) = split(index);
         let key = Key::new(&self.seed, object, block);
-        let below = Older::below(self, &key, nth);
-        let room = match below.was_seen || self.has_itself(&key, nth) {
+        let is_below = self.older_below(&key, nth);
+        let room = match is_below || self.has_itself(&key, nth) {
             true => Room::Replacing,
             false => Room::New,
         };
@@ -99,7 +99,7 @@ impl Pages {
             payload,
             (room, Older::Goes),
         ));
-        below.put(self, &key, nth, put)
+        self.put_over(&key, nth, is_below, put)
     }
 
     /// Lets `visit` have the handles of some blocks of the pool itself; whether there may be more.

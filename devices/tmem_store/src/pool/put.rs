@@ -96,8 +96,8 @@ impl Pages {
         }
         let is_above = shard.has(key, nth);
         drop(shard);
-        let below = Older::below(self, key, nth);
-        let there = is_above || below.was_seen;
+        let is_below = self.older_below(key, nth);
+        let there = is_above || is_below;
         if !there && self.budget.is_frozen() {
             return refused(Refused::Frozen, false);
         }
@@ -108,7 +108,7 @@ impl Pages {
         };
         let mut find = |payload: Payload<'_>| {
             let mut attempt = Attempt::new(self, (key, nth), payload, (room, older));
-            attempt.is_below = below.was_seen;
+            attempt.is_below = is_below;
             find(attempt)
         };
         let put = if let Some(same) = codec::same_filled(page) {
@@ -116,7 +116,7 @@ impl Pages {
         } else if self.budget.compression() == Compression::None {
             find(codec::raw(page))
         } else if self.budget.may_keep(room)
-            && let Some(put) = self.put_deferred(key, nth, page, below.was_seen)
+            && let Some(put) = self.put_deferred(key, nth, page, is_below)
         {
             put
         } else {
@@ -125,7 +125,7 @@ impl Pages {
                 find(payload)
             })
         };
-        below.put(self, key, nth, put)
+        self.put_over(key, nth, is_below, put)
     }
 
     /// Removes what is under the handle; whether there was anything.
@@ -280,43 +280,6 @@ impl<'a> Attempt<'a> {
             pages.budget.note_refusal();
         }
         refused(shortage.refusal(), prior)
-    }
-}
-
-/// What becomes of an older page of a base.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OlderBelow {
-    /// It was there, and seen.
-    pub(super) was_seen: bool,
-    /// It is hidden already.
-    is_hidden: bool,
-}
-
-impl Older {
-    /// Looks for one, before a page is put. What is ephemeral is hidden at once: it must not come back
-    /// when the new page is evicted.
-    pub(super) fn below(pages: &Pages, key: &Key<'_>, nth: usize) -> OlderBelow {
-        match pages.kind() {
-            PoolKind::Persistent => OlderBelow {
-                was_seen: pages.has_below(key, nth),
-                is_hidden: false,
-            },
-            PoolKind::Ephemeral => OlderBelow {
-                was_seen: pages.hide_below(key, nth),
-                is_hidden: true,
-            },
-        }
-    }
-}
-
-impl OlderBelow {
-    /// After the put: what was kept hides it, and it was there before.
-    pub(super) fn put(self, pages: &Pages, key: &Key<'_>, nth: usize, put: Put) -> Put {
-        let hides = put.result.is_ok() && !self.is_hidden && pages.hide_below(key, nth);
-        Put {
-            prior_removed: put.prior_removed || hides || (self.is_hidden && self.was_seen),
-            ..put
-        }
     }
 }
 

@@ -258,7 +258,7 @@ impl Member {
 
     /// The pool with this tag, if it is still there.
     pub(super) fn pool_of(&self, tag: PoolTag) -> Option<Arc<Pages>> {
-        let pool = self.pools().get(&tag.id()).cloned();
+        let pool = self.pool(tag.id());
         pool.filter(|pool| pool.tag() == tag)
     }
 

@@ -64,6 +64,18 @@ impl Member {
         self.pools.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The pool with a number.
+    pub(crate) fn pool(&self, id: u32) -> Option<Arc<Pages>> {
+        self.pools().get(&id).cloned()
+    }
+
+    /// The pools that the client knows of, by their numbers.
+    pub(crate) fn visible_pools(&self) -> Vec<(u32, Arc<Pages>)> {
+        let pools = self.pools();
+        let visible = pools.iter().filter(|(id, _)| **id <= PoolTag::MOST);
+        visible.map(|(id, pool)| (*id, pool.clone())).collect()
+    }
+
     pub(crate) fn pools_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<u32, Arc<Pages>>> {
         self.pools.write().unwrap_or_else(PoisonError::into_inner)
     }
