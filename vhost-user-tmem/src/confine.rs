@@ -93,8 +93,9 @@ const STORE: &[c_long] = &[
     libc::SYS_stat,
 ];
 
-/// Waiting for queues; the end of a connection.
+/// Waiting for queues; pages of a run in the spill area, which are read together; the end of a connection.
 const QUEUE: &[c_long] = &[
+    libc::SYS_io_uring_enter,
     // The room of the control group.
     SYS_pread64,
     SYS_epoll_ctl,
@@ -231,8 +232,11 @@ const REMOTE: &[c_long] = &[
     SYS_uname,
 ];
 
-/// What is only done while the process starts.
+/// What is only done while the process starts. The ring that is made then can do nothing but read the
+/// spill area.
 const START: &[c_long] = &[
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
     SYS_epoll_create1,
     SYS_faccessat,
     libc::SYS_faccessat2,
@@ -471,11 +475,29 @@ mod tests {
                 libc::SYS_setuid,
                 libc::SYS_mount,
                 libc::SYS_bpf,
-                libc::SYS_io_uring_setup,
                 libc::SYS_userfaultfd,
             ] {
                 assert!(!allowed.may(call), "{role:?}: {call}");
             }
+        }
+    }
+
+    #[test]
+    fn no_thread_makes_a_ring_once_the_process_serves() {
+        for role in ROLES {
+            let allowed = allowed(role);
+            for call in [libc::SYS_io_uring_setup, libc::SYS_io_uring_register] {
+                assert_eq!(allowed.may(call), role == Role::Start, "{role:?}: {call}");
+            }
+            let reads_runs = [
+                Role::Start,
+                Role::Doors,
+                Role::Connection,
+                Role::Watcher,
+                Role::Queue,
+            ];
+            let may = allowed.may(libc::SYS_io_uring_enter);
+            assert_eq!(may, reads_runs.contains(&role), "{role:?}");
         }
     }
 

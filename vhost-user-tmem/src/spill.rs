@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The spill area, as the command line names it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -39,12 +40,23 @@ pub fn parse(text: &str) -> Result<Spill, String> {
 }
 
 impl Spill {
-    /// Opens it.
+    /// Opens it, and says in the log how pages of a run are read.
     ///
     /// # Errors
     /// A sentence, when it cannot be used.
     pub fn open(&self) -> Result<SpillArea> {
-        Ok(SpillArea::open(&self.path, self.size)?)
+        let area = SpillArea::open(&self.path, self.size)?;
+        let place = self.path.display();
+        match area.reads_together() {
+            Ok(()) => {
+                log::info!("{place} is read with io_uring where a guest asks for several pages");
+            }
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                log::info!("{place} is read page by page: it cannot be read past the page cache");
+            }
+            Err(error) => log::warn!("{place} is read page by page, for want of io_uring: {error}"),
+        }
+        Ok(area)
     }
 }
 

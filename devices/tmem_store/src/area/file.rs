@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A file or block device as a place for segments. The first 128 KiB of it are its own.
 
-use super::{Area, SEGMENT_BYTES, SegmentKey};
+use super::ring::{Ring, RingRead};
+use super::{Aligned, Area, Reading, SEGMENT_BYTES, SegmentKey, WINDOW};
 use crate::types::PAGE_SIZE;
 use crate::words;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, DerefMut};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Why a file or device is not used as a spill area.
@@ -62,41 +63,17 @@ pub enum SpillError {
     },
 }
 
-/// Memory as direct I/O wants it.
-#[derive(Debug)]
-#[repr(align(4096))]
-pub(crate) struct Aligned<const N: usize>([u8; N]);
-
-impl<const N: usize> Aligned<N> {
-    /// Zeros.
-    pub(crate) const fn new() -> Self {
-        Self([0; N])
-    }
-}
-
-impl<const N: usize> Deref for Aligned<N> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl<const N: usize> DerefMut for Aligned<N> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
-}
-
 /// A file or block device that a store may spill to. Nobody else uses it as one meanwhile.
 #[derive(Debug)]
 pub struct SpillArea {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     bytes: u64,
     /// Reads begin and end at multiples of so many bytes, at most a page.
     align: usize,
     identity: AtomicU64,
+    /// By which pages of a run are read together.
+    ring: io::Result<Arc<Ring>>,
 }
 
 /// What an area begins with, in its first 128 KiB: magic, version and size of a slot, identity,
@@ -161,11 +138,14 @@ impl SpillArea {
                 least: Self::LEAST,
             });
         }
+        let align = align(&file, is_file);
+        let file = File::from(file);
         let area = Self {
             path: path.into(),
             bytes,
-            align: align(&file, is_file),
-            file: file.into(),
+            align,
+            ring: ring(&file, is_file),
+            file: Arc::new(file),
             identity: AtomicU64::new(0),
         };
         // Before anything is changed: it may be somebody's.
@@ -190,6 +170,15 @@ impl SpillArea {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether pages that are asked for in one request are read together, by an io_uring.
+    ///
+    /// # Errors
+    /// Why they are not: the kernel does not allow it ([`io::ErrorKind::PermissionDenied`]), has no io_uring, or the file
+    /// is in memory ([`io::ErrorKind::Unsupported`]).
+    pub fn reads_together(&self) -> Result<(), &io::Error> {
+        self.ring.as_ref().map(drop)
     }
 
     /// The identity of an area that is there; `None` if there are zeros.
@@ -264,9 +253,74 @@ impl Area for SpillArea {
         self.file.read_exact_at(bytes, start)
     }
 
+    fn reads_ahead(&self) -> bool {
+        self.ring.is_ok()
+    }
+
+    fn begin(&self, segment: SegmentKey, offset: usize, len: usize) -> Option<Box<dyn Reading>> {
+        let ring = self.ring.as_ref().ok()?;
+        let skipped = offset % self.align;
+        let blocks = (skipped + len).next_multiple_of(self.align);
+        let start = start(segment) + (offset - skipped) as u64;
+        Some(Box::new(Begun {
+            read: ring.begin(start, blocks)?,
+            file: self.file.clone(),
+            start,
+            skipped,
+            blocks,
+        }))
+    }
+
     fn write(&self, segment: SegmentKey, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, start(segment))
     }
+}
+
+/// A read that is under way, of whole blocks.
+#[derive(Debug)]
+struct Begun {
+    read: RingRead,
+    file: Arc<File>,
+    start: u64,
+    /// Bytes before what was asked for.
+    skipped: usize,
+    blocks: usize,
+}
+
+impl Reading for Begun {
+    fn finish(
+        self: Box<Self>,
+        bytes: &mut [u8],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        let read = self.read.finish(self.skipped, bytes, go_on);
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                // The thread that had told the kernel of it may have ended, which cancels it.
+                let mut window = Aligned::<WINDOW>::new();
+                let blocks = window.get_mut(..self.blocks);
+                let blocks = blocks.ok_or(io::ErrorKind::InvalidInput)?;
+                self.file.read_exact_at(blocks, self.start)?;
+                let read = blocks.get(self.skipped..self.skipped + bytes.len());
+                bytes.copy_from_slice(read.ok_or(io::ErrorKind::InvalidInput)?);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// A ring for what is read past the page cache: what is in memory is there at once.
+fn ring(file: &File, is_file: bool) -> io::Result<Arc<Ring>> {
+    let is_direct = rustix::fs::fcntl_getfl(file)?.contains(OFlags::DIRECT);
+    if !is_direct || (is_file && is_in_memory(file)) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // The kernel takes a ring down some time after its process has ended. What is locked, or claimed, is free
+    // before that: the ring has it opened anew, to be read only.
+    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    Ring::new(&rustix::fs::open(again, flags, Mode::empty())?.into())
 }
 
 /// Bytes before a segment.
@@ -298,11 +352,7 @@ fn open(path: &Path) -> rustix::io::Result<(OwnedFd, bool)> {
 
 /// The bytes that a read has to begin and end at multiples of.
 fn align(file: &OwnedFd, is_file: bool) -> usize {
-    /// In memory there is nothing to go past (linux/magic.h). A device's node is in such a file system,
-    /// too, which says nothing of the device.
-    const TMPFS: i128 = 0x0102_1994;
-    let is_memory = |stat: rustix::fs::StatFs| i128::from(stat.f_type) == TMPFS;
-    if is_file && rustix::fs::fstatfs(file).is_ok_and(is_memory) {
+    if is_file && is_in_memory(file) {
         return 1;
     }
     let wanted = StatxFlags::DIOALIGN;
@@ -315,6 +365,14 @@ fn align(file: &OwnedFd, is_file: bool) -> usize {
         Some(align) if align.is_power_of_two() && align <= PAGE_SIZE => align,
         _ => PAGE_SIZE,
     }
+}
+
+/// Whether a file is in memory, where there is nothing to go past. A device's node is in such a file
+/// system, too, which says nothing of the device.
+fn is_in_memory(file: impl AsFd) -> bool {
+    /// linux/magic.h
+    const TMPFS: i128 = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|stat| i128::from(stat.f_type) == TMPFS)
 }
 
 /// The version, and what slots are large.

@@ -4,9 +4,11 @@
 //! [`Area`] is what the store asks of such a place; [`SpillArea`] is a file or a block device. Others are
 //! outside of the store.
 
+mod aligned;
 mod file;
+mod ring;
 
-pub(crate) use file::Aligned;
+pub(crate) use aligned::{Aligned, WINDOW};
 pub use file::{SpillArea, SpillError};
 
 use crate::types::Identity;
@@ -87,8 +89,13 @@ pub trait Area: Debug + Send + Sync {
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<()>;
 
+    /// Whether reads can be under way together ([`Area::begin`]).
+    fn reads_ahead(&self) -> bool {
+        self.is_remote()
+    }
+
     /// Begins to read `len` bytes of a segment, from `offset` on, without waiting for them. `None`: that
-    /// is not worth anything here.
+    /// is not worth anything here, or not now.
     fn begin(&self, _segment: SegmentKey, _offset: usize, _len: usize) -> Option<Box<dyn Reading>> {
         None
     }

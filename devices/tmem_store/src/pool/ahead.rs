@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Pages of a run that others have to answer for: some of them are asked for together before the first
-//! is waited for.
+//! Pages of a run that are in the spill area, or in remote memory: some of them are asked for together
+//! before the first is waited for.
 
 use super::Pages;
 use crate::area::Reading;
@@ -57,7 +57,7 @@ impl Pages {
         Ahead { pages: self, asked }
     }
 
-    /// Asks for the pages of a run that are remote. `each` calls what it is given with the place of every
+    /// Asks for the pages of a run that are in the area. `each` calls what it is given with the place of every
     /// page of the run, and its name.
     pub(super) fn ask_ahead(
         &self,
@@ -65,7 +65,7 @@ impl Pages {
     ) -> Ahead<'_> {
         let mut asked = VecDeque::new();
         let arena = &self.budget.store.arena;
-        if arena.is_remote() && self.budget.log.spilled_pages() > 0 {
+        if arena.reads_ahead() && self.budget.log.spilled_pages() > 0 {
             each(&mut |at, key, nth| {
                 if asked.try_reserve(1).is_err() {
                     return;

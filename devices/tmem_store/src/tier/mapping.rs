@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The file mapping behind all page memory, and the bytes of entries.
 //!
-//! This is the crate's only module with `unsafe`. What it relies on:
+//! Beside `area::ring` this is the crate's only module with `unsafe`. What it relies on:
 //!
 //! 1. *Entries do not overlap.* A [`Draft`] is made only by the sibling `log`
 //!    module, which moves the end of its head segment, under the head's lock, over

@@ -15,7 +15,7 @@
 //!
 //! Layers, each knowing only those before it: [`owner`] (what an entry says), [`format`] (what is in the
 //! file), [`entry`] (names of places),
-//! [`mapping`] (bytes; the only `unsafe`), [`segments`] (which segments are used),
+//! [`mapping`] (bytes; all `unsafe` of it), [`segments`] (which segments are used),
 //! [`log`] (the segments of one client), [`cells`] (entries at rest in an index), [`pack`] (segments elsewhere). Segments of pages
 //! that were not used for long may be in a [`spill`] area instead, with a [`stub`] in memory.
 

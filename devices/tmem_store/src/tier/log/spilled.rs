@@ -54,8 +54,7 @@ impl Arena {
         word.is_some_and(|word| word.load(Acquire) & bit != 0)
     }
 
-    /// Asks for an entry in the spill area that others have to answer for, if it can be asked for
-    /// ahead.
+    /// Asks for an entry in the spill area, if it can be asked for ahead.
     pub(crate) fn begin_spilled(&self, pin: &Pin) -> Option<Box<dyn Reading>> {
         let location = pin.location();
         let key = self.spilled_key(location.segment())?;
@@ -66,6 +65,11 @@ impl Arena {
     /// Whether others have to answer for what is in the spill area.
     pub(crate) fn is_remote(&self) -> bool {
         self.spill.as_ref().is_some_and(Spill::is_remote)
+    }
+
+    /// Whether reads of the spill area can be under way together.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        self.spill.as_ref().is_some_and(Spill::reads_ahead)
     }
 
     /// Reads the payload of an entry that is or was in the spill area, or was asked for, for as long as `go_on` says so.

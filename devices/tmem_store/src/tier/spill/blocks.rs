@@ -2,10 +2,8 @@
 //! Memory that bytes of a spill area are read into and written from.
 
 use super::super::{LARGEST, SEGMENT};
-use crate::area::Aligned;
+use crate::area::{Aligned, WINDOW};
 use crate::types::PAGE_SIZE;
-
-const WINDOW: usize = 3 * PAGE_SIZE;
 
 /// Blocks that an entry lies in.
 pub(crate) type Window = Aligned<WINDOW>;

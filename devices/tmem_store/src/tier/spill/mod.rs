@@ -60,6 +60,11 @@ impl Spill {
         self.area.is_remote()
     }
 
+    /// Whether reads can be under way together.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        self.area.reads_ahead()
+    }
+
     /// What tells the area from others.
     pub(crate) fn identity(&self) -> u64 {
         self.area.identity()
