@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A store with memory for a tenth of its pages and a spill area, beside one with memory for all; and
-//! reads of single pages from the area beside reads of as many bytes from the same file.
+//! reads of single pages from the area beside reads of as many bytes from the same file, and runs of pages
+//! beside single ones.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -26,8 +27,10 @@ const PART: u64 = 10;
 
 const ROUNDS: usize = 3;
 
-/// Pages that are read in a round.
+/// Pages that are read in a round, and runs of them.
 const READS: u64 = 20_000;
+const RUNS: u64 = 500;
+const RUN: u32 = 32;
 
 /// A block of memory as direct I/O wants it.
 #[repr(align(4096))]
@@ -66,6 +69,7 @@ fn one_sort(args: &Args, sort: &str, pages: &[Page], report: &mut Report) -> Res
     let path = dir.path().join("area");
     let (mut alone, mut spilling) = (Vec::new(), Vec::new());
     let (mut of_area, mut of_file) = (Samples::default(), Samples::default());
+    let mut of_runs = Samples::default();
     let mut shares = Vec::new();
     for _ in 0..ROUNDS {
         let all = fill(StoreConfig::with_limit(4 * PUT as u64), &varied, PUT)?;
@@ -79,6 +83,7 @@ fn one_sort(args: &Args, sort: &str, pages: &[Page], report: &mut Report) -> Res
         let stats = filled.store.stats();
         shares.push(stats.spilled_pages as f64 / stats.persistent_pages as f64);
         read(&filled, &varied, &path, &mut of_area, &mut of_file)?;
+        read_runs(&filled, &mut of_runs)?;
     }
     let [alone, spilling, share] =
         [alone, spilling, shares].map(|rounds| median(rounds).unwrap_or(f64::NAN));
@@ -99,6 +104,9 @@ fn one_sort(args: &Args, sort: &str, pages: &[Page], report: &mut Report) -> Res
         "us",
     );
     report.metric(format!("{sort}: pread of 4 KiB, p99"), of_file.p99(), "us");
+    let of = format!("{sort}: a page of a run of {RUN} in the area, median");
+    let of_one = of_area.median();
+    report.against(of, of_runs.median(), "us", "a page alone", of_one);
     let what = format!("{sort}: puts while pages are demoted, beside memory for all");
     report.target_at_least(&what, spilling / alone, 0.8);
     let what = format!("{sort}: read of a page in the area, beside pread of 4 KiB");
@@ -126,6 +134,26 @@ pub(crate) fn fill(config: StoreConfig, pages: &[&Page], bytes: usize) -> Result
         _client: client,
         _threads: threads,
     })
+}
+
+/// Reads runs of pages here and there; keeps the time of a page.
+fn read_runs(filled: &Filled, of_runs: &mut Samples) -> Result<()> {
+    let count = (PUT / PAGE_SIZE) as u64;
+    let mut random = fastrand::Rng::with_seed(2);
+    for _ in 0..RUNS {
+        let first = random.u64(..count / 2);
+        let before = filled.store.stats().spill_read_pages;
+        let (mut hits, start) = (0, Instant::now());
+        filled.pool.get_run(&OBJECT, first, RUN, &mut |_, found| {
+            hits += u32::from(matches!(found, Ok(Some(_))));
+        });
+        let time = start.elapsed();
+        ensure!(hits == RUN, "{hits} pages of a run from page {first} on");
+        if filled.store.stats().spill_read_pages - before == u64::from(RUN) {
+            of_runs.keep(time / RUN);
+        }
+    }
+    Ok(())
 }
 
 /// Reads pages here and there, each once, and as many bytes of the file in turn.
