@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Faults of our own that a test asks for, in debug builds. `TMEM_FAULT` is what happens, the
 //! place, and a file that has to be there first where no machine is served: `panic relay`,
-//! `call main /tmp/now`. There are `panic`, `call` (a system call that nothing here makes) and
-//! `fail` (of the system, until the file is there). A machine meets one if it is called `faulty`.
+//! `call main /tmp/now`. There are `panic`, `call` (a system call that nothing here makes),
+//! `fail` (of the system) and `hold`, both until the file is there. A machine meets one if it is
+//! called `faulty`.
 
 use std::io;
 
@@ -41,6 +42,20 @@ pub(crate) fn once_asked(place: &str) {
     }
 }
 
+/// A place that a test holds up until the file is there; the log says so.
+#[cfg(debug_assertions)]
+pub(crate) fn hold(place: &str) {
+    let Some(fault) = asked_for(place).filter(|fault| fault.kind == Kind::Hold) else {
+        return;
+    };
+    if !fault.is_due() {
+        log::warn!("a test holds up: {place}");
+    }
+    while !fault.is_due() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Where the system may refuse something; whether it does.
 #[cfg(debug_assertions)]
 pub(crate) fn fails(place: &str) -> io::Result<()> {
@@ -58,6 +73,7 @@ enum Kind {
     Panic,
     Call,
     Fail,
+    Hold,
 }
 
 #[cfg(debug_assertions)]
@@ -74,6 +90,7 @@ fn asked_for(place: &str) -> Option<Fault> {
         "panic" => Kind::Panic,
         "call" => Kind::Call,
         "fail" => Kind::Fail,
+        "hold" => Kind::Hold,
         _ => return None,
     };
     let file = (words.next()? == place).then(|| words.next().map(str::to_owned))?;
@@ -94,7 +111,7 @@ impl Fault {
             Kind::Call => {
                 let _ = std::os::unix::process::parent_id();
             }
-            Kind::Fail => {}
+            Kind::Fail | Kind::Hold => {}
         }
     }
 }
@@ -107,6 +124,9 @@ pub(crate) fn when_asked(_: &str) {}
 
 #[cfg(not(debug_assertions))]
 pub(crate) fn once_asked(_: &str) {}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn hold(_: &str) {}
 
 #[cfg(not(debug_assertions))]
 #[expect(clippy::unnecessary_wraps, reason = "as in debug builds")]

@@ -9,7 +9,7 @@ use tmem_store::{Client, CloneError};
 
 use super::{About, Image, Totals, file};
 use crate::personality::VmDevice;
-use crate::registry::{Fill, Machine, Refusal, Still};
+use crate::registry::{Fill, Machine, NoBase, Refusal, Still};
 
 /// Writes the image of the machine `name`; `None` if nobody reads it. The end is written only if its
 /// driver has stood still the whole time, as `stands_still` says.
@@ -131,40 +131,66 @@ pub fn clone(
     clone
         .machine
         .restore(instance, &about.driver, &mut |goes_on| {
-            let is_shared = how == How::Shared && share(source, clone)?;
-            if is_shared {
-                let stats = client.stats();
-                totals.pages = stats.persistent_pages + stats.ephemeral_pages;
-            } else {
-                about.make_pools(client)?;
-                let is_wanted = || goes_on() && is_wanted();
-                let (from, to) = ((source.name, from.client()), (clone.name, client));
-                totals = copy(from, to, &is_wanted)?;
+            let is_as_it_was = || is_as_it_was(from, &about, number, source.machine.stands_still());
+            let ran_on = || {
+                let why =
+                    "it ran on before its clone had all of it; pause it for as long as that takes";
+                Err(conflict(why))
+            };
+            if how == How::Shared {
+                match share(source, clone, &is_as_it_was)? {
+                    Shared::Yes => {
+                        let stats = client.stats();
+                        totals.pages = stats.persistent_pages + stats.ephemeral_pages;
+                        return Ok(());
+                    }
+                    Shared::RanOn => return ran_on(),
+                    Shared::OnlyCopied => {}
+                }
             }
-            if is_as_it_was(from, &about, number, source.machine.stands_still()) {
-                return Ok(());
+            about.make_pools(client)?;
+            let is_wanted = || goes_on() && is_wanted();
+            let (from, to) = ((source.name, from.client()), (clone.name, client));
+            totals = copy(from, to, &is_wanted)?;
+            match is_as_it_was() {
+                true => Ok(()),
+                false => ran_on(),
             }
-            let why = "it ran on before all of it was copied; pause it for as long as that takes";
-            Err(conflict(why))
         })?;
     Ok(totals)
 }
 
-/// Puts a machine and its clone over one base; `false` if pages can only be copied.
+/// Whether a machine and its clone are over one base.
+enum Shared {
+    Yes,
+    /// The machine has not stood still.
+    RanOn,
+    OnlyCopied,
+}
+
+/// Puts a machine and its clone over one base, if it is as it was.
 ///
 /// # Errors
-/// The clone has no room for them.
-fn share(source: Party<'_>, clone: Party<'_>) -> Result<bool, Refusal> {
+/// The clone has no room for its pages.
+fn share(
+    source: Party<'_>,
+    clone: Party<'_>,
+    is_as_it_was: &dyn Fn() -> bool,
+) -> Result<Shared, Refusal> {
     let client = clone.machine.device().client();
-    let base = source.machine.to_base();
-    match base.and_then(|base| client.go_on_over(&base)) {
-        Ok(()) => Ok(true),
-        Err(why @ CloneError::Quota { .. }) => {
+    let gone_on = source.machine.to_base(is_as_it_was).and_then(|base| {
+        let gone_on = client.go_on_over(&base);
+        gone_on.map_err(NoBase::OnlyCopied)
+    });
+    match gone_on {
+        Ok(()) => Ok(Shared::Yes),
+        Err(NoBase::RanOn) => Ok(Shared::RanOn),
+        Err(NoBase::OnlyCopied(why @ CloneError::Quota { .. })) => {
             Err(Refusal::Conflict(format!("{}: {why}", clone.name)))
         }
-        Err(why) => {
+        Err(NoBase::OnlyCopied(why)) => {
             log::info!("{}: its pages are copied: {why}", source.name);
-            Ok(false)
+            Ok(Shared::OnlyCopied)
         }
     }
 }

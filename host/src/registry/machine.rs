@@ -45,13 +45,13 @@ pub trait Machine: Debug + Send + Sync {
         Err("the pages of this program's virtual machines cannot be saved".into())
     }
 
-    /// Has what it has become a base, over which it goes on, while its driver stands still. Others may be
-    /// put over it, too.
+    /// Has what it has become a base, over which it goes on, if it `is_as_it_was`. Others may be put over
+    /// it, too. A front end that comes meanwhile waits.
     ///
     /// # Errors
-    /// Why that is not so: its pages can only be copied.
-    fn to_base(&self) -> Result<Arc<Base>, CloneError> {
-        Err(CloneError::NoMemory)
+    /// See [`NoBase`].
+    fn to_base(&self, _is_as_it_was: &dyn Fn() -> bool) -> Result<Arc<Base>, NoBase> {
+        Err(NoBase::OnlyCopied(CloneError::NoMemory))
     }
 
     /// Gives up what it has, and has it what `fill` puts into its pools instead, while no front end
@@ -77,6 +77,15 @@ pub trait Machine: Debug + Send + Sync {
 
 /// Puts pages where there are none, for as long as it is told to go on.
 pub type Fill<'a> = dyn FnMut(&dyn Fn() -> bool) -> Result<(), Refusal> + 'a;
+
+/// Why what a machine has does not become a base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBase {
+    /// It is not as it was.
+    RanOn,
+    /// Its pages can only be copied.
+    OnlyCopied(CloneError),
+}
 
 /// A driver that stands still.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,7 +29,7 @@ use tmem_cli::size;
 
 pub use disk::Disk;
 pub use entry::{Entry, Origin};
-pub use machine::{Connection, Door, Fill, Machine, Still};
+pub use machine::{Connection, Door, Fill, Machine, NoBase, Still};
 pub use name::Name;
 pub use refusal::Refusal;
 pub use settings::{Amount, Defaults, MOST, Said, Settings};

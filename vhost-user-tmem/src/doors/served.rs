@@ -12,8 +12,8 @@ use anyhow::Result;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 use tmem_host::personality::VmDevice;
-use tmem_host::registry::{self, Fill, Machine, Refusal, Still};
-use tmem_store::{Base, CloneError};
+use tmem_host::registry::{self, Fill, Machine, NoBase, Refusal, Still};
+use tmem_store::Base;
 
 use super::{BACK_OFF, Shared};
 use crate::blame;
@@ -325,8 +325,8 @@ impl Machine for Served {
         self.vm.stands_still()
     }
 
-    fn to_base(&self) -> Result<Arc<Base>, CloneError> {
-        self.vm.to_base()
+    fn to_base(&self, is_as_it_was: &dyn Fn() -> bool) -> Result<Arc<Base>, NoBase> {
+        self.vm.to_base(is_as_it_was)
     }
 
     fn restore(

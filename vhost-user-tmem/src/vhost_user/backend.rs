@@ -310,6 +310,10 @@ impl Backend {
             return Verdict::Busy;
         }
         let mut past = self.past();
+        // After what is held by all queues: they would be in each other's way.
+        let Some(_held) = self.vm.resting().try_hold() else {
+            return Verdict::Busy;
+        };
         let Past {
             trace,
             epoch: compared,

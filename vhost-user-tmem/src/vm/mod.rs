@@ -309,6 +309,7 @@ impl Vm {
 
     /// Frees the pools of a front end that did not come back.
     pub(crate) fn expire(&self) {
+        let _held = self.resting.hold();
         *self.lock() = FrontEnd::Awaited;
         if let Some(pages) = self.free() {
             self.expiries.fetch_add(1, Relaxed);
@@ -322,6 +323,7 @@ impl Vm {
 
     /// Forgets it for good: its pools, its front end and what is kept for the next daemon.
     pub(crate) fn forget(&self) {
+        let _held = self.resting.hold();
         self.free();
         if let Some(note) = &self.note {
             note.forget_session();

@@ -3,7 +3,7 @@
 //! the VMM has paused it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::trace::Trace;
 
@@ -14,10 +14,32 @@ pub(crate) struct Resting {
     begun: AtomicU64,
     is_at_rest: AtomicBool,
     trace: Mutex<Trace>,
+    hold: Mutex<Held>,
+}
+
+/// What holds up who wants to begin.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// What the machine has is being replaced: it can be neither saved as it was nor as it will be.
+    pub(crate) is_loading: bool,
 }
 
 impl Resting {
-    /// Work on a queue begins.
+    /// Has nobody begin work on a queue, or free what the machine has, until this is dropped.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, Held> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for who cannot wait; `None` while somebody else holds it.
+    pub(crate) fn try_hold(&self) -> Option<MutexGuard<'_, Held>> {
+        match self.hold.try_lock() {
+            Ok(held) => Some(held),
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Work on a queue begins, while this is held.
     pub(crate) fn begins(&self) {
         self.begun.fetch_add(1, SeqCst);
         self.is_at_rest.store(false, SeqCst);

@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tmem_host::registry::{Fill, Refusal, Still};
-use tmem_store::{Base, CloneError, Identity};
+use tmem_host::registry::{Fill, NoBase, Refusal, Still};
+use tmem_store::{Base, Identity};
 
+use super::resting::Resting;
 use super::{FrontEnd, Vm, renew};
+use crate::faults;
 use crate::takeover::QUEUES;
 use crate::trace::{Rings, Trace};
 
@@ -37,12 +39,21 @@ impl Vm {
     }
 
     /// See [`tmem_host::registry::Machine::to_base`].
-    pub(crate) fn to_base(&self) -> Result<Arc<Base>, CloneError> {
+    pub(crate) fn to_base(&self, is_as_it_was: &dyn Fn() -> bool) -> Result<Arc<Base>, NoBase> {
+        // A front end may come, and wait for this.
+        let held = self.resting.hold();
+        if held.is_loading || !is_as_it_was() {
+            return Err(NoBase::RanOn);
+        }
         let note = |client, bases: &[Identity]| {
+            faults::hold("clone");
             let note = self.note.as_ref();
             note.is_none_or(|note| note.set_known(client, bases))
         };
-        self.device.client().to_base(note)
+        self.device
+            .client()
+            .to_base(note)
+            .map_err(NoBase::OnlyCopied)
     }
 
     /// See [`tmem_host::registry::Machine::restore`]. Nobody lets a front end in meanwhile.
@@ -100,6 +111,7 @@ impl Vm {
             let why = "the image has more queues than a device can have";
             return Err(Refusal::Invalid(why.into()));
         }
+        let _loading = Loading::begin(&self.resting);
         // What it had goes in any case, and by a name that no driver has seen.
         renew(&*self.device, self.note.as_deref())?;
         self.set_trace(None);
@@ -124,5 +136,21 @@ impl Vm {
             return Err(Refusal::Failed(why));
         }
         Ok(())
+    }
+}
+
+/// What a machine has is being replaced, until this is dropped.
+struct Loading<'a>(&'a Resting);
+
+impl<'a> Loading<'a> {
+    fn begin(resting: &'a Resting) -> Self {
+        resting.hold().is_loading = true;
+        Self(resting)
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.0.hold().is_loading = false;
     }
 }

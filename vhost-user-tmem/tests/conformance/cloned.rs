@@ -37,12 +37,12 @@ pub(crate) fn add(places: &Places, name: &str, quota: &str) -> PathBuf {
     said.get("socket").and_then(Value::as_str).unwrap().into()
 }
 
-fn clone(places: &Places, of: &str, to: &str) -> (u16, Value) {
+pub(crate) fn clone(places: &Places, of: &str, to: &str) -> (u16, Value) {
     let path = format!("/v1/vms/{of}/clone");
     ask(places, "POST", &path, &json!({ "to": to }))
 }
 
-fn connect(socket: &Path, memory: &File) -> FrontEnd {
+pub(crate) fn connect(socket: &Path, memory: &File) -> FrontEnd {
     let mut a = FrontEnd::connect_with(socket, memory.try_clone().unwrap());
     assert_eq!(a.share_memory(MEMORY), Some(0));
     a.start();
@@ -50,7 +50,7 @@ fn connect(socket: &Path, memory: &File) -> FrontEnd {
 }
 
 /// A machine `of` with pages.
-fn begin(places: &Places) -> FrontEnd {
+pub(crate) fn begin(places: &Places) -> FrontEnd {
     let socket = add(places, "of", "16M");
     let memory = tempfile::tempfile().unwrap();
     memory.set_len(MEMORY).unwrap();
@@ -187,7 +187,7 @@ fn has(a: &mut FrontEnd, pages: &Pages) {
 }
 
 /// A number of a machine's statistics.
-fn number(places: &Places, name: &str, what: &str) -> u64 {
+pub(crate) fn number(places: &Places, name: &str, what: &str) -> u64 {
     let (status, said) = ask(places, "GET", "/v1/stats", &json!({}));
     assert_eq!(status, 200, "{said}");
     let number = said.pointer(&format!("/vms/{name}/{what}"));

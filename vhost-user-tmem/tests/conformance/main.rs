@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cloned;
+mod cloned_meanwhile;
 mod daemon;
 mod disk;
 mod front_end;
