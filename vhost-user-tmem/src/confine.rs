@@ -33,10 +33,12 @@ pub enum Role {
     Start,
     /// The first thread, once it serves: looks after the machines, and waits for the end.
     Main,
-    /// Answers at the control socket; adds and removes machines.
+    /// Answers at the control socket; adds machines, and begins to remove them.
     Control,
-    /// Makes threads that save and restore the pages of machines.
+    /// Makes threads that save and restore the pages of machines, or remove these.
     Images,
+    /// Waits for the end of a machine that is removed, and has it forgotten.
+    Removal,
     /// Saves or restores those of one, over the control socket or for its front end.
     Image,
     /// Answers who asks for metrics, over the network perhaps.
@@ -322,7 +324,21 @@ fn allowed(role: Role) -> Allowed {
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_open,
             ]),
-        Role::Images => threads().and(allowed(Role::Image)),
+        Role::Images => threads()
+            .and(allowed(Role::Image))
+            .and(allowed(Role::Removal)),
+        // Its socket, its note, and what others keep of it.
+        Role::Removal => all
+            .calls(STORE)
+            .calls(ANSWERING)
+            .calls(KEEPING)
+            .calls(ENDING)
+            .calls(&[
+                SYS_renameat,
+                SYS_renameat2,
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_rename,
+            ]),
         // A pipe of the front end's, and one of its own before it.
         Role::Image => all
             .calls(STORE)
@@ -407,6 +423,7 @@ fn privileges(role: Role) -> io::Result<()> {
         Role::Start | Role::Main | Role::Control | Role::Connection | Role::Queue => Ok(()),
         Role::Images
         | Role::Image
+        | Role::Removal
         | Role::Scrape
         | Role::Doors
         | Role::Watcher
@@ -421,12 +438,13 @@ fn privileges(role: Role) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const ROLES: [Role; 14] = [
+    const ROLES: [Role; 15] = [
         Role::Start,
         Role::Main,
         Role::Control,
         Role::Images,
         Role::Image,
+        Role::Removal,
         Role::Scrape,
         Role::Doors,
         Role::Connection,
@@ -505,6 +523,7 @@ mod tests {
     fn threads_that_guests_and_front_ends_reach_open_no_files_and_make_no_threads() {
         for role in [
             Role::Image,
+            Role::Removal,
             Role::Connection,
             Role::Queue,
             Role::Store,

@@ -94,6 +94,7 @@ pub fn run(options: &Options) -> Result<()> {
         Begin {
             starter: || confine::enter(Role::Images),
             worker: || confine::enter(Role::Image),
+            remover: || confine::enter(Role::Removal),
         },
     );
     let workers = Arc::new(workers.context("cannot start a thread")?);

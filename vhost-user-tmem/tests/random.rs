@@ -69,29 +69,30 @@ fn operate(daemon: &Daemon, random: &mut Random) {
             );
             ("POST", "/v1/vms".into(), body, &[201, 409])
         }
-        2 => ("DELETE", path, String::new(), &[204, 404]),
+        // The other thread may be removing it: 409.
+        2 => ("DELETE", path, String::new(), &[204, 404, 409]),
         3 => (
             "PATCH",
             path,
             format!(r#"{{"quota": "{quota}"}}"#),
-            &[200, 404],
+            &[200, 404, 409],
         ),
         4 => {
             let codec = random.pick(&["auto", "lz4", "zstd", "none"]);
             let body = format!(r#"{{"weight": {weight}, "codec": "{codec}"}}"#);
-            ("PATCH", path, body, &[200, 404])
+            ("PATCH", path, body, &[200, 404, 409])
         }
         5 => {
             let body = format!(r#"{{"frozen": {}}}"#, random.below(3) == 0);
             let may: &[u16] = match may_be_disk {
-                true => &[200, 400, 404],
-                false => &[200, 404],
+                true => &[200, 400, 404, 409],
+                false => &[200, 404, 409],
             };
             ("PATCH", path, body, may)
         }
         6 => {
             let body = format!(r#"{{"grace": {}}}"#, random.below(3));
-            ("PATCH", path, body, &[200, 404])
+            ("PATCH", path, body, &[200, 404, 409])
         }
         7 => {
             let body = format!(r#"{{"bytes": {}}}"#, random.below(8 << 20));

@@ -33,6 +33,7 @@ struct Cloned {
 pub(super) fn serve(api: &Api, request: &Request, workers: &Workers) -> http::Answer {
     let parts: Vec<_> = request.path.split('/').skip(1).collect();
     let began = match (parts.as_slice(), request.method.as_str()) {
+        (["v1", "vms", name], "DELETE") if !request.is_chunked => begin_removal(api, name, workers),
         (["v1", "vms", name, "image"], "GET") => save(api, name, workers),
         (["v1", "vms", name, "image"], "PUT") => restore(api, name, request, workers),
         (["v1", "vms", name, "clone"], "POST") => clone(api, name, request, workers),
@@ -86,6 +87,17 @@ fn clone(
             Err(refusal) => refused(&refusal),
         };
         image::clone(&source, &clone, how, stream, is_over, answer);
+    }))
+}
+
+fn begin_removal(api: &Api, name: &str, workers: &Workers) -> Result<http::Answer, Refusal> {
+    let free = match workers.for_removal() {
+        Ok(free) => free,
+        Err(busy) => return Ok(busy.into()),
+    };
+    let removal = api.registry.begin_removal(name)?;
+    Ok(free.answer(move |stream, _, is_over| {
+        image::remove(removal, stream, is_over, &Response::no_content());
     }))
 }
 

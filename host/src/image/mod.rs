@@ -14,7 +14,7 @@ mod workers;
 pub use channel::Channel;
 pub use file::{Image, Totals, write};
 pub use machine::How;
-pub(crate) use transfer::{clone, restore, save};
+pub(crate) use transfer::{clone, remove, restore, save};
 pub use workers::{Begin, Workers};
 
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use tmem_cli::chunked::{Decoder, Encoder};
 use super::Totals;
 use super::machine::{self, How, Party};
 use crate::http::{Request, Response, Steady};
-use crate::registry::{Entry, Fill, Refusal};
+use crate::registry::{Entry, Fill, Refusal, Removal};
 
 /// The trailer of an image that was not sent to its end: why. And of one that was: what was in it.
 const ERROR: &str = "Tmem-Error";
@@ -117,6 +117,16 @@ pub(crate) fn clone(
     }
     // A client that left is told nothing.
     if answer(copied.map(shown)).write(&mut steady).is_ok() {
+        steady.end();
+    }
+}
+
+/// Removes a machine, and answers the client who asked for it.
+pub(crate) fn remove(removal: Removal, stream: OwnedFd, is_over: &AtomicBool, answer: &Response) {
+    removal.end();
+    let mut steady = Steady::new(stream, || !is_over.load(SeqCst));
+    // A client that left is told nothing.
+    if answer.write(&mut steady).is_ok() {
         steady.end();
     }
 }

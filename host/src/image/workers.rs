@@ -11,21 +11,25 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::http::{Answer, Request, Response};
 
-type Task = Box<dyn FnOnce() + Send>;
+/// What a thread begins with, and does.
+type Task = (fn(), Box<dyn FnOnce() + Send>);
 
-/// Threads that save and restore, one machine each. They are there only while they have something to
+/// Threads that save, restore and remove, one machine each. They are there only while they have something to
 /// do; one more makes them.
 pub struct Workers {
     threads: Arc<Threads>,
     most: usize,
     /// Threads that have something to do, or are promised.
     taken: Arc<AtomicUsize>,
+    /// Those that remove a machine.
+    removing: Arc<AtomicUsize>,
 }
 
 struct Threads {
     /// None once this has ended.
     running: Mutex<Option<Running>>,
     is_over: Arc<AtomicBool>,
+    begin: Begin,
 }
 
 struct Running {
@@ -38,8 +42,10 @@ struct Running {
 pub struct Begin {
     /// The one that makes the others.
     pub starter: fn(),
-    /// Each of the others.
+    /// Each of those that save and restore.
     pub worker: fn(),
+    /// Each of those that remove.
+    pub remover: fn(),
 }
 
 impl Debug for Workers {
@@ -59,10 +65,10 @@ impl Workers {
         let starter = Builder::new().name("images".into()).spawn(move || {
             (begin.starter)();
             let mut threads = Vec::<JoinHandle<()>>::new();
-            for task in all {
+            for (begin, task) in all {
                 threads.retain(|thread| !thread.is_finished());
                 let thread = Builder::new().name("image".into()).spawn(move || {
-                    (begin.worker)();
+                    begin();
                     task();
                 });
                 match thread {
@@ -78,11 +84,13 @@ impl Workers {
         let threads = Threads {
             running: Mutex::new(Some(Running { tasks, starter })),
             is_over: Arc::default(),
+            begin,
         };
         Ok(Self {
             threads: Arc::new(threads),
             most,
             taken: Arc::default(),
+            removing: Arc::default(),
         })
     }
 
@@ -92,6 +100,7 @@ impl Workers {
             threads: self.threads.clone(),
             most: self.most,
             taken: Arc::default(),
+            removing: Arc::default(),
         }
     }
 
@@ -100,12 +109,21 @@ impl Workers {
         &self,
         answer: impl FnOnce(OwnedFd, Request, &AtomicBool) + Send + 'static,
     ) -> Answer {
-        let Some(free) = self.free() else {
-            return Response::error(503, BUSY).into();
-        };
-        Answer::Stream(Box::new(move |stream, request| {
-            free.begin(move |is_over| answer(stream, request, is_over));
-        }))
+        match self.free() {
+            Some(free) => free.answer(answer),
+            None => Response::error(503, BUSY).into(),
+        }
+    }
+
+    /// A thread that removes a machine: as many as others, and none of theirs, for what those do may be
+    /// what is to end.
+    ///
+    /// # Errors
+    /// The answer, when none is free.
+    pub(crate) fn for_removal(&self) -> Result<Free, Response> {
+        let begin = self.threads.begin.remover;
+        let free = self.free_of(&self.removing, begin);
+        free.ok_or_else(|| Response::error(503, REMOVING))
     }
 
     /// Has one of the threads do something; it is told by a flag when that is to end.
@@ -121,10 +139,15 @@ impl Workers {
     }
 
     fn free(&self) -> Option<Free> {
+        self.free_of(&self.taken, self.threads.begin.worker)
+    }
+
+    fn free_of(&self, taken: &Arc<AtomicUsize>, begin: fn()) -> Option<Free> {
         let tasks = self.threads.lock().as_ref()?.tasks.clone();
         Some(Free {
             tasks,
-            taken: self.take()?,
+            begin,
+            taken: self.take(taken)?,
             is_over: self.threads.is_over.clone(),
         })
     }
@@ -134,11 +157,11 @@ impl Workers {
         self.threads.end();
     }
 
-    fn take(&self) -> Option<Taken> {
+    fn take(&self, taken: &Arc<AtomicUsize>) -> Option<Taken> {
         let most = self.most;
         let more = |taken: usize| (taken < most).then_some(taken + 1);
-        let taken = self.taken.fetch_update(SeqCst, SeqCst, more);
-        taken.ok().map(|_| Taken(self.taken.clone()))
+        let before = taken.fetch_update(SeqCst, SeqCst, more);
+        before.ok().map(|_| Taken(taken.clone()))
     }
 }
 
@@ -163,17 +186,32 @@ impl Threads {
 const BUSY: &str =
     "other virtual machines are being saved or restored; try again when that is done";
 
+/// What is said when none of them is free for a removal.
+const REMOVING: &str = "other virtual machines are being removed; try again when that is done";
+
 /// A thread that is free for a task.
-struct Free {
+pub(crate) struct Free {
     tasks: Sender<Task>,
+    begin: fn(),
     taken: Taken,
     is_over: Arc<AtomicBool>,
 }
 
 impl Free {
+    /// Has it answer; it is told by a flag when that is to end.
+    pub(crate) fn answer(
+        self,
+        answer: impl FnOnce(OwnedFd, Request, &AtomicBool) + Send + 'static,
+    ) -> Answer {
+        Answer::Stream(Box::new(move |stream, request| {
+            self.begin(move |is_over| answer(stream, request, is_over));
+        }))
+    }
+
     fn begin(self, task: impl FnOnce(&AtomicBool) + Send + 'static) {
         let Self {
             tasks,
+            begin,
             taken,
             is_over,
         } = self;
@@ -182,7 +220,7 @@ impl Free {
             task(&is_over);
         };
         // Nobody waits at the end.
-        let _ = tasks.send(Box::new(task));
+        let _ = tasks.send((begin, Box::new(task)));
     }
 }
 
@@ -212,6 +250,7 @@ mod tests {
         let begin = Begin {
             starter: || (),
             worker: || (),
+            remover: || (),
         };
         let workers = Workers::start(2, begin).unwrap();
         let (end, ends) = channel::<()>();
@@ -237,6 +276,11 @@ mod tests {
         };
         assert!(begin(answer()) && begin(answer()));
         assert!(!begin(answer()));
+        // Whoever is removed may be what they are busy with.
+        let removals = [workers.for_removal(), workers.for_removal()];
+        assert!(removals.iter().all(Result::is_ok));
+        assert!(workers.for_removal().is_err_and(|said| said.status == 503));
+        drop(removals);
         let (apart, others) = (workers.apart(), channel::<()>());
         for is_free in [true, true, false] {
             let sender = others.0.clone();

@@ -96,10 +96,9 @@ impl Entry {
         self.is_removed.load(SeqCst)
     }
 
-    /// Ends it, for good. Waits for what is being done for it.
-    pub(super) fn remove(&self) {
-        self.is_removed.store(true, SeqCst);
-        self.machine.end();
+    /// Notes whether it is about to be removed.
+    pub(super) fn set_removed(&self, is_removed: bool) {
+        self.is_removed.store(is_removed, SeqCst);
     }
 
     /// What is served.

@@ -16,6 +16,7 @@ mod judged;
 mod machine;
 mod name;
 mod refusal;
+mod removal;
 mod settings;
 mod shares;
 mod state;
@@ -32,6 +33,7 @@ pub use entry::{Entry, Origin};
 pub use machine::{Connection, Door, Fill, Machine, NoBase, Still};
 pub use name::Name;
 pub use refusal::Refusal;
+pub use removal::Removal;
 pub use settings::{Amount, Defaults, MOST, Said, Settings};
 pub use shares::{Share, ShareSaid, ShareSettings, Shares, Trust, VeritySaid, VeritySettings};
 pub use state::State;
@@ -165,7 +167,9 @@ impl Registry {
         }
         let settings = said.over(&self.defaults).map_err(Refusal::Invalid)?;
         let _changing = self.change();
-        if self.machines().contains_key(&name) {
+        let there = self.machines().get(&name).cloned();
+        if let Some(there) = there {
+            ensure_stays(&there)?;
             let reason = format!(
                 "there is a virtual machine '{name}' already; remove it first, or change its settings"
             );
@@ -207,6 +211,7 @@ impl Registry {
         }
         let _changing = self.change();
         let entry = self.get(name)?;
+        ensure_stays(&entry)?;
         let before = entry.settings();
         let settings = said.changed(&before).map_err(Refusal::Invalid)?;
         let judged = entry.machine().judge(&settings);
@@ -222,13 +227,24 @@ impl Registry {
         Ok(entry)
     }
 
-    /// Ends the connection of a machine, destroys its pools and removes its socket.
+    /// Ends the connection of a machine, destroys its pools and removes its socket. Returns when this is
+    /// done.
     ///
     /// # Errors
     /// Why not.
-    pub fn remove(&self, name: &str) -> Result<(), Refusal> {
+    pub fn remove(self: &Arc<Self>, name: &str) -> Result<(), Refusal> {
+        self.begin_removal(name)?.end();
+        Ok(())
+    }
+
+    /// Begins to remove a machine, which takes no time; the rest may.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn begin_removal(self: &Arc<Self>, name: &str) -> Result<Removal, Refusal> {
         let _changing = self.change();
         let entry = self.get(name)?;
+        ensure_stays(&entry)?;
         self.ensure_not_shut()?;
         match entry.origin() {
             Origin::Api => {}
@@ -259,13 +275,20 @@ impl Registry {
             state.remove(entry.name())?;
         }
         self.left(entry.name());
-        self.machines
+        entry.set_removed(true);
+        Ok(Removal::new(self.clone(), entry))
+    }
+
+    /// Lists a machine no more, which has ended.
+    fn forget(&self, entry: &Entry) {
+        let _changing = self.change();
+        let mut machines = self
+            .machines
             .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(entry.name());
-        entry.remove();
-        log::info!("{name}: removed");
-        Ok(())
+            .unwrap_or_else(PoisonError::into_inner);
+        machines.remove(entry.name());
+        drop(machines);
+        log::info!("{}: removed", entry.name());
     }
 
     /// Has the door open a machine, which may have what its domain has from the first request on.
@@ -328,6 +351,18 @@ impl Registry {
     fn machines(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Name, Arc<Entry>>> {
         self.machines.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Refuses what is asked of a machine that is about to be removed.
+fn ensure_stays(entry: &Entry) -> Result<(), Refusal> {
+    if entry.is_removed() {
+        let reason = format!(
+            "'{}' is being removed, which waits for what is being done for it; try again when that is done",
+            entry.name()
+        );
+        return Err(Refusal::Conflict(reason));
+    }
+    Ok(())
 }
 
 /// Has a machine work with other settings.

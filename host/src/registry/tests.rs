@@ -5,11 +5,11 @@ use settings::tests::defaults;
 use std::fs;
 use std::path::Path;
 
-fn registry(state: Option<&Path>) -> (Registry, FakeDoor) {
+fn registry(state: Option<&Path>) -> (Arc<Registry>, FakeDoor) {
     let door = FakeDoor::default();
     let state = state.map(|dir| State::open(dir).unwrap());
     (
-        Registry::new(Box::new(door.clone()), defaults(), state),
+        Arc::new(Registry::new(Box::new(door.clone()), defaults(), state)),
         door,
     )
 }

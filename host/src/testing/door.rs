@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tmem_store::{ClientConfig, Store, StoreConfig};
@@ -20,6 +20,8 @@ pub(crate) struct FakeDoor {
     pub(crate) shares: Option<Arc<Shares>>,
     served: Arc<Mutex<Vec<String>>>,
     refuses: Arc<AtomicBool>,
+    /// Whoever ends a machine takes it.
+    ends: Arc<Mutex<()>>,
 }
 
 impl Default for FakeDoor {
@@ -29,6 +31,7 @@ impl Default for FakeDoor {
             shares: None,
             served: Arc::default(),
             refuses: Arc::default(),
+            ends: Arc::default(),
         }
     }
 }
@@ -37,6 +40,11 @@ impl FakeDoor {
     /// Names of those that were opened and not ended, in their order.
     pub(crate) fn served(&self) -> Vec<String> {
         self.served.lock().unwrap().clone()
+    }
+
+    /// Has no machine end until this is dropped.
+    pub(crate) fn hold_ends(&self) -> MutexGuard<'_, ()> {
+        self.ends.lock().unwrap()
     }
 
     /// Whether nothing can be opened.
@@ -67,6 +75,7 @@ impl Door for FakeDoor {
             name: name.to_string(),
             device,
             served: self.served.clone(),
+            ends: self.ends.clone(),
         }))
     }
 
@@ -80,6 +89,7 @@ struct FakeMachine {
     name: String,
     device: Arc<dyn VmDevice>,
     served: Arc<Mutex<Vec<String>>>,
+    ends: Arc<Mutex<()>>,
 }
 
 impl Machine for FakeMachine {
@@ -96,6 +106,7 @@ impl Machine for FakeMachine {
     fn look_after(&self) {}
 
     fn end(&self) {
+        let _ends = self.ends.lock().unwrap();
         self.served
             .lock()
             .unwrap()

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cloned::{add, ask, begin, clone, connect, number};
@@ -155,7 +155,25 @@ fn a_source_that_is_removed_meanwhile_leaves_its_pages_to_the_clone() {
         let cloning = scope.spawn(|| clone(&places, "of", "clone"));
         held.wait();
         let removing = scope.spawn(|| places.ask("DELETE", "/v1/vms/of", ""));
-        held.look(|| removing.is_finished());
+        let conflict = |method, path: &str, body| {
+            let (status, said) = ask(&places, method, path, &body);
+            let said = said
+                .get("error")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            status == 409 && said.contains("is being removed")
+        };
+        let name = json!({ "name": "of" });
+        wait_for(|| conflict("PATCH", "/v1/vms/of", json!({ "weight": 7 })));
+        // It waits for the clone, and nobody for it.
+        assert!(conflict("DELETE", "/v1/vms/of", json!({})));
+        assert!(conflict("POST", "/v1/vms", name));
+        for path in ["/v1/vms", "/v1/vms/of", "/v1/stats"] {
+            assert_eq!(places.ask("GET", path, ""), 200, "{path}");
+        }
+        add(&places, "another", "16M");
+        assert_eq!(places.ask("DELETE", "/v1/vms/another", ""), 204);
+        assert!(!removing.is_finished());
         held.go_on();
         assert_eq!(removing.join().unwrap(), 204);
         let (status, said) = cloning.join().unwrap();

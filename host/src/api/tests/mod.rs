@@ -3,6 +3,7 @@
 
 mod broken;
 mod contract;
+mod removal;
 
 use std::sync::Arc;
 

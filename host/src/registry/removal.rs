@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A virtual machine that is removed. To begin with it takes no time; its end waits for what is being
+//! done for the machine, and that may be a read that a device does not answer.
+
+use std::sync::Arc;
+
+use super::{Entry, Registry};
+
+/// A removal that has begun. The machine is still listed, and has its name; nothing of it is there
+/// after a restart. If this is dropped, it may be removed once more.
+#[derive(Debug)]
+#[must_use]
+pub struct Removal {
+    registry: Arc<Registry>,
+    entry: Arc<Entry>,
+}
+
+impl Removal {
+    pub(super) fn new(registry: Arc<Registry>, entry: Arc<Entry>) -> Self {
+        Self { registry, entry }
+    }
+
+    /// Ends the connection of the machine, destroys its pools and removes its socket. Returns when this
+    /// is done.
+    pub fn end(self) {
+        self.entry.machine().end();
+        self.registry.forget(&self.entry);
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        self.entry.set_removed(false);
+    }
+}
