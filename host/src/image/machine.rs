@@ -178,11 +178,8 @@ fn share(
     is_as_it_was: &dyn Fn() -> bool,
 ) -> Result<Shared, Refusal> {
     let client = clone.machine.device().client();
-    let gone_on = source.machine.to_base(is_as_it_was).and_then(|base| {
-        let gone_on = client.go_on_over(&base);
-        gone_on.map_err(NoBase::OnlyCopied)
-    });
-    match gone_on {
+    let share = |base: &_| client.go_on_over(base);
+    match source.machine.to_base(is_as_it_was, &share) {
         Ok(()) => Ok(Shared::Yes),
         Err(NoBase::RanOn) => Ok(Shared::RanOn),
         Err(NoBase::OnlyCopied(why @ CloneError::Quota { .. })) => {

@@ -45,12 +45,17 @@ pub trait Machine: Debug + Send + Sync {
         Err("the pages of this program's virtual machines cannot be saved".into())
     }
 
-    /// Has what it has become a base, over which it goes on, if it `is_as_it_was`. Others may be put over
-    /// it, too. A front end that comes meanwhile waits.
+    /// Has what it has become a base, over which it goes on, if it `is_as_it_was`; `share` has others go
+    /// on over it, too. A front end that comes meanwhile waits: what nobody but this machine saw of the
+    /// base, and then replaced, would be gone.
     ///
     /// # Errors
-    /// See [`NoBase`].
-    fn to_base(&self, _is_as_it_was: &dyn Fn() -> bool) -> Result<Arc<Base>, NoBase> {
+    /// See [`NoBase`]; that of `share`.
+    fn to_base(
+        &self,
+        _is_as_it_was: &dyn Fn() -> bool,
+        _share: &dyn Fn(&Arc<Base>) -> Result<(), CloneError>,
+    ) -> Result<(), NoBase> {
         Err(NoBase::OnlyCopied(CloneError::NoMemory))
     }
 

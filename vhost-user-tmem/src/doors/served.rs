@@ -13,7 +13,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 use tmem_host::personality::VmDevice;
 use tmem_host::registry::{self, Fill, Machine, NoBase, Refusal, Still};
-use tmem_store::Base;
+use tmem_store::{Base, CloneError};
 
 use super::{BACK_OFF, Shared};
 use crate::blame;
@@ -325,8 +325,12 @@ impl Machine for Served {
         self.vm.stands_still()
     }
 
-    fn to_base(&self, is_as_it_was: &dyn Fn() -> bool) -> Result<Arc<Base>, NoBase> {
-        self.vm.to_base(is_as_it_was)
+    fn to_base(
+        &self,
+        is_as_it_was: &dyn Fn() -> bool,
+        share: &dyn Fn(&Arc<Base>) -> Result<(), CloneError>,
+    ) -> Result<(), NoBase> {
+        self.vm.to_base(is_as_it_was, share)
     }
 
     fn restore(

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tmem_host::registry::{Fill, NoBase, Refusal, Still};
-use tmem_store::{Base, Identity};
+use tmem_store::{Base, CloneError, Identity};
 
 use super::resting::Resting;
 use super::{FrontEnd, Vm, renew};
@@ -39,7 +39,11 @@ impl Vm {
     }
 
     /// See [`tmem_host::registry::Machine::to_base`].
-    pub(crate) fn to_base(&self, is_as_it_was: &dyn Fn() -> bool) -> Result<Arc<Base>, NoBase> {
+    pub(crate) fn to_base(
+        &self,
+        is_as_it_was: &dyn Fn() -> bool,
+        share: &dyn Fn(&Arc<Base>) -> Result<(), CloneError>,
+    ) -> Result<(), NoBase> {
         // A front end may come, and wait for this.
         let held = self.resting.hold();
         if held.is_loading || !is_as_it_was() {
@@ -50,10 +54,12 @@ impl Vm {
             let note = self.note.as_ref();
             note.is_none_or(|note| note.set_known(client, bases))
         };
-        self.device
-            .client()
-            .to_base(note)
-            .map_err(NoBase::OnlyCopied)
+        let base = self.device.client().to_base(note);
+        let shared = base.and_then(|base| {
+            faults::hold("share");
+            share(&base)
+        });
+        shared.map_err(NoBase::OnlyCopied)
     }
 
     /// See [`tmem_host::registry::Machine::restore`]. Nobody lets a front end in meanwhile.

@@ -17,25 +17,26 @@ use crate::saved::{check, copy, pause};
 /// The pool is not there.
 const NO_POOL: u8 = 0x42;
 
-/// A daemon that holds up each clone once its source is about to become a base.
+/// A daemon that holds up each clone: once its source is about to become a base (`clone`), or once it
+/// has, and the clone is about to go on over it (`share`).
 struct Held {
     host: Host,
     folder: TempDir,
 }
 
 impl Held {
-    fn start(places: &Places) -> Self {
+    fn start(places: &Places, place: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut host = places.host(Outside::Store);
         let file = folder.path().join("go");
-        host.set_fault(Some(format!("hold clone {}", file.display())));
+        host.set_fault(Some(format!("hold {place} {}", file.display())));
         host.restart(Signal::KILL);
         Self { host, folder }
     }
 
     /// Waits until a clone is held up.
     fn wait(&self) {
-        wait_for(|| self.host.logged().contains("a test holds up: clone"));
+        wait_for(|| self.host.logged().contains("a test holds up: "));
     }
 
     /// Waits until what would be a fault has had the time to happen.
@@ -54,9 +55,10 @@ impl Held {
 
 #[test]
 fn a_front_end_that_comes_or_goes_on_waits_and_what_it_puts_is_its_machines_alone() {
-    for leaves in [false, true] {
+    let all = ["clone", "share"].map(|place| [(place, false), (place, true)]);
+    for (place, leaves) in all.into_iter().flatten() {
         let places = Places::new();
-        let held = Held::start(&places);
+        let held = Held::start(&places, place);
         let mut a = begin(&places);
         pause(&mut a);
         let (memory, of) = (copy(&a.memory), a.memory.try_clone().unwrap());
@@ -84,6 +86,10 @@ fn a_front_end_that_comes_or_goes_on_waits_and_what_it_puts_is_its_machines_alon
                 assert_eq!(create_pool(&mut a, 9), OK);
                 assert_eq!(put(&mut a, 9, 1, 91), OK);
                 assert_eq!(put(&mut a, 0, 1000, 92), OK);
+                // What it has replaced alone stays with its clone.
+                for index in 0..600 {
+                    assert_eq!(put(&mut a, 0, index, 93), OK);
+                }
                 a
             });
             held.look(|| front_end.is_finished());
@@ -95,19 +101,20 @@ fn a_front_end_that_comes_or_goes_on_waits_and_what_it_puts_is_its_machines_alon
         });
         assert_eq!(get(&mut a, 9, 1), (OK, OK, 91));
         assert_eq!(get(&mut a, 0, 1000), (OK, OK, 92));
-        check(&mut a);
         let mut b = connect(&to, &memory);
         assert_eq!(get(&mut b, 9, 1).0, NO_POOL);
         assert_ne!(get(&mut b, 0, 1000).1, OK);
         check(&mut b);
-        check(&mut a);
+        for index in 0..600 {
+            assert_eq!(get(&mut a, 0, index), (OK, OK, 93), "{index}");
+        }
     }
 }
 
 #[test]
 fn of_two_clones_that_are_to_be_one_machine_one_is_refused() {
     let places = Places::new();
-    let held = Held::start(&places);
+    let held = Held::start(&places, "clone");
     let mut a = begin(&places);
     pause(&mut a);
     let memory = copy(&a.memory);
@@ -145,8 +152,14 @@ fn of_two_clones_that_are_to_be_one_machine_one_is_refused() {
 
 #[test]
 fn a_source_that_is_removed_meanwhile_leaves_its_pages_to_the_clone() {
+    for place in ["clone", "share"] {
+        removed_meanwhile(place);
+    }
+}
+
+fn removed_meanwhile(place: &str) {
     let places = Places::new();
-    let held = Held::start(&places);
+    let held = Held::start(&places, place);
     let mut a = begin(&places);
     pause(&mut a);
     let memory = copy(&a.memory);

@@ -36,7 +36,10 @@ impl Viewers {
 
     /// Those that there are.
     fn all(&self) -> Vec<Arc<Below>> {
-        let mut viewers = self.lock();
+        Self::there(&mut self.lock())
+    }
+
+    fn there(viewers: &mut Vec<Weak<Below>>) -> Vec<Arc<Below>> {
         viewers.retain(|viewer| viewer.strong_count() > 0);
         let all = viewers.iter().filter_map(Weak::upgrade);
         all.filter(|viewer| !viewer.is_cut()).collect()
@@ -80,11 +83,15 @@ impl Pages {
     fn sweep(&self, from: &mut Cursor) -> bool {
         /// Blocks that are looked at before others may.
         const PIECE: usize = 64;
-        let viewers = self.viewers.all();
         let mut found: Vec<(ObjectId, u64)> = Vec::new();
         let more = self.look_at(from, PIECE, &mut |object, index| {
             found.push((*object, index));
         });
+        // The list stays as it is: one more may see what the others have hidden. Those in it may be the last
+        // of theirs, and end after that.
+        let viewers;
+        let mut list = self.viewers.lock();
+        viewers = Viewers::there(&mut list);
         for (object, index) in found {
             let (block, nth) = split(index);
             let key = Key::new(&self.seed, &object, block);
@@ -95,6 +102,7 @@ impl Pages {
                 }
             }
         }
+        drop(list);
         more
     }
 
