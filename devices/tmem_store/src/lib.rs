@@ -68,7 +68,7 @@ pub use config::{ClientConfig, Compression, PoolConfig, Recompression, StoreConf
 pub use demoter::Demoter;
 pub use handle::Pool;
 pub use image::{Recovery, RestoreError, Restored, SAVED_SEGMENT, Save};
-pub use stats::{ClientStats, Metric, MetricKind, StoreStats, Unit};
+pub use stats::{ClientStats, Metric, MetricKind, SharedStats, StoreStats, Unit};
 pub use store::Store;
 pub use tier::PageMemory;
 pub use types::{

@@ -296,6 +296,26 @@ counters! {
     }
 }
 
+/// What clones and what they were cloned from have together, over all bases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedStats {
+    /// Bytes in memory: segments and bookkeeping.
+    pub memory_bytes: u64,
+    /// Pages in memory.
+    pub memory_pages: u64,
+    /// Bytes in the spill area: whole segments.
+    pub spilled_bytes: u64,
+    /// Pages in the spill area.
+    pub spilled_pages: u64,
+    /// Pages read from there by gets.
+    pub spill_read_pages: u64,
+    /// Time that they took.
+    pub spill_read_microseconds: u64,
+    /// Pages moved from there to memory because they were used again.
+    pub promoted_pages: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ use crate::compressor::Compressor;
 use crate::config::{ClientConfig, Recompression, StoreConfig};
 use crate::demoter::Demoter;
 use crate::reclaim::{Member, Reclaimer};
-use crate::stats::StoreStats;
+use crate::stats::{SharedStats, StoreStats};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::{Arena, Left, PageMemory};
@@ -260,6 +260,11 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn demote_now(&self) -> bool {
         self.reclaimer.demote_now()
+    }
+
+    /// What of that clients share because they were cloned; `None` if there is no base.
+    pub fn shared_stats(&self) -> Option<SharedStats> {
+        self.reclaimer.shared_stats()
     }
 
     /// What the store holds now.

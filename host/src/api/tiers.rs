@@ -3,7 +3,7 @@
 //! virtual machine.
 
 use serde::Serialize;
-use tmem_store::{ClientStats, StoreStats};
+use tmem_store::{ClientStats, SharedStats, Store, StoreStats};
 
 use super::Api;
 
@@ -15,6 +15,8 @@ pub(super) struct Tiers {
     spill: Option<Spill>,
     /// `None` without remote memory.
     remote: Option<Spill>,
+    /// `None` if nothing was cloned.
+    shared: Option<Shared>,
     vms: Vec<Vm>,
 }
 
@@ -42,7 +44,19 @@ struct Spill {
     write_errors: u64,
 }
 
-/// A virtual machine.
+/// What clones have together with what they were cloned from.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Shared {
+    memory_bytes: u64,
+    memory_pages: u64,
+    spill_bytes: u64,
+    spill_pages: u64,
+    spill_reads: u64,
+    spill_read_microseconds: u64,
+    promoted_pages: u64,
+}
+
+/// A virtual machine: what it has of its own.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Vm {
     name: String,
@@ -66,6 +80,7 @@ impl Tiers {
             Some((area, false)) => (Some(area), None),
             None => (None, None),
         };
+        let shared = api.store.as_ref().and_then(Store::shared_stats);
         let machines = api.registry.list();
         let vms = machines.iter().map(|entry| {
             let stats = entry.machine().device().client().stats();
@@ -75,6 +90,7 @@ impl Tiers {
             memory: Memory::of(&store),
             spill,
             remote,
+            shared: shared.map(|stats| Shared::of(&stats)),
             vms: vms.collect(),
         }
     }
@@ -109,13 +125,28 @@ impl Spill {
     }
 }
 
+impl Shared {
+    fn of(stats: &SharedStats) -> Self {
+        Self {
+            memory_bytes: stats.memory_bytes,
+            memory_pages: stats.memory_pages,
+            spill_bytes: stats.spilled_bytes,
+            spill_pages: stats.spilled_pages,
+            spill_reads: stats.spill_read_pages,
+            spill_read_microseconds: stats.spill_read_microseconds,
+            promoted_pages: stats.promoted_pages,
+        }
+    }
+}
+
 impl Vm {
     fn of(name: &str, stats: &ClientStats) -> Self {
+        let own = |all: u64, shared, spilled| all.saturating_sub(shared).saturating_sub(spilled);
         let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
         Self {
             name: name.to_owned(),
-            memory_bytes: stats.held_bytes.saturating_sub(stats.spilled_bytes),
-            memory_pages: pages.saturating_sub(stats.spilled_pages),
+            memory_bytes: own(stats.held_bytes, stats.shared_bytes, stats.spilled_bytes),
+            memory_pages: own(pages, stats.shared_pages, stats.spilled_pages),
             spill_bytes: stats.spilled_bytes,
             spill_pages: stats.spilled_pages,
             spill_reads: stats.spill_read_pages,

@@ -11,6 +11,7 @@ pub(super) struct Tiers {
     memory: Memory,
     spill: Option<Spill>,
     remote: Option<Spill>,
+    shared: Option<Shared>,
     vms: Vec<Vm>,
 }
 
@@ -36,6 +37,17 @@ struct Spill {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+struct Shared {
+    memory_bytes: u64,
+    memory_pages: u64,
+    spill_bytes: u64,
+    spill_pages: u64,
+    spill_reads: u64,
+    spill_read_microseconds: u64,
+    promoted_pages: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 struct Vm {
     name: String,
     memory_bytes: u64,
@@ -48,12 +60,13 @@ struct Vm {
     lost_pages: u64,
 }
 
-/// A line for each tier, and one for each virtual machine.
+/// A line for each tier, one for each virtual machine, and one for what these share.
 pub(super) fn shown(tiers: Tiers) -> String {
     let Tiers {
         memory,
         spill,
         remote,
+        shared,
         vms,
     } = tiers;
     let heading = [
@@ -96,6 +109,20 @@ pub(super) fn shown(tiers: Tiers) -> String {
             vm.lost_pages.to_string(),
         ]
     }));
+    // No virtual machine has such a name.
+    rows.extend(shared.map(|shared| {
+        vec![
+            "(shared)".to_owned(),
+            brief(shared.memory_bytes),
+            shared.memory_pages.to_string(),
+            brief(shared.spill_bytes),
+            shared.spill_pages.to_string(),
+            shared.spill_reads.to_string(),
+            mean(shared.spill_read_microseconds, shared.spill_reads),
+            shared.promoted_pages.to_string(),
+            "-".to_owned(),
+        ]
+    }));
     text.push('\n');
     text + &aligned(&rows, 1)
 }
@@ -135,6 +162,11 @@ mod tests {
                 "free_bytes": 62_u64 << 30, "pages": 2000, "reads": 10, "read_microseconds": 905,
                 "read_errors": 1, "writes": 0, "write_microseconds": 0, "write_errors": 2,
             },
+            "shared": {
+                "memory_bytes": 128 << 20, "memory_pages": 500, "spill_bytes": 1 << 30,
+                "spill_pages": 900, "spill_reads": 2, "spill_read_microseconds": 240,
+                "promoted_pages": 1,
+            },
             "vms": [{
                 "name": "web1", "memory_bytes": 512 << 20, "memory_pages": 1000,
                 "spill_bytes": 2_u64 << 30, "spill_pages": 2000, "spill_reads": 10,
@@ -147,8 +179,9 @@ TIER    WHERE           SIZE  HELD  PAGES  READS   READ  WRITES  WRITE  ERRORS
 memory  -                 1G  512M   1000      -      -       -      -       -
 spill   /dev/nvme0n1p4   64G    2G   2000     10  90 us       0      -       3
 
-NAME  MEMORY  PAGES  SPILL  PAGES  READS   READ  PROMOTED  LOST
-web1    512M   1000     2G   2000     10  89 us         3     1
+NAME      MEMORY  PAGES  SPILL  PAGES  READS    READ  PROMOTED  LOST
+web1        512M   1000     2G   2000     10   89 us         3     1
+(shared)    128M    500     1G    900      2  120 us         1     -
 ";
         assert_eq!(text, expected);
     }

@@ -296,6 +296,8 @@ fn pages_are_there_once_and_count_for_each() {
     let mut a = begin(&places);
     pause(&mut a);
     let alone = number(&places, "of", "held_bytes");
+    let (_, said) = ask(&places, "GET", "/v1/tiers", &json!({}));
+    assert_eq!(said.get("shared"), Some(&Value::Null), "{said}");
     for nth in 0..20 {
         let name = format!("clone{nth}");
         add(&places, &name, "16M");
@@ -316,4 +318,10 @@ fn pages_are_there_once_and_count_for_each() {
         held.unwrap() < 2 * alone,
         "{held:?} for twenty, {alone} for one"
     );
+    // They have a line of their own, and are in no machine's.
+    let (_, said) = ask(&places, "GET", "/v1/tiers", &json!({}));
+    let pages = |of: &Value| of.get("memory_pages").and_then(Value::as_u64).unwrap();
+    assert_eq!(pages(said.get("shared").unwrap()), 601, "{said}");
+    let vms = said.get("vms").and_then(Value::as_array).unwrap();
+    assert!(vms.iter().all(|vm| pages(vm) == 0), "{said}");
 }

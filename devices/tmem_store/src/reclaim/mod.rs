@@ -24,7 +24,7 @@ pub(crate) use recompress::Recompressor;
 pub(crate) use retry::Request;
 
 use crate::budget::StoreBudget;
-use crate::stats::{Counters, StoreStats};
+use crate::stats::{Counters, SharedStats, StoreStats};
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::tier::SEGMENT;
@@ -134,6 +134,30 @@ impl Reclaimer {
             counters.add_to(&mut stats);
         }
         stats
+    }
+
+    /// See [`Store::shared_stats`](crate::Store::shared_stats).
+    pub(crate) fn shared_stats(&self) -> Option<SharedStats> {
+        let members = self.members();
+        let mut bases = members
+            .iter()
+            .filter(|member| member.is_base.load(Relaxed))
+            .peekable();
+        bases.peek()?;
+        let mut sum = SharedStats::default();
+        for base in bases {
+            let counters = &base.budget.counters;
+            let pages = counters.persistent_pages.get() + counters.ephemeral_pages.get();
+            let spilled = base.budget.log.spilled_pages();
+            sum.memory_bytes += base.budget.memory();
+            sum.memory_pages += pages.saturating_sub(spilled);
+            sum.spilled_bytes += base.budget.log.spilled_bytes();
+            sum.spilled_pages += spilled;
+            sum.spill_read_pages += counters.spill_read_pages.get();
+            sum.spill_read_microseconds += counters.spill_read_microseconds.get();
+            sum.promoted_pages += counters.promoted_pages.get();
+        }
+        Some(sum)
     }
 
     /// Whether any client has ephemeral pages.
