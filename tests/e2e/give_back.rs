@@ -184,6 +184,37 @@ fn a_report_that_is_not_answered_holds_little_memory() -> Result<()> {
 }
 
 #[test]
+fn a_snapshot_is_smaller_by_what_is_said() -> Result<()> {
+    let daemon = bed::daemon(DaemonOptions::default())?;
+    let guest = bed::guest("snapshot", 512, &daemon, "vm0")?;
+    guest.swap_on()?;
+    guest.sh("mkdir -p /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup")?;
+    let (code, said) = guest.try_run("tmemctl reclaim 128M --snapshot")?;
+    ensure!(code != 0 && said.contains("give-back on"), "{said}");
+    guest.run("tmemctl give-back on --free-only")?;
+    let mut job = guest.workload(256, 1)?;
+    job.filled()?;
+    let before = guest.backed_bytes()?;
+    let said = guest.run("tmemctl reclaim 128M --snapshot")?;
+    let after = guest.backed_bytes()?;
+    // What QEMU's memory takes, as the host's kernel counts it.
+    let less = before.saturating_sub(after) / MIB;
+    let told = said
+        .split_once(" MiB less than before")
+        .and_then(|(until, _)| until.rsplit(' ').next()?.parse::<f64>().ok())
+        .with_context(|| format!("it does not say how much: {said}"))?;
+    println!("{said}{less} MiB less by the host's count");
+    ensure!(less > 64, "{less} MiB less: {said}");
+    // What was free before, and reported meanwhile, is in only one of them.
+    ensure!((told - less as f64).abs() < 48.0, "{less} MiB less: {said}");
+    job.order(Order::Verify)?;
+    job.end()?;
+    bed::nothing_lost(&guest)?;
+    guest.power_off()?;
+    daemon.stop()
+}
+
+#[test]
 fn what_was_brought_back_needs_no_host() -> Result<()> {
     let daemon = bed::daemon(DaemonOptions::default())?;
     let guest = bed::guest("pull", 512, &daemon, "vm0")?;

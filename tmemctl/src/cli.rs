@@ -419,6 +419,11 @@ pub struct Reclaim {
     /// Only memory of this control group, as /sys/fs/cgroup/system.slice
     #[arg(long, value_name = "DIRECTORY")]
     pub cgroup: Option<PathBuf>,
+
+    /// Wait until what became free was given back to the host, and say how much smaller a
+    /// snapshot of the memory is: before the machine is paused. Needs `tmemctl give-back on`
+    #[arg(long)]
+    pub snapshot: bool,
 }
 
 /// Options of `tmemctl pull`.

@@ -47,17 +47,25 @@ pub(super) fn save(api: &Api, path: &str, wanted: &VmImage) -> Result<()> {
         bytes,
         missing_pages,
     } = totals;
-    eprintln!(
-        "saved {pages} pages of {} in {}",
-        wanted.name,
-        size::show(bytes)
-    );
+    eprintln!("{}", saved(&wanted.name, pages, bytes));
     if missing_pages > 0 {
         warn(&format!(
             "{missing_pages} pages cannot be read from the spill area and are not in it: the guest gets errors for them"
         ));
     }
     Ok(())
+}
+
+/// What was saved, and what that is in the snapshot's stead.
+fn saved(name: &str, pages: u64, bytes: u64) -> String {
+    let said = format!("saved {pages} pages of {name} in {}", size::show(bytes));
+    match (pages.saturating_mul(4096)).checked_sub(bytes) {
+        Some(less) if less > 0 => format!(
+            "{said}: {} less than they took in its memory",
+            size::show(less)
+        ),
+        _ => said,
+    }
 }
 
 /// `tmemctl vm restore`.

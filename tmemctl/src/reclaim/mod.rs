@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `tmemctl reclaim`: the kernel's memory.reclaim, in parts.
 
+mod snapshot;
+
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +12,9 @@ use rustix::io::Errno;
 use tmem_cli::size;
 
 use crate::cli::Reclaim;
+use crate::module::Kernel;
 use crate::progress;
+use snapshot::Snapshot;
 
 /// What is asked for at a time: so that it can be interrupted, and what could be
 /// done is known.
@@ -22,8 +26,18 @@ const LEAST: u64 = 1 << 20;
 /// Moves memory out; says whether all that was wanted.
 ///
 /// # Errors
-/// When the kernel does not offer it.
+/// When the kernel does not offer it; when it is for a snapshot, and nothing is given back.
 pub(crate) fn run(wanted: &Reclaim, out: &mut impl Write) -> Result<bool> {
+    let module = wanted.snapshot.then(Kernel::open).transpose()?;
+    let snapshot = module.as_ref().map(Snapshot::begin).transpose()?;
+    let is_all = move_out(wanted, out)?;
+    if let (Some(module), Some(snapshot)) = (&module, snapshot) {
+        snapshot.end(module, out)?;
+    }
+    Ok(is_all)
+}
+
+fn move_out(wanted: &Reclaim, out: &mut impl Write) -> Result<bool> {
     let group = match &wanted.cgroup {
         Some(group) => group.clone(),
         None => root(Path::new("/proc/self/mounts"))?,
