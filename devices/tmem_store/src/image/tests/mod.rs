@@ -12,6 +12,7 @@ mod cloned;
 mod cuts;
 mod damage;
 mod one_by_one;
+mod refused;
 mod spilled;
 
 use super::*;
