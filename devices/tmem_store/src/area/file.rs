@@ -296,7 +296,7 @@ impl Reading for Begun {
         let read = self.read.finish(self.skipped, bytes, go_on);
         match read {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                // The thread that had told the kernel of it may have ended, which cancels it.
+                // The thread that had told the kernel of it may have ended, so that it was cancelled.
                 let mut window = Aligned::<WINDOW>::new();
                 let blocks = window.get_mut(..self.blocks);
                 let blocks = blocks.ok_or(io::ErrorKind::InvalidInput)?;

@@ -321,7 +321,10 @@ impl RingRead {
         let wanted = read.and_then(|read| read.get(..bytes.len()));
         match (wanted, slots.done(self.slot)) {
             (Some(wanted), _) => bytes.copy_from_slice(wanted),
-            (None, Some(error)) if error < 0 => return Err(io::Error::from_raw_os_error(-error)),
+            // Not as what it is: EINTR would say that `go_on` stopped it.
+            (None, Some(error)) if error < 0 => {
+                return Err(io::Error::other(Errno::from_raw_os_error(-error)));
+            }
             (None, _) => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
         Ok(())

@@ -175,6 +175,31 @@ fn who_waits_for_what_never_comes_stops_when_it_is_told_to() {
 }
 
 #[test]
+fn what_a_thread_has_asked_for_is_read_or_fails_when_it_has_ended() {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let file = File::from(std::os::fd::OwnedFd::from(reader));
+    let Some(ring) = ring(&file) else { return };
+    let mut bytes = [0; 8];
+    let kept = thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            let kept = ring.begin(0, 8).unwrap();
+            let other = ring.begin(0, 8).unwrap();
+            // The kernel hears of both.
+            let stopped = other.finish(0, &mut [0; 8], &mut || false);
+            assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
+            kept
+        });
+        asks.join().unwrap()
+    });
+    writer.write_all(&7_u64.to_le_bytes().repeat(2)).unwrap();
+    // Nothing but `go_on` stops a read.
+    match kept.finish(0, &mut bytes, &mut || true) {
+        Ok(()) => assert_eq!(bytes, 7_u64.to_le_bytes()),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Other, "{error}"),
+    }
+}
+
+#[test]
 fn a_ring_can_do_nothing_but_read_its_file() {
     let own = file();
     let Some(ring) = ring(&own) else { return };
