@@ -32,7 +32,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Reads that can be under way: those of two runs that are asked for together.
 const SLOTS: u32 = 128;
@@ -80,7 +80,8 @@ impl Slots {
             return None;
         }
         let is_free = |slot: &Slot| slot.state == State::Free;
-        if !self.slots.iter().any(is_free) {
+        // Who drives would wait for what is gone.
+        if !self.has_driver && !self.slots.iter().any(is_free) {
             self.take_completions(ring);
         }
         let nth = self.slots.iter().position(is_free)?;
@@ -240,19 +241,18 @@ impl Ring {
         slots
     }
 
-    /// Waits for the kernel to have read something, for a while; whether it did not. To be called without the lock.
+    /// Waits for the kernel to have read something, for a while. To be called without the lock.
     ///
     /// # Errors
     /// What the kernel says, if waiting again is of no use.
-    fn drive(&self) -> io::Result<bool> {
+    fn drive(&self) -> io::Result<()> {
         let while_ = Timespec::from(LOOK);
         let args = SubmitArgs::new().timespec(&while_);
         match self.ring.submitter().submit_with_args(1, &args) {
-            Ok(_) => Ok(false),
+            Ok(_) => Ok(()),
             Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::TIME) => Ok(true),
-                // A signal, or the kernel has no memory for more of them right now.
-                Some(Errno::INTR | Errno::AGAIN | Errno::BUSY) => Ok(true),
+                // Nothing yet, a signal, or the kernel has no memory for more of them right now.
+                Some(Errno::TIME | Errno::INTR | Errno::AGAIN | Errno::BUSY) => Ok(()),
                 _ => Err(error),
             },
         }
@@ -265,32 +265,34 @@ impl Ring {
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<MutexGuard<'_, Slots>> {
         let mut slots = self.submit(self.slots());
+        let mut asked = Instant::now();
         loop {
-            if slots.take_completions(&self.ring) {
+            // What others took, a driver on its way into the kernel would wait for.
+            if !slots.has_driver && slots.take_completions(&self.ring) {
                 self.changed.notify_all();
             }
             if slots.done(slot).is_some() {
                 return Ok(slots);
             }
-            let is_late = if slots.has_driver {
+            if slots.has_driver {
                 let waited = self.changed.wait_timeout(slots, LOOK);
-                let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                slots = guard;
-                timeout.timed_out()
+                slots = waited.unwrap_or_else(PoisonError::into_inner).0;
             } else {
                 slots.has_driver = true;
                 drop(slots);
-                let is_late = self.drive();
+                let driven = self.drive();
                 slots = self.slots();
                 slots.has_driver = false;
                 self.changed.notify_all();
-                is_late?
-            };
-            if is_late && slots.done(slot).is_none() {
+                driven?;
+            }
+            // By the clock: others' reads may end all the time.
+            if asked.elapsed() >= LOOK && slots.done(slot).is_none() {
                 drop(slots);
                 if !go_on() {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
+                asked = Instant::now();
                 slots = self.slots();
             }
         }

@@ -8,8 +8,9 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Bytes that are read at a time, of which the file has so many.
 const PIECE: usize = 4096;
@@ -172,6 +173,67 @@ fn who_waits_for_what_never_comes_stops_when_it_is_told_to() {
     drop(under_way);
     drop(ring);
     let _ = writer.write_all(&[0; 64]);
+}
+
+#[test]
+fn who_waits_is_asked_whether_it_may_go_on_while_others_reads_end() {
+    let (reader, _writer) = io::pipe().unwrap();
+    let file = File::from(std::os::fd::OwnedFd::from(reader));
+    let Some(ring) = ring(&file) else { return };
+    // Somebody drives, whose reads end again and again.
+    ring.slots().has_driver = true;
+    let read = ring.begin(0, 8).unwrap();
+    let waits = thread::spawn(move || {
+        let mut asked = 0;
+        let stopped = read.finish(0, &mut [0; 8], &mut || {
+            asked += 1;
+            asked < 100
+        });
+        stopped.unwrap_err().kind()
+    });
+    let start = Instant::now();
+    while !waits.is_finished() {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "it was not asked"
+        );
+        ring.changed.notify_all();
+        thread::yield_now();
+    }
+    assert_eq!(waits.join().unwrap(), ErrorKind::Interrupted);
+}
+
+#[test]
+fn what_was_read_is_taken_by_who_drives() {
+    let Some(ring) = ring(&file()) else { return };
+    ring.slots().has_driver = true;
+    let read = begin(&ring, 3).unwrap();
+    // As often as it is asked, it looks for what was read.
+    let (asks, asked) = mpsc::channel();
+    let waits = thread::spawn(move || {
+        let mut bytes = vec![0; PIECE];
+        let done = read.finish(0, &mut bytes, &mut || asks.send(()).is_ok());
+        done.map(|()| bytes)
+    });
+    // The page cache has it, or the disk is done before this ends.
+    while has_read(&ring) == 0 {
+        asked.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+    asked.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(has_read(&ring), 1, "a driver would wait for what is gone");
+    let mut slots = ring.slots();
+    slots.has_driver = false;
+    slots.take_completions(&ring.ring);
+    ring.changed.notify_all();
+    drop(slots);
+    assert_is(3, &waits.join().unwrap().unwrap());
+}
+
+/// How many reads have ended that nobody has taken.
+fn has_read(ring: &Ring) -> usize {
+    let _slots = ring.slots();
+    // SAFETY: who holds the lock has the queue alone.
+    unsafe { ring.ring.completion_shared() }.len()
 }
 
 #[test]
