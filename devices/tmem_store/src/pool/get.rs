@@ -37,8 +37,12 @@ impl Pages {
                 get
             }
             None if is_below => {
-                self.budget.counters.taken_pages.add(1);
-                self.get_hidden(&key, nth, page)
+                let get = self.get_hidden(&key, nth, page);
+                // An ephemeral one may have been evicted since.
+                if get != Get::Miss {
+                    self.budget.counters.taken_pages.add(1);
+                }
+                get
             }
             None => Get::Miss,
         };
