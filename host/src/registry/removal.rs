@@ -13,23 +13,32 @@ use super::{Entry, Registry};
 pub struct Removal {
     registry: Arc<Registry>,
     entry: Arc<Entry>,
+    has_ended: bool,
 }
 
 impl Removal {
     pub(super) fn new(registry: Arc<Registry>, entry: Arc<Entry>) -> Self {
-        Self { registry, entry }
+        Self {
+            registry,
+            entry,
+            has_ended: false,
+        }
     }
 
     /// Ends the connection of the machine, destroys its pools and removes its socket. Returns when this
     /// is done.
-    pub fn end(self) {
+    pub fn end(mut self) {
         self.entry.machine().end();
         self.registry.forget(&self.entry);
+        self.has_ended = true;
     }
 }
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        self.entry.set_removed(false);
+        // Who still does something for it is to end, too.
+        if !self.has_ended {
+            self.entry.set_removed(false);
+        }
     }
 }

@@ -92,7 +92,12 @@ fn a_removal_that_comes_to_nothing_can_be_begun_again() {
     let held = Held::new();
     let removal = held.api.registry.begin_removal("web1").unwrap();
     held.api.registry.begin_removal("web1").unwrap_err();
+    let entry = held.api.registry.get("web1").unwrap();
+    assert!(entry.is_removed());
     drop(removal);
+    assert!(!entry.is_removed());
     held.api.registry.begin_removal("web1").unwrap().end();
+    // Who was busy with it all the time can still see that it is to end.
+    assert!(entry.is_removed());
     held.api.registry.get("web1").unwrap_err();
 }
