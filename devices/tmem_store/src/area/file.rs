@@ -2,7 +2,7 @@
 //! A file or block device as a place for segments. The first 128 KiB of it are its own.
 
 use super::ring::{Ring, RingRead};
-use super::{Aligned, Area, Reading, SEGMENT_BYTES, SegmentKey, WINDOW};
+use super::{Aligned, Area, Blocks, Reading, SEGMENT_BYTES, SegmentKey, WINDOW};
 use crate::types::PAGE_SIZE;
 use crate::words;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
@@ -259,14 +259,12 @@ impl Area for SpillArea {
 
     fn begin(&self, segment: SegmentKey, offset: usize, len: usize) -> Option<Box<dyn Reading>> {
         let ring = self.ring.as_ref().ok()?;
-        let skipped = offset % self.align;
-        let blocks = (skipped + len).next_multiple_of(self.align);
-        let start = start(segment) + (offset - skipped) as u64;
+        let blocks = Blocks::around(offset, len, self.align);
+        let start = start(segment) + blocks.start as u64;
         Some(Box::new(Begun {
-            read: ring.begin(start, blocks)?,
+            read: ring.begin(start, blocks.len)?,
             file: self.file.clone(),
             start,
-            skipped,
             blocks,
         }))
     }
@@ -281,10 +279,9 @@ impl Area for SpillArea {
 struct Begun {
     read: RingRead,
     file: Arc<File>,
+    /// Bytes of the file before them.
     start: u64,
-    /// Bytes before what was asked for.
-    skipped: usize,
-    blocks: usize,
+    blocks: Blocks,
 }
 
 impl Reading for Begun {
@@ -293,15 +290,15 @@ impl Reading for Begun {
         bytes: &mut [u8],
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
-        let read = self.read.finish(self.skipped, bytes, go_on);
-        match read {
+        let Blocks { len, skipped, .. } = self.blocks;
+        match self.read.finish(skipped, bytes, go_on) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                 // The thread that had told the kernel of it may have ended, so that it was cancelled.
                 let mut window = Aligned::<WINDOW>::new();
-                let blocks = window.get_mut(..self.blocks);
+                let blocks = window.get_mut(..len);
                 let blocks = blocks.ok_or(io::ErrorKind::InvalidInput)?;
                 self.file.read_exact_at(blocks, self.start)?;
-                let read = blocks.get(self.skipped..self.skipped + bytes.len());
+                let read = blocks.get(skipped..skipped + bytes.len());
                 bytes.copy_from_slice(read.ok_or(io::ErrorKind::InvalidInput)?);
                 Ok(())
             }

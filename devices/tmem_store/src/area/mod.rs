@@ -8,7 +8,7 @@ mod aligned;
 mod file;
 mod ring;
 
-pub(crate) use aligned::{Aligned, WINDOW};
+pub(crate) use aligned::{Aligned, Blocks, WINDOW};
 pub use file::{SpillArea, SpillError};
 
 use crate::types::Identity;

@@ -89,9 +89,8 @@ impl Pages {
         });
         // The list stays as it is: one more may see what the others have hidden. Those in it may be the last
         // of theirs, and end after that.
-        let viewers;
         let mut list = self.viewers.lock();
-        viewers = Viewers::there(&mut list);
+        let viewers = Viewers::there(&mut list);
         for (object, index) in found {
             let (block, nth) = split(index);
             let key = Key::new(&self.seed, &object, block);

@@ -13,7 +13,7 @@ pub(crate) use blocks::{SegmentBlocks, Window};
 
 use super::stub::Slot;
 use super::{MAX_SEGMENTS, SEGMENT};
-use crate::area::{Area, Reading, SEGMENT_BYTES, SegmentKey};
+use crate::area::{Area, Blocks, Reading, SEGMENT_BYTES, SegmentKey};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::types::PAGE_SIZE;
@@ -155,13 +155,11 @@ impl Spill {
         window: &'a mut Window,
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<&'a [u8]> {
-        let align = self.area.align();
-        let skipped = offset % align;
-        let blocks = (skipped + len).next_multiple_of(align);
-        let bytes = window.get_mut(..blocks);
+        let blocks = Blocks::around(offset, len, self.area.align());
+        let bytes = window.get_mut(..blocks.len);
         let bytes = bytes.ok_or(io::ErrorKind::InvalidInput)?;
-        self.area.read(segment, offset - skipped, bytes, go_on)?;
-        let bytes = window.get(skipped..skipped + len);
+        self.area.read(segment, blocks.start, bytes, go_on)?;
+        let bytes = window.get(blocks.skipped..blocks.skipped + len);
         Ok(bytes.unwrap_or_default())
     }
 
