@@ -264,7 +264,10 @@ impl Ring {
         slot: u32,
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<MutexGuard<'_, Slots>> {
-        let mut slots = self.submit(self.slots());
+        let mut slots = self.slots();
+        if slots.has_driver {
+            slots = self.submit(slots);
+        }
         let mut asked = Instant::now();
         loop {
             // What others took, a driver on its way into the kernel would wait for.
@@ -279,6 +282,8 @@ impl Ring {
                 slots = waited.unwrap_or_else(PoisonError::into_inner).0;
             } else {
                 slots.has_driver = true;
+                // It tells the kernel of all.
+                slots.has_new = false;
                 drop(slots);
                 let driven = self.drive();
                 slots = self.slots();
