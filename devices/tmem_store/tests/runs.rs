@@ -6,13 +6,15 @@
 mod common;
 
 use common::{MIB, OBJECT, RAW};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use tempfile::TempDir;
 use tmem_store::{
-    ClientConfig, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, SpillArea, Store, StoreConfig,
+    Area, ClientConfig, PAGE_SIZE, Page, Pool, PoolConfig, PoolKind, Reading, SegmentKey,
+    SpillArea, Store, StoreConfig,
 };
 
 /// Memory of a store, in bytes, and pages that take eight times as much.
@@ -43,19 +45,96 @@ fn each(with: impl Fn(&Store, &Pool)) {
                 assert!(known.contains(&error.kind()), "{error}");
             }
         }
-        let config = StoreConfig::with_limit(MEMORY).with_deferred_limit(0);
-        let store = Store::new(config.with_spill(area)).unwrap();
-        let client = store
-            .add_client(ClientConfig::new("guest", 1 << 30))
-            .unwrap();
-        client
-            .create_pool(0, PoolConfig::new(PoolKind::Persistent))
-            .unwrap();
-        with(&store, &client.pool(0).unwrap());
+        over(area, &with);
     }
     assert!(together < 2, "there is no direct I/O in memory");
     if together == 0 {
         eprintln!("not tested: the kernel allows no io_uring here, or no direct I/O");
+    }
+}
+
+/// Calls `with` with a store that spills to `area`.
+fn over(area: impl Area + 'static, with: impl Fn(&Store, &Pool)) {
+    let config = StoreConfig::with_limit(MEMORY).with_deferred_limit(0);
+    let store = Store::new(config.with_spill(area)).unwrap();
+    let client = store.add_client(ClientConfig::new("guest", 1 << 30));
+    let client = client.unwrap();
+    let kind = PoolConfig::new(PoolKind::Persistent);
+    client.create_pool(0, kind).unwrap();
+    with(&store, &client.pool(0).unwrap());
+}
+
+/// Reads that were begun, and not waited for to their end: now, and at most.
+#[derive(Debug, Default)]
+struct UnderWay {
+    now: AtomicU32,
+    most: AtomicU32,
+}
+
+/// An area of which reads are counted.
+#[derive(Debug)]
+struct Counted(SpillArea, Arc<UnderWay>);
+
+#[derive(Debug)]
+struct Begun(Box<dyn Reading>, Arc<UnderWay>);
+
+impl Reading for Begun {
+    fn finish(
+        self: Box<Self>,
+        bytes: &mut [u8],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        let Self(reading, under_way) = *self;
+        let read = reading.finish(bytes, go_on);
+        under_way.now.fetch_sub(1, SeqCst);
+        read
+    }
+}
+
+impl Area for Counted {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn identity(&self) -> u64 {
+        self.0.identity()
+    }
+
+    fn segments(&self) -> u32 {
+        self.0.segments()
+    }
+
+    fn align(&self) -> usize {
+        self.0.align()
+    }
+
+    fn renew(&self) -> io::Result<()> {
+        self.0.renew()
+    }
+
+    fn read(
+        &self,
+        segment: SegmentKey,
+        offset: usize,
+        bytes: &mut [u8],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        self.0.read(segment, offset, bytes, go_on)
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.0.reads_ahead()
+    }
+
+    fn begin(&self, segment: SegmentKey, offset: usize, len: usize) -> Option<Box<dyn Reading>> {
+        let reading = self.0.begin(segment, offset, len)?;
+        let now = self.1.now.fetch_add(1, SeqCst) + 1;
+        self.1.most.fetch_max(now, SeqCst);
+        Some(Box::new(Begun(reading, self.1.clone())))
+    }
+
+    fn write(&self, segment: SegmentKey, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(segment, bytes)
     }
 }
 
@@ -85,6 +164,32 @@ fn a_run_has_each_page_at_its_place() {
                 });
                 assert_eq!(seen, run);
             }
+        }
+    });
+}
+
+#[test]
+fn reads_of_a_run_are_under_way_together() {
+    let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let area = SpillArea::open(&dir.path().join("area"), Some(16 * MEMORY)).unwrap();
+    if area.reads_together().is_err() {
+        eprintln!("not tested: the kernel allows no io_uring here, or no direct I/O");
+        return;
+    }
+    let under_way = Arc::new(UnderWay::default());
+    over(Counted(area, under_way.clone()), |store, pool| {
+        fill(store, pool);
+        let spilled = || store.stats().spill_read_pages;
+        // The oldest are there, until they are read a second time.
+        for (first, run, together) in [(0, 1, 0), (100, 8, 8), (200, 64, 64), (300, 200, 64)] {
+            let before = spilled();
+            under_way.most.store(0, SeqCst);
+            pool.get_run(&OBJECT, first, run, &mut |_, found| {
+                assert!(found.unwrap().is_some());
+            });
+            assert_eq!(spilled() - before, u64::from(run));
+            let [now, most] = [&under_way.now, &under_way.most].map(|it| it.load(SeqCst));
+            assert_eq!((now, most), (0, together), "a run of {run}");
         }
     });
 }
