@@ -16,7 +16,7 @@ pub(super) struct Tiers {
     /// `None` without remote memory.
     remote: Option<Spill>,
     /// `None` if nothing was cloned.
-    shared: Option<Shared>,
+    shared: Option<Pages>,
     vms: Vec<Vm>,
 }
 
@@ -44,9 +44,9 @@ struct Spill {
     write_errors: u64,
 }
 
-/// What clones have together with what they were cloned from.
+/// Pages of a virtual machine's own, or those that clones have together with what they were cloned from.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Shared {
+struct Pages {
     memory_bytes: u64,
     memory_pages: u64,
     spill_bytes: u64,
@@ -56,17 +56,12 @@ struct Shared {
     promoted_pages: u64,
 }
 
-/// A virtual machine: what it has of its own.
+/// A virtual machine.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Vm {
     name: String,
-    memory_bytes: u64,
-    memory_pages: u64,
-    spill_bytes: u64,
-    spill_pages: u64,
-    spill_reads: u64,
-    spill_read_microseconds: u64,
-    promoted_pages: u64,
+    #[serde(flatten)]
+    own: Pages,
     lost_pages: u64,
 }
 
@@ -90,7 +85,7 @@ impl Tiers {
             memory: Memory::of(&store),
             spill,
             remote,
-            shared: shared.map(|stats| Shared::of(&stats)),
+            shared: shared.map(|stats| Pages::shared(&stats)),
             vms: vms.collect(),
         }
     }
@@ -125,11 +120,25 @@ impl Spill {
     }
 }
 
-impl Shared {
-    fn of(stats: &SharedStats) -> Self {
+impl Pages {
+    fn shared(stats: &SharedStats) -> Self {
         Self {
             memory_bytes: stats.memory_bytes,
             memory_pages: stats.memory_pages,
+            spill_bytes: stats.spilled_bytes,
+            spill_pages: stats.spilled_pages,
+            spill_reads: stats.spill_read_pages,
+            spill_read_microseconds: stats.spill_read_microseconds,
+            promoted_pages: stats.promoted_pages,
+        }
+    }
+
+    fn own(stats: &ClientStats) -> Self {
+        let own = |all: u64, shared, spilled| all.saturating_sub(shared).saturating_sub(spilled);
+        let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
+        Self {
+            memory_bytes: own(stats.held_bytes, stats.shared_bytes, stats.spilled_bytes),
+            memory_pages: own(pages, stats.shared_pages, stats.spilled_pages),
             spill_bytes: stats.spilled_bytes,
             spill_pages: stats.spilled_pages,
             spill_reads: stats.spill_read_pages,
@@ -141,17 +150,9 @@ impl Shared {
 
 impl Vm {
     fn of(name: &str, stats: &ClientStats) -> Self {
-        let own = |all: u64, shared, spilled| all.saturating_sub(shared).saturating_sub(spilled);
-        let pages = stats.persistent_pages.saturating_add(stats.ephemeral_pages);
         Self {
             name: name.to_owned(),
-            memory_bytes: own(stats.held_bytes, stats.shared_bytes, stats.spilled_bytes),
-            memory_pages: own(pages, stats.shared_pages, stats.spilled_pages),
-            spill_bytes: stats.spilled_bytes,
-            spill_pages: stats.spilled_pages,
-            spill_reads: stats.spill_read_pages,
-            spill_read_microseconds: stats.spill_read_microseconds,
-            promoted_pages: stats.promoted_pages,
+            own: Pages::own(stats),
             lost_pages: stats.get_lost,
         }
     }

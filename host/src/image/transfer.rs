@@ -89,9 +89,7 @@ pub(crate) fn restore(
         Ok(totals) => log::info!("{name}: restored: {totals}"),
         Err(refusal) => log::warn!("{name}: is not restored: {}", refusal.reason()),
     }
-    if answer(restored).write(&mut steady).is_ok() {
-        steady.end();
-    }
+    tell(&answer(restored), steady);
 }
 
 /// Has `clone` have the pages of `source`, and answers the client who asked for it.
@@ -104,7 +102,7 @@ pub(crate) fn clone(
     answer: impl Fn(Result<Value, Refusal>) -> Response,
 ) {
     let goes_on = || !is_over.load(SeqCst) && !source.is_removed() && !clone.is_removed();
-    let mut steady = Steady::new(stream, goes_on);
+    let steady = Steady::new(stream, goes_on);
     let (from, to) = (
         source.settings().personality(),
         clone.settings().personality(),
@@ -115,17 +113,17 @@ pub(crate) fn clone(
         Ok(Totals { pages, .. }) => log::info!("{clone}: is a clone of {source}: {pages} pages"),
         Err(refusal) => log::warn!("{clone}: is no clone of {source}: {}", refusal.reason()),
     }
-    // A client that left is told nothing.
-    if answer(copied.map(shown)).write(&mut steady).is_ok() {
-        steady.end();
-    }
+    tell(&answer(copied.map(shown)), steady);
 }
 
 /// Removes a machine, and answers the client who asked for it.
 pub(crate) fn remove(removal: Removal, stream: OwnedFd, is_over: &AtomicBool, answer: &Response) {
     removal.end();
-    let mut steady = Steady::new(stream, || !is_over.load(SeqCst));
-    // A client that left is told nothing.
+    tell(answer, Steady::new(stream, || !is_over.load(SeqCst)));
+}
+
+/// Answers the client. One that left is told nothing.
+fn tell(answer: &Response, mut steady: Steady<impl Fn() -> bool>) {
     if answer.write(&mut steady).is_ok() {
         steady.end();
     }
