@@ -11,7 +11,7 @@ pub(super) struct Tiers {
     memory: Memory,
     spill: Option<Spill>,
     remote: Option<Spill>,
-    shared: Option<Shared>,
+    shared: Option<Pages>,
     vms: Vec<Vm>,
 }
 
@@ -37,7 +37,7 @@ struct Spill {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Shared {
+struct Pages {
     memory_bytes: u64,
     memory_pages: u64,
     spill_bytes: u64,
@@ -50,13 +50,8 @@ struct Shared {
 #[derive(Clone, Debug, Deserialize)]
 struct Vm {
     name: String,
-    memory_bytes: u64,
-    memory_pages: u64,
-    spill_bytes: u64,
-    spill_pages: u64,
-    spill_reads: u64,
-    spill_read_microseconds: u64,
-    promoted_pages: u64,
+    #[serde(flatten)]
+    own: Pages,
     lost_pages: u64,
 }
 
@@ -96,35 +91,30 @@ pub(super) fn shown(tiers: Tiers) -> String {
         "NAME", "MEMORY", "PAGES", "SPILL", "PAGES", "READS", "READ", "PROMOTED", "LOST",
     ];
     let mut rows = vec![heading.map(str::to_string).to_vec()];
-    rows.extend(vms.iter().map(|vm| {
-        vec![
-            vm.name.clone(),
-            brief(vm.memory_bytes),
-            vm.memory_pages.to_string(),
-            brief(vm.spill_bytes),
-            vm.spill_pages.to_string(),
-            vm.spill_reads.to_string(),
-            mean(vm.spill_read_microseconds, vm.spill_reads),
-            vm.promoted_pages.to_string(),
-            vm.lost_pages.to_string(),
-        ]
-    }));
+    rows.extend(
+        vms.iter()
+            .map(|vm| vm.own.row(&vm.name, vm.lost_pages.to_string())),
+    );
     // No virtual machine has such a name.
-    rows.extend(shared.map(|shared| {
-        vec![
-            "(shared)".to_owned(),
-            brief(shared.memory_bytes),
-            shared.memory_pages.to_string(),
-            brief(shared.spill_bytes),
-            shared.spill_pages.to_string(),
-            shared.spill_reads.to_string(),
-            mean(shared.spill_read_microseconds, shared.spill_reads),
-            shared.promoted_pages.to_string(),
-            "-".to_owned(),
-        ]
-    }));
+    rows.extend(shared.map(|shared| shared.row("(shared)", "-".to_owned())));
     text.push('\n');
     text + &aligned(&rows, 1)
+}
+
+impl Pages {
+    fn row(&self, name: &str, lost: String) -> Vec<String> {
+        vec![
+            name.to_owned(),
+            brief(self.memory_bytes),
+            self.memory_pages.to_string(),
+            brief(self.spill_bytes),
+            self.spill_pages.to_string(),
+            self.spill_reads.to_string(),
+            mean(self.spill_read_microseconds, self.spill_reads),
+            self.promoted_pages.to_string(),
+            lost,
+        ]
+    }
 }
 
 fn row(tier: &str, area: &Spill) -> Vec<String> {
