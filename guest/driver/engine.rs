@@ -148,6 +148,8 @@ pub(crate) struct Engine {
     /// The request that gives memory back, while it is not under way, and whether it was answered.
     #[pin]
     pub(super) relinquished: IrqLock<Option<(KBox<Request>, bool)>>,
+    /// Pages that wait for a request before writers are made to wait.
+    most_backlog: u64,
     pub(crate) shared: Shared,
     /// For flushes, and for what waits.
     pub(super) workqueue: WorkQueue,
@@ -240,6 +242,7 @@ impl Engine {
                 is_bereft: Atomic::new(false),
                 is_disk_lost: Atomic::new(false),
                 most_look: u64::from(most_look.min(tuning::MOST_LOOK_MICROS)) * 1000,
+                most_backlog: tuning::BACKLOG.min(crate::sys::memory_pages() / tuning::BACKLOG_PART),
                 flushers <- new_irq_lock!(flushers, "tmem::flushers"),
                 extents: Atomic::new(0),
                 answer <- new_irq_lock!(Some((answer, false)), "tmem::answer"),
@@ -315,7 +318,7 @@ impl Engine {
 
     /// Whether more bios would only pile up.
     pub(crate) fn is_congested(&self) -> bool {
-        self.away.load(Relaxed) || self.shared.counters.backlog.get() > tuning::BACKLOG
+        self.away.load(Relaxed) || self.shared.counters.backlog.get() > self.most_backlog
     }
 
     /// Sends bios of the running task, and looks for the answers that it waits for.

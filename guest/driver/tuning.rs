@@ -52,6 +52,10 @@ pub(crate) const PLUG: usize = 64;
 /// swap code fills them with up to 32 folios, before that with one.
 pub(crate) const BACKLOG: u64 = 2 * (REQUESTS * SEGMENTS) as u64;
 
+/// The part of memory that this is at most. When all that a small guest could reclaim is on its way to
+/// the device, and nobody waits for it, the kernel kills a process.
+pub(crate) const BACKLOG_PART: u64 = 16;
+
 /// How long one write waits at most while the device is away or the backlog is long, in
 /// milliseconds. Long enough that reclaim waits instead of killing for lack of memory; short
 /// enough that a task that is itself bringing the device back gets on.
